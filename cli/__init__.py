@@ -1,0 +1,1 @@
+"""The `commonlore` command: parses, calls, prints. One file a command group."""

@@ -1,0 +1,102 @@
+"""Messages of the inference stream, and who sends each. Their order is the transition table in `inference`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated
+
+from .fields import U32, U64, Hash32, Label, Size, Text
+from .receipts import SignedReceipt, SignedVoucher
+from .requests import SignedRequest
+
+TOKENS_PER_LEAF = 32
+"""Output tokens a leaf of the output's Merkle tree, and between running hashes, holds."""
+
+
+class RefusalCode(StrEnum):
+    """Why a worker declines. All but the marked ones may succeed elsewhere."""
+
+    BUSY = "busy"
+    UNKNOWN_BASE = "unknown_base"
+    UNKNOWN_ADAPTER = "unknown_adapter"
+    BAD_ADAPTER = "bad_adapter"  # final
+    PRICE = "price"
+    CREDIT = "credit"  # unvouched and in-flight work exceed what this payer may owe, or its escrow is empty
+    STALE = "stale"
+    INVALID = "invalid"  # final
+    TOO_LONG = "too_long"  # final
+    FAILED = "failed"
+    SHUTDOWN = "shutdown"
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """client → worker, first."""
+
+    signed: SignedRequest
+    channel: SignedVoucher | None
+    """The client's highest voucher of this channel, so that the worker can adopt it after a loss."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """worker → client: admitted. `channel` is the highest voucher the worker holds, the client's own signature."""
+
+    queue_depth: U32
+    adapter_ready: bool
+    channel: SignedVoucher | None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """Natural log-probability of a token, in micro-nats below zero: 1,000,000 means e^-1."""
+
+    token: U32
+    micro_nats: U64
+
+
+@dataclass(frozen=True, slots=True)
+class TokenChunk:
+    """worker → client: tokens from output position `start` on, and the text they complete.
+
+    `running_hash` follows every 32nd output token of the request and the last one: see `inference.RunningHash`.
+    """
+
+    start: U32
+    tokens: Annotated[tuple[U32, ...], Size(0, 1024)]
+    text: Text
+    running_hash: Hash32 | None = None
+    logprobs: Annotated[tuple[TokenLogprob, ...], Size(0, 1024)] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptMessage:
+    """worker → client: after a step; `final` when the answer is complete. Nothing more is sent until its voucher came."""
+
+    receipt: SignedReceipt
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class VoucherMessage:
+    """client → worker: pays the receipt just received."""
+
+    voucher: SignedVoucher
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """worker → client, ends the stream: `code` is a RefusalCode; unknown codes are treated as `failed`."""
+
+    code: Label
+    message: Label
+    retryable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """client → worker: stop generating. The worker answers with a final receipt for what it delivered."""
+
+
+Message = Ask | Accepted | TokenChunk | ReceiptMessage | VoucherMessage | Refusal | Cancel

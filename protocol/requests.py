@@ -1,0 +1,114 @@
+"""What a client asks for, as signed with its session key, and what accompanies the signature.
+
+The EIP-712 digest of `InferenceRequest` is the *request hash*. The request is a commitment, not money: the voucher pays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Annotated
+
+from .fields import U8, U16, U32, U64, U128, Bytes16, Hash32, Key32, Label, Signature64, Signature65, Size, Text
+from .ids import Address, Cid
+
+PPM = 1_000_000
+MAX_ADAPTERS = 8
+MAX_OUTPUT_TOKENS = 8_192
+
+
+class Disclosure(IntEnum):
+    """Who may be given an opening of prompt and rows of a drawn receipt."""
+
+    NONE = 0
+    AUDIT = 1
+    AUDIT_AND_ATTRIBUTION = 2
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterWeight:
+    """One adapter of a request; weights of several are parts per million of the composition."""
+
+    adapter: Cid
+    weight_ppm: U32
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """The pinned sampler's parameters (see `sampler`). Temperature 0 is greedy; top_k 0, top_p 1e6 and min_p 0 are off."""
+
+    seed: U64
+    max_tokens: U32
+    temperature_ppm: U32 = 0
+    top_k: U32 = 0
+    top_p_ppm: U32 = PPM
+    min_p_ppm: U32 = 0
+    repetition_penalty_ppm: U32 = PPM
+
+
+@dataclass(frozen=True, slots=True)
+class PeerBinding:
+    """Ties an owner account, a secp256k1 session key and an Ed25519 peer key together, for a time (Unix seconds)."""
+
+    owner: Address
+    session_key: Address
+    ed25519_key: Key32
+    not_before: U64
+    not_after: U64
+
+
+@dataclass(frozen=True, slots=True)
+class SignedBinding:
+    """A binding with all three signatures; any absent or wrong one makes it invalid."""
+
+    binding: PeerBinding
+    owner_signature: Signature65
+    session_signature: Signature65
+    ed25519_signature: Signature64
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceRequest:
+    """One answer wanted from one lane. `deadline` and the binding's times are Unix seconds; prices are token units."""
+
+    request_id: Bytes16
+    payer: Address
+    lane: Address
+    base: Cid
+    adapters: Annotated[tuple[AdapterWeight, ...], Size(0, MAX_ADAPTERS)]
+    prompt_root: Hash32
+    sampling: Sampling
+    advert_hash: Hash32
+    max_price: U128
+    epoch: U64
+    deadline: U64
+    disclosure: U8
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    """One turn; `role` is system, user or assistant."""
+
+    role: Annotated[str, Size(1, 16)]
+    content: Text
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """The opening of `prompt_root`: salt and turns. `delivered` are output tokens that another worker already gave."""
+
+    salt: Hash32
+    messages: Annotated[tuple[ChatMessage, ...], Size(1, 256)]
+    stop: Annotated[tuple[Label, ...], Size(0, 8)] = ()
+    delivered: Annotated[tuple[U32, ...], Size(0, MAX_OUTPUT_TOKENS)] = ()
+    top_logprobs: U16 = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SignedRequest:
+    """What the client sends first."""
+
+    request: InferenceRequest
+    signature: Signature65
+    binding: SignedBinding
+    prompt: Prompt

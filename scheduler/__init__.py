@@ -1,0 +1,1 @@
+"""Who serves this request? A pure core: events in, actions out."""

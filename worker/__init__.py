@@ -1,0 +1,1 @@
+"""What runs on the machine with the model: engines, adapters, training, attribution."""

@@ -1,0 +1,1 @@
+"""LoRA adapters on this machine: strict safetensors validation and the tiered store."""

@@ -1,0 +1,1 @@
+"""Base models on this machine: importing, converting once, and their manifests."""
