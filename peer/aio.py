@@ -3,7 +3,7 @@
 Rules of this file:
 
 - `call` returns only when the asyncio task has ended: nothing goes on behind the back of a cancelled caller.
-- A cancelled trio caller cancels its asyncio task; a task that the asyncio side cancels raises `AioCancelled`.
+- A cancelled trio caller cancels its asyncio task; one that the asyncio side cancels raises `AioCancelled`.
 - Exceptions cross with their tracebacks. Nothing that a task raises can end the loop.
 - No trio-asyncio: importing it patches asyncio for the whole process.
 """

@@ -1,0 +1,68 @@
+"""Where time comes from. Everything below `peer` takes `now` as an argument; here it is read.
+
+Times are Unix milliseconds or seconds. Epochs are chain time: the chain's clock may run apart from this
+machine's (a development chain jumps over windows), so `ChainClock` keeps the offset seen at the newest block.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """A source of wall time."""
+
+    def now_ms(self) -> int:
+        """Unix milliseconds."""
+        ...
+
+
+class WallClock:
+    """This machine's clock."""
+
+    def now_ms(self) -> int:
+        """Unix milliseconds."""
+        return time.time_ns() // 1_000_000
+
+
+class ManualClock:
+    """A clock that moves only when told to: for tests and replays."""
+
+    def __init__(self, now_ms: int) -> None:
+        self._now_ms = now_ms
+
+    def now_ms(self) -> int:
+        """Unix milliseconds."""
+        return self._now_ms
+
+    def advance(self, milliseconds: int) -> None:
+        """Move forward."""
+        self._now_ms += milliseconds
+
+
+class ChainClock:
+    """Chain time: wall time plus the offset of the newest block that was seen. Before any block, wall time."""
+
+    def __init__(self, clock: Clock, genesis: int, epoch_length: int) -> None:
+        """`genesis` in Unix seconds of the chain, `epoch_length` in seconds (> 0)."""
+        self._clock = clock
+        self._genesis = genesis
+        self._epoch_length = epoch_length
+        self._offset_ms = 0
+
+    def observe(self, block_time: int) -> None:
+        """Take the newest block's timestamp, in seconds, as the chain's present."""
+        self._offset_ms = block_time * 1000 - self._clock.now_ms()
+
+    def now(self) -> int:
+        """Unix seconds of the chain."""
+        return (self._clock.now_ms() + self._offset_ms) // 1000
+
+    def epoch_at(self, seconds: int) -> int:
+        """The epoch in which a chain time falls; times before genesis are in epoch 0."""
+        return max(0, seconds - self._genesis) // self._epoch_length
+
+    def epoch(self) -> int:
+        """The present epoch."""
+        return self.epoch_at(self.now())
