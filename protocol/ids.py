@@ -75,6 +75,19 @@ def digest_of(cid: Cid) -> bytes:
     return parse_cid(cid)[1]
 
 
+def cid_to_bytes(cid: Cid) -> bytes:
+    """The 36 binary bytes of a CID: how CBOR carries it. Raises RemoteProtocolError on a text that is no CID."""
+    codec, digest = parse_cid(cid)
+    return bytes((1, codec, 0x12, 0x20)) + digest
+
+
+def cid_from_bytes(binary: bytes) -> Cid:
+    """The CID of its 36 binary bytes. Raises RemoteProtocolError."""
+    if len(binary) != 36 or binary[0] != 1 or binary[1] not in _CODECS or binary[2:4] != b"\x12\x20":
+        raise RemoteProtocolError(f"not a binary content id: {binary[:40].hex()}")
+    return cid_of_digest(binary[4:], binary[1])
+
+
 def peer_id_of(public_key: bytes) -> PeerId:
     """The libp2p peer id of a 32-byte Ed25519 public key (https://github.com/libp2p/specs/blob/master/peer-ids)."""
     raw = _PEER_ID_PREFIX + public_key
@@ -84,6 +97,18 @@ def peer_id_of(public_key: bytes) -> PeerId:
         number, digit = divmod(number, 58)
         text = _BASE58[digit] + text
     return PeerId("1" * (len(raw) - len(raw.lstrip(b"\x00"))) + text)
+
+
+def public_key_of(peer_id: str) -> bytes:
+    """The 32-byte Ed25519 public key inside a peer id. Raises RemoteProtocolError unless `peer_id_of` gives it back."""
+    number = 0
+    if len(peer_id) <= 64 and all(letter in _BASE58 for letter in peer_id):
+        for letter in peer_id:
+            number = number * 58 + _BASE58.index(letter)
+    public_key = (number & (1 << 256) - 1).to_bytes(32, "big")
+    if peer_id_of(public_key) != peer_id:
+        raise RemoteProtocolError(f"not the peer id of an Ed25519 key: {peer_id[:80]!r}; expected 12D3KooW…")
+    return public_key
 
 
 def checksummed(address: Address) -> str:
@@ -100,7 +125,9 @@ def to_address(text: str) -> Address:
     except ValueError:
         raw = b""
     if len(raw) != 20:
-        raise RemoteProtocolError(f"not an account address: {text[:80]!r}; expected 0x and 40 hexadecimal digits")
+        raise RemoteProtocolError(
+            f"not an account address: {text[:80]!r}; expected 0x and 40 hexadecimal digits"
+        )
     return Address(raw)
 
 
