@@ -22,7 +22,8 @@ from typing import Any, NoReturn, TypeVar, assert_never, cast
 import cbor2
 
 from .errors import LocalProtocolError, ProtocolError, RemoteProtocolError
-from .ids import DAG_CBOR, Cid, cid_from_bytes, cid_of, cid_to_bytes, public_key_of
+from .ids import Cid, cid_from_bytes, cid_of, cid_to_bytes, public_key_of
+from .manifests import CHUNK_SIZE
 from .shapes import (
     AddressShape,
     BoolShape,
@@ -95,8 +96,11 @@ def record_hash(record: Record) -> bytes:
 
 
 def record_cid(record: Record) -> Cid:
-    """The CID (dag-cbor) of a record's encoding: how a manifest is named."""
-    return cid_of(encode(record), DAG_CBOR)
+    """The CID that names a manifest: its encoding is a blob of one chunk, so the codec is `raw`. Raises LocalProtocolError."""
+    data = encode(record)
+    if len(data) > CHUNK_SIZE:
+        raise LocalProtocolError(f"a {type(record).__name__} of {len(data)} bytes; a manifest is at most {CHUNK_SIZE}")
+    return cid_of(data)
 
 
 # ---- messages: a record that says what it is

@@ -1,0 +1,112 @@
+"""What this node knows of adapters and Datanets: sealed records by name, manifests by content id.
+
+A name belongs to the first key that was seen to announce it (per node, kept in the store); a record under the same name
+by another key is not taken, and its adapter must be asked for by content id. A higher `seq` of the same key replaces a
+lower one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from ..protocol.adverts import AdapterRecord, DatanetRecord
+from ..protocol.codec import decode
+from ..protocol.envelope import Sealed
+from ..protocol.errors import InvalidAdapter, NotFound, ProtocolError
+from ..protocol.ids import Cid, to_cid
+from ..protocol.manifests import CHUNK_SIZE, AdapterManifest, DatanetManifest
+
+log = logging.getLogger("commonlore.peer.catalog")
+
+Named = AdapterRecord | DatanetRecord
+M = TypeVar("M", AdapterManifest, DatanetManifest)
+FetchBytes = Callable[[Cid, int], Awaitable[bytes]]
+"""(content id, most bytes) → the verified content. Raises NotFound or Unreachable."""
+
+MAX_NAMES = 100_000
+
+
+def name_of(record: Named) -> str:
+    """The name a record gives: an adapter's alias or a Datanet's name."""
+    return record.alias if isinstance(record, AdapterRecord) else record.name
+
+
+class Catalog:
+    """Names to records, ids to manifests; filled by gossip, reconciliation and the store."""
+
+    def __init__(self, fetch: FetchBytes) -> None:
+        self._fetch = fetch
+        self._names: dict[tuple[type[Named], str], Sealed] = {}
+        self._adapters: dict[Cid, AdapterRecord] = {}
+        self._manifests: dict[Cid, AdapterManifest | DatanetManifest] = {}
+
+    def learn(self, sealed: Sealed) -> bool:
+        """Take a record that passed its checks. False when it is older than, or in conflict with, what is known."""
+        record = sealed.record
+        assert isinstance(record, AdapterRecord | DatanetRecord)  # the topic's validator lets nothing else through
+        key = (type(record), name_of(record))
+        known = self._names.get(key)
+        if known is not None and known.public_key != sealed.public_key:
+            log.warning("name %s is already another key's; ignored", name_of(record))
+            return False
+        if (known is not None and known.record.seq >= record.seq) or (known is None and self._is_full()):
+            return False
+        self._names[key] = sealed
+        if isinstance(record, AdapterRecord):
+            self._adapters[record.adapter] = record
+        return True
+
+    def _is_full(self) -> bool:
+        return len(self._names) >= MAX_NAMES
+
+    def adapters(self) -> tuple[AdapterRecord, ...]:
+        """Every adapter record in force, by alias."""
+        found = (s.record for (kind, _), s in sorted(self._names.items(), key=lambda i: i[0][1]) if kind is AdapterRecord)
+        return tuple(r for r in found if isinstance(r, AdapterRecord))
+
+    def datanets(self) -> tuple[DatanetRecord, ...]:
+        """Every Datanet record in force, by name."""
+        found = (s.record for (kind, _), s in sorted(self._names.items(), key=lambda i: i[0][1]) if kind is DatanetRecord)
+        return tuple(r for r in found if isinstance(r, DatanetRecord))
+
+    def record_of(self, adapter: Cid) -> AdapterRecord | None:
+        """The latest record that names this adapter id."""
+        return self._adapters.get(adapter)
+
+    def adapter_id(self, name: str) -> Cid:
+        """The adapter id behind `owner/name` (or an id itself). Raises NotFound, naming what is known."""
+        sealed = self._names.get((AdapterRecord, name))
+        if sealed is not None and isinstance(sealed.record, AdapterRecord):
+            return sealed.record.adapter
+        if name.startswith("bafk"):
+            return to_cid(name)
+        known = ", ".join(r.alias for r in self.adapters()[:8]) or "none announced yet"
+        raise NotFound(f"unknown adapter {name!r}; known: {known}")
+
+    def datanet_record(self, name: str) -> DatanetRecord:
+        """The record of a Datanet by its name. Raises NotFound."""
+        sealed = self._names.get((DatanetRecord, name))
+        if sealed is None or not isinstance(sealed.record, DatanetRecord):
+            known = ", ".join(r.name for r in self.datanets()[:8]) or "none announced yet"
+            raise NotFound(f"unknown Datanet {name!r}; known: {known}")
+        return sealed.record
+
+    async def adapter(self, adapter: Cid) -> AdapterManifest:
+        """The manifest whose CID is this id, pulled if need be. Raises NotFound, Unreachable, InvalidAdapter."""
+        try:
+            return await self._manifest(AdapterManifest, adapter)
+        except ProtocolError as error:
+            raise InvalidAdapter(f"{adapter} is not an adapter manifest: {error}") from error
+
+    async def datanet(self, datanet: Cid) -> DatanetManifest:
+        """The Datanet manifest whose CID is this id, pulled if need be. Raises NotFound, Unreachable, ProtocolError."""
+        return await self._manifest(DatanetManifest, datanet)
+
+    async def _manifest(self, cls: type[M], cid: Cid) -> M:
+        known = self._manifests.get(cid)
+        if not isinstance(known, cls):
+            known = decode(cls, await self._fetch(cid, CHUNK_SIZE), CHUNK_SIZE)
+            self._manifests[cid] = known
+        return known
