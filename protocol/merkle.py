@@ -108,7 +108,7 @@ def verify_sum(
     count: int,
     proof: Sequence[tuple[bytes, int]],
 ) -> bool:
-    """Whether `leaf` (hash, amount) is leaf `index` of the sum tree with this (root, total) and `count` leaves."""
+    """Whether `leaf` (hash, amount) is leaf `index` of the sum tree of `count` leaves with (root, total)."""
     nodes = [SumNode(*node) for node in proof]
     if not _has_shape(index, count, len(nodes)):
         return False

@@ -1,0 +1,137 @@
+"""Money in integers: what an answer costs, and who earns which part of it.
+
+Rules of this file:
+
+- Amounts are whole token units. Nothing is lost and nothing appears: every division is by largest remainder
+  and its parts sum to the whole.
+- Largest remainder (Hamilton): each part gets floor(total · weight / Σ weights); the units left over go one
+  each to the largest remainders, ties to the lowest key. The result does not depend on the order of the
+  parts.
+- A price is divided among the roles by one split: the adapter's, of several adapters the heaviest's (ties to
+  the lowest id), without an adapter the worker's `base_split`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from .adverts import Rates
+from .errors import LocalProtocolError, RemoteProtocolError
+from .ids import Address, Cid
+from .manifests import Split
+from .receipts import Credit, Receipt, Shares, Weight
+from .requests import AdapterWeight
+
+BASIS_POINTS = 10_000
+
+DEFAULT_SPLIT = Split(platform=500, worker=3000, author=1500, work_pool=1000, contributors=4000)
+OPENLEDGER_SPLIT = Split(platform=1000, worker=0, author=2000, work_pool=2000, contributors=5000)
+"""OpenLedger's published division: its model share goes to the author, its stakers' share to the work
+pool."""
+BASE_SPLIT = Split(platform=500, worker=8500, author=0, work_pool=1000, contributors=0)
+"""For answers without an adapter."""
+
+
+@dataclass(frozen=True, slots=True)
+class RolePayees:
+    """The accounts behind the roles of one receipt; no author where no adapter was used."""
+
+    platform: Address
+    worker: Address
+    author: Address | None
+    work_pool: Address
+
+
+def compute_price(rates: Rates, prompt_tokens: int, output_tokens: int, *, step: int = 0) -> int:
+    """Token units for one receipt, rounded down. The request fee belongs to step 0 only.
+
+    Floors add up to at most the floor of the sum: the steps of an answer never cost more than its one receipt
+    would.
+    """
+    metered = prompt_tokens * rates.prompt_per_1000 + output_tokens * rates.output_per_1000
+    return metered // 1000 + (rates.request_fee if step == 0 else 0)
+
+
+def apportion(total: int, weights: Sequence[int], keys: Sequence[bytes]) -> list[int]:
+    """`total` divided in proportion to `weights` by largest remainder, ties to the lowest key; parts in their
+    order.
+
+    Raises LocalProtocolError where a number is negative or there is something to divide but no weight.
+    """
+    if len(weights) != len(keys) or total < 0 or min(weights, default=0) < 0:
+        raise LocalProtocolError(
+            "apportion needs a total and weights that are not negative, and a key per weight"
+        )
+    whole = sum(weights)
+    if whole == 0:
+        if total:
+            raise LocalProtocolError(f"nobody has a weight to receive {total} token units")
+        return [0] * len(weights)
+    quotas = [divmod(total * weight, whole) for weight in weights]
+    parts = [floor for floor, _ in quotas]
+    by_remainder = sorted(range(len(parts)), key=lambda i: (-quotas[i][1], keys[i]))
+    for i in by_remainder[: total - sum(parts)]:
+        parts[i] += 1
+    return parts
+
+
+def check_split(split: Split) -> None:
+    """Raises RemoteProtocolError unless the five parts make 10,000 basis points."""
+    if (whole := sum(_parts_of(split))) != BASIS_POINTS:
+        raise RemoteProtocolError(f"a split adds up to {whole} basis points; it must be {BASIS_POINTS}")
+
+
+def compute_shares(price: int, split: Split) -> Shares:
+    """The price divided among the roles; ties to the role named first. Raises RemoteProtocolError on a bad
+    split."""
+    check_split(split)
+    parts = _parts_of(split)
+    return Shares(*apportion(price, parts, [bytes([role]) for role in range(len(parts))]))
+
+
+def sum_shares(shares: Shares) -> int:
+    """What the five amounts add up to: the price."""
+    return shares.platform + shares.worker + shares.author + shares.work_pool + shares.contributors
+
+
+def heaviest_adapter(adapters: Iterable[AdapterWeight]) -> Cid | None:
+    """The adapter whose split and contributors an answer pays; ties to the lowest id, None without
+    adapters."""
+    best = min(adapters, key=lambda entry: (-entry.weight_ppm, entry.adapter), default=None)
+    return best.adapter if best else None
+
+
+def compute_credits(receipt: Receipt, payees: RolePayees, weights: Sequence[Weight]) -> tuple[Credit, ...]:
+    """Who earns what from one receipt: roles first, then contributors by account. They sum to the price
+    exactly.
+
+    `weights` are the contributors' (an attribution's or the priors); an account that occurs twice is paid the
+    sum. Raises LocalProtocolError where the shares are not the price, or a share has nobody to go to.
+    """
+    shares = receipt.shares
+    if sum_shares(shares) != receipt.price:
+        raise LocalProtocolError(f"shares add up to {sum_shares(shares)}, not to the price {receipt.price}")
+    if shares.author and payees.author is None:
+        raise LocalProtocolError(f"the author's share of {shares.author} token units has no payee")
+    roles = (
+        Credit(payees.platform, "platform", shares.platform),
+        Credit(payees.worker, "worker", shares.worker),
+        Credit(payees.author or payees.platform, "author", shares.author),
+        Credit(payees.work_pool, "work_pool", shares.work_pool),
+    )
+    credits = (*roles, *_contributor_credits(shares.contributors, weights))
+    return tuple(credit for credit in credits if credit.amount)
+
+
+def _contributor_credits(amount: int, weights: Sequence[Weight]) -> list[Credit]:
+    ppm: dict[Address, int] = {}
+    for weight in weights:
+        ppm[weight.payee] = ppm.get(weight.payee, 0) + weight.ppm
+    accounts = sorted(ppm)
+    parts = apportion(amount, [ppm[account] for account in accounts], accounts)
+    return [Credit(account, "contributor", part) for account, part in zip(accounts, parts, strict=True)]
+
+
+def _parts_of(split: Split) -> tuple[int, ...]:
+    return (split.platform, split.worker, split.author, split.work_pool, split.contributors)
