@@ -7,7 +7,11 @@ of the protocol.
 """
 
 import json
+from decimal import Decimal, localcontext
+from itertools import product
 from pathlib import Path
+
+import numpy as np
 
 from commonlore.protocol.adverts import Rates
 from commonlore.protocol.credits import (
@@ -21,6 +25,8 @@ from commonlore.protocol.credits import (
 from commonlore.protocol.ids import keccak256
 from commonlore.protocol.manifests import Split
 from commonlore.protocol.merkle import MerkleSumTree, MerkleTree
+from commonlore.protocol.requests import Sampling
+from commonlore.protocol.sampler import compute_scores, key_of, philox, sample
 
 HERE = Path(__file__).parent
 AMOUNTS = [5, 0, 10**18, 1, 1 << 64, 7, 123456789, 42, 3, 2, 1]
@@ -105,6 +111,94 @@ def credits() -> dict:
     }
 
 
+def philox_case(counter: tuple[int, ...], key: tuple[int, int]) -> dict:
+    words = philox(tuple(np.array([word], np.uint32) for word in counter), key)
+    return {"counter": list(counter), "key": list(key), "words": [int(word[0]) for word in words]}
+
+
+def noise_case(seed: int, position: int, token: int) -> dict:
+    """The Gumbel value correctly rounded, from 60 decimal digits."""
+    word = philox_case((position, token, 0, 0), key_of(seed))["words"][0]
+    with localcontext() as context:
+        context.prec = 60
+        gumbel = float(-(-((Decimal(2 * word + 1) / Decimal(2**33)).ln())).ln())
+    place = {"seed": str(seed), "position": position, "token": token}
+    return {**place, "key": list(key_of(seed)), "word": word, "gumbel": gumbel.hex()}
+
+
+def choice_case(logits: list[float], settings: dict, position: int, history: list[int]) -> dict:
+    """Fails where the choice is so close that another platform's logarithm might decide otherwise."""
+    sampling = Sampling(**settings)
+    scores = compute_scores(logits, sampling, position, history)
+    best = np.sort(scores.values)[-2:]
+    assert not sampling.temperature_ppm or len(best) == 1 or best[1] - best[0] > 1e-6
+    where = {"logits": logits, "sampling": settings, "position": position, "history": history}
+    return {**where, "survivors": scores.ids.tolist(), "token": sample(logits, sampling, position, history)}
+
+
+def some_logits(seed: int, count: int = 24) -> list[float]:
+    """Multiples of 1/64, exact in float32 and in JSON."""
+    return (
+        (np.random.default_rng(seed).normal(0, 3, count) * 64).round().astype(float).__truediv__(64).tolist()
+    )
+
+
+def choices() -> list[dict]:
+    settings = [
+        {"temperature_ppm": temperature, "top_k": top_k, "top_p_ppm": top_p, "min_p_ppm": min_p}
+        for temperature, top_k, top_p, min_p in product(
+            (500_000, 1_000_000, 1_700_000), (0, 5), (1_000_000, 850_000), (0, 60_000)
+        )
+    ]
+    cases = [
+        choice_case(
+            some_logits(n),
+            {"seed": 2**63 + n, "max_tokens": 8, "repetition_penalty_ppm": penalty, **setting},
+            n,
+            [3, 5, 3],
+        )
+        for n, (setting, penalty) in enumerate(product(settings, (1_000_000, 1_300_000)))
+    ]
+    return cases + [choice_case(*case) for case in edge_choices()]
+
+
+def edge_choices() -> list[tuple[list[float], dict, int, list[int]]]:
+    warm = {"seed": 5, "max_tokens": 8, "temperature_ppm": 1_000_000}
+    greedy = {"seed": 5, "max_tokens": 8}
+    equal = [1.5] * 8
+    return [
+        (equal, greedy, 0, []),
+        ([1.0, 2.0, 2.0, -1.0], greedy, 3, []),
+        ([1.0, 2.0, 2.0, -1.0], {**greedy, "repetition_penalty_ppm": 2_500_000}, 3, [1, 2, 3]),
+        ([-1.0, -2.0, -0.5], {**greedy, "repetition_penalty_ppm": 4_000_000}, 3, [2, 2, 2]),
+        (equal, {**warm, "top_k": 3}, 1, []),
+        (equal, {**warm, "top_p_ppm": 500_000}, 1, []),
+        (equal, {**warm, "top_p_ppm": 500_001}, 1, []),
+        (equal, {**warm, "top_p_ppm": 1}, 1, []),
+        (equal, {**warm, "top_k": 6, "top_p_ppm": 500_000}, 1, []),
+        (equal, {**warm, "min_p_ppm": 1_000_000}, 2, []),
+        (some_logits(99), {**warm, "top_k": 1}, 9, []),
+        (some_logits(99), {**warm, "top_k": 1000}, 9, []),
+        (some_logits(98), {**warm, "seed": 0}, 0, []),
+        (some_logits(98), {**warm, "seed": 2**64 - 1}, 2**32 - 1, []),
+    ]
+
+
+def sampler() -> dict:
+    ones = 0xFFFFFFFF
+    pi = (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344)
+    places = [*product((0, 1, 7, 2**63 + 11), (0, 1, 511), (0, 1, 49_151)), (2**64 - 1, 2**32 - 1, 2**32 - 1)]
+    return {
+        "philox": [
+            philox_case((0, 0, 0, 0), (0, 0)),
+            philox_case((ones,) * 4, (ones, ones)),
+            philox_case(pi, (0xA4093822, 0x299F31D0)),
+        ],
+        "noise": [noise_case(*place) for place in places],
+        "choices": choices(),
+    }
+
+
 def write(name: str, content: dict) -> None:
     """One case a line, so that a change is a readable diff."""
     sections = [
@@ -117,3 +211,4 @@ def write(name: str, content: dict) -> None:
 if __name__ == "__main__":
     write("merkle.json", merkle())
     write("credits.json", credits())
+    write("sampler.json", sampler())
