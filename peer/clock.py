@@ -42,7 +42,7 @@ class ManualClock:
 
 
 class ChainClock:
-    """Chain time: wall time plus the offset of the newest block that was seen. Before any block, wall time."""
+    """Chain time: wall time plus the offset of the newest block that was seen (none before any)."""
 
     def __init__(self, clock: Clock, genesis: int, epoch_length: int) -> None:
         """`genesis` in Unix seconds of the chain, `epoch_length` in seconds (> 0)."""

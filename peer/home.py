@@ -1,7 +1,7 @@
 """Where a peer keeps what is its own: one private folder, and one running node at a time in it.
 
-The folder is `--home`, else COMMONLORE_HOME, else the user's data folder. It and its subfolders have mode 0700; a
-folder that already holds other things is refused, not changed.
+The folder is `--home`, else COMMONLORE_HOME, else the user's data folder. It and its subfolders have mode
+0700; a folder that already holds other things is refused, not changed.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Home:
 
     @property
     def control_socket(self) -> Path:
-        """Where the running node listens to this machine's commands. Raises ConfigError on too long a path."""
+        """Where the running node listens to local commands. Raises ConfigError on too long a path."""
         path = self.path / "control.sock"
         if len(os.fsencode(path)) > MAX_SOCKET_PATH:
             raise ConfigError(
