@@ -1,0 +1,163 @@
+"""From an answer's int8 vector to its contributors' weights: integers only, the same on every machine.
+
+Rules of this file:
+
+- An index row and an answer's query are vectors of `width` int8 values in -127 … 127 (-128 does not occur). A
+  contributor's sum is the exact int64 sum of its rows.
+- A contributor's score is query · sum. An account that occurs twice has the sum of its scores. A negative
+  score counts as zero, and only after summing: clipping row by row overpays contributors from other domains.
+- Weights are the scores in parts per million by largest remainder, ties to the lowest account, zeros left
+  out, sorted by account. Where no score is positive there is no influence to pay, and the manifest's priors
+  apply.
+
+Why int64 never overflows: |query| <= 127 < 2^7; a sum of at most MAX_INDEXED_ROWS = 4,096 shards · 100,000
+rows (< 2^29) stays below 2^7 · 2^29 = 2^36 in each place; width <= 2^17 places. So every partial sum of a dot
+product stays below 2^7 · 2^36 · 2^17 = 2^60. All three bounds are enforced here on every input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .credits import apportion
+from .errors import LocalProtocolError, RemoteProtocolError
+from .ids import Address
+from .manifests import MAX_ROWS_PER_SHARD, AdapterManifest, ContributorSum, PriorWeight
+from .receipts import AttributionStatement, Weight
+from .requests import PPM
+
+MAX_WIDTH = 1 << 17
+MAX_MAGNITUDE = 127
+MAX_INDEXED_ROWS = 4_096 * MAX_ROWS_PER_SHARD
+PRIOR_METHOD = "prior"
+"""The `method` of a statement whose weights are the manifest's priors."""
+
+Int8s = npt.NDArray[np.int8]
+Int64s = npt.NDArray[np.int64]
+
+
+def compute_scores(query: Int8s, sums: Int64s) -> list[int]:
+    """query · sum for each contributor: (width,) int8 and (contributors, width) int64 to one integer a
+    contributor.
+
+    Raises LocalProtocolError on other shapes or types and beyond the bounds that keep int64 exact.
+    """
+    if query.dtype != np.int8 or sums.dtype != np.int64 or query.ndim != 1 or sums.shape[1:] != query.shape:
+        raise LocalProtocolError(f"no scores from a {_kind(query)} query and {_kind(sums)} sums")
+    if len(query) > MAX_WIDTH or _exceeds(query, MAX_MAGNITUDE):
+        raise LocalProtocolError(f"a query holds at most {MAX_WIDTH} values in -127 … 127")
+    if _exceeds(sums, MAX_MAGNITUDE * MAX_INDEXED_ROWS):
+        raise LocalProtocolError(f"sums of more than {MAX_INDEXED_ROWS} rows cannot be scored exactly")
+    scores: list[int] = (sums @ query.astype(np.int64)).tolist()
+    return scores
+
+
+def compute_weights(scores: Sequence[int], payees: Sequence[Address]) -> tuple[Weight, ...] | None:
+    """The contributors' weights, summing to 1,000,000; None where no influence was found (then:
+    `prior_weights`)."""
+    merged = _merge(zip(payees, scores, strict=True))
+    positive = {payee: score for payee, score in merged.items() if score > 0}
+    return _to_weights(positive) if positive else None
+
+
+def prior_weights(manifest: AdapterManifest) -> tuple[Weight, ...]:
+    """The manifest's own weights. Raises RemoteProtocolError unless they sum to 1,000,000."""
+    merged = _merge((prior.payee, prior.ppm) for prior in manifest.priors)
+    if (whole := sum(merged.values())) != PPM:
+        raise RemoteProtocolError(f"the prior weights of {manifest.name!r} add up to {whole} ppm, not {PPM}")
+    return _to_weights(merged)
+
+
+def compute_priors(row_counts: Iterable[tuple[Address, int]]) -> tuple[PriorWeight, ...]:
+    """Prior weights in proportion to rows contributed. Raises LocalProtocolError where there are no rows."""
+    return tuple(PriorWeight(weight.payee, weight.ppm) for weight in _to_weights(_merge(row_counts)))
+
+
+def sum_rows(rows: Int8s) -> Int64s:
+    """The exact sum, (width,) int64, of one contributor's rows, (rows, width) int8. Raises
+    LocalProtocolError."""
+    if (
+        rows.dtype != np.int8
+        or rows.ndim != 2
+        or _exceeds(rows, MAX_MAGNITUDE)
+        or len(rows) > MAX_INDEXED_ROWS
+    ):
+        raise LocalProtocolError(f"index rows are (rows, width) int8 in -127 … 127, not {_kind(rows)}")
+    total: Int64s = rows.sum(axis=0, dtype=np.int64)
+    return total
+
+
+def write_sum(payee: Address, rows: Int8s) -> ContributorSum:
+    """A contributor's rows as the record an IndexManifest holds."""
+    return ContributorSum(payee, len(rows), sum_rows(rows).astype("<i8").tobytes())
+
+
+def read_sums(sums: Sequence[ContributorSum], width: int) -> Int64s:
+    """(contributors, width) int64 from an IndexManifest. Raises RemoteProtocolError on wrong or impossible
+    sizes."""
+    if not 0 < width <= MAX_WIDTH:
+        raise RemoteProtocolError(f"an index of width {width}; it must be in 1 … {MAX_WIDTH}")
+    if sum(entry.row_count for entry in sums) > MAX_INDEXED_ROWS:
+        raise RemoteProtocolError(f"an index of more than {MAX_INDEXED_ROWS} rows")
+    vectors = np.zeros((len(sums), width), np.int64)
+    for i, entry in enumerate(sums):
+        if len(entry.vector) != 8 * width:
+            raise RemoteProtocolError(
+                f"a contributor's sum of {len(entry.vector)} bytes; width {width} needs {8 * width}"
+            )
+        vectors[i] = np.frombuffer(entry.vector, "<i8")
+        if _exceeds(vectors[i], MAX_MAGNITUDE * entry.row_count):
+            raise RemoteProtocolError(
+                f"{entry.row_count} rows cannot have the sum given for 0x{entry.payee.hex()}"
+            )
+    return vectors
+
+
+def check_weights(weights: Sequence[Weight]) -> None:
+    """Raises RemoteProtocolError unless weights are positive, sorted by account without repeats, and make
+    1,000,000."""
+    accounts = [weight.payee for weight in weights]
+    if accounts != sorted(set(accounts)) or any(weight.ppm == 0 for weight in weights):
+        raise RemoteProtocolError("weights must be positive and sorted by account, each account once")
+    if (whole := sum(weight.ppm for weight in weights)) != PPM:
+        raise RemoteProtocolError(f"weights add up to {whole} ppm, not {PPM}")
+
+
+def recheck_statement(statement: AttributionStatement, query: Int8s, sums: Sequence[ContributorSum]) -> None:
+    """Recomputes a statement's weights from its query and the index. Raises RemoteProtocolError where they
+    differ.
+
+    A statement by influence must be what `compute_weights` gives; one by priors is right where that gives
+    None.
+    """
+    check_weights(statement.weights)
+    weights = compute_weights(
+        compute_scores(query, read_sums(sums, len(query))), [entry.payee for entry in sums]
+    )
+    if weights != (None if statement.method == PRIOR_METHOD else statement.weights):
+        raise RemoteProtocolError("the attribution's weights do not follow from its query and its index")
+
+
+def _merge(parts: Iterable[tuple[Address, int]]) -> dict[Address, int]:
+    merged: dict[Address, int] = {}
+    for payee, amount in parts:
+        merged[payee] = merged.get(payee, 0) + amount
+    return merged
+
+
+def _to_weights(amounts: dict[Address, int]) -> tuple[Weight, ...]:
+    payees = sorted(amounts)
+    parts = apportion(PPM, [amounts[payee] for payee in payees], payees)
+    return tuple(Weight(payee, ppm) for payee, ppm in zip(payees, parts, strict=True) if ppm)
+
+
+def _exceeds(values: npt.NDArray[Any], bound: int) -> bool:
+    return values.size > 0 and (int(values.max()) > bound or int(values.min()) < -bound)
+
+
+def _kind(values: npt.NDArray[Any]) -> str:
+    return f"{values.shape} {values.dtype}"

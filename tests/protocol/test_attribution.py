@@ -1,0 +1,196 @@
+"""Weights from integers: exact against Python's numbers, indifferent to order, copies and names."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from commonlore.protocol.attribution import (
+    MAX_INDEXED_ROWS,
+    MAX_MAGNITUDE,
+    MAX_WIDTH,
+    PRIOR_METHOD,
+    check_weights,
+    compute_priors,
+    compute_scores,
+    compute_weights,
+    prior_weights,
+    read_sums,
+    recheck_statement,
+    sum_rows,
+    write_sum,
+)
+from commonlore.protocol.credits import DEFAULT_SPLIT
+from commonlore.protocol.errors import LocalProtocolError, RemoteProtocolError
+from commonlore.protocol.ids import Address, cid_of
+from commonlore.protocol.manifests import AdapterManifest, ContributorSum, PriorWeight, Recipe
+from commonlore.protocol.receipts import AttributionStatement, Weight
+from commonlore.protocol.requests import PPM
+
+ALICE, BOB, CAROL = (Address(bytes([n]) * 20) for n in (1, 2, 3))
+
+vectors = arrays.arrays(np.int8, 16, elements=st.integers(-127, 127))
+index_rows = arrays.arrays(
+    np.int8, st.tuples(st.integers(1, 12), st.just(16)), elements=st.integers(-127, 127)
+)
+scored = st.lists(
+    st.tuples(st.integers(0, 9).map(lambda n: Address(bytes([n]) * 20)), st.integers(-(2**60), 2**60)),
+    min_size=1,
+    max_size=12,
+)
+
+
+def weights_of(parts) -> dict[Address, int]:
+    weights = compute_weights([score for _, score in parts], [payee for payee, _ in parts])
+    return {weight.payee: weight.ppm for weight in weights or ()}
+
+
+def manifest_with(priors: tuple[PriorWeight, ...]) -> AdapterManifest:
+    cid = cid_of(b"x")
+    recipe = Recipe("trainer", 1, 1, 1, 8, 16, 0, 0, "bf16", "{question}")
+    return AdapterManifest(
+        name="icd", base=cid, weights=cid, weights_size=1, rank=8, alpha=16, targets=("q_proj",),
+        template=bytes(32), datanets=(cid,), recipe=recipe, early_checkpoint=None, factors=None,
+        split=DEFAULT_SPLIT, priors=priors, licence="CC0-1.0", author=bytes(32), author_payee=ALICE,
+    )  # fmt: skip
+
+
+@given(vectors, index_rows)
+def test_a_score_is_the_sum_of_its_rows_scores(query, rows):
+    by_row = [sum(int(q) * int(r) for q, r in zip(query, row, strict=True)) for row in rows]
+    assert compute_scores(query, sum_rows(rows)[np.newaxis]) == [sum(by_row)]
+
+
+def test_the_largest_allowed_input_is_exact():
+    query = np.full(MAX_WIDTH, -127, np.int8)
+    sums = np.full((1, MAX_WIDTH), 127 * MAX_INDEXED_ROWS, np.int64)
+    exact = -127 * 127 * MAX_INDEXED_ROWS * MAX_WIDTH
+    assert exact > -(2**60)
+    assert compute_scores(query, sums) == [exact]
+
+
+@pytest.mark.parametrize(
+    ("query", "sums"),
+    [
+        (np.zeros(4, np.int16), np.zeros((1, 4), np.int64)),
+        (np.zeros(4, np.int8), np.zeros((1, 4), np.int32)),
+        (np.zeros(4, np.int8), np.zeros((1, 5), np.int64)),
+        (np.zeros((1, 4), np.int8), np.zeros((1, 4), np.int64)),
+        (np.array([-128], np.int8), np.zeros((1, 1), np.int64)),
+        (np.zeros(1, np.int8), np.array([[MAX_MAGNITUDE * MAX_INDEXED_ROWS + 1]], np.int64)),
+        (np.zeros(1, np.int8), np.array([[np.iinfo(np.int64).min]], np.int64)),
+        (np.zeros(MAX_WIDTH + 1, np.int8), np.zeros((1, MAX_WIDTH + 1), np.int64)),
+    ],
+)
+def test_input_that_might_overflow_is_refused(query, sums):
+    with pytest.raises(LocalProtocolError):
+        compute_scores(query, sums)
+
+
+@given(scored)
+def test_weights_are_whole_sorted_and_positive(parts):
+    weights = compute_weights([score for _, score in parts], [payee for payee, _ in parts])
+    if weights is not None:
+        check_weights(weights)
+
+
+@given(scored, st.randoms(use_true_random=False))
+def test_weights_do_not_depend_on_order(parts, random):
+    assert weights_of(parts) == weights_of(random.sample(parts, len(parts)))
+
+
+@given(scored, st.data())
+def test_dividing_an_account_s_score_among_its_entries_changes_nothing(parts, data):
+    payee, score = parts[0]
+    first = data.draw(st.integers(-(2**60), 2**60))
+    assert weights_of(parts) == weights_of([(payee, first), *parts[1:], (payee, score - first)])
+
+
+@given(scored)
+def test_more_influence_never_weighs_less(parts):
+    merged = {payee: sum(score for other, score in parts if other == payee) for payee, _ in parts}
+    weights = weights_of(parts)
+    for one in merged:
+        for other in merged:
+            if merged[one] > merged[other]:
+                assert weights.get(one, 0) >= weights.get(other, 0)
+
+
+def test_scores_are_clipped_after_summing():
+    assert weights_of([(ALICE, 10), (BOB, 7), (BOB, -4)]) == {ALICE: 769_231, BOB: 230_769}
+    assert weights_of([(ALICE, 10), (BOB, 3), (BOB, -4)]) == {ALICE: PPM}
+
+
+def test_no_positive_score_leaves_it_to_the_priors():
+    assert compute_weights([0, -5], [ALICE, BOB]) is None
+    assert compute_weights([], []) is None
+
+
+def test_priors_follow_rows_and_are_read_back_whole():
+    priors = compute_priors([(BOB, 1), (ALICE, 1), (BOB, 1), (CAROL, 0)])
+    assert priors == (PriorWeight(ALICE, 333_333), PriorWeight(BOB, 666_667))
+    assert prior_weights(manifest_with(priors)) == (Weight(ALICE, 333_333), Weight(BOB, 666_667))
+    with pytest.raises(LocalProtocolError, match="nobody"):
+        compute_priors([])
+
+
+def test_priors_must_be_whole():
+    with pytest.raises(RemoteProtocolError, match="add up to 999999 ppm"):
+        prior_weights(manifest_with((PriorWeight(ALICE, 999_999),)))
+
+
+@given(index_rows)
+def test_sums_are_read_as_they_were_written(rows):
+    assert np.array_equal(read_sums([write_sum(ALICE, rows)], 16), sum_rows(rows)[np.newaxis])
+
+
+@pytest.mark.parametrize(
+    ("entry", "width", "words"),
+    [
+        (ContributorSum(ALICE, 1, bytes(8)), 2, "width 2 needs 16"),
+        (ContributorSum(ALICE, 1, bytes(8)), 0, "width 0"),
+        (ContributorSum(ALICE, 1, bytes(8)), MAX_WIDTH + 1, "width"),
+        (ContributorSum(ALICE, 1, (128).to_bytes(8, "little")), 1, "cannot have the sum"),
+        (ContributorSum(ALICE, 2**32 - 1, bytes(8)), 1, "rows"),
+    ],
+)
+def test_impossible_sums_are_refused(entry, width, words):
+    with pytest.raises(RemoteProtocolError, match=words):
+        read_sums([entry], width)
+
+
+def test_rows_of_another_kind_are_refused():
+    for rows in (np.zeros((2, 2), np.int16), np.zeros(2, np.int8), np.full((1, 1), -128, np.int8)):
+        with pytest.raises(LocalProtocolError, match="index rows"):
+            sum_rows(rows)
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        (Weight(ALICE, PPM - 1),),
+        (Weight(BOB, 1), Weight(ALICE, PPM - 1)),
+        (Weight(ALICE, 1), Weight(ALICE, PPM - 1)),
+        (Weight(ALICE, PPM), Weight(BOB, 0)),
+        (),
+    ],
+)
+def test_malformed_weights_are_refused(weights):
+    with pytest.raises(RemoteProtocolError):
+        check_weights(weights)
+
+
+def test_anyone_with_the_query_and_the_index_rechecks_a_statement():
+    query = np.array([1, 2], np.int8)
+    sums = [write_sum(ALICE, np.array([[3, 1]], np.int8)), write_sum(BOB, np.array([[1, 2]], np.int8))]
+
+    def statement(method: str, *ppm: int) -> AttributionStatement:
+        weights = tuple(Weight(payee, part) for payee, part in zip((ALICE, BOB), ppm, strict=False))
+        return AttributionStatement(bytes(32), cid_of(b"a"), None, method, bytes(32), weights)
+
+    recheck_statement(statement("gradient", 500_000, 500_000), query, sums)
+    recheck_statement(statement(PRIOR_METHOD, PPM), -query, sums)
+    for wrong in (statement("gradient", 500_001, 499_999), statement(PRIOR_METHOD, 500_000, 500_000)):
+        with pytest.raises(RemoteProtocolError, match="do not follow"):
+            recheck_statement(wrong, query, sums)
