@@ -1,7 +1,8 @@
-"""Peer bindings: one owner, one session key and one peer key, all three of which signed that they belong together.
+"""Peer bindings: one owner, one session key and one peer key, all three of which signed that they belong
+together.
 
-The owner and the session key sign the binding's EIP-712 digest (the Escrow judges those two); the Ed25519 key signs the
-same digest under the domain `commonlore/binding/1`. Absent signature == invalid.
+The owner and the session key sign the binding's EIP-712 digest (the Escrow judges those two); the Ed25519 key
+signs the same digest under the domain `commonlore/binding/1`. Absent signature == invalid.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ MAX_CLOCK_SKEW_S = 30
 def bind(
     domain: Domain, owner: AccountKey, session: AccountKey, peer: PeerKey, not_before: int, not_after: int
 ) -> SignedBinding:
-    """The binding of three keys from `not_before` to `not_after` (Unix seconds). Raises LocalProtocolError."""
+    """The binding of three keys from `not_before` to `not_after` (Unix seconds).
+
+    Raises LocalProtocolError.
+    """
     if not_before >= not_after:
         raise LocalProtocolError(f"a binding from {not_before} to {not_after} is never valid")
     binding = PeerBinding(owner.address, session.address, peer.public, not_before, not_after)
@@ -32,7 +36,9 @@ def bind(
 
 
 def check_binding(domain: Domain, signed: SignedBinding, now: int) -> None:
-    """Raises InvalidSignature unless all three keys signed for this deployment, Stale when `now` (Unix seconds) is outside."""
+    """Raises InvalidSignature unless all three keys signed for this deployment, Stale when `now` (Unix
+    seconds) is outside.
+    """
     binding = signed.binding
     if binding.not_before > now + MAX_CLOCK_SKEW_S:
         raise Stale(f"a binding that begins at {binding.not_before}; it is {now}")
@@ -43,7 +49,9 @@ def check_binding(domain: Domain, signed: SignedBinding, now: int) -> None:
 
 @lru_cache(4096)
 def _check_signatures(domain: Domain, signed: SignedBinding) -> None:
-    """Three verifications, some 0.2 ms; a peer's binding stays the same in all its adverts and requests, so they are remembered."""
+    """Three verifications, some 0.2 ms; a peer's binding stays the same in all its adverts and requests, so
+    they are remembered.
+    """
     binding = signed.binding
     if binding.owner == binding.session_key:
         raise RemoteProtocolError(

@@ -1,8 +1,9 @@
 """EIP-712 of wire records: what is signed here is what Solidity's `_hashTypedDataV4` hashes there.
 
-https://eips.ethereum.org/EIPS/eip-712. The domain is name "Commonlore", version "1", the chain's id and the Escrow's
-address. A record's type is its class name with its fields in camelCase; `fields` says which Solidity type each has. A CID
-is the bytes32 of its sha2-256 digest. `T | None` has no Solidity type: a record that has one cannot be signed here.
+https://eips.ethereum.org/EIPS/eip-712. The domain is name "Commonlore", version "1", the chain's id and the
+Escrow's address. A record's type is its class name with its fields in camelCase; `fields` says which Solidity
+type each has. A CID is the bytes32 of its sha2-256 digest. `T | None` has no Solidity type: a record that has
+one cannot be signed here.
 """
 
 from __future__ import annotations
@@ -58,7 +59,10 @@ def _separator(chain_id: int, escrow: Address) -> bytes:
 
 @cache
 def type_string(cls: type[Record]) -> str:
-    """EIP-712 `encodeType`: the record's own type, then those it refers to, sorted by name. Raises TypeError."""
+    """EIP-712 `encodeType`: the record's own type, then those it refers to, sorted by name.
+
+    Raises TypeError.
+    """
     nested = {record.__name__: record for record in _nested(cls) if record is not cls}
     return "".join(_own_type(record) for record in (cls, *(nested[name] for name in sorted(nested))))
 
@@ -75,7 +79,10 @@ def struct_hash(record: Record) -> bytes:
 
 
 def digest(domain: Domain, record: Record) -> bytes:
-    """The 32 bytes that are signed: keccak256(0x1901 ‖ domain separator ‖ struct hash). Raises LocalProtocolError."""
+    """The 32 bytes that are signed: keccak256(0x1901 ‖ domain separator ‖ struct hash).
+
+    Raises LocalProtocolError.
+    """
     return keccak256(b"\x19\x01" + _separator(domain.chain_id, domain.escrow) + struct_hash(record))
 
 

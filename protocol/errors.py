@@ -1,7 +1,8 @@
 """Every error Commonlore raises on purpose.
 
-Two families matter most: `LocalProtocolError` (this program broke the rules) and `RemoteProtocolError` (the other
-side did). A message says what was wrong, with what, and what to do about it; it is shown to people as it stands.
+Two families matter most: `LocalProtocolError` (this program broke the rules) and `RemoteProtocolError` (the
+other side did). A message says what was wrong, with what, and what to do about it; it is shown to people as
+it stands.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ class Stale(RemoteProtocolError):
 
 
 class Refused(CommonloreError):
-    """The other side declined. `code` says why (see `protocol.messages.RefusalCode`); `retryable` whether another may accept."""
+    """The other side declined. `code` says why (see `protocol.messages.RefusalCode`); `retryable` whether
+    another may accept.
+    """
 
     def __init__(self, code: str, message: str, *, retryable: bool = True) -> None:
         super().__init__(message)
@@ -113,6 +116,6 @@ class ConfigError(CommonloreError):
 
 
 class MissingDependency(CommonloreError):
-    """An optional package that this command needs is not installed; the message names the extra to install."""
+    """An optional package that this command needs is not installed; the message names its extra."""
 
     code = "missing_dependency"

@@ -1,9 +1,11 @@
-"""The types that fields of wire records may have. One annotation serves CBOR's checks (`codec`) and EIP-712's types (`eip712`).
+"""The types that fields of wire records may have. One annotation serves CBOR's checks (`codec`) and EIP-712's
+types (`eip712`).
 
-Records are frozen dataclasses whose fields are: `bool`, the integers below, `Cid`, `PeerId`, `Address`, `Text`s,
-`Blob`s and fixed-size bytes below, another record, `T | None`, or `tuple[T, ...]`. There are no floats and no free
-dictionaries on the wire. EIP-712 names: `Uint(n)` uintN, `Cid` bytes32 (its digest), fixed bytes bytesN, `Text`
-string, `Blob` bytes, `Address` address, a record a struct (field names in camelCase), a tuple an array.
+Records are frozen dataclasses whose fields are: `bool`, the integers below, `Cid`, `PeerId`, `Address`,
+`Text`s, `Blob`s and fixed-size bytes below, another record, `T | None`, or `tuple[T, ...]`. There are no
+floats and no free dictionaries on the wire. EIP-712 names: `Uint(n)` uintN, `Cid` bytes32 (its digest), fixed
+bytes bytesN, `Text` string, `Blob` bytes, `Address` address, a record a struct (field names in camelCase), a
+tuple an array.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Names: content ids (CIDv1, sha2-256), peer ids, addresses. Values of these types are always well-formed: build them here.
+"""Names: content ids (CIDv1, sha2-256), peer ids, addresses. Values of these types are always well-formed:
+build them here.
 
 Content of at most one chunk is named by the CID of its bytes (codec `raw`); larger content by the CID of its
 `BlobManifest` (codec `dag-cbor`). Text form is lower-case base32 (multibase `b`), the CIDv1 default:
@@ -10,9 +11,9 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from typing import NewType
+from typing import NewType, cast
 
-import sha3
+import sha3  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]  # it ships no types
 
 from .errors import RemoteProtocolError
 
@@ -37,7 +38,7 @@ _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
 def keccak256(data: bytes) -> bytes:
     """The EVM's hash (Keccak, not NIST SHA-3)."""
-    return sha3.keccak_256(data).digest()  # type: ignore[no-any-return]
+    return cast(bytes, sha3.keccak_256(data).digest())  # pyright: ignore[reportUnknownMemberType]
 
 
 def cid_of_digest(digest: bytes, codec: int) -> Cid:
@@ -52,7 +53,10 @@ def cid_of(data: bytes, codec: int = RAW) -> Cid:
 
 
 def parse_cid(text: str) -> tuple[int, bytes]:
-    """(codec, sha2-256 digest) of a CID's text. Raises RemoteProtocolError unless it is in the one form this network writes."""
+    """(codec, sha2-256 digest) of a CID's text.
+
+    Raises RemoteProtocolError unless it is in the one form this network writes.
+    """
     try:
         binary = base64.b32decode(text[1:].upper() + "=" * (-(len(text) - 1) % 8))
     except (binascii.Error, ValueError):
@@ -76,7 +80,10 @@ def digest_of(cid: Cid) -> bytes:
 
 
 def cid_to_bytes(cid: Cid) -> bytes:
-    """The 36 binary bytes of a CID: how CBOR carries it. Raises RemoteProtocolError on a text that is no CID."""
+    """The 36 binary bytes of a CID: how CBOR carries it.
+
+    Raises RemoteProtocolError on a text that is no CID.
+    """
     codec, digest = parse_cid(cid)
     return bytes((1, codec, 0x12, 0x20)) + digest
 
@@ -89,7 +96,9 @@ def cid_from_bytes(binary: bytes) -> Cid:
 
 
 def peer_id_of(public_key: bytes) -> PeerId:
-    """The libp2p peer id of a 32-byte Ed25519 public key (https://github.com/libp2p/specs/blob/master/peer-ids)."""
+    """The libp2p peer id of a 32-byte Ed25519 public key
+    (https://github.com/libp2p/specs/blob/master/peer-ids).
+    """
     raw = _PEER_ID_PREFIX + public_key
     number = int.from_bytes(raw, "big")
     text = ""
@@ -100,7 +109,10 @@ def peer_id_of(public_key: bytes) -> PeerId:
 
 
 def public_key_of(peer_id: str) -> bytes:
-    """The 32-byte Ed25519 public key inside a peer id. Raises RemoteProtocolError unless `peer_id_of` gives it back."""
+    """The 32-byte Ed25519 public key inside a peer id.
+
+    Raises RemoteProtocolError unless `peer_id_of` gives it back.
+    """
     number = 0
     if len(peer_id) <= 64 and all(letter in _BASE58 for letter in peer_id):
         for letter in peer_id:

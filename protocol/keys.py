@@ -1,8 +1,9 @@
-"""Keys and signatures: Ed25519 for what travels on the network, secp256k1 for what a contract may have to judge.
+"""Keys and signatures: Ed25519 for what travels on the network, secp256k1 for what a contract may have to
+judge.
 
-Secrets come as arguments: nothing here is random. Every Ed25519 signature is over `domain ‖ 0x00 ‖ payload`, so that
-what was signed as one thing never passes for another. secp256k1 signatures are r ‖ s ‖ v with v 27 or 28 and s in the
-lower half (EIP-2, as OpenZeppelin's ECDSA demands); nonces are RFC 6979.
+Secrets come as arguments: nothing here is random. Every Ed25519 signature is over `domain ‖ 0x00 ‖ payload`,
+so that what was signed as one thing never passes for another. secp256k1 signatures are r ‖ s ‖ v with v 27 or
+28 and s in the lower half (EIP-2, as OpenZeppelin's ECDSA demands); nonces are RFC 6979.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class AccountKey:
 
     def sign_digest(self, digest: bytes) -> bytes:
         """65 bytes: the signature of a 32-byte digest, recoverable with `recover`."""
-        signature = self._key.sign_recoverable(digest, hasher=None)
+        signature = self._key.sign_recoverable(digest, hasher=None)  # pyright: ignore[reportUnknownMemberType]
         return signature[:64] + bytes((27 + signature[64],))
 
     def __repr__(self) -> str:
@@ -88,7 +89,10 @@ def verify_ed25519(public: bytes, domain: str, payload: bytes, signature: bytes)
 
 
 def recover(digest: bytes, signature: bytes) -> Address:
-    """The account whose key made the 65-byte `signature` of `digest`. Raises InvalidSignature on any form but the canonical."""
+    """The account whose key made the 65-byte `signature` of `digest`.
+
+    Raises InvalidSignature on any form but the canonical.
+    """
     if len(signature) != 65 or signature[64] not in (27, 28):
         raise InvalidSignature("not a secp256k1 signature: expected 65 bytes, r ‖ s ‖ v with v 27 or 28")
     if int.from_bytes(signature[32:64], "big") > _ORDER // 2:

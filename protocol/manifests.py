@@ -1,6 +1,8 @@
-"""What is stored, described: blobs, base models and artefacts, Datanets and shards, adapters. A manifest's CID is its id.
+"""What is stored, described: blobs, base models and artefacts, Datanets and shards, adapters. A manifest's
+CID is its id.
 
-Manifests commit what exists before anyone judges it. Statements about an id (evaluation, attribution index) stand outside.
+Manifests commit what exists before anyone judges it. Statements about an id (evaluation, attribution index)
+stand outside.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ class BlobManifest:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One tensor of reference weights. `digest` is sha2-256 of its little-endian row-major bytes; dtype as in safetensors."""
+    """One tensor of reference weights. `digest` is sha2-256 of its little-endian row-major bytes; dtype as in
+    safetensors.
+    """
 
     name: Label
     dtype: Annotated[str, Size(1, 8)]
@@ -47,7 +51,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class BaseManifest:
-    """Reference weights of a base model, independent of the library that loads them. Its CID is the base id."""
+    """Reference weights of a base model, whatever library loads them. Its CID is the base id."""
 
     name: Name
     family: Name
@@ -60,7 +64,9 @@ class BaseManifest:
 
 @dataclass(frozen=True, slots=True)
 class ArtefactManifest:
-    """What is really loaded: format (`torch`, `exl2`), dtype or quantisation, and the files' digests beyond the reference's."""
+    """What is really loaded: format (`torch`, `exl2`), dtype or quantisation, and the files' digests beyond
+    the reference's.
+    """
 
     reference: Cid
     format: Name
@@ -70,7 +76,9 @@ class ArtefactManifest:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One example of a Datanet. `answer` is what training scores; salt keeps its leaf hash from being guessed."""
+    """One example of a Datanet. `answer` is what training scores; salt keeps its leaf hash from being
+    guessed.
+    """
 
     question: Text
     answer: Text
@@ -79,8 +87,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class ShardHeader:
-    """A contributor's rows of one Datanet version. `rows_root` is the Merkle root over salted row hashes, `rows` the CID of
-    the canonical CBOR of the tuple of rows. `notice` travels with the data (licence notices)."""
+    """A contributor's rows of one Datanet version. `rows_root` is the Merkle root over salted row hashes,
+    `rows` the CID of the canonical CBOR of the tuple of rows. `notice` travels with the data (licence
+    notices).
+    """
 
     datanet: Label
     contributor: Name
@@ -96,7 +106,9 @@ class ShardHeader:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A header with both of the contributor's signatures: Ed25519 under the domain `shard`, and the payee's over EIP-712."""
+    """A header with both of the contributor's signatures: Ed25519 under the domain `shard`, and the payee's
+    over EIP-712.
+    """
 
     header: ShardHeader
     ed25519_signature: Signature64
@@ -105,7 +117,9 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class DatanetManifest:
-    """One version of a Datanet. `shards` are CIDs of `Shard`s; `contributors_root` the Merkle root of their sorted payees."""
+    """One version of a Datanet. `shards` are CIDs of `Shard`s; `contributors_root` the Merkle root of their
+    sorted payees.
+    """
 
     name: Name
     purpose: Label
@@ -139,7 +153,9 @@ class PriorWeight:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Every parameter of a training run. Rates and ratios are parts per million; `templates` are (question → chat) formats."""
+    """Every parameter of a training run. Rates and ratios are parts per million; `templates` are (question →
+    chat) formats.
+    """
 
     trainer: Label
     steps: U32
@@ -155,7 +171,9 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class AdapterManifest:
-    """A LoRA adapter; its CID is the adapter id. `weights` and `early_checkpoint` are CIDs of safetensors blobs."""
+    """A LoRA adapter; its CID is the adapter id. `weights` and `early_checkpoint` are CIDs of safetensors
+    blobs.
+    """
 
     name: Name
     base: Cid
@@ -188,8 +206,9 @@ class ContributorSum:
 
 @dataclass(frozen=True, slots=True)
 class IndexManifest:
-    """A gradient index: a statement about an adapter, sealed by whoever computed it. `rows` is the CID of the int8 rows
-    (row-major, `width` bytes each, in the order of `row_hashes`), `rows_root` their Merkle root."""
+    """A gradient index: a statement about an adapter, sealed by whoever computed it. `rows` is the CID of the
+    int8 rows (row-major, `width` bytes each, in the order of `row_hashes`), `rows_root` their Merkle root.
+    """
 
     adapter: Cid
     method: Label

@@ -1,4 +1,4 @@
-"""Messages of the inference stream, and who sends each. Their order is the transition table in `inference`."""
+"""Messages of the inference stream and who sends each. Their order is the transition table in `inference`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """worker → client: admitted. `channel` is the highest voucher the worker holds, the client's own signature."""
+    """worker → client: admitted. `channel` is the highest voucher the worker holds, the client's own
+    signature.
+    """
 
     queue_depth: U32
     adapter_ready: bool
@@ -60,7 +62,8 @@ class TokenLogprob:
 class TokenChunk:
     """worker → client: tokens from output position `start` on, and the text they complete.
 
-    `running_hash` follows every 32nd output token of the request and the last one: see `inference.RunningHash`.
+    `running_hash` follows every 32nd output token of the request and the last one: see
+    `inference.RunningHash`.
     """
 
     start: U32
@@ -72,7 +75,9 @@ class TokenChunk:
 
 @dataclass(frozen=True, slots=True)
 class ReceiptMessage:
-    """worker → client: after a step; `final` when the answer is complete. Nothing more is sent until its voucher came."""
+    """worker → client: after a step; `final` when the answer is complete. Nothing more is sent until its
+    voucher came.
+    """
 
     receipt: SignedReceipt
     final: bool

@@ -1,7 +1,8 @@
 """What a worker says it did, what the payer signs for it, and what an attributor says about it.
 
-A channel is (payer session key, lane). A voucher is cumulative over its channel, names one receipt, and is paid whole or
-not at all; neither side can settle what the other did not sign. Long answers are several receipts (`step` 0, 1, …).
+A channel is (payer session key, lane). A voucher is cumulative over its channel, names one receipt, and is
+paid whole or not at all; neither side can settle what the other did not sign. Long answers are several
+receipts (`step` 0, 1, …).
 """
 
 from __future__ import annotations
@@ -75,7 +76,9 @@ class SignedReceipt:
 
 @dataclass(frozen=True, slots=True)
 class Voucher:
-    """Signed (EIP-712) by the payer's session key. `cumulative` includes `price`; `receipt_hash` is the receipt's digest."""
+    """Signed (EIP-712) by the payer's session key. `cumulative` includes `price`; `receipt_hash` is the
+    receipt's digest.
+    """
 
     payer: Address
     lane: Address
@@ -104,8 +107,10 @@ class Weight:
 
 @dataclass(frozen=True, slots=True)
 class AttributionStatement:
-    """Weights of one receipt's contributors, summing to 1,000,000. `method` names how they were found; `prior` means no
-    influence was measured and the manifest's prior weights apply. Travels sealed by the attributor's Ed25519 key."""
+    """Weights of one receipt's contributors, summing to 1,000,000. `method` names how they were found;
+    `prior` means no influence was measured and the manifest's prior weights apply. Travels sealed by the
+    attributor's Ed25519 key.
+    """
 
     receipt_hash: Hash32
     adapter: Cid
@@ -117,7 +122,9 @@ class AttributionStatement:
 
 @dataclass(frozen=True, slots=True)
 class Credit:
-    """Token units earned by an account from one receipt, in a role: platform, worker, author, work_pool, contributor."""
+    """Token units earned by an account from one receipt, in a role: platform, worker, author, work_pool,
+    contributor.
+    """
 
     account: Address
     role: Label

@@ -1,6 +1,7 @@
 """What a client asks for, as signed with its session key, and what accompanies the signature.
 
-The EIP-712 digest of `InferenceRequest` is the *request hash*. The request is a commitment, not money: the voucher pays.
+The EIP-712 digest of `InferenceRequest` is the *request hash*. The request is a commitment, not money: the
+voucher pays.
 """
 
 from __future__ import annotations
@@ -9,7 +10,21 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Annotated
 
-from .fields import U8, U16, U32, U64, U128, Bytes16, Hash32, Key32, Label, Signature64, Signature65, Size, Text
+from .fields import (
+    U8,
+    U16,
+    U32,
+    U64,
+    U128,
+    Bytes16,
+    Hash32,
+    Key32,
+    Label,
+    Signature64,
+    Signature65,
+    Size,
+    Text,
+)
 from .ids import Address, Cid
 
 PPM = 1_000_000
@@ -35,7 +50,9 @@ class AdapterWeight:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """The pinned sampler's parameters (see `sampler`). Temperature 0 is greedy; top_k 0, top_p 1e6 and min_p 0 are off."""
+    """The pinned sampler's parameters (see `sampler`). Temperature 0 is greedy; top_k 0, top_p 1e6 and min_p
+    0 are off.
+    """
 
     seed: U64
     max_tokens: U32
@@ -48,7 +65,9 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class PeerBinding:
-    """Ties an owner account, a secp256k1 session key and an Ed25519 peer key together, for a time (Unix seconds)."""
+    """Ties an owner account, a secp256k1 session key and an Ed25519 peer key together, for a time (Unix
+    seconds).
+    """
 
     owner: Address
     session_key: Address
@@ -69,7 +88,9 @@ class SignedBinding:
 
 @dataclass(frozen=True, slots=True)
 class InferenceRequest:
-    """One answer wanted from one lane. `deadline` and the binding's times are Unix seconds; prices are token units."""
+    """One answer wanted from one lane. `deadline` and the binding's times are Unix seconds; prices are token
+    units.
+    """
 
     request_id: Bytes16
     payer: Address
@@ -95,7 +116,9 @@ class ChatMessage:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """The opening of `prompt_root`: salt and turns. `delivered` are output tokens that another worker already gave."""
+    """The opening of `prompt_root`: salt and turns. `delivered` are output tokens that another worker already
+    gave.
+    """
 
     salt: Hash32
     messages: Annotated[tuple[ChatMessage, ...], Size(1, 256)]

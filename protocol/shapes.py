@@ -1,6 +1,8 @@
-"""What a field's annotation means, read once per class. `codec` and `eip712` both compile these shapes, so that they cannot disagree.
+"""What a field's annotation means, read once per class. `codec` and `eip712` both compile these shapes, so
+that they cannot disagree.
 
-A record whose annotations say anything else than `fields` allows is a mistake of this program: TypeError at first use.
+A record whose annotations say anything else than `fields` allows is a mistake of this program: TypeError at
+first use.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ class BoolShape:
 
 @dataclass(frozen=True, slots=True)
 class UintShape:
-    """An unsigned integer below 2^bits; wider than 64 bits, CBOR carries it as `bits / 8` big-endian bytes."""
+    """An integer in 0 … 2^bits - 1. Wider than 64 bits, CBOR carries it as `bits / 8` big-endian bytes."""
 
     bits: int
 
@@ -120,7 +122,10 @@ _NAMED: dict[object, Shape] = {
 
 @cache
 def shapes_of(cls: type[Record]) -> tuple[tuple[str, Shape], ...]:
-    """(field name, shape) of every field of a record class, in the order of its definition. Raises TypeError."""
+    """(field name, shape) of every field of a record class, in the order of its definition.
+
+    Raises TypeError.
+    """
     hints = get_type_hints(cls, include_extras=True)
     return tuple((name, _shape(hints[name], f"{cls.__name__}.{name}")) for name in cls.__dataclass_fields__)
 
