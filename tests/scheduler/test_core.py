@@ -1,0 +1,408 @@
+from itertools import pairwise
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from commonlore.protocol.adverts import ADVERT_LIFETIME_MS, Rates
+from commonlore.protocol.errors import LocalProtocolError
+from commonlore.protocol.messages import RefusalCode
+from commonlore.scheduler.core import Scheduler, SchedulerConfig
+from commonlore.scheduler.events import (
+    AdvertSeen,
+    AskArrived,
+    Cancelled,
+    Completed,
+    Dispatch,
+    Failed,
+    GiveUp,
+    Progress,
+    Refused,
+    Tick,
+    Wake,
+)
+from commonlore.scheduler.policies import POLICIES
+
+
+class Driver:
+    """Obeys a scheduler in virtual time: keeps the latest Wake, and what became of every ask."""
+
+    def __init__(self, now_ms, config=None, seed=1):
+        self.scheduler = Scheduler(config or SchedulerConfig(), seed)
+        self.now_ms = now_ms
+        self.wake_ms = None
+        self.at = {}  # ask id -> peer, while dispatched
+        self.attempts = []
+        self.given_up = {}
+
+    def send(self, event):
+        for action in self.scheduler.step(self.now_ms, event):
+            match action:
+                case Wake(at_ms):
+                    self.wake_ms = at_ms
+                case Dispatch(ask_id, peer):
+                    self.at[ask_id] = peer
+                    self.attempts.append((ask_id, peer))
+                case GiveUp(ask_id, code, message):
+                    assert ask_id not in self.given_up
+                    assert message
+                    assert "\n" not in message
+                    self.at.pop(ask_id, None)
+                    self.given_up[ask_id] = (code, message)
+
+    def adverts(self, *workers):
+        for each in workers:
+            self.send(AdvertSeen(each))
+
+    def advance_to(self, now_ms):
+        while self.wake_ms is not None and self.wake_ms <= now_ms:
+            self.now_ms, self.wake_ms = self.wake_ms, None
+            self.send(Tick())
+        self.now_ms = now_ms
+
+    def end(self, event):
+        """An event after which the ask is no longer at its worker, unless it is sent there again."""
+        self.at.pop(event.ask_id)
+        self.send(event)
+
+
+@pytest.fixture
+def driver(now_ms):
+    return Driver(now_ms)
+
+
+def refuse(driver, ask_id, code, retryable=True):
+    driver.end(Refused(ask_id, driver.at[ask_id], code, retryable))
+
+
+def test_an_ask_completes(driver, worker, ask):
+    driver.adverts(worker(1))
+    driver.send(AskArrived(ask(1)))
+    driver.end(Completed(1, worker(1).peer, 200, 1000, 50))
+    assert len(driver.scheduler) == 0
+    assert driver.scheduler.standing(worker(1).peer).outstanding == 0
+    assert driver.scheduler.standing(worker(1).peer).token_us < 20_000
+
+
+def test_ids_are_used_once_at_a_time(driver, ask):
+    driver.send(AskArrived(ask(1)))
+    with pytest.raises(LocalProtocolError, match="already under way"):
+        driver.send(AskArrived(ask(1)))
+
+
+def test_an_ask_waits_for_a_worker_to_appear(driver, worker, ask):
+    driver.send(AskArrived(ask(1)))
+    driver.advance_to(driver.now_ms + 30_000)
+    assert driver.at == {}
+    driver.adverts(worker(1, seen_ms=driver.now_ms))
+    assert driver.at == {1: worker(1).peer}
+
+
+@pytest.mark.parametrize(
+    ("patience_ms", "ended_after_ms", "code"),
+    [(None, 60_000, "deadline_exceeded"), (5_000, 5_000, "not_found")],
+)
+def test_nobody_appears(driver, ask, patience_ms, ended_after_ms, code):
+    driver.send(AskArrived(ask(1, patience_ms=patience_ms)))
+    start_ms = driver.now_ms
+    driver.advance_to(start_ms + ended_after_ms - 1)
+    assert driver.given_up == {}
+    driver.advance_to(start_ms + ended_after_ms)
+    assert driver.given_up[1][0] == code
+    assert "start one, or connect" in driver.given_up[1][1]
+
+
+@pytest.mark.parametrize(
+    ("offer", "code", "words"),
+    [
+        ({"rates": Rates(10**9, 0, 0)}, "price", "raise the limit of 10000"),
+        ({"max_context": 64}, "too_long", "exceed every worker's context"),
+        ({"running": 16}, "busy", "1 is full"),
+    ],
+)
+def test_the_shortage_is_named(driver, worker, ask, offer, code, words):
+    driver.adverts(worker(1, **offer))
+    driver.send(AskArrived(ask(1, patience_ms=2_000)))
+    driver.advance_to(driver.now_ms + 2_000)
+    assert driver.given_up[1][0] == code
+    assert words in driver.given_up[1][1]
+
+
+def test_another_worker_takes_over_and_the_failed_one_rests(driver, worker, ask):
+    driver.adverts(worker(1), worker(2))
+    driver.send(AskArrived(ask(1)))
+    first = driver.at[1]
+    driver.end(Failed(1, first, tokens=20, spent=300))
+    assert driver.at[1] != first, "at once"
+    second = driver.at[1]
+    driver.end(Failed(1, second, tokens=30, spent=500))
+    assert 1 not in driver.at, "the second time after a pause"
+    driver.advance_to(driver.now_ms + 1_000)
+    assert 1 in driver.at
+
+
+def test_what_was_delivered_and_spent_is_not_asked_for_again(driver, worker, ask):
+    # 1 unit a prompt token and 10 an output token: 600 at first, 320 after 30 tokens; 250 remain
+    driver.adverts(worker(1, rates=Rates(1000, 10_000, 0)))
+    driver.send(AskArrived(ask(1, max_price=600)))
+    driver.end(Failed(1, worker(1).peer, tokens=30, spent=350))
+    driver.advance_to(driver.now_ms + 10_000)
+    assert 1 not in driver.at
+    driver.adverts(worker(2, rates=Rates(500, 8_000, 0), seen_ms=driver.now_ms))
+    assert driver.at[1] == worker(2).peer
+
+
+def test_the_only_worker_is_tried_again_with_growing_pauses(driver, worker, ask):
+    driver.adverts(worker(1, max_batch=1))
+    driver.send(AskArrived(ask(1)))
+    times = []
+    while 1 in driver.at:
+        times.append(driver.now_ms)
+        driver.end(Failed(1, worker(1).peer))
+        if driver.given_up:
+            break
+        driver.advance_to(driver.wake_ms)
+        while 1 not in driver.at and not driver.given_up:
+            driver.advance_to(driver.wake_ms)
+            driver.adverts(worker(1, seq=driver.now_ms, seen_ms=driver.now_ms))
+    gaps = [later - earlier for earlier, later in pairwise(times)]
+    assert gaps == sorted(gaps)
+    assert gaps[-1] >= 15_000, "three failures in a row ban a worker"
+    assert driver.given_up[1][0] in ("failed", "deadline_exceeded")
+
+
+@pytest.mark.parametrize("code", list(RefusalCode))
+def test_every_refusal_goes_to_another_worker(driver, worker, ask, code):
+    driver.adverts(worker(1), worker(2))
+    driver.send(AskArrived(ask(1)))
+    first = driver.at[1]
+    refuse(driver, 1, code)
+    assert driver.at[1] != first
+
+
+@pytest.mark.parametrize("code", [RefusalCode.BAD_ADAPTER, RefusalCode.INVALID, "something new"])
+def test_final_refusals_end_an_ask_after_a_second_opinion(driver, worker, ask, code):
+    driver.adverts(worker(1), worker(2), worker(3))
+    driver.send(AskArrived(ask(1)))
+    refuse(driver, 1, code, retryable=False)
+    refuse(driver, 1, code, retryable=False)
+    assert driver.given_up[1] == (str(code), f"2 workers declined it for good: {code}")
+    assert len(driver.attempts) == 2
+
+
+def test_a_final_refusal_by_the_only_worker_ends_an_ask(driver, worker, ask):
+    driver.adverts(worker(1))
+    driver.send(AskArrived(ask(1)))
+    refuse(driver, 1, RefusalCode.TOO_LONG, retryable=False)
+    assert driver.given_up[1][0] == "too_long"
+
+
+def test_who_declines_what_another_serves_loses_standing(driver, worker, ask):
+    driver.adverts(worker(1), worker(2))
+    driver.send(AskArrived(ask(1)))
+    liar = driver.at[1]
+    before = driver.scheduler.standing(liar).success_ppm(driver.now_ms)
+    refuse(driver, 1, RefusalCode.INVALID, retryable=False)
+    driver.end(Completed(1, driver.at[1], 100, 1000, 50))
+    assert driver.scheduler.standing(liar).success_ppm(driver.now_ms) < before
+
+
+def test_busy_workers_get_a_pause_and_no_blame(driver, worker, ask):
+    driver.adverts(worker(1))
+    driver.send(AskArrived(ask(1)))
+    before = driver.scheduler.standing(worker(1).peer).success_ppm(driver.now_ms)
+    for _ in range(20):
+        refuse(driver, 1, RefusalCode.BUSY)
+        assert 1 not in driver.at
+        driver.advance_to(driver.now_ms + 6_000)
+        driver.adverts(worker(1, seq=driver.now_ms, seen_ms=driver.now_ms))
+        if 1 not in driver.at:
+            break
+    assert driver.scheduler.standing(worker(1).peer).success_ppm(driver.now_ms) == before
+    assert driver.given_up[1][0] == "deadline_exceeded"
+
+
+def test_a_worker_that_shuts_down_is_forgotten_until_it_speaks_again(driver, worker, ask):
+    driver.adverts(worker(1))
+    driver.send(AskArrived(ask(1)))
+    refuse(driver, 1, RefusalCode.SHUTDOWN)
+    assert len(driver.scheduler.view) == 0
+    driver.send(AskArrived(ask(2)))
+    driver.adverts(worker(1, seq=2))
+    assert driver.at == {2: worker(1).peer}
+
+
+def test_full_workers_leave_asks_here_and_take_the_longest_waiting_first(driver, worker, ask):
+    driver.adverts(worker(1, max_batch=1))
+    for number in range(6):
+        driver.send(AskArrived(ask(number)))
+    assert sorted(driver.at) == [0, 1, 2, 3], "a backlog of four batches"
+    driver.end(Completed(2, worker(1).peer, 100, 1000, 50))
+    assert sorted(driver.at) == [0, 1, 3, 4]
+    driver.at.pop(0)
+    driver.send(Cancelled(0))
+    assert sorted(driver.at) == [1, 3, 4, 5]
+
+
+def test_events_of_ended_asks_and_former_workers_are_ignored(driver, worker, ask):
+    driver.adverts(worker(1), worker(2))
+    driver.send(AskArrived(ask(1)))
+    first = driver.at[1]
+    driver.end(Failed(1, first))
+    second = driver.at[1]
+    for event in (
+        Completed(1, first, 1, 1, 1),
+        Failed(1, first),
+        Refused(1, first, "busy"),
+        Progress(1, first, 9),
+    ):
+        driver.send(event)
+        assert driver.at[1] == second
+    driver.end(Completed(1, second, 100, 1000, 50))
+    for event in (Completed(1, second, 1, 1, 1), Failed(1, second), Cancelled(1), Progress(7, first, 9)):
+        driver.send(event)
+    assert len(driver.scheduler) == 0
+    assert [driver.scheduler.standing(peer).outstanding for peer in (first, second)] == [0, 0]
+
+
+def test_progress_forgives_earlier_failures(driver, worker, ask):
+    driver.adverts(*(worker(number) for number in range(40)))
+    driver.send(AskArrived(ask(1, max_tokens=1000, max_price=10**6)))
+    for tokens in range(1, 31):
+        driver.send(Progress(1, driver.at[1], tokens))
+        driver.end(Failed(1, driver.at[1], tokens=tokens))
+        assert 1 in driver.at, "no pause after a failure that brought tokens"
+
+
+def test_asks_are_bounded(now_ms, ask):
+    driver = Driver(now_ms, SchedulerConfig(max_asks=2))
+    for number in range(3):
+        driver.send(AskArrived(ask(number)))
+    assert driver.given_up[2][0] == "busy"
+
+
+def test_the_clock_never_runs_backwards(driver, worker, ask):
+    driver.adverts(worker(1))
+    driver.now_ms -= 10_000
+    driver.send(AskArrived(ask(1)))
+    assert driver.wake_ms == ask(1).deadline_ms
+
+
+def test_standings_are_bounded(now_ms, worker):
+    scheduler = Scheduler(SchedulerConfig(max_workers=10), 1)
+    for number in range(500):
+        scheduler.step(now_ms, AdvertSeen(worker(number)))
+    assert len(scheduler.view) == 10
+    assert len(scheduler._standings._records) <= 21
+
+
+def random_history(seed, worker, ask, now_ms, policy):
+    """Every action of a run in which workers' answers follow from the ask ids."""
+    scheduler = Scheduler(SchedulerConfig(policy=policy), seed)
+    log = []
+    for number in range(20):
+        log += scheduler.step(now_ms, AdvertSeen(worker(number)))
+    for number in range(200):
+        now_ms += 7
+        actions = scheduler.step(now_ms, AskArrived(ask(number, deadline_ms=now_ms + 500)))
+        for action in actions:
+            if isinstance(action, Dispatch) and number % 3:
+                event = Failed if number % 3 == 1 else lambda *at: Completed(*at, 10, 50, 5)
+                actions += scheduler.step(now_ms, event(action.ask_id, action.peer))
+        log += actions
+    return log
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_the_same_seed_gives_the_same_actions(worker, ask, now_ms, policy):
+    first = random_history(3, worker, ask, now_ms, policy)
+    assert first == random_history(3, worker, ask, now_ms, policy)
+    assert first != random_history(4, worker, ask, now_ms, policy)
+
+
+class EveryAskEnds(RuleBasedStateMachine):
+    """Any history: each ask is completed, cancelled or given up exactly once, and by its deadline."""
+
+    make_worker = make_ask = None
+    start_ms = 0
+
+    def __init__(self):
+        super().__init__()
+        config = SchedulerConfig(policy="power_of_two", max_attempts=3, max_asks=20)
+        self.driver = Driver(self.start_ms, config)
+        self.deadlines = {}
+        self.ended = set()
+        self.seq = 0
+
+    @rule(number=st.integers(0, 4), running=st.integers(0, 20), dear=st.booleans())
+    def advert(self, number, running, dear):
+        self.seq += 1
+        rates = Rates(10**9, 0, 0) if dear else Rates(1, 1, 0)
+        now_ms = self.driver.now_ms
+        self.driver.adverts(
+            type(self).make_worker(number, seq=self.seq, running=running, rates=rates, seen_ms=now_ms)
+        )
+
+    @rule(life_ms=st.integers(0, 20_000), patience_ms=st.none() | st.integers(0, 10_000))
+    def ask(self, life_ms, patience_ms):
+        number = len(self.deadlines)
+        self.deadlines[number] = self.driver.now_ms + life_ms
+        spec = type(self).make_ask(number, deadline_ms=self.deadlines[number], patience_ms=patience_ms)
+        self.driver.send(AskArrived(spec))
+
+    @precondition(lambda self: self.driver.at)
+    @rule(data=st.data(), kind=st.sampled_from(["complete", "fail", "refuse", "final", "progress"]))
+    def hear(self, data, kind):
+        ask_id = data.draw(st.sampled_from(sorted(self.driver.at)))
+        peer = self.driver.at[ask_id]
+        if kind == "complete":
+            self.driver.end(Completed(ask_id, peer, 10, 100, 5))
+            self.ended.add(ask_id)
+        elif kind == "fail":
+            self.driver.end(Failed(ask_id, peer, tokens=data.draw(st.integers(0, 60))))
+        elif kind == "progress":
+            self.driver.send(Progress(ask_id, peer, data.draw(st.integers(0, 60))))
+        else:
+            code = data.draw(st.sampled_from(list(RefusalCode)))
+            self.driver.end(Refused(ask_id, peer, code, kind == "refuse"))
+
+    @precondition(lambda self: self.deadlines)
+    @rule(data=st.data())
+    def cancel(self, data):
+        ask_id = data.draw(st.sampled_from(sorted(self.deadlines)))
+        if ask_id not in self.ended and ask_id not in self.driver.given_up:
+            self.driver.at.pop(ask_id, None)
+            self.driver.send(Cancelled(ask_id))
+            self.ended.add(ask_id)
+
+    @rule(pause_ms=st.integers(0, 2 * ADVERT_LIFETIME_MS))
+    def wait(self, pause_ms):
+        self.driver.advance_to(self.driver.now_ms + pause_ms)
+
+    @invariant()
+    def each_ends_once_and_in_time(self):
+        driver = self.driver
+        assert not self.ended & set(driver.given_up)
+        open_asks = set(self.deadlines) - self.ended - set(driver.given_up)
+        assert len(driver.scheduler) == len(open_asks)
+        assert set(driver.at) <= open_asks
+        assert all(self.deadlines[ask_id] > driver.now_ms for ask_id in open_asks)
+        outstanding = {}
+        for peer in driver.at.values():
+            outstanding[peer] = outstanding.get(peer, 0) + 1
+        for each in driver.scheduler.view:
+            assert driver.scheduler.standing(each.peer).outstanding == outstanding.get(each.peer, 0)
+
+
+def test_every_ask_ends_by_its_deadline(worker, ask, now_ms):
+    machine = type("Machine", (EveryAskEnds,), {"make_worker": worker, "make_ask": ask, "start_ms": now_ms})
+    run_state_machine_as_test(
+        machine, settings=settings(max_examples=60, stateful_step_count=40, deadline=None)
+    )
