@@ -1,0 +1,291 @@
+"""Receipts and vouchers, as client and as worker: what a node must not forget, written before anything is
+sent.
+
+Rules of this file:
+
+- A worker's receipt is recorded before it is sent; a voucher is recorded before the client sends it and
+  before the worker acts on it. Both calls return when the record is on the disk.
+- In a channel (payer, lane) seqs rise and are never used twice, and a voucher's cumulative amount is the
+  channel's plus its price: there are no gaps, or settlement could not say what was paid for. So vouchers
+  come in the order of their seqs, and a worker that issues one receipt of a channel at a time needs no
+  second try.
+- A receipt whose turn has passed, or whose client vanished, is abandoned and issued anew under a higher seq.
+  Should its voucher come after all, in time, it counts.
+- A client that lost its last vouchers adopts its own signature from the worker. A worker never does: a payer
+  could leave a gap that makes everything after it impossible to settle.
+- Recording the same thing again changes nothing. Recording something else in its place raises
+  ChannelConflict.
+"""
+
+from __future__ import annotations
+
+from ..protocol.codec import decode, encode
+from ..protocol.errors import ProtocolError
+from ..protocol.ids import Address, ReceiptId, receipt_id_of
+from ..protocol.receipts import Receipt, SignedReceipt, SignedVoucher, Voucher
+from .database import Database, Transaction, pack_amount
+from .ledger_rows import (
+    COLUMNS,
+    Channel,
+    NewReceipt,
+    ReceiptState,
+    Role,
+    StoredReceipt,
+    pack_tokens,
+    to_channel,
+    to_receipt,
+)
+
+
+class ChannelConflict(ProtocolError):
+    """A receipt or voucher that does not continue its channel, or contradicts what is recorded there."""
+
+    code = "channel_conflict"
+
+
+_OF_CHANNEL = "role = ? AND payer = ? AND lane = ?"
+_ABANDON = "UPDATE receipts SET state = 'abandoned'"
+
+
+class Ledger:
+    """The receipts and channels of one store."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def channel(self, role: Role, payer: Address, lane: Address) -> Channel:
+        """The channel as it stands on the disk."""
+        query = f"SELECT seq, cumulative, voucher FROM channels WHERE {_OF_CHANNEL}"
+        rows = await self._database.read(query, role, payer, lane)
+        return to_channel(role, payer, lane, rows[0] if rows else None)
+
+    async def next_seq(self, role: Role, payer: Address, lane: Address) -> int:
+        """The lowest seq above all that this channel has used, paid or not."""
+        query = (
+            f"SELECT max(seq) FROM (SELECT seq FROM receipts WHERE {_OF_CHANNEL} "
+            f"UNION ALL SELECT seq FROM channels WHERE {_OF_CHANNEL})"
+        )
+        rows = await self._database.read(query, role, payer, lane, role, payer, lane)
+        return 1 + (rows[0][0] or 0)
+
+    async def record_receipt(self, role: Role, new: NewReceipt) -> None:
+        """Keep a receipt that waits for its voucher. Raises ChannelConflict when its seq has passed or is
+        used.
+        """
+
+        async def work(sql: Transaction) -> None:
+            await _insert_receipt(sql, role, new)
+
+        await self._database.write(work)
+
+    async def record_voucher(
+        self, role: Role, signed: SignedVoucher, receipt: NewReceipt | None = None
+    ) -> Channel:
+        """Keep a voucher with the receipt it pays, and return the channel after it.
+
+        `receipt`: recorded in the same step, as a client does. Raises ChannelConflict when the voucher does
+        not continue the channel, or names a receipt that is not recorded as the voucher says.
+        """
+
+        async def work(sql: Transaction) -> Channel:
+            return await _record_voucher(sql, role, signed, receipt)
+
+        return await self._database.write(work)
+
+    async def adopt_voucher(self, payer: Address, signed: SignedVoucher) -> Channel:
+        """As the client that signed it (checked by the caller), take up a voucher that only the worker has.
+
+        One that is not above the channel's changes nothing. Raises ChannelConflict when it contradicts the
+        channel. Returns the channel after it.
+        """
+
+        async def work(sql: Transaction) -> Channel:
+            return await _adopt_voucher(sql, payer, signed)
+
+        return await self._database.write(work)
+
+    async def abandon_receipt(self, role: Role, receipt_hash: bytes) -> None:
+        """Stop waiting for a receipt's voucher: its seq is free again. One that has its voucher stays as it
+        is.
+        """
+
+        async def work(sql: Transaction) -> None:
+            query = f"{_ABANDON} WHERE role = ? AND receipt_hash = ? AND state = 'issued'"
+            await sql.run(query, role, receipt_hash)
+
+        await self._database.write(work)
+
+    async def abandon_all(self, role: Role) -> int:
+        """At a start: whatever waited for a voucher when the node died. Returns how many."""
+
+        async def work(sql: Transaction) -> int:
+            return await sql.run(f"{_ABANDON} WHERE role = ? AND state = 'issued'", role)
+
+        return await self._database.write(work)
+
+    async def unvouchered(self, payer: Address, lane: Address) -> int:
+        """Token units that a payer owes this worker: receipts that wait for their vouchers."""
+        query = f"SELECT signed FROM receipts WHERE {_OF_CHANNEL} AND state = 'issued'"
+        rows = await self._database.read(query, Role.WORKER, payer, lane)
+        return sum(decode(SignedReceipt, row[0]).receipt.price for row in rows)
+
+    async def receipt(self, receipt_id: ReceiptId) -> StoredReceipt | None:
+        """The receipt of this id, or of this receipt hash; if there are several, the paid one, then the
+        newest.
+        """
+        query = (
+            f"SELECT {COLUMNS} FROM receipts WHERE receipt_id = ?1 OR receipt_hash = ?1 "
+            "ORDER BY state = 'vouchered' DESC, number DESC LIMIT 1"
+        )
+        rows = await self._database.read(query, receipt_id)
+        return to_receipt(rows[0]) if rows else None
+
+    async def receipts(self, *, before: int | None = None, limit: int = 50) -> tuple[StoredReceipt, ...]:
+        """The newest receipts first, from below `before` (a `number`) on."""
+        query = f"SELECT {COLUMNS} FROM receipts WHERE number < ? ORDER BY number DESC LIMIT ?"
+        rows = await self._database.read(query, before or (1 << 62), limit)
+        return tuple(to_receipt(row) for row in rows)
+
+    async def receipts_of_request(self, role: Role, request_hash: bytes) -> tuple[StoredReceipt, ...]:
+        """A request's receipts by step: what a repeated request is answered with."""
+        query = f"SELECT {COLUMNS} FROM receipts WHERE role = ? AND request_hash = ? ORDER BY seq, number"
+        return tuple(to_receipt(row) for row in await self._database.read(query, role, request_hash))
+
+    async def channels(self, role: Role) -> tuple[Channel, ...]:
+        """Every channel of this node in a role."""
+        query = "SELECT payer, lane, seq, cumulative, voucher FROM channels WHERE role = ? ORDER BY 1, 2"
+        rows = await self._database.read(query, role)
+        return tuple(to_channel(role, row[0], row[1], row[2:]) for row in rows)
+
+    async def uncommitted(self, lane: Address) -> tuple[StoredReceipt, ...]:
+        """This lane's paid receipts that no commitment holds yet, by payer and seq."""
+        query = (
+            f"SELECT {COLUMNS} FROM receipts WHERE role = 'worker' AND lane = ? AND commitment IS NULL "
+            "AND state = 'vouchered' ORDER BY payer, seq"
+        )
+        return tuple(to_receipt(row) for row in await self._database.read(query, lane))
+
+    async def committed(self, lane: Address, epoch: int) -> tuple[StoredReceipt, ...]:
+        """The receipts that this lane's commitment of an epoch holds, by payer and seq."""
+        query = (
+            f"SELECT {COLUMNS} FROM receipts WHERE role = 'worker' AND lane = ? AND commitment = ? "
+            "ORDER BY payer, seq"
+        )
+        return tuple(to_receipt(row) for row in await self._database.read(query, lane, epoch))
+
+
+async def _channel_of(sql: Transaction, role: Role, named: Receipt | Voucher) -> Channel:
+    query = f"SELECT seq, cumulative, voucher FROM channels WHERE {_OF_CHANNEL}"
+    row = await sql.one(query, role, named.payer, named.lane)
+    return to_channel(role, named.payer, named.lane, row)
+
+
+async def _insert_receipt(sql: Transaction, role: Role, new: NewReceipt) -> None:
+    receipt = new.signed.receipt
+    query = f"SELECT receipt_hash FROM receipts WHERE {_OF_CHANNEL} AND seq = ?"
+    row = await sql.one(query, role, receipt.payer, receipt.lane, receipt.seq)
+    if row is not None and row[0] == new.receipt_hash:
+        return
+    channel = await _channel_of(sql, role, receipt)
+    if row is not None or receipt.seq <= channel.seq:
+        raise ChannelConflict(f"receipt {receipt.seq} of a channel that has used this number; issue it anew")
+    await _write_receipt(sql, role, new)
+
+
+async def _write_receipt(sql: Transaction, role: Role, new: NewReceipt) -> None:
+    receipt = new.signed.receipt
+    await sql.insert(
+        "receipts",
+        role=role,
+        receipt_hash=new.receipt_hash,
+        receipt_id=receipt_id_of(receipt.payer, receipt.lane, receipt.seq),
+        request_hash=receipt.request_hash,
+        payer=receipt.payer,
+        lane=receipt.lane,
+        seq=receipt.seq,
+        epoch=receipt.epoch,
+        adapter=receipt.adapters[0].adapter if receipt.adapters else None,
+        signed=encode(new.signed),
+        prompt=None if new.prompt is None else encode(new.prompt),
+        tokens=pack_tokens(new.tokens),
+        state=ReceiptState.ISSUED,
+        created_ms=new.created_ms,
+    )
+
+
+async def _record_voucher(
+    sql: Transaction, role: Role, signed: SignedVoucher, new: NewReceipt | None
+) -> Channel:
+    voucher = signed.voucher
+    channel = await _channel_of(sql, role, voucher)
+    if voucher.seq <= channel.seq:
+        await _require_recorded(sql, channel, signed)
+        return channel
+    if voucher.cumulative != channel.cumulative + voucher.price:
+        raise ChannelConflict(
+            f"voucher {voucher.seq} says {voucher.cumulative} in all; the channel has {channel.cumulative} "
+            f"and this one pays {voucher.price}"
+        )
+    if new is not None:
+        await _insert_receipt(sql, role, new)
+    if not await _is_receipt_recorded(sql, role, voucher):
+        raise ChannelConflict(f"voucher {voucher.seq} names a receipt that is not recorded here")
+    return await _advance(sql, role, signed)
+
+
+async def _adopt_voucher(sql: Transaction, payer: Address, signed: SignedVoucher) -> Channel:
+    voucher = signed.voucher
+    if voucher.payer != payer:
+        raise ChannelConflict("a voucher of another payer; it is not this peer's to continue")
+    channel = await _channel_of(sql, Role.CLIENT, voucher)
+    if voucher.seq <= channel.seq:
+        return channel
+    if voucher.cumulative - voucher.price < channel.cumulative:
+        raise ChannelConflict(
+            f"voucher {voucher.seq} says {voucher.cumulative} in all, after {channel.cumulative} was signed"
+        )
+    return await _advance(sql, Role.CLIENT, signed)
+
+
+async def _advance(sql: Transaction, role: Role, signed: SignedVoucher) -> Channel:
+    """The voucher's receipt, if it is here, is paid; receipts whose turn has passed are abandoned."""
+    voucher, blob = signed.voucher, encode(signed)
+    pay = "UPDATE receipts SET state = 'vouchered', voucher = ? WHERE role = ? AND receipt_hash = ?"
+    await sql.run(pay, blob, role, voucher.receipt_hash)
+    passed = f"{_ABANDON} WHERE {_OF_CHANNEL} AND state = 'issued' AND seq < ?"
+    await sql.run(passed, role, voucher.payer, voucher.lane, voucher.seq)
+    await sql.insert(
+        "channels",
+        replace=True,
+        role=role,
+        payer=voucher.payer,
+        lane=voucher.lane,
+        seq=voucher.seq,
+        cumulative=pack_amount(voucher.cumulative),
+        voucher=blob,
+    )
+    return Channel(role, voucher.payer, voucher.lane, voucher.seq, voucher.cumulative, signed)
+
+
+async def _require_recorded(sql: Transaction, channel: Channel, signed: SignedVoucher) -> None:
+    """A voucher at or below the channel's last must be the very one that is recorded."""
+    if signed == channel.voucher:
+        return
+    voucher = signed.voucher
+    query = f"SELECT voucher FROM receipts WHERE {_OF_CHANNEL} AND seq = ? AND state = 'vouchered'"
+    row = await sql.one(query, channel.role, voucher.payer, voucher.lane, voucher.seq)
+    if row is None or row[0] != encode(signed):
+        raise ChannelConflict(f"voucher {voucher.seq} of this channel was another one; nothing was changed")
+
+
+async def _is_receipt_recorded(sql: Transaction, role: Role, voucher: Voucher) -> bool:
+    """Whether the receipt that a voucher names is here; then it must say what the voucher says."""
+    query = "SELECT signed FROM receipts WHERE role = ? AND receipt_hash = ?"
+    row = await sql.one(query, role, voucher.receipt_hash)
+    if row is None:
+        return False
+    receipt = decode(SignedReceipt, row[0]).receipt
+    for name in ("payer", "lane", "seq", "epoch", "price"):
+        if getattr(receipt, name) != getattr(voucher, name):
+            raise ChannelConflict(f"voucher {voucher.seq} has another {name} than its receipt")
+    return True
