@@ -1,1 +1,2 @@
-"""The settlement contracts: Solidity in `src/`, committed artefacts, a typed chain client and the embedded chain."""
+"""The settlement contracts: Solidity in `src/`, committed artefacts, a typed chain client and the embedded
+chain."""

@@ -1,8 +1,8 @@
-"""The compiled contracts, as committed: ABI, bytecode, and the digests of the sources they were compiled from.
+"""The compiled contracts, as committed: ABI, bytecode, and the digests of the sources they were compiled
+from.
 
-`build` writes them; everything else only reads. Custom errors are looked up across all contracts, because a call of
-one may fail inside another.
-"""
+`build` writes them; everything else only reads. Custom errors are looked up across all contracts, because a
+call of one may fail inside another."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class Artefact:
 
 @dataclass(frozen=True, slots=True)
 class RevertReason:
-    """Why a call reverted: the error's name (`Error` and `Panic` are Solidity's own) and its arguments by name."""
+    """Why a call reverted: the error's name (`Error` and `Panic` are Solidity's own) and its arguments by
+    name."""
 
     name: str
     arguments: dict[str, Any]
@@ -62,7 +63,9 @@ def decode_revert(data: bytes) -> RevertReason:
     selector, body = data[:4], data[4:]
     entry = _errors().get(selector)
     if entry is None:
-        return RevertReason("reverted without a reason" if not data else f"unknown error 0x{selector.hex()}", {})
+        return RevertReason(
+            "reverted without a reason" if not data else f"unknown error 0x{selector.hex()}", {}
+        )
     name, inputs = entry
     values = decode([kind for _, kind in inputs], body)
     reason = RevertReason(name, {field: value for (field, _), value in zip(inputs, values, strict=True)})

@@ -1,8 +1,8 @@
-"""Compiles the contracts with the npm compiler and writes their artefacts: `python -m commonlore.contracts.build [--check]`.
+"""Compiles the contracts with the npm compiler and writes their artefacts: `python -m
+commonlore.contracts.build [--check]`.
 
-Artefacts are committed, so that only whoever changes a contract needs Node. The settings leave out all metadata:
-the same sources give the same bytes anywhere, and `--check` compares them byte for byte.
-"""
+Artefacts are committed, so that only whoever changes a contract needs Node. The settings leave out all
+metadata: the same sources give the same bytes anywhere, and `--check` compares them byte for byte."""
 
 from __future__ import annotations
 
@@ -38,12 +38,17 @@ class Target:
 
 def targets() -> list[Target]:
     """The deployed contracts, then the tests' hostile ones, whose artefacts lie beside them."""
-    deployed = [Target(HERE / "src" / f"{name}.sol", HERE / "artifacts" / f"{name}.json") for name in CONTRACTS]
-    return deployed + [Target(path, path.with_suffix(".json")) for path in sorted((HERE / "test").glob("*.sol"))]
+    deployed = [
+        Target(HERE / "src" / f"{name}.sol", HERE / "artifacts" / f"{name}.json") for name in CONTRACTS
+    ]
+    return deployed + [
+        Target(path, path.with_suffix(".json")) for path in sorted((HERE / "test").glob("*.sol"))
+    ]
 
 
 def compile_all() -> dict[Path, str]:
-    """Text of every artefact by its path. Raises ConfigError with the compiler's message, MissingDependency without Node."""
+    """Text of every artefact by its path. Raises ConfigError with the compiler's message, MissingDependency
+    without Node."""
     output = _run_compiler()
     return {target.artefact: _render(target, output) for target in targets()}
 
@@ -68,7 +73,9 @@ def _digest(path: Path) -> str:
 def _run_compiler() -> dict[str, Any]:
     node = shutil.which("node")
     if node is None or not (HERE / "node_modules" / "solc").is_dir():
-        raise MissingDependency("compiling contracts needs Node.js and `npm ci --ignore-scripts` run in contracts/")
+        raise MissingDependency(
+            "compiling contracts needs Node.js and `npm ci --ignore-scripts` run in contracts/"
+        )
     files = sorted((HERE / "src").glob("*.sol")) + sorted((HERE / "test").glob("*.sol"))
     request = {
         "language": "Solidity",
@@ -105,9 +112,12 @@ def _render(target: Target, output: dict[str, Any]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Writes the artefacts, or with --check says which are not what the sources compile to. Exit status 1 if any."""
+    """Writes the artefacts, or with --check says which are not what the sources compile to. Exit status 1
+    if any."""
     parser = argparse.ArgumentParser(prog="python -m commonlore.contracts.build", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; compare with the committed artefacts")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; compare with the committed artefacts"
+    )
     check = parser.parse_args(arguments).check
     try:
         rendered = compile_all()
@@ -117,7 +127,10 @@ def main(arguments: list[str] | None = None) -> int:
     differing = [path for path, text in rendered.items() if not path.exists() or path.read_text() != text]
     for path in differing:
         if check:
-            print(f"contracts: {path.name} is not what the sources compile to; run it without --check", file=sys.stderr)
+            print(
+                f"contracts: {path.name} is not what the sources compile to; run it without --check",
+                file=sys.stderr,
+            )
         else:
             path.write_text(rendered[path])
             print(f"wrote {path.relative_to(HERE)}")

@@ -276,6 +276,16 @@ contract Escrow is EIP712, ReentrancyGuard {
         return _reservations[payer][lane];
     }
 
+    /// @notice All that decides whether a channel's next voucher will be paid, in one consistent reading.
+    function channelOf(address payer, address lane)
+        external
+        view
+        returns (Session memory session, Fund memory balance, Fund memory reservation, uint128 paid)
+    {
+        session = sessions[payer];
+        return (session, _balances[session.owner], _reservations[payer][lane], redeemed[payer][lane]);
+    }
+
     /// @notice Owner of a session key or lane; zero if it was never bound.
     function ownerOf(address sessionKey) external view returns (address) {
         return sessions[sessionKey].owner;

@@ -1,0 +1,293 @@
+"""The chain as the network sees it: escrow, lanes, commitments, claims. Blocking and thread-safe.
+
+One client is one account on one deployment; every peer that settles has its own. Methods that change the
+chain return when their transaction is mined. Errors: `Unreachable` (try later: nothing is lost, every
+operation here may be repeated), `Rejected` with the contract's reason, `InsufficientEscrow`, else
+`ChainError`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..protocol.errors import ChainError
+from ..protocol.ids import ZERO_ADDRESS, Address, checksummed, to_address
+from ..protocol.receipts import SignedVoucher
+from ..protocol.requests import SignedBinding
+from ..protocol.settlement import Claim, Commitment
+from .deployment import Deployment
+from .endpoint import PATIENCE_S, Endpoint
+from .events import EventLog, EventReader, decode_log
+from .records import (
+    ChainEvent,
+    ChannelState,
+    Claims,
+    FundState,
+    LaneState,
+    PaidClaim,
+    PostedCommitment,
+    Redemption,
+)
+from .redeeming import Redeemer
+from .registering import RegistryClient
+from .transactions import Sent, Transactor
+from .tuples import claim_tuple, commitment_of, commitment_tuple, paid_claim
+
+if TYPE_CHECKING:
+    from web3.providers import BaseProvider
+
+CLAIM_BATCH = 80
+"""Claims a transaction: about 95k gas each at depth 14, and below 10M together."""
+
+
+class ChainClient:
+    """`secret` is the account's secp256k1 key, 32 bytes; without it the client only reads."""
+
+    def __init__(
+        self,
+        provider: str | BaseProvider,
+        deployment: Deployment,
+        secret: bytes | None = None,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        self.deployment = deployment
+        self.endpoint = Endpoint(provider, patience_s)
+        self._account = None if secret is None else Transactor(self.endpoint, secret)
+        self._checking = threading.Lock()
+        self._checked = False
+        posted = EventReader(self.endpoint, "Settlement", deployment.settlement, ("EpochPosted",))
+        self._posted = EventLog(posted, deployment.block)
+        self.registry = RegistryClient(self)
+
+    def close(self) -> None:
+        """Closes connections."""
+        self.endpoint.close()
+
+    @property
+    def address(self) -> Address:
+        """The account that sends. Raises ChainError for a client that only reads."""
+        return self._sender().address
+
+    # ---- time
+
+    def chain_time(self) -> int:
+        """What a transaction sent now would see as the time. Node clocks differ by seconds."""
+        self.check()
+        pending = self.endpoint.attempt("chain time", _pending_time)
+        return pending or self.endpoint.attempt(
+            "chain time", lambda w: int(w.eth.get_block("latest")["timestamp"])
+        )
+
+    def epoch_at(self, timestamp: int) -> int:
+        """The epoch that a chain time lies in."""
+        return self.deployment.epoch_at(timestamp)
+
+    # ---- money
+
+    def balance(self, account: Address) -> int:
+        """Tokens an account holds itself."""
+        return int(self._read("CommonloreToken", "balanceOf", checksummed(account)))
+
+    def gas_balance(self, account: Address) -> int:
+        """Wei an account holds, to pay for transactions."""
+        self.check()
+        text: Any = checksummed(account)
+        return self.endpoint.attempt("balance", lambda web3: web3.eth.get_balance(text))
+
+    def deposit(self, amount: int, owner: Address | None = None) -> Sent:
+        """Moves own tokens into the escrow, to the balance of `owner` (default: this account); approves as
+        needed."""
+        escrow = checksummed(self.deployment.escrow)
+        if int(self._read("CommonloreToken", "allowance", checksummed(self.address), escrow)) < amount:
+            self._send("CommonloreToken", "approve", escrow, amount)
+        return self._send("Escrow", "deposit", checksummed(owner or self.address), amount)
+
+    def thaw(self, amount: int) -> Sent:
+        """Gives notice that `amount` of the unreserved balance shall leave."""
+        return self._send("Escrow", "thaw", amount)
+
+    def withdraw(self) -> Sent:
+        """Takes out what has thawed."""
+        return self._send("Escrow", "withdraw")
+
+    def reserve(self, payer: Address, lane: Address, amount: int) -> Sent:
+        """Sets `amount` of this owner's balance aside for the channel (payer session key, lane)."""
+        return self._send("Escrow", "reserve", checksummed(payer), checksummed(lane), amount)
+
+    def thaw_reservation(self, payer: Address, lane: Address, amount: int) -> Sent:
+        """Gives notice that `amount` of a reservation shall go back to the balance."""
+        return self._send("Escrow", "thawReservation", checksummed(payer), checksummed(lane), amount)
+
+    def release_reservation(self, payer: Address, lane: Address) -> Sent:
+        """Moves what has thawed of a reservation back to the balance."""
+        return self._send("Escrow", "releaseReservation", checksummed(payer), checksummed(lane))
+
+    def owner_balance(self, owner: Address) -> FundState:
+        """An owner's unreserved escrow."""
+        return FundState(*self._read("Escrow", "balanceOf", checksummed(owner)))
+
+    def escrow_of(self, payer: Address, lane: Address) -> ChannelState:
+        """What stands behind the channel (payer session key, lane), in one reading."""
+        session, balance, reservation, paid = self._read(
+            "Escrow", "channelOf", checksummed(payer), checksummed(lane)
+        )
+        owner = to_address(session[0])
+        return ChannelState(
+            owner=None if owner == ZERO_ADDRESS else owner,
+            session_ends=session[1],
+            revoked=session[2],
+            balance=FundState(*balance),
+            reservation=FundState(*reservation),
+            redeemed=paid,
+        )
+
+    # ---- session keys
+
+    def bind(self, signed: SignedBinding) -> Sent | None:
+        """Records a session key (or lane) with its owner; None if the chain already has this binding or a
+        later one."""
+        binding = signed.binding
+        session = self._read("Escrow", "sessions", checksummed(binding.session_key))
+        if to_address(session[0]) == binding.owner and session[1] >= binding.not_after and not session[2]:
+            return None
+        fields = (
+            checksummed(binding.owner),
+            checksummed(binding.session_key),
+            binding.ed25519_key,
+            binding.not_before,
+            binding.not_after,
+        )
+        return self._send("Escrow", "bind", fields, signed.owner_signature, signed.session_signature)
+
+    def revoke(self, session_key: Address) -> Sent:
+        """Ends an own session key after the thaw period; vouchers it gave stay redeemable until then."""
+        return self._send("Escrow", "revoke", checksummed(session_key))
+
+    def owner_of(self, session_key: Address) -> Address | None:
+        """The owner a session key or lane is bound to."""
+        owner = to_address(self._read("Escrow", "ownerOf", checksummed(session_key)))
+        return None if owner == ZERO_ADDRESS else owner
+
+    # ---- vouchers
+
+    def redeemed(self, payer: Address, lane: Address) -> int:
+        """What of a channel has been paid: the cumulative amount of the last voucher redeemed."""
+        return int(self._read("Escrow", "redeemed", checksummed(payer), checksummed(lane)))
+
+    def redeem(self, vouchers: Sequence[SignedVoucher]) -> Redemption:
+        """Pays vouchers of one lane into its pot: of each channel the highest that its escrow covers, whole.
+
+        A voucher the contract refuses is reported with its reason and keeps no other from being paid. Raises
+        Rejected when this account may not act for the lane.
+        """
+        return Redeemer(self).redeem(vouchers)
+
+    # ---- lanes
+
+    def lane_state(self, lane: Address) -> LaneState:
+        """A lane's pot and how far it is committed and claimed."""
+        return LaneState(*self._read("Settlement", "lanes", checksummed(lane)))
+
+    def post_epoch(self, lane: Address, commitment: Commitment) -> Sent:
+        """Commits a lane to an epoch's receipts and the earnings before. By the lane or its owner."""
+        return self._send("Settlement", "postEpoch", checksummed(lane), commitment_tuple(commitment))
+
+    def commitments(self, lane: Address) -> tuple[PostedCommitment, ...]:
+        """A lane's commitments in the order of their epochs."""
+        text = checksummed(lane)
+        mine = [event for event in self._posted.all() if event.arguments["lane"] == text]
+        return tuple(self._posted_commitment(lane, event) for event in mine)
+
+    def _posted_commitment(self, lane: Address, event: ChainEvent) -> PostedCommitment:
+        commitment = commitment_of(event.arguments["commitment"])
+        _, posted_at, _ = self._read("Settlement", "posted", checksummed(lane), commitment.epoch)
+        final_at = posted_at + self.deployment.window
+        return PostedCommitment(commitment, lane, posted_at, final_at, event.block)
+
+    # ---- claims
+
+    def claimed(self, lane: Address, account: Address) -> int:
+        """What an account has been paid out of a lane's pot."""
+        return int(self._read("Settlement", "claimed", checksummed(lane), checksummed(account)))
+
+    def claim(self, lane: Address, commitment: Commitment, claims: Sequence[Claim]) -> Claims:
+        """Pays accounts their earnings under a final commitment, in batches. Any account may submit
+        anybody's claims."""
+        paid: list[PaidClaim] = []
+        transactions: list[str] = []
+        for start in range(0, len(claims), CLAIM_BATCH):
+            batch = [claim_tuple(claim) for claim in claims[start : start + CLAIM_BATCH]]
+            sent = self._send(
+                "Settlement", "claimMany", checksummed(lane), commitment_tuple(commitment), batch
+            )
+            transactions.append(sent.text)
+            paid += [paid_claim(event.arguments) for event in self.events_of(sent, "Claimed")]
+        return Claims(tuple(paid), tuple(transactions))
+
+    # ---- the way to the contracts
+
+    def check(self) -> None:
+        """Raises ChainError unless the endpoint is the deployment's chain and has its contracts. Asked
+        once."""
+        with self._checking:
+            if self._checked:
+                return
+            found = self.endpoint.attempt("connect", lambda web3: web3.eth.chain_id)
+            if found != self.deployment.chain_id:
+                raise ChainError(
+                    f"{self.endpoint.name} is chain {found}, this network's is {self.deployment.chain_id}"
+                )
+            text: Any = checksummed(self.deployment.settlement)
+            if not self.endpoint.attempt("connect", lambda web3: web3.eth.get_code(text)):
+                raise ChainError(
+                    f"{self.endpoint.name} has no settlement contract at {text}: wrong deployment"
+                )
+            self._checked = True
+
+    def function(self, contract: str, name: str, *arguments: Any) -> Any:
+        """A contract's function with its arguments, to be read or sent."""
+        addresses = {
+            "CommonloreToken": self.deployment.token,
+            "Escrow": self.deployment.escrow,
+            "Registry": self.deployment.registry,
+            "Settlement": self.deployment.settlement,
+        }
+        self.check()
+        return self.endpoint.function(contract, addresses[contract], name, *arguments)
+
+    def events_of(self, sent: Sent, name: str) -> list[ChainEvent]:
+        """The events of one kind that a transaction of this client emitted."""
+        owners = {"Escrow": self.deployment.escrow, "Settlement": self.deployment.settlement}
+        events = [
+            decode_log(self.endpoint.contract(contract, address), log)
+            for contract, address in owners.items()
+            for log in sent.logs
+            if to_address(log["address"]) == address
+        ]
+        return [event for event in events if event is not None and event.name == name]
+
+    def send(self, what: str, function: Any) -> Sent:
+        """Sends a function's transaction from this client's account."""
+        return self._sender().send(what, function)
+
+    def _read(self, contract: str, name: str, *arguments: Any) -> Any:
+        return self.endpoint.read(name, self.function(contract, name, *arguments))
+
+    def _send(self, contract: str, name: str, *arguments: Any) -> Sent:
+        return self.send(name, self.function(contract, name, *arguments))
+
+    def _sender(self) -> Transactor:
+        if self._account is None:
+            raise ChainError("this chain client only reads: it was given no key")
+        return self._account
+
+
+def _pending_time(web3: Any) -> int | None:
+    """The pending block's time; None where an endpoint has no pending block."""
+    from web3.exceptions import BlockNotFound, Web3RPCError
+
+    try:
+        return int(web3.eth.get_block("pending")["timestamp"])
+    except (BlockNotFound, Web3RPCError):
+        return None

@@ -1,0 +1,88 @@
+"""JSON-RPC over HTTP on loopback, one thread a connection.
+
+A web page in a browser on this machine could send requests here too; what bears an Origin, or a Host that
+is not loopback, is turned away."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import urlsplit
+
+from ..protocol.errors import ConfigError
+
+MAX_BODY_BYTES = 4 * 1024 * 1024
+_LOOPBACK = ("127.0.0.1", "localhost")
+_IDLE_S = 60.0
+
+
+@contextmanager
+def serve_http(respond: Callable[[Any], Any], port: int) -> Iterator[str]:
+    """Serves `respond` (decoded request to decoded response) on 127.0.0.1; yields the URL. Raises
+    ConfigError if the port is taken."""
+    try:
+        server = _Server(("127.0.0.1", port), _Handler)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"port {port} cannot be used: {error}; choose another with --port") from error
+    server.respond = respond
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    respond: Callable[[Any], Any]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1  # head and body leave together
+    timeout = _IDLE_S
+    server: _Server
+
+    def do_POST(self) -> None:
+        length = self.headers.get("Content-Length", "")
+        if not self._is_local():
+            self._answer(403, {"error": "this chain answers programs on this machine only"})
+        elif not length.isdigit() or int(length) > MAX_BODY_BYTES:
+            self.close_connection = True
+            self._answer(413, {"error": f"a request has a length of at most {MAX_BODY_BYTES} bytes"})
+        else:
+            self._answer_rpc(self.rfile.read(int(length)))
+
+    def _answer_rpc(self, body: bytes) -> None:
+        try:
+            request = json.loads(body)
+        except (ValueError, RecursionError):
+            self._answer(
+                400, {"jsonrpc": "2.0", "id": None, "error": {"code": -32700, "message": "not JSON"}}
+            )
+            return
+        self._answer(200, self.server.respond(request))
+
+    def _is_local(self) -> bool:
+        host = urlsplit("//" + self.headers.get("Host", "")).hostname
+        return host in _LOOPBACK and "Origin" not in self.headers
+
+    def _answer(self, status: int, value: Any) -> None:
+        body = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Quiet."""
