@@ -1,7 +1,9 @@
 """What this node knows of adapters and Datanets: sealed records by name, manifests by content id.
 
-A name belongs to the first key that was seen to announce it (per node, kept in the store); a record under the same name
-by another key is not taken, and its adapter must be asked for by content id. A higher `seq` of the same key replaces a
+A name belongs to the first key that was seen to announce it (per node, kept in the store); a record under
+the same name
+by another key is not taken, and its adapter must be asked for by content id. A higher `seq` of the same key
+replaces a
 lower one.
 """
 
@@ -38,14 +40,14 @@ class Catalog:
 
     def __init__(self, fetch: FetchBytes) -> None:
         self._fetch = fetch
-        self._names: dict[tuple[type[Named], str], Sealed] = {}
+        self._names: dict[tuple[type[Named], str], Sealed[Named]] = {}
         self._adapters: dict[Cid, AdapterRecord] = {}
         self._manifests: dict[Cid, AdapterManifest | DatanetManifest] = {}
 
-    def learn(self, sealed: Sealed) -> bool:
-        """Take a record that passed its checks. False when it is older than, or in conflict with, what is known."""
+    def learn(self, sealed: Sealed[Named]) -> bool:
+        """Take a record that passed its checks. False when it is older than, or in conflict with, what is
+        known."""
         record = sealed.record
-        assert isinstance(record, AdapterRecord | DatanetRecord)  # the topic's validator lets nothing else through
         key = (type(record), name_of(record))
         known = self._names.get(key)
         if known is not None and known.public_key != sealed.public_key:
@@ -63,12 +65,20 @@ class Catalog:
 
     def adapters(self) -> tuple[AdapterRecord, ...]:
         """Every adapter record in force, by alias."""
-        found = (s.record for (kind, _), s in sorted(self._names.items(), key=lambda i: i[0][1]) if kind is AdapterRecord)
+        found = (
+            s.record
+            for (kind, _), s in sorted(self._names.items(), key=lambda i: i[0][1])
+            if kind is AdapterRecord
+        )
         return tuple(r for r in found if isinstance(r, AdapterRecord))
 
     def datanets(self) -> tuple[DatanetRecord, ...]:
         """Every Datanet record in force, by name."""
-        found = (s.record for (kind, _), s in sorted(self._names.items(), key=lambda i: i[0][1]) if kind is DatanetRecord)
+        found = (
+            s.record
+            for (kind, _), s in sorted(self._names.items(), key=lambda i: i[0][1])
+            if kind is DatanetRecord
+        )
         return tuple(r for r in found if isinstance(r, DatanetRecord))
 
     def record_of(self, adapter: Cid) -> AdapterRecord | None:
@@ -94,14 +104,16 @@ class Catalog:
         return sealed.record
 
     async def adapter(self, adapter: Cid) -> AdapterManifest:
-        """The manifest whose CID is this id, pulled if need be. Raises NotFound, Unreachable, InvalidAdapter."""
+        """The manifest whose CID is this id, pulled if need be. Raises NotFound, Unreachable,
+        InvalidAdapter."""
         try:
             return await self._manifest(AdapterManifest, adapter)
         except ProtocolError as error:
             raise InvalidAdapter(f"{adapter} is not an adapter manifest: {error}") from error
 
     async def datanet(self, datanet: Cid) -> DatanetManifest:
-        """The Datanet manifest whose CID is this id, pulled if need be. Raises NotFound, Unreachable, ProtocolError."""
+        """The Datanet manifest whose CID is this id, pulled if need be. Raises NotFound, Unreachable,
+        ProtocolError."""
         return await self._manifest(DatanetManifest, datanet)
 
     async def _manifest(self, cls: type[M], cid: Cid) -> M:

@@ -1,4 +1,5 @@
-"""A worker's standing offer: what it advertises, and which of its recent adverts a request may still refer to."""
+"""A worker's standing offer: what it advertises, and which of its recent adverts a request may still refer
+to."""
 
 from __future__ import annotations
 
@@ -76,8 +77,11 @@ class Offers:
         return ad
 
     def rates_of(self, advert_hash: bytes) -> Rates:
-        """The prices a request agreed to. Raises Refused when the advert it names is not among the recent ones."""
+        """The prices a request agreed to. Raises Refused when the advert it names is not among the recent
+        ones."""
         rates = self._rates.get(advert_hash)
         if rates is None:
-            raise Refused(RefusalCode.STALE, "the request names an advert that this worker no longer honours; ask again")
+            raise Refused(
+                RefusalCode.STALE, "the request names an advert that this worker no longer honours; ask again"
+            )
         return rates

@@ -1,0 +1,125 @@
+"""What a caller asks for and what it gets back: options, and an answer that is read while it grows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import trio
+
+from ..protocol.errors import CommonloreError, LocalProtocolError
+from ..protocol.ids import Cid, PeerId, ReceiptId, receipt_id_of
+from ..protocol.messages import TokenLogprob
+from ..protocol.receipts import SignedReceipt
+from ..protocol.requests import PPM, AdapterWeight, ChatMessage, Disclosure, Sampling
+
+DEFAULT_MAX_TOKENS = 256
+DEFAULT_DEADLINE_S = 120.0
+BUFFERED_DELTAS = 1_024
+GREEDY = Sampling(seed=0, max_tokens=DEFAULT_MAX_TOKENS)
+
+
+@dataclass(frozen=True, slots=True)
+class AskOptions:
+    """One question. `adapters` are (name or id, parts per million); none asks the base alone. `base` is
+    needed only then.
+
+    `max_price` (token units) defaults to what the worker's advertised rates make of `max_tokens`. Greedy by
+    default.
+    """
+
+    messages: tuple[ChatMessage, ...]
+    adapters: tuple[tuple[str, int], ...] = ()
+    base: Cid | None = None
+    sampling: Sampling = GREEDY
+    stop: tuple[str, ...] = ()
+    max_price: int | None = None
+    deadline_s: float = DEFAULT_DEADLINE_S
+    disclosure: Disclosure = Disclosure.AUDIT_AND_ATTRIBUTION
+    top_logprobs: int = 0
+
+
+def ask_options(prompt: str, adapter: str | None = None, **options: object) -> AskOptions:
+    """The common case: one user turn, at most one adapter. Raises TypeError on an option that AskOptions
+    lacks."""
+    adapters = ((adapter, PPM),) if adapter else ()
+    return AskOptions((ChatMessage("user", prompt),), adapters, **options)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What one frame added: token ids, the text they complete, and log-probabilities when asked for."""
+
+    tokens: tuple[int, ...]
+    text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(slots=True)
+class Transcript:
+    """Everything that was delivered so far, from all the workers that took part."""
+
+    tokens: list[int] = field(default_factory=list)
+    text: str = ""
+    receipts: list[SignedReceipt] = field(default_factory=list)
+    workers: list[PeerId] = field(default_factory=list)
+    prompt_tokens: int = 0
+    finish: str = ""
+
+    @property
+    def price(self) -> int:
+        """What the vouchers given so far add up to, in token units."""
+        return sum(r.receipt.price for r in self.receipts)
+
+    @property
+    def paid_tokens(self) -> int:
+        """Output tokens that a receipt covers."""
+        return sum(r.receipt.output_tokens for r in self.receipts)
+
+
+class Answer:
+    """An answer under way: iterate over its `Delta`s; afterwards read its transcript. Leaving early cancels
+    it.
+
+    Every receipt in the transcript was verified (signature, price, shares, output root) before its voucher
+    was signed.
+    """
+
+    def __init__(self, adapters: tuple[AdapterWeight, ...], deltas: trio.MemoryReceiveChannel[Delta]) -> None:
+        self.adapters = adapters
+        self.transcript = Transcript()
+        self._deltas = deltas
+        self._error: CommonloreError | None = None
+
+    def __aiter__(self) -> Answer:
+        return self
+
+    async def __anext__(self) -> Delta:
+        try:
+            return await self._deltas.receive()
+        except trio.EndOfChannel:
+            if self._error is not None:
+                raise self._error from None
+            raise StopAsyncIteration from None
+
+    def fail(self, error: CommonloreError | None) -> None:
+        """What the reader gets after the deltas that did arrive; None for a whole answer."""
+        self._error = error
+
+    async def read(self) -> str:
+        """Wait for the end and give the whole text. Raises what ended the answer."""
+        async for _ in self:
+            pass
+        return self.transcript.text
+
+    @property
+    def receipt_id(self) -> ReceiptId:
+        """The id of the last receipt. Raises LocalProtocolError before there is one."""
+        return receipt_ids(self.transcript.receipts)[-1]
+
+
+def receipt_ids(receipts: Sequence[SignedReceipt]) -> list[ReceiptId]:
+    """The ids of these receipts, in order. Raises LocalProtocolError when there are none."""
+    if not receipts:
+        raise LocalProtocolError("the answer has no receipt yet")
+    return [receipt_id_of(r.receipt.payer, r.receipt.lane, r.receipt.seq) for r in receipts]

@@ -1,0 +1,265 @@
+"""Asking: drives the scheduler's pure core with real time and carries out what it orders, one task an ask.
+
+Rules of this file: only `_step` touches the scheduler; an ask ends in a whole answer or one typed error by
+its deadline;
+whoever leaves an answer cancels it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import trio
+
+from ..protocol.advert_rules import advert_hash
+from ..protocol.adverts import WorkerAd
+from ..protocol.credits import compute_price
+from ..protocol.envelope import Sealed
+from ..protocol.errors import (
+    CommonloreError,
+    DeadlineExceeded,
+    InsufficientEscrow,
+    NotFound,
+    ProtocolError,
+    Refused,
+    Unreachable,
+)
+from ..protocol.ids import Cid, PeerId
+from ..protocol.requests import MAX_OUTPUT_TOKENS, AdapterWeight
+from ..scheduler import events
+from ..scheduler.core import Scheduler
+from ..scheduler.view import worker_view
+from .answers import BUFFERED_DELTAS, Answer, AskOptions, Delta
+from .attempt import Attempt, AttemptParts, AttemptTerms, Offer
+from .catalog import Catalog
+
+log = logging.getLogger("commonlore.peer.asker")
+CHARACTERS_PER_TOKEN = 3
+"""A cautious guess: the client has no tokenizer, and the estimate only bounds the price and the context."""
+
+
+@dataclass(slots=True)
+class _Job:
+    """One ask: its answer, and the orders for it."""
+
+    options: AskOptions
+    answer: Answer
+    base: Cid
+    deadline_ms: int
+    deltas: trio.MemorySendChannel[Delta]
+    orders: trio.MemorySendChannel[events.Dispatch | events.GiveUp]
+    first_token_ms: int = 0
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    ended: trio.Event = field(default_factory=trio.Event)
+
+
+class Asker:
+    """Every ask of one node. Run `run` in the node's nursery."""
+
+    def __init__(
+        self, scheduler: Scheduler, parts: AttemptParts, catalog: Catalog, nursery: trio.Nursery
+    ) -> None:
+        """Tasks of asks run in `nursery`, the node's; their errors stay in their answers."""
+        self._scheduler = scheduler
+        self._nursery = nursery
+        self._parts = parts
+        self._catalog = catalog
+        self._clock = parts.clock
+        self._offers: dict[PeerId, Offer] = {}
+        self._jobs: dict[events.AskId, _Job] = {}
+        self._next_id = 0
+        self._wake_at_ms: int | None = None
+        self._alarm = trio.Event()
+
+    # ---- what the network says
+
+    def see(self, sealed: Sealed[WorkerAd]) -> None:
+        """Take a worker's advert that passed its checks."""
+        ad = sealed.record
+        known = self._offers.get(sealed.peer_id)
+        if known is None or known.ad.seq < ad.seq:
+            self._offers[sealed.peer_id] = Offer(sealed.peer_id, ad, advert_hash(ad))
+        now = self._clock.now_ms()
+        self._step(events.AdvertSeen(worker_view(sealed.peer_id, ad, now)))
+        self._forget_silent(now)
+
+    def _forget_silent(self, now_ms: int) -> None:
+        """Offers go when the scheduler's view has let their workers go."""
+        if len(self._offers) > 2 * len(self._scheduler.view) + 64:
+            self._offers = {
+                peer: o for peer, o in self._offers.items() if self._scheduler.view.get(peer) is not None
+            }
+
+    def offers(self) -> tuple[Offer, ...]:
+        """The adverts of workers believed alive."""
+        return tuple(o for o in self._offers.values() if self._scheduler.view.get(o.peer) is not None)
+
+    # ---- asking
+
+    @asynccontextmanager
+    async def ask(self, options: AskOptions) -> AsyncIterator[Answer]:
+        """The answer to one question, as it grows; leaving the block cancels it. Raises NotFound for an
+        unknown adapter."""
+        job, orders = await self._open_job(options)
+        ask_id = self._next_id = self._next_id + 1
+        self._jobs[ask_id] = job
+        self._nursery.start_soon(self._run_job, ask_id, job, orders)
+        try:
+            yield job.answer
+        finally:
+            job.scope.cancel()
+            with trio.CancelScope(shield=True):
+                await job.ended.wait()
+            del self._jobs[ask_id]
+            self._step(events.Cancelled(ask_id))
+
+    async def _open_job(
+        self, options: AskOptions
+    ) -> tuple[_Job, trio.MemoryReceiveChannel[events.Dispatch | events.GiveUp]]:
+        adapters = tuple(AdapterWeight(self._catalog.adapter_id(name), ppm) for name, ppm in options.adapters)
+        base = options.base or await self._base_of(adapters)
+        send_delta, receive_delta = trio.open_memory_channel[Delta](BUFFERED_DELTAS)
+        send_order, receive_order = trio.open_memory_channel[events.Dispatch | events.GiveUp](16)
+        deadline_ms = self._clock.now_ms() + int(options.deadline_s * 1000)
+        answer = Answer(adapters, receive_delta)
+        return _Job(options, answer, base, deadline_ms, send_delta, send_order), receive_order
+
+    async def _base_of(self, adapters: tuple[AdapterWeight, ...]) -> Cid:
+        """The base of an adapter, or, for a bare question, the one that most workers serve. Raises
+        NotFound."""
+        if adapters:
+            return (await self._catalog.adapter(adapters[0].adapter)).base
+        bases = [offer.ad.base for offer in self.offers()]
+        if not bases:
+            raise NotFound(
+                "no worker is known yet: check the bootstrap address, or wait for an advert (ten seconds)"
+            )
+        return max(sorted(set(bases)), key=bases.count)
+
+    async def _run_job(
+        self,
+        ask_id: events.AskId,
+        job: _Job,
+        orders: trio.MemoryReceiveChannel[events.Dispatch | events.GiveUp],
+    ) -> None:
+        """Carry one ask to its end; whatever the end is, the answer's reader learns it."""
+        job.answer.fail(
+            DeadlineExceeded(
+                f"no whole answer within {job.options.deadline_s:g} s; ask with a later deadline"
+            )
+        )
+        remaining = (job.deadline_ms - self._clock.now_ms()) / 1000
+        try:
+            with job.deltas, job.scope, trio.move_on_after(max(0.0, remaining)):
+                job.answer.fail(await self._follow_orders(ask_id, job, orders))
+        finally:
+            job.ended.set()
+
+    async def _follow_orders(
+        self,
+        ask_id: events.AskId,
+        job: _Job,
+        orders: trio.MemoryReceiveChannel[events.Dispatch | events.GiveUp],
+    ) -> CommonloreError | None:
+        """None when the answer is whole, else what ended it."""
+        refusal: CommonloreError | None = None
+        self._step(events.AskArrived(self._spec(ask_id, job)))
+        async for order in orders:
+            match order:
+                case events.GiveUp():
+                    return refusal or _error_of(order)
+                case events.Dispatch():
+                    refusal = await self._try(ask_id, job, order.peer)
+                    if refusal is None:
+                        return None
+        return refusal
+
+    def _spec(self, ask_id: events.AskId, job: _Job) -> events.AskSpec:
+        options = job.options
+        prompt_tokens = sum(len(m.content) for m in options.messages) // CHARACTERS_PER_TOKEN + 64
+        heaviest_first = sorted(job.answer.adapters, key=lambda a: (-a.weight_ppm, a.adapter))
+        return events.AskSpec(
+            ask_id=ask_id,
+            base=job.base,
+            adapters=tuple(a.adapter for a in heaviest_first),
+            prompt_tokens=prompt_tokens,
+            max_tokens=options.sampling.max_tokens,
+            max_price=options.max_price if options.max_price is not None else 2**127,
+            deadline_ms=job.deadline_ms,
+        )
+
+    async def _try(self, ask_id: events.AskId, job: _Job, peer: PeerId) -> CommonloreError | None:
+        """One attempt at one worker; None when the answer is whole, else why not (the scheduler was told)."""
+        offer = self._offers[peer]
+        script = job.answer.transcript
+        started, before = self._clock.now_ms(), len(script.tokens)
+
+        async def take(delta: Delta) -> None:
+            job.first_token_ms = job.first_token_ms or self._clock.now_ms()
+            self._step(events.Progress(ask_id, peer, len(script.tokens)))
+            await job.deltas.send(delta)
+
+        terms = AttemptTerms(job.base, job.deadline_ms, self._max_price(job, offer))
+        try:
+            await Attempt(self._parts, job.options, job.answer, offer, terms).run(take)
+        except Refused as refusal:
+            log.info("%s refused: %s", peer, refusal)
+            self._step(events.Refused(ask_id, peer, refusal.code, refusal.retryable))
+            return refusal
+        except (Unreachable, ProtocolError) as error:
+            log.warning("attempt at %s failed after %d tokens: %s", peer, len(script.tokens), error)
+            self._step(events.Failed(ask_id, peer, len(script.tokens), script.price))
+            return error
+        now = self._clock.now_ms()
+        ttft = (job.first_token_ms or now) - started
+        self._step(events.Completed(ask_id, peer, ttft, now - started, len(script.tokens) - before))
+        return None
+
+    def _max_price(self, job: _Job, offer: Offer) -> int:
+        """What is left of the caller's limit; without one, what the offer's rates make of the most this ask
+        can use."""
+        if job.options.max_price is not None:
+            return max(0, job.options.max_price - job.answer.transcript.price)
+        prompt = sum(len(m.content.encode()) + 16 for m in job.options.messages) + 256
+        output = min(job.options.sampling.max_tokens, MAX_OUTPUT_TOKENS)
+        return compute_price(offer.ad.rates, prompt + len(job.answer.transcript.tokens), output)
+
+    # ---- the scheduler
+
+    def _step(self, event: events.Event) -> None:
+        for action in self._scheduler.step(self._clock.now_ms(), event):
+            match action:
+                case events.Dispatch(ask_id=ask_id) | events.GiveUp(ask_id=ask_id):
+                    if (job := self._jobs.get(ask_id)) is not None:
+                        job.orders.send_nowait(action)
+                case events.Wake(at_ms=at_ms):
+                    self._wake_at_ms = at_ms
+                    self._alarm.set()
+                case events.Prefetch():
+                    log.debug("prefetch of %s suggested to %s", action.adapter, action.peer)
+
+    async def run(self) -> None:
+        """Send a Tick when the latest Wake is due; for ever."""
+        while True:
+            self._alarm = trio.Event()
+            wait_ms = None if self._wake_at_ms is None else self._wake_at_ms - self._clock.now_ms()
+            with trio.move_on_after(float("inf") if wait_ms is None else max(0, wait_ms) / 1000) as limit:
+                await self._alarm.wait()
+            if limit.cancelled_caught:
+                self._wake_at_ms = None
+                self._step(events.Tick())
+
+
+def _error_of(order: events.GiveUp) -> CommonloreError:
+    """The typed error for a scheduler's last word."""
+    kinds: dict[str, type[CommonloreError]] = {
+        DeadlineExceeded.code: DeadlineExceeded,
+        NotFound.code: NotFound,
+        Unreachable.code: Unreachable,
+        InsufficientEscrow.code: InsufficientEscrow,
+    }
+    kind = kinds.get(order.code)
+    return kind(order.message) if kind else Refused(order.code, order.message, retryable=False)

@@ -1,0 +1,201 @@
+"""One attempt to have an ask answered by one worker: the client's half of the inference conversation.
+
+Rules of this file: a receipt is verified in full before its voucher is signed, and the voucher is on disk
+before it is
+sent; a channel signs one voucher at a time; delivered tokens are handed on at once and never taken back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from ..protocol.adverts import WorkerAd
+from ..protocol.credits import heaviest_adapter
+from ..protocol.eip712 import Domain, digest
+from ..protocol.errors import LocalProtocolError, RemoteProtocolError, Unreachable
+from ..protocol.ids import Cid, PeerId
+from ..protocol.inference import InferenceStream, Role, refused
+from ..protocol.keys import AccountKey
+from ..protocol.manifests import Split
+from ..protocol.messages import Accepted, Ask, Message, ReceiptMessage, Refusal, TokenChunk, VoucherMessage
+from ..protocol.receipt_rules import Terms, adopt_voucher, check_receipt, make_voucher
+from ..protocol.receipts import SignedReceipt, SignedVoucher
+from ..protocol.request_rules import compute_prompt_root, sign_request
+from ..protocol.requests import InferenceRequest, Prompt, SignedBinding
+from . import ledger_rows
+from .answers import Answer, AskOptions, Delta
+from .calls import Call, EndOfCall
+from .catalog import Catalog
+from .clock import ChainClock, Clock
+from .keyed_lock import KeyedLock
+from .ledger import Ledger
+from .rpc import Rpc
+
+INFER = "infer"
+"""The RPC method whose call is one inference conversation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A worker's newest advert; requests name it by hash and so agree to its prices."""
+
+    peer: PeerId
+    ad: WorkerAd
+    advert_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptParts:
+    """What an attempt needs of its node. `entropy(n)` gives n random bytes."""
+
+    rpc: Rpc
+    ledger: Ledger
+    catalog: Catalog
+    session: AccountKey
+    binding: SignedBinding
+    domain: Domain
+    clock: Clock
+    chain_clock: ChainClock
+    channels: KeyedLock[bytes]
+    entropy: Callable[[int], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptTerms:
+    """What the ask allows this attempt: `deadline_ms` Unix milliseconds, `max_price` token units."""
+
+    base: Cid
+    deadline_ms: int
+    max_price: int
+
+
+class Attempt:
+    """One conversation with one worker, appending to the answer's transcript."""
+
+    def __init__(
+        self, parts: AttemptParts, options: AskOptions, answer: Answer, offer: Offer, terms: AttemptTerms
+    ) -> None:
+        self._parts = parts
+        self._options = options
+        self._answer = answer
+        self._offer = offer
+        self._terms = terms
+        self._stream = InferenceStream(Role.CLIENT, parts.domain)
+
+    async def run(self, take: Callable[[Delta], Awaitable[None]]) -> None:
+        """Until the answer is whole. Raises Refused, Unreachable, ProtocolError; what was delivered stays
+        delivered."""
+        script = self._answer.transcript
+        if len(script.tokens) >= self._options.sampling.max_tokens:
+            return  # a worker died between its last token and its receipt
+        script.workers.append(self._offer.peer)
+        prompt = self._prompt(tuple(script.tokens))
+        request = self._request(prompt)
+        split = await self._split()
+        lane = request.lane
+        own = await self._parts.ledger.channel(ledger_rows.Role.CLIENT, request.payer, lane)
+        async with self._parts.rpc.open(self._offer.peer, INFER) as call:
+            signed = sign_request(
+                self._parts.domain, self._parts.session, request, self._parts.binding, prompt
+            )
+            await call.send(self._stream.send(Ask(signed, own.voucher)))
+            terms = Terms(
+                request, self._stream.request_hash, self._offer.ad.artefact, self._offer.ad.rates, split
+            )
+            while not self._stream.over:
+                await self._follow(call, await self._receive(call), terms, take)
+
+    async def _receive(self, call: Call) -> Message:
+        try:
+            return self._stream.receive(await call.receive())
+        except EndOfCall:
+            raise Unreachable(f"worker {self._offer.peer} ended the answer before its last receipt") from None
+
+    async def _follow(
+        self, call: Call, message: Message, terms: Terms, take: Callable[[Delta], Awaitable[None]]
+    ) -> None:
+        match message:
+            case Accepted():
+                await self._adopt(message.channel)
+            case TokenChunk():
+                script = self._answer.transcript
+                script.tokens.extend(message.tokens)
+                script.text += message.text
+                await take(Delta(message.tokens, message.text, message.logprobs))
+            case ReceiptMessage():
+                await self._pay(call, message, terms)
+            case Refusal():
+                raise refused(message)
+            case _:
+                raise LocalProtocolError(f"a {type(message).__name__} cannot come from a worker")
+
+    async def _pay(self, call: Call, message: ReceiptMessage, terms: Terms) -> None:
+        """Verify the receipt, keep it and its voucher, and send the voucher."""
+        check_receipt(self._parts.domain, message.receipt, terms, self._stream.step)
+        receipt = message.receipt.receipt
+        async with self._parts.channels.hold(receipt.lane):
+            channel = await self._parts.ledger.channel(ledger_rows.Role.CLIENT, receipt.payer, receipt.lane)
+            voucher = make_voucher(self._parts.domain, self._parts.session, receipt, channel.voucher)
+            await self._keep(message.receipt, voucher)
+        await call.send(self._stream.send(VoucherMessage(voucher)))
+        script = self._answer.transcript
+        script.receipts.append(message.receipt)
+        script.prompt_tokens = script.prompt_tokens or receipt.prompt_tokens
+        if message.final:
+            script.finish = message.receipt.details.finish
+
+    async def _keep(self, signed: SignedReceipt, voucher: SignedVoucher) -> None:
+        kept = ledger_rows.NewReceipt(
+            receipt_hash=digest(self._parts.domain, signed.receipt),
+            signed=signed,
+            tokens=self._stream.step.tokens,
+            prompt=None,
+            created_ms=self._parts.clock.now_ms(),
+        )
+        await self._parts.ledger.record_voucher(ledger_rows.Role.CLIENT, voucher, kept)
+
+    async def _adopt(self, shown: SignedVoucher | None) -> None:
+        """Take up a voucher of ours that only the worker still has (this home was restored from a backup,
+        say)."""
+        payer, lane = self._parts.session.address, self._offer.ad.binding.binding.session_key
+        own = await self._parts.ledger.channel(ledger_rows.Role.CLIENT, payer, lane)
+        highest = adopt_voucher(self._parts.domain, payer, lane, own.voucher, shown)
+        if highest is not None and highest != own.voucher:
+            await self._parts.ledger.adopt_voucher(ledger_rows.Role.CLIENT, highest)
+
+    def _prompt(self, delivered: tuple[int, ...]) -> Prompt:
+        options = self._options
+        return Prompt(
+            self._parts.entropy(32), options.messages, options.stop, delivered, options.top_logprobs
+        )
+
+    def _request(self, prompt: Prompt) -> InferenceRequest:
+        ad = self._offer.ad
+        return InferenceRequest(
+            request_id=self._parts.entropy(16),
+            payer=self._parts.session.address,
+            lane=ad.binding.binding.session_key,
+            base=self._terms.base,
+            adapters=self._answer.adapters,
+            prompt_root=compute_prompt_root(prompt),
+            sampling=self._options.sampling,
+            advert_hash=self._offer.advert_hash,
+            max_price=self._terms.max_price,
+            epoch=self._parts.chain_clock.epoch(),
+            deadline=-(-self._terms.deadline_ms // 1000),
+            disclosure=self._options.disclosure,
+        )
+
+    async def _split(self) -> Split:
+        """The split that the receipts of this request must follow. Raises NotFound, Unreachable,
+        InvalidAdapter."""
+        adapter = heaviest_adapter(self._answer.adapters)
+        if adapter is None:
+            return self._offer.ad.base_split
+        manifest = await self._parts.catalog.adapter(adapter)
+        if manifest.base != self._terms.base:
+            raise RemoteProtocolError(
+                f"adapter {adapter} is for base {manifest.base}, not {self._terms.base}"
+            )
+        return manifest.split

@@ -1,0 +1,145 @@
+"""Datanets: publishing signed shards, and pulling a Datanet's rows with every signature and hash checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..protocol.adverts import DatanetRecord
+from ..protocol.codec import decode, encode
+from ..protocol.eip712 import Domain
+from ..protocol.errors import InvalidShard, LocalProtocolError
+from ..protocol.ids import Address, Cid
+from ..protocol.keys import PeerKey
+from ..protocol.manifests import CHUNK_SIZE, MAX_SHARD_BYTES, DatanetManifest, Row, Shard, ShardHeader
+from ..protocol.rows import (
+    check_shard,
+    contributors_root,
+    decode_rows,
+    encode_rows,
+    rows_root,
+    sign_shard,
+)
+from .catalog import Catalog
+from .content import Content
+from .keystore import Identity
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """One contributor's rows and what travels with them."""
+
+    identity: Identity
+    rows: tuple[Row, ...]
+    licence: str
+    origin: str
+    notice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DatanetPlan:
+    """What a Datanet version is for."""
+
+    name: str
+    purpose: str
+    kind: str
+    licence: str
+
+
+@dataclass(frozen=True, slots=True)
+class PulledShard:
+    """A shard whose signatures and rows were checked."""
+
+    cid: Cid
+    shard: Shard
+    rows: tuple[Row, ...]
+
+    @property
+    def payee(self) -> Address:
+        """Where the contributor's money goes."""
+        return self.shard.header.payee
+
+
+@dataclass(frozen=True, slots=True)
+class PulledDatanet:
+    """A Datanet version with all its rows on this machine."""
+
+    datanet: Cid
+    manifest: DatanetManifest
+    shards: tuple[PulledShard, ...]
+
+
+async def publish_shard(
+    content: Content, domain: Domain, datanet: str, contribution: Contribution
+) -> tuple[Cid, Shard]:
+    """Sign one contributor's rows with both of its keys and keep shard and rows. Raises InvalidShard."""
+    identity, rows = contribution.identity, contribution.rows
+    header = ShardHeader(
+        datanet=datanet,
+        contributor=identity.name,
+        ed25519_key=identity.peer.public,
+        payee=identity.payee.address,
+        licence=contribution.licence,
+        origin=contribution.origin,
+        notice=contribution.notice,
+        row_count=len(rows),
+        rows_root=rows_root(rows),
+        rows=await content.put(encode_rows(rows)),
+    )
+    shard = sign_shard(domain, header, identity.peer, identity.payee)
+    check_shard(domain, shard, rows)
+    return await content.put(encode(shard)), shard
+
+
+async def publish_datanet(
+    content: Content,
+    curator: PeerKey,
+    plan: DatanetPlan,
+    shards: Sequence[tuple[Cid, Shard]],
+    previous: tuple[Cid, DatanetManifest] | None = None,
+) -> tuple[Cid, DatanetManifest]:
+    """Make the next version of a Datanet from shards. Raises LocalProtocolError when a shard was made for
+    another."""
+    strangers = [shard.header.datanet for _, shard in shards if shard.header.datanet != plan.name]
+    if strangers:
+        raise LocalProtocolError(
+            f"a shard for Datanet {strangers[0]!r} cannot join {plan.name!r}; sign it anew"
+        )
+    manifest = DatanetManifest(
+        name=plan.name,
+        purpose=plan.purpose,
+        kind=plan.kind,
+        licence=plan.licence,
+        curator=curator.public,
+        version=previous[1].version + 1 if previous else 1,
+        previous=previous[0] if previous else None,
+        shards=tuple(cid for cid, _ in shards),
+        contributors_root=contributors_root(shard.header.payee for _, shard in shards),
+    )
+    return await content.put(encode(manifest)), manifest
+
+
+def record_of(datanet: Cid, manifest: DatanetManifest, seq: int, now_ms: int) -> DatanetRecord:
+    """What is gossiped of a Datanet version."""
+    return DatanetRecord(manifest.name, manifest.version, datanet, seq, now_ms)
+
+
+async def pull_datanet(content: Content, catalog: Catalog, domain: Domain, datanet: Cid) -> PulledDatanet:
+    """Every shard and row of a version, verified. Raises NotFound, Unreachable, InvalidShard,
+    ProtocolError."""
+    manifest = await catalog.datanet(datanet)
+    shards = tuple([await pull_shard(content, domain, cid, manifest.name) for cid in manifest.shards])
+    if contributors_root(s.payee for s in shards) != manifest.contributors_root:
+        raise InvalidShard(f"Datanet {manifest.name!r}: its shards are not by the contributors it commits")
+    return PulledDatanet(datanet, manifest, shards)
+
+
+async def pull_shard(content: Content, domain: Domain, cid: Cid, datanet: str) -> PulledShard:
+    """One shard with its rows. Raises InvalidShard, NotFound, Unreachable, ProtocolError."""
+    shard = decode(Shard, await content.get(cid, CHUNK_SIZE))
+    if shard.header.datanet != datanet:
+        raise InvalidShard(f"shard {cid} was signed for Datanet {shard.header.datanet!r}, not {datanet!r}")
+    check_shard(domain, shard, None)
+    rows = decode_rows(await content.get(shard.header.rows, MAX_SHARD_BYTES))
+    check_shard(domain, shard, rows)
+    return PulledShard(cid, shard, rows)

@@ -1,0 +1,238 @@
+"""One ask served: the worker's half of the inference conversation, after its checks.
+
+Rules of this file: a receipt is on disk before it is sent, and its voucher before more is delivered; one
+receipt of a
+channel waits for its voucher at a time, so that cumulative amounts have one order; whoever vanishes costs
+this worker
+at most one step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import trio
+
+from ..protocol.eip712 import Domain, digest
+from ..protocol.errors import EngineFailed, Refused, RemoteProtocolError, Unreachable
+from ..protocol.inference import InferenceStream
+from ..protocol.keys import AccountKey
+from ..protocol.messages import (
+    Accepted,
+    Ask,
+    Cancel,
+    ReceiptMessage,
+    RefusalCode,
+    TokenLogprob,
+    VoucherMessage,
+)
+from ..protocol.receipt_rules import Terms, adopt_voucher, check_voucher, compute_receipt, sign_receipt
+from ..protocol.receipts import ReceiptDetails, SignedReceipt, SignedVoucher
+from ..worker.engine.process import EngineProcess
+from ..worker.engine.types import FinishReason, GenerationRequest, TokenEvent
+from .calls import Call, EndOfCall
+from .clock import Clock
+from .keyed_lock import KeyedLock
+from .ledger import Ledger
+from .ledger_rows import NewReceipt, Role
+from .unwrap import single_error
+
+VOUCHER_PATIENCE_S = 20.0
+"""How long a client may take to sign a receipt before the worker stops waiting and abandons it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PaidStep:
+    """A step whose voucher came: what attribution needs to know of it. `before` are the output tokens ahead
+    of it."""
+
+    ask: Ask
+    signed: SignedReceipt
+    receipt_hash: bytes
+    before: tuple[int, ...]
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ServingParts:
+    """What a conversation needs of its node. `on_paid` is told of every paid step."""
+
+    domain: Domain
+    lane_key: AccountKey
+    ledger: Ledger
+    clock: Clock
+    engine: EngineProcess
+    channels: KeyedLock[bytes]
+    step_tokens: int
+    on_paid: Callable[[PaidStep], Awaitable[None]]
+
+
+class Serving:
+    """One conversation: deliver, account, settle, step by step."""
+
+    def __init__(
+        self, parts: ServingParts, call: Call, stream: InferenceStream, ask: Ask, terms: Terms
+    ) -> None:
+        self._parts = parts
+        self._call = call
+        self._stream = stream
+        self._ask = ask
+        self._terms = terms
+        self._voucher_in, self._voucher_out = trio.open_memory_channel[SignedVoucher](1)
+        self._generating = trio.CancelScope()
+        self._started_ms = parts.clock.now_ms()
+        self._first_token_ms = 0
+        self._load_ms = 0
+        self._prompt_tokens = 0
+        self._sent: list[int] = list(ask.signed.prompt.delivered)
+
+    async def accept(self, queue_depth: int, adapters_ready: bool) -> None:
+        """Tell the client that its ask was admitted, and which voucher of its channel this worker holds."""
+        request = self._terms.request
+        channel = await self._parts.ledger.channel(Role.WORKER, request.payer, request.lane)
+        shown = self._ask.channel
+        highest = adopt_voucher(self._parts.domain, request.payer, request.lane, channel.voucher, shown)
+        if highest is not None and highest != channel.voucher:
+            await self._parts.ledger.adopt_voucher(Role.WORKER, highest)
+        await self._call.send(self._stream.send(Accepted(queue_depth, adapters_ready, highest)))
+
+    async def deliver(self, prepare: Callable[[], Awaitable[None]]) -> None:
+        """Make the adapters ready, answer, and be paid. Raises Refused, Unreachable, ProtocolError,
+        EngineFailed."""
+        with single_error():
+            await self._deliver(prepare)
+
+    async def _deliver(self, prepare: Callable[[], Awaitable[None]]) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._read)
+            finish = FinishReason.ABORTED.value
+            with self._generating:
+                await prepare()
+                self._load_ms = self._parts.clock.now_ms() - self._started_ms
+                finish = await self._generate()
+            await self._end(finish)
+            nursery.cancel_scope.cancel()
+
+    async def _end(self, finish: str) -> None:
+        """The final receipt; after a cancel with nothing delivered, the refusal that the protocol asks
+        for."""
+        if finish == FinishReason.ABORTED.value and not self._stream.step.tokens:
+            raise Refused("cancelled", "cancelled before anything was delivered", retryable=False)
+        await self._settle(finish, final=True)
+
+    async def _read(self) -> None:
+        """Take what the client says meanwhile: vouchers, and the wish to stop."""
+        while True:
+            try:
+                message = self._stream.receive(await self._call.receive())
+            except EndOfCall:
+                raise Unreachable("the client left") from None
+            match message:
+                case VoucherMessage():
+                    self._voucher_in.send_nowait(message.voucher)
+                case Cancel():
+                    self._generating.cancel()
+                case _:
+                    raise RemoteProtocolError(f"a client cannot send a {type(message).__name__} here")
+
+    async def _generate(self) -> str:
+        """Stream tokens, settling every `step_tokens`; returns why the answer ended."""
+        signed = self._ask.signed
+        wanted = GenerationRequest(
+            request_id=signed.request.request_id,
+            sampling=signed.request.sampling,
+            messages=signed.prompt.messages,
+            delivered=signed.prompt.delivered,
+            adapters=signed.request.adapters,
+            stop=signed.prompt.stop,
+            top_logprobs=signed.prompt.top_logprobs,
+            deadline_ms=max(1, signed.request.deadline * 1000 - self._parts.clock.now_ms()),
+        )
+        async with aclosing(self._parts.engine.generate(wanted)) as produced:
+            async for event in produced:
+                await self._pass_on(event)
+                if event.finish is not None:
+                    if event.finish == FinishReason.ERROR.value:
+                        raise EngineFailed(event.error)
+                    return event.finish
+                if len(self._stream.step.tokens) >= self._parts.step_tokens:
+                    await self._settle("", final=False)
+        raise EngineFailed("the engine ended the answer without saying why")
+
+    async def _pass_on(self, event: TokenEvent) -> None:
+        self._prompt_tokens = event.prompt_tokens or self._prompt_tokens
+        if not event.tokens and not event.text:
+            return
+        self._first_token_ms = self._first_token_ms or self._parts.clock.now_ms() - self._started_ms
+        chunk = self._stream.make_chunk(event.tokens, event.text, flatten(event))
+        await self._call.send(self._stream.send(chunk))
+
+    async def _settle(self, finish: str, *, final: bool) -> None:
+        """Issue the step's receipt, wait for its voucher, and keep both. Shielded from the client's cancel:
+        what was
+        delivered is to be paid."""
+        with trio.CancelScope(shield=True):
+            async with self._parts.channels.hold(self._terms.request.payer):
+                step = self._stream.step
+                kept = await self._issue(finish, final)
+                voucher = await self._await_voucher(kept)
+                await self._parts.ledger.record_voucher(Role.WORKER, voucher)
+            paid = PaidStep(self._ask, kept.signed, kept.receipt_hash, tuple(self._sent), step.tokens)
+            self._sent.extend(step.tokens)
+            await self._parts.on_paid(paid)
+
+    async def _issue(self, finish: str, final: bool) -> NewReceipt:
+        parts, request = self._parts, self._terms.request
+        channel = await parts.ledger.channel(Role.WORKER, request.payer, request.lane)
+        details = self._details(finish)
+        receipt = compute_receipt(
+            self._terms, self._stream.step, channel.seq + 1, self._prompt_tokens, details
+        )
+        signed = sign_receipt(parts.domain, parts.lane_key, receipt, details)
+        kept = NewReceipt(
+            receipt_hash=digest(parts.domain, receipt),
+            signed=signed,
+            tokens=self._stream.step.tokens,
+            prompt=self._ask.signed.prompt,
+            created_ms=parts.clock.now_ms(),
+        )
+        await parts.ledger.record_receipt(Role.WORKER, kept)
+        await self._call.send(self._stream.send(ReceiptMessage(signed, final)))
+        return kept
+
+    async def _await_voucher(self, kept: NewReceipt) -> SignedVoucher:
+        receipt = kept.signed.receipt
+        try:
+            with trio.fail_after(VOUCHER_PATIENCE_S):
+                voucher = await self._voucher_out.receive()
+            channel = await self._parts.ledger.channel(Role.WORKER, receipt.payer, receipt.lane)
+            check_voucher(self._parts.domain, voucher, receipt, channel.voucher)
+        except trio.TooSlowError:
+            await self._parts.ledger.abandon_receipt(Role.WORKER, kept.receipt_hash)
+            raise Refused(
+                RefusalCode.CREDIT, f"no voucher within {VOUCHER_PATIENCE_S:g} s", retryable=False
+            ) from None
+        except (RemoteProtocolError, trio.Cancelled):
+            with trio.CancelScope(shield=True):
+                await self._parts.ledger.abandon_receipt(Role.WORKER, kept.receipt_hash)
+            raise
+        return voucher
+
+    def _details(self, finish: str) -> ReceiptDetails:
+        facts = self._parts.engine.facts
+        return ReceiptDetails(
+            tokenizer=facts.tokenizer,
+            template=facts.chat_template,
+            sampling=self._terms.request.sampling,
+            finish=finish,
+            load_ms=self._load_ms,
+            first_token_ms=self._first_token_ms,
+            total_ms=self._parts.clock.now_ms() - self._started_ms,
+        )
+
+
+def flatten(event: TokenEvent) -> tuple[TokenLogprob, ...]:
+    """Log-probabilities as they travel: for each token its own, then the `top_logprobs` most likely."""
+    return tuple(entry for each in event.logprobs for entry in (each.chosen, *each.top))
