@@ -28,6 +28,7 @@ class RefusalCode(StrEnum):
     TOO_LONG = "too_long"  # final
     FAILED = "failed"
     SHUTDOWN = "shutdown"
+    CANCELLED = "cancelled"  # final: what a Cancel ends with when nothing is owed
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +61,11 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class TokenChunk:
-    """worker → client: tokens from output position `start` on, and the text they complete.
+    """worker → client: output tokens and the text they complete.
 
-    `running_hash` follows every 32nd output token of the request and the last one: see
-    `inference.RunningHash`.
+    `start` counts from the first output token of this request; tokens that another worker delivered before
+    are not counted here, but shift the sampler's position. The chunk that completes a 32-token leaf of the
+    request carries the running hash after the last leaf it completes, other chunks none: see `outputs`.
     """
 
     start: U32
@@ -101,7 +103,9 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """client → worker: stop generating. The worker answers with a final receipt for what it delivered."""
+    """client → worker: stop generating. The worker answers with a final receipt for what it delivered since
+    the last one, or with the refusal `cancelled` where that is nothing.
+    """
 
 
 Message = Ask | Accepted | TokenChunk | ReceiptMessage | VoucherMessage | Refusal | Cancel

@@ -44,8 +44,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import LocalProtocolError, RemoteProtocolError
-from .requests import MAX_OUTPUT_TOKENS, PPM, Sampling
+from .errors import LocalProtocolError
+from .requests import PPM, Sampling
 
 Floats = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int64]
@@ -65,20 +65,6 @@ class Scores:
 
     ids: Ids
     values: Floats
-
-
-def check_sampling(sampling: Sampling) -> None:
-    """Raises RemoteProtocolError where a parameter lies outside what the rules above define."""
-    limits = (
-        ("max_tokens", sampling.max_tokens, 1, MAX_OUTPUT_TOKENS),
-        ("temperature_ppm", sampling.temperature_ppm, 0, 100 * PPM),
-        ("top_p_ppm", sampling.top_p_ppm, 1, PPM),
-        ("min_p_ppm", sampling.min_p_ppm, 0, PPM),
-        ("repetition_penalty_ppm", sampling.repetition_penalty_ppm, 1, 100 * PPM),
-    )
-    for name, value, low, high in limits:
-        if not low <= value <= high:
-            raise RemoteProtocolError(f"sampling.{name} is {value}; it must be in {low} … {high}")
 
 
 def sample(
