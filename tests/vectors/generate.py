@@ -14,19 +14,37 @@ from pathlib import Path
 import numpy as np
 
 from commonlore.protocol.adverts import Rates
+from commonlore.protocol.codec import encode
 from commonlore.protocol.credits import (
     BASE_SPLIT,
     DEFAULT_SPLIT,
     OPENLEDGER_SPLIT,
+    RolePayees,
     apportion,
+    compute_credits,
     compute_price,
     compute_shares,
 )
-from commonlore.protocol.ids import keccak256
+from commonlore.protocol.eip712 import Domain, digest, sign
+from commonlore.protocol.ids import Address, cid_of, keccak256
+from commonlore.protocol.keys import AccountKey
 from commonlore.protocol.manifests import Split
 from commonlore.protocol.merkle import MerkleSumTree, MerkleTree
-from commonlore.protocol.requests import Sampling
+from commonlore.protocol.outputs import output_root
+from commonlore.protocol.receipt_rules import make_voucher
+from commonlore.protocol.receipts import Receipt, Weight
+from commonlore.protocol.requests import AdapterWeight, Sampling
 from commonlore.protocol.sampler import compute_scores, key_of, philox, sample
+from commonlore.protocol.settlement import (
+    Claim,
+    EpochTrees,
+    SettledReceipt,
+    build_epoch,
+    commitment_hash,
+    earnings_leaf,
+    fold_earnings,
+    receipt_leaf,
+)
 
 HERE = Path(__file__).parent
 AMOUNTS = [5, 0, 10**18, 1, 1 << 64, 7, 123456789, 42, 3, 2, 1]
@@ -199,6 +217,98 @@ def sampler() -> dict:
     }
 
 
+DOMAIN = Domain(31_337, Address(b"\xe5" * 20))
+LANE_KEY = AccountKey.from_secret(b"\x07" * 32)
+PAYER = AccountKey.from_secret(b"\x02" * 32)
+PLACE = {"chain_id": DOMAIN.chain_id, "escrow": DOMAIN.escrow.hex()}
+ROLES = RolePayees(*(Address(bytes([n]) * 20) for n in (1, 2, 3, 4)))
+WEIGHTS = [Weight(Address(b"\xaa" * 20), 300_000), Weight(Address(b"\xbb" * 20), 700_000)]
+
+
+def settled_receipts(prices: tuple[int, ...], epoch: int) -> list[SettledReceipt]:
+    """A channel's receipts of these prices, as PAYER paid them to LANE_KEY."""
+    settled: list[SettledReceipt] = []
+    previous = None
+    for seq, price in enumerate(prices, 1):
+        receipt = Receipt(
+            request_hash=bytes([seq]) * 32,
+            payer=PAYER.address,
+            lane=LANE_KEY.address,
+            seq=seq,
+            epoch=epoch,
+            step=0,
+            artefact=cid_of(b"artefact"),
+            adapters=(AdapterWeight(cid_of(b"adapter"), 1_000_000),),
+            prompt_tokens=12,
+            output_tokens=40,
+            output_root=output_root(range(40)),
+            price=price,
+            shares=compute_shares(price, DEFAULT_SPLIT),
+            details=bytes(32),
+        )
+        previous = make_voucher(DOMAIN, PAYER, receipt, previous)
+        credits = compute_credits(receipt, ROLES, WEIGHTS)
+        signature = sign(DOMAIN, LANE_KEY, receipt)
+        settled.append(SettledReceipt(receipt, signature, previous.voucher, previous.signature, credits))
+    return settled
+
+
+def leaf_case(settled: SettledReceipt) -> dict:
+    node = receipt_leaf(DOMAIN, settled)
+    parts = {
+        "settled_receipt": encode(settled),
+        "receipt_id": settled.receipt_id,
+        "receipt_digest": digest(DOMAIN, settled.receipt),
+        "voucher_digest": digest(DOMAIN, settled.voucher),
+        "signature_hash": keccak256(settled.voucher_signature),
+        "leaf": node.hash,
+    }
+    return {**PLACE, **{name: part.hex() for name, part in parts.items()}, "amount": str(node.amount)}
+
+
+def earnings_case(account: bytes, cumulative: int) -> dict:
+    node = earnings_leaf(Address(account), cumulative)
+    return {"account": account.hex(), "cumulative": str(cumulative), "leaf": node.hash.hex()}
+
+
+def epoch_case(trees: EpochTrees) -> dict:
+    made = trees.commitment
+    struct = {
+        "epoch": made.epoch,
+        "receiptRoot": made.receipt_root.hex(),
+        "earningsRoot": made.earnings_root.hex(),
+        "receiptSum": str(made.receipt_sum),
+        "cumulativeTotal": str(made.cumulative_total),
+        "receiptCount": made.receipt_count,
+        "accountCount": made.account_count,
+        "dataHash": made.data_hash.hex(),
+    }
+    claims = [claim_case(claim) for claim in trees.claims()]
+    given = {**PLACE, "data": trees.data.hex()}
+    return {**given, "commitment": struct, "hash": commitment_hash(made).hex(), "claims": claims}
+
+
+def claim_case(claim: Claim) -> dict:
+    path = [{"hash": node.hash.hex(), "sum": str(node.amount)} for node in claim.path]
+    account = {"account": claim.account.hex(), "cumulative": str(claim.cumulative)}
+    return {**account, "index": claim.index, "path": path}
+
+
+def settlement() -> dict:
+    receipts = settled_receipts((97, 10**18, 1), epoch=3)
+    earned = fold_earnings({}, receipts)
+    return {
+        "leaves": [leaf_case(settled) for settled in receipts],
+        "earnings": [earnings_case(b"\xaa" * 20, 1), earnings_case(bytes(20), 2**128 - 1)],
+        "epochs": [
+            epoch_case(build_epoch(DOMAIN, 0, (), {})),
+            epoch_case(build_epoch(DOMAIN, 3, receipts, {})),
+            epoch_case(build_epoch(DOMAIN, 4, (), {Address(b"\xaa" * 20): 5})),
+            epoch_case(build_epoch(DOMAIN, 5, (), earned)),
+        ],
+    }
+
+
 def write(name: str, content: dict) -> None:
     """One case a line, so that a change is a readable diff."""
     sections = [
@@ -212,3 +322,4 @@ if __name__ == "__main__":
     write("merkle.json", merkle())
     write("credits.json", credits())
     write("sampler.json", sampler())
+    write("settlement.json", settlement())
