@@ -50,7 +50,8 @@ def settle(prices: list[int], epoch: int = 3, payer: AccountKey = PAYERS[0]) -> 
         receipt = Receipt(
             request_hash=bytes([seq]) * 32, payer=payer.address, lane=LANE_KEY.address, seq=seq,
             epoch=epoch, step=0, artefact=cid_of(b"artefact"), adapters=(), prompt_tokens=1, output_tokens=1,
-            output_root=bytes(32), price=price, shares=compute_shares(price, DEFAULT_SPLIT), details=bytes(32),
+            output_root=bytes(32), price=price, shares=compute_shares(price, DEFAULT_SPLIT),
+            details=bytes(32),
         )  # fmt: skip
         previous = make_voucher(DOMAIN, payer, receipt, previous)
         credits = compute_credits(receipt, ROLES, [Weight(ALICE, 300_000), Weight(BOB, PPM - 300_000)])
