@@ -7,8 +7,8 @@ Rules of this file:
   receipt. What a message is worth (prices, signatures) is judged in `request_rules` and `receipt_rules`.
 - `send` checks before it encodes and `receive` checks before it believes, by the same functions; a message
   that fails changes nothing. After a RemoteProtocolError the conversation is broken for good.
-- `sampling.max_tokens` bounds the output tokens of this request; those that another worker delivered before
-  it do not count, here or in a chunk's `start`.
+- A chunk's `start` counts from the first output token of this request. `sampling.max_tokens` bounds the whole
+  answer: tokens that another worker delivered before, named in the prompt, count as part of it.
 - The worker answers a cancel with a final receipt for the tokens delivered since the last receipt, or, where
   there are none, with the refusal `cancelled`: a prefill alone is not paid.
 """
@@ -66,12 +66,16 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Everything a conversation remembers. The request comes with the ask; `receipt` is the unpaid one."""
+    """Everything a conversation remembers. The request comes with the ask; `receipt` is the unpaid one.
+
+    `limit` is how many output tokens this conversation may have, `delivered` how many it had so far.
+    """
 
     state: State = State.START
     request: InferenceRequest | None = None
     request_hash: bytes = b""
     running: RunningHash = field(default_factory=lambda: RunningHash(b""))
+    limit: int = 0
     delivered: int = 0
     step: Step = field(default_factory=Step)
     receipt: Receipt | None = None
@@ -193,8 +197,7 @@ def _apply(domain: Domain, progress: Progress, sender: Role, message: Message) -
 def _process(domain: Domain, progress: Progress, message: Message) -> Progress:
     match message:
         case Ask():
-            request, digest = message.signed.request, request_hash(domain, message.signed.request)
-            return replace(progress, request=request, request_hash=digest, running=RunningHash(digest))
+            return _process_ask(domain, progress, message)
         case TokenChunk():
             return _process_chunk(progress, message)
         case ReceiptMessage():
@@ -207,15 +210,25 @@ def _process(domain: Domain, progress: Progress, message: Message) -> Progress:
             assert_never(message)
 
 
+def _process_ask(domain: Domain, progress: Progress, ask: Ask) -> Progress:
+    request, prompt = ask.signed.request, ask.signed.prompt
+    digest, limit = request_hash(domain, request), request.sampling.max_tokens - len(prompt.delivered)
+    return replace(
+        progress, request=request, request_hash=digest, running=RunningHash(digest), limit=max(limit, 0)
+    )
+
+
 def _process_chunk(progress: Progress, chunk: TokenChunk) -> Progress:
-    before, limit = progress.running, _asked(progress).sampling.max_tokens
+    before = progress.running
     if chunk.start != progress.delivered:
         raise RemoteProtocolError(
             f"a chunk starts at token {chunk.start}; {progress.delivered} were delivered"
         )
     delivered = progress.delivered + len(chunk.tokens)
-    if delivered > limit:
-        raise RemoteProtocolError(f"{delivered} tokens delivered; the request asks for at most {limit}")
+    if delivered > progress.limit:
+        raise RemoteProtocolError(
+            f"{delivered} tokens delivered; the request asks for at most {progress.limit}"
+        )
     running = before.extend(chunk.tokens)
     if chunk.running_hash != running.since(before):
         raise RemoteProtocolError(f"the running hash at token {delivered} does not follow from the tokens")

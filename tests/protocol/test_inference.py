@@ -328,6 +328,13 @@ def test_a_receipt_for_anything_but_the_tokens_delivered_is_refused(talk, change
         talk.client.receive(encode_message(message))
 
 
+def test_tokens_that_another_worker_delivered_count_towards_max_tokens(domain, signed_request, session):
+    prompt = replace(signed_request.prompt, delivered=tuple(range(62)))
+    talk = Talk(domain, replace(signed_request, prompt=prompt), session).start(1, 2)
+    with pytest.raises(LocalProtocolError, match="3 tokens delivered; the request asks for at most 2"):
+        talk.worker.send(talk.chunk(3))
+
+
 def test_a_step_without_tokens_has_no_receipt(talk):
     talk.start()
     with pytest.raises(LocalProtocolError, match="without tokens"):
