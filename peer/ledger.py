@@ -92,15 +92,17 @@ class Ledger:
 
         return await self._database.write(work)
 
-    async def adopt_voucher(self, payer: Address, signed: SignedVoucher) -> Channel:
-        """As the client that signed it (checked by the caller), take up a voucher that only the worker has.
+    async def adopt_voucher(self, role: Role, signed: SignedVoucher) -> Channel:
+        """Take up a later voucher that the other side shows (the caller checked its signature and its payer).
 
-        One that is not above the channel's changes nothing. Raises ChannelConflict when it contradicts the
-        channel. Returns the channel after it.
+        A client takes it on its own word, whatever is missing before; a worker only where `record_voucher`
+        would. Raises ChannelConflict when it contradicts the channel. Returns the channel after it.
         """
 
         async def work(sql: Transaction) -> Channel:
-            return await _adopt_voucher(sql, payer, signed)
+            if role is Role.WORKER:
+                return await _record_voucher(sql, role, signed, None)
+            return await _adopt_voucher(sql, signed)
 
         return await self._database.write(work)
 
@@ -233,10 +235,8 @@ async def _record_voucher(
     return await _advance(sql, role, signed)
 
 
-async def _adopt_voucher(sql: Transaction, payer: Address, signed: SignedVoucher) -> Channel:
+async def _adopt_voucher(sql: Transaction, signed: SignedVoucher) -> Channel:
     voucher = signed.voucher
-    if voucher.payer != payer:
-        raise ChannelConflict("a voucher of another payer; it is not this peer's to continue")
     channel = await _channel_of(sql, Role.CLIENT, voucher)
     if voucher.seq <= channel.seq:
         return channel

@@ -185,11 +185,9 @@ class Serving:
 
     async def _issue(self, finish: str, final: bool) -> NewReceipt:
         parts, request = self._parts, self._terms.request
-        channel = await parts.ledger.channel(Role.WORKER, request.payer, request.lane)
+        seq = await parts.ledger.next_seq(Role.WORKER, request.payer, request.lane)
         details = self._details(finish)
-        receipt = compute_receipt(
-            self._terms, self._stream.step, channel.seq + 1, self._prompt_tokens, details
-        )
+        receipt = compute_receipt(self._terms, self._stream.step, seq, self._prompt_tokens, details)
         signed = sign_receipt(parts.domain, parts.lane_key, receipt, details)
         kept = NewReceipt(
             receipt_hash=digest(parts.domain, receipt),

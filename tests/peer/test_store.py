@@ -221,15 +221,26 @@ async def test_a_client_adopts_its_own_later_voucher(path):
         ledger = store.ledger
         await ledger.record_voucher(Role.CLIENT, pays(first, 10), first)
         for _ in range(2):
-            channel = await ledger.adopt_voucher(PAYER, pays(lost, 90))
+            channel = await ledger.adopt_voucher(Role.CLIENT, pays(lost, 90))
             assert (channel.seq, channel.cumulative) == (5, 90)
-        assert (await ledger.adopt_voucher(PAYER, pays(first, 10))).seq == 5
+        assert (await ledger.adopt_voucher(Role.CLIENT, pays(first, 10))).seq == 5
         assert (await ledger.record_voucher(Role.CLIENT, pays(lost, 90))).seq == 5
         with pytest.raises(ChannelConflict, match="after 90 was signed"):
-            await ledger.adopt_voucher(PAYER, pays(after, 95))
-        with pytest.raises(ChannelConflict, match="another payer"):
-            await ledger.adopt_voucher(LANE, pays(after, 100))
+            await ledger.adopt_voucher(Role.CLIENT, pays(after, 95))
         await ledger.record_voucher(Role.CLIENT, pays(after, 100), after)
+
+
+async def test_a_worker_adopts_only_what_leaves_no_gap(path):
+    first, lost = new_receipt(1), new_receipt(5, 30)
+    async with opened(path) as store:
+        ledger = store.ledger
+        await ledger.record_receipt(Role.WORKER, first)
+        assert (await ledger.adopt_voucher(Role.WORKER, pays(first, 10))).seq == 1
+        assert (await ledger.uncommitted(LANE))[0].voucher == pays(first, 10)
+        for shown in (pays(lost, 90), pays(lost, 40)):
+            with pytest.raises(ChannelConflict):
+                await ledger.adopt_voucher(Role.WORKER, shown)
+        assert (await ledger.channel(Role.WORKER, PAYER, LANE)).seq == 1
 
 
 async def test_listing(path):
