@@ -215,7 +215,7 @@ class Link:
     async def read(self) -> None:
         """The reader: until the stream ends. Whatever ends it, every call has failed afterwards. Raises
         nothing of its own."""
-        reason = "the peer closed the stream"
+        reason = f"peer {self.stream.peer} closed the stream"
         frames = FrameReader()
         try:
             while data := await self.stream.receive_some():

@@ -15,12 +15,14 @@ from typing import Any
 
 import libp2p
 import trio
+from libp2p.abc import INetStream
 from libp2p.host import ping
 from libp2p.io import msgio
 from libp2p.io import trio as tcp
 from libp2p.io import utils as read_utils
 from libp2p.io.abc import Reader
 from libp2p.io.exceptions import ConnectionClosedError, IncompleteReadError
+from libp2p.network.auto_connector import AutoConnector
 from libp2p.network.connection import swarm_connection
 from libp2p.network.connection.exceptions import RawConnError
 from libp2p.stream_muxer.yamux import yamux
@@ -47,7 +49,8 @@ def apply() -> None:
     shield_frames()
     fit_frames_into_noise()
     read_ahead()
-    keep_root_logger()
+    dial_nobody_unasked()
+    quieten_logs()
 
 
 def check_version(version: str = libp2p.__version__) -> None:
@@ -133,14 +136,38 @@ async def _read_tcp(self: tcp.TrioTCPStream, n: int | None = None) -> bytes:
     return bytes(ahead[start:end])
 
 
-def keep_root_logger() -> None:
+def dial_nobody_unasked() -> None:
+    """Whatever its watermarks, the auto-connector dials everybody the peerstore ever heard of, up to half
+    the limit."""
+    AutoConnector.maybe_connect = _connect_to_nobody  # type: ignore[method-assign]
+
+
+async def _connect_to_nobody(self: AutoConnector) -> None:
+    await trio.lowlevel.checkpoint()
+
+
+def is_alive(connection: Any) -> bool:
+    """Whether a connection that libp2p still lists can be used: it lists those that are going down, too."""
+    return not connection.is_closed and not connection.muxed_conn.event_shutting_down.is_set()
+
+
+def was_reset(raw: INetStream) -> bool:
+    """Whether a stream that reads as ended was in truth reset, or its connection lost: yamux tells both as
+    the end."""
+    stream: Any = raw
+    muxed = stream.muxed_stream
+    return bool(muxed.reset_received or muxed.conn.event_shutting_down.is_set())
+
+
+def quieten_logs() -> None:
     """`swarm_connection` logs by `logging.debug(…)`, which installs a handler on the program's root logger;
     and libp2p reports every lost connection as an error, where ours is a typed exception to whoever used the
     connection."""
     module: Any = swarm_connection
     module.logging = logging.getLogger("libp2p.network.connection.swarm_connection")
     if "LIBP2P_DEBUG" not in os.environ:
-        logging.getLogger("libp2p").setLevel(logging.CRITICAL)
+        for name in ("libp2p", "libp2p.network.auto_connector"):  # the latter sets a level of its own
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 @functools.cache

@@ -96,7 +96,8 @@ class Host:
 
     def connected(self) -> set[PeerId]:
         """Peers with an open connection."""
-        return {PeerId(peer.to_base58()) for peer, found in self._network.connections.items() if found}
+        open_to = self._network.connections.items()
+        return {PeerId(peer.to_base58()) for peer, found in open_to if any(map(compat.is_alive, found))}
 
     def start_soon(self, task: Callable[..., Awaitable[object]], *args: Any) -> None:
         """Run a task for as long as the host runs."""
@@ -134,24 +135,29 @@ class Host:
 
     async def open_stream(self, peer: PeerId, protocol: str) -> Stream:
         """A new stream to a peer, which is dialled when needed. Raises Unreachable."""
-        await self._dial(peer, self._known.get(peer, ()))
-        try:
-            with trio.fail_after(STREAM_LIMIT_S):
-                raw = await self.raw.new_stream(ID.from_base58(peer), [TProtocol(protocol)])
-        except trio.TooSlowError as wrong:
-            raise Unreachable(
-                f"peer {peer} did not agree on {protocol} within {STREAM_LIMIT_S:.0f} s"
-            ) from wrong
-        except LIBP2P_ERRORS as wrong:
-            raise Unreachable(f"peer {peer} opens no stream {protocol}: {_reason(wrong)}") from wrong
-        return self._wrap(raw, peer, protocol)
+        for _ in range(3):
+            await self._dial(peer, self._known.get(peer, ()))
+            try:
+                with trio.fail_after(STREAM_LIMIT_S):
+                    raw = await self.raw.new_stream(ID.from_base58(peer), [TProtocol(protocol)])
+                return self._wrap(raw, peer, protocol)
+            except trio.TooSlowError as wrong:
+                reason = f"no answer within {STREAM_LIMIT_S:.0f} s"
+                raise Unreachable(f"peer {peer} opens no stream {protocol}: {reason}") from wrong
+            except LIBP2P_ERRORS as wrong:
+                reason = _reason(wrong)
+                if self._is_connected(peer):
+                    break  # else the connection was going down, and is dialled again
+        raise Unreachable(f"peer {peer} opens no stream {protocol}: {reason}")
+
+    def _is_connected(self, peer: PeerId) -> bool:
+        return any(map(compat.is_alive, self._network.get_connections(ID.from_base58(peer))))
 
     async def _dial(self, peer: PeerId, addresses: tuple[str, ...]) -> None:
-        target = ID.from_base58(peer)
-        if self._network.get_connections(target):
+        if self._is_connected(peer):
             return
         async with self._dialling.hold(peer):
-            if not self._network.get_connections(target):
+            if not self._is_connected(peer):
                 await self._dial_any(peer, addresses)
 
     async def _dial_any(self, peer: PeerId, addresses: tuple[str, ...]) -> None:

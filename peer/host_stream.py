@@ -16,6 +16,7 @@ from libp2p.network.stream.exceptions import StreamEOF
 
 from ..protocol.errors import Unreachable
 from ..protocol.ids import PeerId
+from . import compat
 
 MAX_QUEUED = 1 << 20
 """Bytes that wait in a stream's queue before `send_all` waits too."""
@@ -76,8 +77,10 @@ class Stream:
             data = await self._raw.read(MAX_READ)
             complete = True
             return data
-        except StreamEOF:
+        except StreamEOF as end:
             complete = True
+            if compat.was_reset(self._raw):
+                raise self._fail("reset, or the connection was lost") from end
             return b""
         except LIBP2P_ERRORS as wrong:
             raise self._fail(str(wrong) or "reset by the peer") from wrong

@@ -21,7 +21,7 @@ IMPURE = {
     *("threading", "secrets", "subprocess", "httpx", "anyio"),
 }
 ONLY_IN = {
-    "libp2p": {"peer/compat.py", "peer/host.py"},
+    "libp2p": {"peer/compat.py", "peer/host"},
     "aiosqlite": {"peer/store.py"},
     "exllamav2": {"worker/engine"},
 }
