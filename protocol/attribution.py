@@ -7,8 +7,7 @@ Rules of this file:
 - A contributor's score is query · sum. An account that occurs twice has the sum of its scores. A negative
   score counts as zero, and only after summing: clipping row by row overpays contributors from other domains.
 - Weights are the scores in parts per million by largest remainder, ties to the lowest account, zeros left
-  out, sorted by account. Where no score is positive there is no influence to pay, and the manifest's priors
-  apply.
+  out, sorted by account. Where no score is positive, the manifest's priors apply.
 
 Why int64 never overflows: |query| <= 127 < 2^7; a sum of at most MAX_INDEXED_ROWS = 4,096 shards · 100,000
 rows (< 2^29) stays below 2^7 · 2^29 = 2^36 in each place; width <= 2^17 places. So every partial sum of a dot
@@ -41,8 +40,7 @@ Int64s = npt.NDArray[np.int64]
 
 
 def compute_scores(query: Int8s, sums: Int64s) -> list[int]:
-    """query · sum for each contributor: (width,) int8 and (contributors, width) int64 to one integer a
-    contributor.
+    """query · sum, one integer a contributor, from (width,) int8 and (contributors, width) int64.
 
     Raises LocalProtocolError on other shapes or types and beyond the bounds that keep int64 exact.
     """
@@ -97,8 +95,7 @@ def write_sum(payee: Address, rows: Int8s) -> ContributorSum:
 
 
 def read_sums(sums: Sequence[ContributorSum], width: int) -> Int64s:
-    """(contributors, width) int64 from an IndexManifest. Raises RemoteProtocolError on wrong or impossible
-    sizes."""
+    """(contributors, width) int64 from an IndexManifest. Raises RemoteProtocolError on impossible ones."""
     if not 0 < width <= MAX_WIDTH:
         raise RemoteProtocolError(f"an index of width {width}; it must be in 1 … {MAX_WIDTH}")
     if sum(entry.row_count for entry in sums) > MAX_INDEXED_ROWS:
@@ -128,8 +125,7 @@ def check_weights(weights: Sequence[Weight]) -> None:
 
 
 def recheck_statement(statement: AttributionStatement, query: Int8s, sums: Sequence[ContributorSum]) -> None:
-    """Recomputes a statement's weights from its query and the index. Raises RemoteProtocolError where they
-    differ.
+    """Recomputes a statement's weights. Raises RemoteProtocolError where they do not follow from the query.
 
     A statement by influence must be what `compute_weights` gives; one by priors is right where that gives
     None.

@@ -5,8 +5,7 @@ Rules of this file:
 - Amounts are whole token units. Nothing is lost and nothing appears: every division is by largest remainder
   and its parts sum to the whole.
 - Largest remainder (Hamilton): each part gets floor(total · weight / Σ weights); the units left over go one
-  each to the largest remainders, ties to the lowest key. The result does not depend on the order of the
-  parts.
+  each to the largest remainders, ties to the lowest key. The order of the parts does not matter.
 - A price is divided among the roles by one split: the adapter's, of several adapters the heaviest's (ties to
   the lowest id), without an adapter the worker's `base_split`.
 """
@@ -27,8 +26,7 @@ BASIS_POINTS = 10_000
 
 DEFAULT_SPLIT = Split(platform=500, worker=3000, author=1500, work_pool=1000, contributors=4000)
 OPENLEDGER_SPLIT = Split(platform=1000, worker=0, author=2000, work_pool=2000, contributors=5000)
-"""OpenLedger's published division: its model share goes to the author, its stakers' share to the work
-pool."""
+"""OpenLedger's published division: its model share is the author's, its stakers' share the work pool's."""
 BASE_SPLIT = Split(platform=500, worker=8500, author=0, work_pool=1000, contributors=0)
 """For answers without an adapter."""
 
@@ -46,16 +44,14 @@ class RolePayees:
 def compute_price(rates: Rates, prompt_tokens: int, output_tokens: int, *, step: int = 0) -> int:
     """Token units for one receipt, rounded down. The request fee belongs to step 0 only.
 
-    Floors add up to at most the floor of the sum: the steps of an answer never cost more than its one receipt
-    would.
+    Floors never add up to more than the floor of the sum: steps cost no more than one receipt would.
     """
     metered = prompt_tokens * rates.prompt_per_1000 + output_tokens * rates.output_per_1000
     return metered // 1000 + (rates.request_fee if step == 0 else 0)
 
 
 def apportion(total: int, weights: Sequence[int], keys: Sequence[bytes]) -> list[int]:
-    """`total` divided in proportion to `weights` by largest remainder, ties to the lowest key; parts in their
-    order.
+    """`total` divided in proportion to `weights` by largest remainder, ties to the lowest key.
 
     Raises LocalProtocolError where a number is negative or there is something to divide but no weight.
     """
@@ -83,8 +79,7 @@ def check_split(split: Split) -> None:
 
 
 def compute_shares(price: int, split: Split) -> Shares:
-    """The price divided among the roles; ties to the role named first. Raises RemoteProtocolError on a bad
-    split."""
+    """The price divided among the roles, ties to the first. Raises RemoteProtocolError on a bad split."""
     check_split(split)
     parts = _parts_of(split)
     return Shares(*apportion(price, parts, [bytes([role]) for role in range(len(parts))]))
@@ -96,15 +91,13 @@ def sum_shares(shares: Shares) -> int:
 
 
 def heaviest_adapter(adapters: Iterable[AdapterWeight]) -> Cid | None:
-    """The adapter whose split and contributors an answer pays; ties to the lowest id, None without
-    adapters."""
+    """The adapter whose split and contributors an answer pays: ties to the lowest id, None if none."""
     best = min(adapters, key=lambda entry: (-entry.weight_ppm, entry.adapter), default=None)
     return best.adapter if best else None
 
 
 def compute_credits(receipt: Receipt, payees: RolePayees, weights: Sequence[Weight]) -> tuple[Credit, ...]:
-    """Who earns what from one receipt: roles first, then contributors by account. They sum to the price
-    exactly.
+    """Who earns what from one receipt: roles first, then contributors by account. Sums to the price.
 
     `weights` are the contributors' (an attribution's or the priors); an account that occurs twice is paid the
     sum. Raises LocalProtocolError where the shares are not the price, or a share has nobody to go to.

@@ -111,8 +111,7 @@ class InferenceStream:
 
     @property
     def step(self) -> Step:
-        """The current step: what the next receipt is about, or the unpaid receipt was. A voucher begins the
-        next."""
+        """What the next receipt is about, or the unpaid one was: a voucher begins the next step."""
         return self._progress.step
 
     @property
@@ -128,8 +127,7 @@ class InferenceStream:
     def make_chunk(
         self, tokens: Sequence[int], text: str, logprobs: tuple[TokenLogprob, ...] = ()
     ) -> TokenChunk:
-        """The worker's next chunk, with its place and running hash. Raises LocalProtocolError before the
-        ask."""
+        """The worker's next chunk, placed and hashed. Raises LocalProtocolError before the ask."""
         _asked(self._progress)
         running = self._progress.running
         return TokenChunk(
@@ -148,8 +146,7 @@ class InferenceStream:
         return body
 
     def receive(self, data: bytes) -> Message:
-        """The message in a frame body. Raises RemoteProtocolError where the other side must not send that
-        now."""
+        """The message in a frame body. Raises RemoteProtocolError where the other side must not send it."""
         sender = Role.WORKER if self.role is Role.CLIENT else Role.CLIENT
         try:
             message = _decode(sender, data)
@@ -188,8 +185,7 @@ def refused(refusal: Refusal) -> Refused:
 
 
 def _apply(domain: Domain, progress: Progress, sender: Role, message: Message) -> Progress:
-    """What is known after a message. Raises RemoteProtocolError, whoever sent it; the caller says whose fault
-    it is."""
+    """What is known after a message. Raises RemoteProtocolError, whoever sent it."""
     state = next_state(progress.state, sender, event_of(message))
     return replace(_process(domain, progress, message), state=state)
 

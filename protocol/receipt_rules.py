@@ -63,8 +63,7 @@ class Step:
 def compute_receipt(
     terms: Terms, step: Step, seq: int, prompt_tokens: int, details: ReceiptDetails
 ) -> Receipt:
-    """The receipt of a step. `prompt_tokens` counts in step 0 only. Raises RemoteProtocolError on a bad
-    split."""
+    """The receipt of a step; `prompt_tokens` counts in step 0. Raises RemoteProtocolError on a bad split."""
     request, charged = terms.request, 0 if step.index else prompt_tokens
     price = compute_price(terms.rates, charged, len(step.tokens), step=step.index)
     return Receipt(
@@ -146,8 +145,8 @@ def check_receipt(domain: Domain, signed: SignedReceipt, terms: Terms, step: Ste
 def compute_voucher(domain: Domain, receipt: Receipt, previous: SignedVoucher | None) -> Voucher:
     """The one voucher that pays `receipt` after the channel's `previous` one.
 
-    Raises RemoteProtocolError where the receipt's turn has passed, LocalProtocolError where `previous` is of
-    another channel.
+    Raises RemoteProtocolError where the receipt's turn has passed, LocalProtocolError where `previous` is
+    another channel's.
     """
     seq, cumulative = 0, 0
     if previous is not None:

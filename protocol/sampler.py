@@ -1,14 +1,12 @@
-"""The pinned sampler: which token follows from logits, a seed and a position. Anyone can recompute any token
-alone.
+"""The pinned sampler: which token follows from logits, a seed and a position.
 
-This is the specification and its readable reference (numpy, float64). Vectorised twins are held to
-`tests/vectors/sampler.json`.
+Anyone can recompute any token alone. This is the specification and its readable reference (numpy, float64).
+Vectorised twins are held to `tests/vectors/sampler.json`.
 
 Rules of this file, in their order:
 
 1. Input: one float32 logit per vocabulary id, taken to float64; -inf marks an id that cannot be chosen. NaN
-and
-   +inf are errors.
+   and +inf are errors.
 2. Penalty r = repetition_penalty_ppm / 10^6: the logit x of every id that occurs in `history` becomes x / r
    where x > 0 and x · r elsewhere (https://arxiv.org/abs/1909.05858, section 4.1). `history` is the prompt's
    tokens (chat template applied) followed by all output tokens before this position, those that another
@@ -21,10 +19,9 @@ and
    than one. min-p (when m > 0) keeps w >= m. The first id in rank survives everything.
 5. Noise of an id: g = -ln(-ln u) with u = (x + 1/2) / 2^32, where x is word 0 of Philox4x32-10
    (https://doi.org/10.1145/2063384.2063405) with counter (position, id, 0, 0) and as key the two
-   little-endian uint32 words of BLAKE2b-64(seed as 8 bytes big-endian). u is never 0 or 1; g lies in [-3.14,
-   22.88].
-6. The token is the survivor with the largest z + g (Gumbel-max: a draw from their softmax), ties to the
-lowest id.
+   little-endian uint32 words of BLAKE2b-64(seed as 8 bytes big-endian). u is never 0 or 1, and
+   -3.14 < g < 22.88.
+6. The token is the survivor with the largest z + g (a draw from their softmax), ties to the lowest id.
 
 `position` counts output tokens of the answer from 0, those that another worker delivered included: a
 continued answer draws the noise that the uninterrupted one would have drawn.
@@ -70,8 +67,7 @@ class Scores:
 def sample(
     logits: Sequence[float] | npt.NDArray[Any], sampling: Sampling, position: int, history: Sequence[int]
 ) -> int:
-    """The token id at `position`. Raises LocalProtocolError on NaN, +inf, no choice, or an id that does not
-    exist."""
+    """The token id at `position`. Raises LocalProtocolError on logits or a history that make no sense."""
     scores = compute_scores(logits, sampling, position, history)
     return int(scores.ids[np.argmax(scores.values)])  # argmax takes the first of equals, and ids ascend
 

@@ -1,5 +1,4 @@
-"""An epoch of one lane as the chain sees it: two Merkle-sum trees and a commitment. The contracts check the
-same bytes.
+"""An epoch of one lane as the chain sees it: two Merkle-sum trees and a commitment.
 
 Rules of this file:
 
@@ -153,11 +152,9 @@ def check_settled(domain: Domain, settled: SettledReceipt) -> None:
 def build_epoch(
     domain: Domain, epoch: int, receipts: Iterable[SettledReceipt], earnings: Mapping[Address, int]
 ) -> EpochTrees:
-    """The trees and the commitment of one lane's epoch, from its own receipts and the earnings through the
-    one before.
+    """The trees and the commitment of one lane's epoch: its receipts, the earnings through the one before.
 
-    Receipts were checked when they came (`check_settled`). Raises LocalProtocolError where they do not belong
-    together.
+    Receipts were checked when they came. Raises LocalProtocolError where they do not belong together.
     """
     settled = _sorted_receipts(epoch, receipts)
     earned = {account: earnings[account] for account in sorted(earnings) if earnings[account]}
