@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 import threading
@@ -207,7 +208,7 @@ def _announce(url: str, deployment: Deployment, as_json: bool) -> None:
 
 
 def _watch_stdin(stop: threading.Event) -> None:
-    while sys.stdin.buffer.read(1024):
+    while os.read(sys.stdin.fileno(), 1024):  # unbuffered: at exit nobody waits for a lock on the buffer
         pass
     stop.set()
 

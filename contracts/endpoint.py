@@ -62,6 +62,7 @@ class Endpoint:
         self._connecting = threading.Lock()
         self._web3: Web3 | None = None
         self._session: Any = None
+        self._contracts: dict[tuple[str, Address], Contract] = {}
 
     def close(self) -> None:
         """Closes its connections. A later call opens new ones."""
@@ -69,11 +70,15 @@ class Endpoint:
             if self._session is not None:
                 self._session.close()
             self._web3 = self._session = None
+            self._contracts = {}
 
     def contract(self, name: str, address: Address) -> Contract:
         """A deployed contract, by the name of its artefact."""
-        found: Contract = self.web3.eth.contract(address=_text(address), abi=artefact(name).abi)
-        return found
+        key = (name, address)
+        if key not in self._contracts:
+            made: Contract = self.web3.eth.contract(address=_text(address), abi=artefact(name).abi)
+            self._contracts[key] = made
+        return self._contracts[key]
 
     def function(self, name: str, address: Address, function: str, *arguments: Any) -> ContractFunction:
         """A deployed contract's function with its arguments. Raises LocalProtocolError where they do not

@@ -59,13 +59,14 @@ class EventLog:
 
 def decode_log(contract: Any, log: Any) -> ChainEvent | None:
     """A contract's log as an event; None for a log of a kind its ABI does not have."""
-    from web3.exceptions import Web3Exception
+    from web3.exceptions import Web3Exception, Web3ValueError
 
     topics = log["topics"]
     try:
-        event = contract.get_event_by_topic(bytes(topics[0]).hex()) if topics else None
-        if event is None:
-            return None
+        event = contract.get_event_by_topic("0x" + bytes(topics[0]).hex())
+    except (IndexError, Web3ValueError):
+        return None
+    try:
         data = event().process_log(log)
     except Web3Exception as error:
         raise ChainError(f"read events: {error}") from error

@@ -15,7 +15,8 @@ from ..protocol.errors import ChainError
 from ..protocol.ids import Address, keccak256
 from .facts import GAS_LIMIT, BlockFacts, CallRequest, LogEntry, Mined
 
-CHAIN_ID = 131_277_322
+_CHAIN_IDS_FROM = 70_000_000_000
+"""A devchain's id is this and its genesis time: signatures for one are worth nothing on the next."""
 _STEADY_GAS = 21_000
 _ESTIMATE_MARGIN = (5, 4)  # an inner call keeps back 1/64 of its gas, so what was used is not quite enough
 
@@ -43,7 +44,8 @@ class EmbeddedChain:
     """A chain in memory. `alloc` gives accounts their wei at genesis; times are Unix seconds."""
 
     def __init__(self, alloc: Mapping[Address, int], genesis_time: int) -> None:
-        self._chain = _new_chain(alloc, genesis_time)
+        self.chain_id = _CHAIN_IDS_FROM + genesis_time
+        self._chain = _new_chain(alloc, genesis_time, self.chain_id)
         genesis = self._chain.get_canonical_block_by_number(0).header
         self._blocks = [_block_facts(genesis, ())]
         self._mined: dict[bytes, Mined] = {}
@@ -217,7 +219,7 @@ def contract_address(deployer: Address, nonce: int) -> Address:
     return Address(keccak256(bytes((0xC0 + len(body),)) + body)[12:])
 
 
-def _new_chain(alloc: Mapping[Address, int], genesis_time: int) -> Any:
+def _new_chain(alloc: Mapping[Address, int], genesis_time: int, own_id: int) -> Any:
     from eth.chains.base import MiningChain
     from eth.db.atomic import AtomicDB
     from eth.vm.forks.prague import PragueVM
@@ -227,7 +229,7 @@ def _new_chain(alloc: Mapping[Address, int], genesis_time: int) -> Any:
             """Nothing: this program made the block, and equal timestamps are meant."""
 
     class _Chain(MiningChain):
-        chain_id = CHAIN_ID
+        chain_id = own_id
         vm_configuration: Any = ((0, _Machine),)
 
         def create_header_from_parent(self, parent_header: Any, **fields: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from ..protocol.errors import ChainError
 from ..protocol.ids import ZERO_ADDRESS, Address, checksummed
-from .evm import CHAIN_ID, EmbeddedChain, Reverted, Snapshot
+from .evm import EmbeddedChain, Reverted, Snapshot
 from .facts import (
     GAS_LIMIT,
     BlockFacts,
@@ -77,8 +77,8 @@ class ChainRpc:
         chain = self.chain
         return {
             "web3_clientVersion": lambda _: "commonlore-devchain",
-            "net_version": lambda _: str(CHAIN_ID),
-            "eth_chainId": lambda _: hex(CHAIN_ID),
+            "net_version": lambda _: str(chain.chain_id),
+            "eth_chainId": lambda _: hex(chain.chain_id),
             "eth_syncing": lambda _: False,
             "eth_accounts": lambda _: [],
             "eth_blockNumber": lambda _: hex(chain.head.number),
