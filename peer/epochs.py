@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ..protocol.codec import encode_all
+from ..protocol.codec import decode, decode_all, encode, encode_all
 from ..protocol.errors import LocalProtocolError
 from ..protocol.ids import Address, Cid
 from ..protocol.receipts import Credit
+from ..protocol.settlement import Commitment
 from .database import Database, Row, Transaction, pack_amount, unpack_amount
 
 
@@ -39,16 +40,19 @@ class Step(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StoredEpoch:
-    """A commitment of a lane. `commitment` is its canonical CBOR; `trees` the content id of its published
-    trees.
-    """
+    """A commitment of a lane. `trees` is the content id of `data`, the EpochData published beside it."""
 
     lane: Address
-    epoch: int
-    commitment: bytes
+    commitment: Commitment
     trees: Cid
-    state: EpochState
-    tx: bytes | None = None
+    data: bytes | None
+    state: EpochState = EpochState.PREPARED
+    tx: str | None = None
+
+    @property
+    def epoch(self) -> int:
+        """Which epoch it commits."""
+        return self.commitment.epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ class JournalEntry:
     subject: bytes
     amount: int
     is_done: bool
-    tx: bytes | None
+    tx: str | None
     at_ms: int
 
 
@@ -77,14 +81,25 @@ class Intention:
     amount: int
 
 
+CreditedReceipt = tuple[bytes, tuple[Credit, ...]]
+"""A receipt's hash and who earns what from it."""
+
+_COLUMNS = "lane, commitment, trees, data, state, tx"
+_IN_COMMITMENT = "role = 'worker' AND lane = ? AND commitment = ?"
+_ASSIGN = (
+    "UPDATE receipts SET commitment = ?, credits = ? WHERE role = 'worker' AND lane = ? AND receipt_hash = ? "
+    "AND state = 'vouchered' AND commitment IS NULL"
+)
+
+
 class Epochs:
     """Commitments and journal of one store."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def prepare(self, epoch: StoredEpoch, credits: Sequence[tuple[bytes, tuple[Credit, ...]]]) -> None:
-        """Fix a commitment's content: (receipt hash, credits) of each receipt it holds.
+    async def prepare(self, epoch: StoredEpoch, credits: Sequence[CreditedReceipt]) -> None:
+        """Fix a commitment's content: each receipt it holds, with its credits.
 
         Raises LocalProtocolError when one of them is not a paid receipt of this lane without a commitment.
         """
@@ -94,59 +109,75 @@ class Epochs:
                 "epochs",
                 lane=epoch.lane,
                 epoch=epoch.epoch,
-                commitment=epoch.commitment,
+                commitment=encode(epoch.commitment),
                 trees=epoch.trees,
+                data=epoch.data,
                 state=EpochState.PREPARED,
             )
-            assign = (
-                "UPDATE receipts SET commitment = ?, credits = ? WHERE role = 'worker' AND lane = ? "
-                "AND receipt_hash = ? AND state = 'vouchered' AND commitment IS NULL"
-            )
             for receipt_hash, earned in credits:
-                if await sql.run(assign, epoch.epoch, encode_all(earned), epoch.lane, receipt_hash) != 1:
+                changed = await sql.run(_ASSIGN, epoch.epoch, encode_all(earned), epoch.lane, receipt_hash)
+                if changed != 1:
                     raise LocalProtocolError(
-                        f"receipt {receipt_hash.hex()} cannot be settled in {epoch.epoch}"
+                        f"receipt {receipt_hash.hex()} cannot be settled here"
                     )
 
         await self._database.write(work)
 
     async def withdraw(self, lane: Address, epoch: int) -> None:
-        """Undo `prepare` of a commitment that was not posted."""
+        """Undo `prepare` of a commitment that was not posted. Raises LocalProtocolError otherwise."""
 
         async def work(sql: Transaction) -> None:
-            query = "SELECT 1 FROM epochs WHERE lane = ? AND epoch = ? AND state = 'prepared'"
-            if await sql.one(query, lane, epoch) is None:
-                raise LocalProtocolError(f"epoch {epoch} is not a prepared one; nothing was changed")
-            free = (
-                "UPDATE receipts SET commitment = NULL, credits = NULL "
-                "WHERE role = 'worker' AND lane = ? AND commitment = ?"
-            )
+            await _require_prepared(sql, lane, epoch)
+            free = f"UPDATE receipts SET commitment = NULL, credits = NULL WHERE {_IN_COMMITMENT}"
             await sql.run(free, lane, epoch)
             await sql.run("DELETE FROM epochs WHERE lane = ? AND epoch = ?", lane, epoch)
 
         await self._database.write(work)
 
-    async def mark(self, lane: Address, epoch: int, state: EpochState, tx: bytes | None = None) -> None:
-        """A commitment reached a state; `tx` is kept when given."""
+    async def mark_posted(self, lane: Address, epoch: int, tx: str | None = None) -> None:
+        """A prepared commitment is on the chain: what its receipts earned is claimed by the next one."""
 
         async def work(sql: Transaction) -> None:
-            query = "UPDATE epochs SET state = ?, tx = coalesce(?, tx) WHERE lane = ? AND epoch = ?"
-            await sql.run(query, state, tx, lane, epoch)
+            await _require_prepared(sql, lane, epoch)
+            query = f"SELECT credits FROM receipts WHERE {_IN_COMMITMENT}"
+            earned: dict[bytes, int] = {}
+            for (credits,) in await sql.all(query, lane, epoch):
+                for credit in decode_all(Credit, credits):
+                    earned[credit.account] = earned.get(credit.account, 0) + credit.amount
+            for account, amount in earned.items():
+                await _add_earning(sql, lane, account, amount)
+            posted = "UPDATE epochs SET state = 'posted', tx = ? WHERE lane = ? AND epoch = ?"
+            await sql.run(posted, tx, lane, epoch)
 
         await self._database.write(work)
 
-    async def all(self, lane: Address) -> tuple[StoredEpoch, ...]:
-        """A lane's commitments by epoch."""
-        query = "SELECT lane, epoch, commitment, trees, state, tx FROM epochs WHERE lane = ? ORDER BY epoch"
-        return tuple(_epoch(row) for row in await self._database.read(query, lane))
+    async def mark_final(self, lane: Address, epoch: int) -> None:
+        """A posted commitment's window has passed. The data of earlier ones is needed no more."""
 
-    async def last(self, lane: Address) -> StoredEpoch | None:
-        """A lane's latest commitment."""
+        async def work(sql: Transaction) -> None:
+            final = "UPDATE epochs SET state = 'final' WHERE lane = ? AND epoch = ? AND state = 'posted'"
+            await sql.run(final, lane, epoch)
+            await sql.run("UPDATE epochs SET data = NULL WHERE lane = ? AND epoch < ?", lane, epoch)
+
+        await self._database.write(work)
+
+    async def earnings(self, lane: Address) -> dict[Address, int]:
+        """Cumulative earnings by account, from the receipts of every posted commitment."""
+        rows = await self._database.read("SELECT account, cumulative FROM earnings WHERE lane = ?", lane)
+        return {Address(account): unpack_amount(cumulative) for account, cumulative in rows}
+
+    async def all(self, lane: Address, state: EpochState | None = None) -> tuple[StoredEpoch, ...]:
+        """A lane's commitments by epoch, all or those in a state."""
+        query = f"SELECT {_COLUMNS} FROM epochs WHERE lane = ? AND (? IS NULL OR state = ?) ORDER BY epoch"
+        return tuple(_epoch(row) for row in await self._database.read(query, lane, state, state))
+
+    async def last(self, lane: Address, state: EpochState | None = None) -> StoredEpoch | None:
+        """A lane's latest commitment, of all or of those in a state."""
         query = (
-            "SELECT lane, epoch, commitment, trees, state, tx FROM epochs WHERE lane = ? "
+            f"SELECT {_COLUMNS} FROM epochs WHERE lane = ? AND (? IS NULL OR state = ?) "
             "ORDER BY epoch DESC LIMIT 1"
         )
-        rows = await self._database.read(query, lane)
+        rows = await self._database.read(query, lane, state, state)
         return _epoch(rows[0]) if rows else None
 
     async def intend(self, intentions: Sequence[Intention], now_ms: int) -> tuple[int, ...]:
@@ -170,7 +201,7 @@ class Epochs:
 
         return await self._database.write(work)
 
-    async def done(self, numbers: Sequence[int], tx: bytes) -> None:
+    async def done(self, numbers: Sequence[int], tx: str | None = None) -> None:
         """What these entries intended is on the chain."""
 
         async def work(sql: Transaction) -> None:
@@ -188,9 +219,22 @@ class Epochs:
         return tuple(_entry(row) for row in await self._database.read(query, limit))
 
 
+async def _require_prepared(sql: Transaction, lane: Address, epoch: int) -> None:
+    query = "SELECT 1 FROM epochs WHERE lane = ? AND epoch = ? AND state = 'prepared'"
+    if await sql.one(query, lane, epoch) is None:
+        raise LocalProtocolError(f"epoch {epoch} is not a prepared one; nothing was changed")
+
+
+async def _add_earning(sql: Transaction, lane: Address, account: bytes, amount: int) -> None:
+    query = "SELECT cumulative FROM earnings WHERE lane = ? AND account = ?"
+    row = await sql.one(query, lane, account)
+    total = amount + (unpack_amount(row[0]) if row else 0)
+    await sql.insert("earnings", replace=True, lane=lane, account=account, cumulative=pack_amount(total))
+
+
 def _epoch(row: Row) -> StoredEpoch:
-    lane, epoch, commitment, trees, state, tx = row
-    return StoredEpoch(Address(lane), epoch, commitment, Cid(trees), EpochState(state), tx)
+    lane, commitment, trees, data, state, tx = row
+    return StoredEpoch(Address(lane), decode(Commitment, commitment), Cid(trees), data, EpochState(state), tx)
 
 
 def _entry(row: Row) -> JournalEntry:

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ..protocol.adverts import AdapterRecord, DatanetRecord
-from ..protocol.codec import tag_of
+from ..protocol.codec import decode, encode, tag_of
 from ..protocol.envelope import Sealed, open_sealed
 from ..protocol.errors import RemoteProtocolError
 from ..protocol.ids import Address, Cid, RequestId
 from ..protocol.receipts import AttributionStatement
+from ..protocol.requests import SignedBinding
 from ..protocol.shapes import Record
 from .catalog import Named, name_of
 from .database import Database, Transaction
@@ -96,6 +97,29 @@ class Records:
         """Every record, by kind and name: how a node that starts fills its catalogue."""
         rows = await self._database.read("SELECT sealed FROM records ORDER BY kind, name")
         return tuple(open_sealed(row[0], NAMED) for row in rows)
+
+    async def put_binding(self, signed: SignedBinding) -> None:
+        """Keep a session key's binding (checked by the caller) if it lasts longer than the one kept."""
+        binding = signed.binding
+
+        async def work(sql: Transaction) -> None:
+            row = await sql.one("SELECT not_after FROM bindings WHERE session_key = ?", binding.session_key)
+            if row is None or row[0] < binding.not_after:
+                await sql.insert(
+                    "bindings",
+                    replace=True,
+                    session_key=binding.session_key,
+                    not_after=binding.not_after,
+                    binding=encode(signed),
+                )
+
+        await self._database.write(work, durable=False)
+
+    async def binding(self, session_key: Address) -> SignedBinding | None:
+        """The binding of a session key: who a payer's owner is."""
+        query = "SELECT binding FROM bindings WHERE session_key = ?"
+        rows = await self._database.read(query, session_key)
+        return decode(SignedBinding, rows[0][0]) if rows else None
 
     async def put_statement(self, sealed: Sealed[AttributionStatement]) -> None:
         """Keep an attributor's statement on a receipt; its later ones replace it."""

@@ -33,14 +33,23 @@ _FIRST = (
         PRIMARY KEY (role, payer, lane)
     ) WITHOUT ROWID, STRICT""",
     # A lane's commitments: prepared (content fixed) → posted (on chain) → final (its window has passed).
+    # `data` is what is published beside it, kept until a later commitment is final.
     """CREATE TABLE epochs (
         lane       BLOB NOT NULL,
         epoch      INTEGER NOT NULL,
         commitment BLOB NOT NULL,
         trees      TEXT NOT NULL,
+        data       BLOB,
         state      TEXT NOT NULL CHECK (state IN ('prepared', 'posted', 'final')),
-        tx         BLOB,
+        tx         TEXT,
         PRIMARY KEY (lane, epoch)
+    ) WITHOUT ROWID, STRICT""",
+    # What accounts have earned in a lane by its posted commitments' receipts.
+    """CREATE TABLE earnings (
+        lane       BLOB NOT NULL,
+        account    BLOB NOT NULL,
+        cumulative BLOB NOT NULL CHECK (length(cumulative) = 16),
+        PRIMARY KEY (lane, account)
     ) WITHOUT ROWID, STRICT""",
     """CREATE TABLE receipts (
         number       INTEGER PRIMARY KEY,
@@ -70,6 +79,12 @@ _FIRST = (
     "CREATE INDEX receipts_by_id ON receipts (receipt_id)",
     "CREATE INDEX receipts_by_request ON receipts (request_hash)",
     "CREATE INDEX receipts_by_commitment ON receipts (lane, commitment, payer, seq) WHERE role = 'worker'",
+    # Payers' signed bindings: the chain must know a payer before it pays.
+    """CREATE TABLE bindings (
+        session_key BLOB PRIMARY KEY,
+        not_after   INTEGER NOT NULL,
+        binding     BLOB NOT NULL
+    ) WITHOUT ROWID, STRICT""",
     # Sealed attribution statements, one for each attributor of a receipt's adapter.
     """CREATE TABLE statements (
         receipt_hash BLOB NOT NULL,
@@ -96,7 +111,7 @@ _FIRST = (
         subject BLOB NOT NULL,
         amount  BLOB NOT NULL CHECK (length(amount) = 16),
         state   TEXT NOT NULL CHECK (state IN ('intended', 'done')),
-        tx      BLOB,
+        tx      TEXT,
         at_ms   INTEGER NOT NULL
     ) STRICT""",
     "CREATE INDEX journal_by_state ON journal (state)",
