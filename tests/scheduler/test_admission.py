@@ -1,0 +1,49 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from commonlore.protocol.errors import Refused
+from commonlore.protocol.ids import Address
+from commonlore.scheduler.admission import Admission
+
+PAYER, OTHER = Address(b"p" * 20), Address(b"o" * 20)
+
+
+@pytest.mark.parametrize(
+    ("in_flight", "unvouched", "price", "admitted"),
+    [(0, 0, 100, True), (0, 0, 101, False), (60, 0, 40, True), (60, 1, 40, False), (0, 101, 0, False)],
+)
+def test_limit(in_flight, unvouched, price, admitted):
+    admission = Admission()
+    admission.admit(PAYER, in_flight, 0, 100)
+    if admitted:
+        admission.admit(PAYER, price, unvouched, 100)
+    else:
+        with pytest.raises(Refused, match="the limit is 100") as refusal:
+            admission.admit(PAYER, price, unvouched, 100)
+        assert (refusal.value.code, refusal.value.retryable) == ("credit", True)
+    assert admission.in_flight(PAYER) == in_flight + (price if admitted else 0)
+
+
+def test_hold_releases_whatever_happens():
+    admission = Admission()
+    with pytest.raises(ZeroDivisionError), admission.hold(PAYER, 80, 0, 100):
+        with admission.hold(OTHER, 100, 0, 100):
+            assert admission.in_flight(PAYER) == 80
+        raise ZeroDivisionError
+    assert admission.in_flight(PAYER) == admission.in_flight(OTHER) == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 40), st.booleans())))
+def test_never_more_than_the_limit(steps):
+    admission, running = Admission(), []
+    for price, unvouched, end_one in steps:
+        try:
+            admission.admit(PAYER, price, unvouched, 100)
+            running.append(price)
+            assert sum(running) + unvouched <= 100
+        except Refused:
+            assert sum(running) + unvouched + price > 100
+        if end_one and running:
+            admission.release(PAYER, running.pop(0))
+        assert admission.in_flight(PAYER) == sum(running)
