@@ -1,14 +1,16 @@
 """The worker's side of scheduling: how much work a payer may have under way before it pays.
 
-Rule of this file: for each payer, Σ max price in flight + Σ unvouched ≤ its limit. So many asks may run at once,
-without waiting for each other's vouchers, and whoever vanishes has cost this worker at most the limit. What is
+Rule of this file: for each payer, Σ max price in flight + Σ unvouched ≤ its limit. So many asks may run at
+once,
+without waiting for each other's vouchers, and whoever vanishes has cost this worker at most the limit. What
+is
 unvouched (receipts sent whose voucher never came) and what the limit is (escrow, reservation, a new payer's
 bounded credit) are facts that the caller reads from its ledger and the chain.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from ..protocol.errors import Refused
@@ -46,7 +48,7 @@ class Admission:
             self._in_flight.pop(payer, None)
 
     @contextmanager
-    def hold(self, payer: Address, max_price: int, unvouched: int, limit: int) -> Iterator[None]:
+    def hold(self, payer: Address, max_price: int, unvouched: int, limit: int) -> Generator[None]:
         """`admit` now and `release` at the end of the block. Raises Refused (credit)."""
         self.admit(payer, max_price, unvouched, limit)
         try:

@@ -27,10 +27,14 @@ def test_limit(in_flight, unvouched, price, admitted):
 
 def test_hold_releases_whatever_happens():
     admission = Admission()
-    with pytest.raises(ZeroDivisionError), admission.hold(PAYER, 80, 0, 100):
-        with admission.hold(OTHER, 100, 0, 100):
+
+    def fail():
+        with admission.hold(PAYER, 80, 0, 100), admission.hold(OTHER, 100, 0, 100):
             assert admission.in_flight(PAYER) == 80
-        raise ZeroDivisionError
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert admission.in_flight(PAYER) == admission.in_flight(OTHER) == 0
 
 

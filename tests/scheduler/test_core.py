@@ -327,6 +327,9 @@ def test_the_same_seed_gives_the_same_actions(worker, ask, now_ms, policy):
     assert first != random_history(4, worker, ask, now_ms, policy)
 
 
+SETTINGS = settings(max_examples=60, stateful_step_count=40, deadline=None, derandomize=True)
+
+
 class EveryAskEnds(RuleBasedStateMachine):
     """Any history: each ask is completed, cancelled or given up exactly once, and by its deadline."""
 
@@ -350,7 +353,7 @@ class EveryAskEnds(RuleBasedStateMachine):
             type(self).make_worker(number, seq=self.seq, running=running, rates=rates, seen_ms=now_ms)
         )
 
-    @rule(life_ms=st.integers(0, 20_000), patience_ms=st.none() | st.integers(0, 10_000))
+    @rule(life_ms=st.integers(0, 20_000), patience_ms=st.none() | st.integers(1, 10_000))
     def ask(self, life_ms, patience_ms):
         number = len(self.deadlines)
         self.deadlines[number] = self.driver.now_ms + life_ms
@@ -403,6 +406,4 @@ class EveryAskEnds(RuleBasedStateMachine):
 
 def test_every_ask_ends_by_its_deadline(worker, ask, now_ms):
     machine = type("Machine", (EveryAskEnds,), {"make_worker": worker, "make_ask": ask, "start_ms": now_ms})
-    run_state_machine_as_test(
-        machine, settings=settings(max_examples=60, stateful_step_count=40, deadline=None)
-    )
+    run_state_machine_as_test(machine, settings=SETTINGS)
