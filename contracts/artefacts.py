@@ -59,6 +59,7 @@ def artefact(name: str) -> Artefact:
 def decode_revert(data: bytes) -> RevertReason:
     """The reason in a revert's return data; unknown data is shown by its selector."""
     from eth_abi.abi import decode
+    from eth_abi.exceptions import DecodingError
 
     selector, body = data[:4], data[4:]
     entry = _errors().get(selector)
@@ -67,7 +68,10 @@ def decode_revert(data: bytes) -> RevertReason:
             "reverted without a reason" if not data else f"unknown error 0x{selector.hex()}", {}
         )
     name, inputs = entry
-    values = decode([kind for _, kind in inputs], body)
+    try:
+        values = decode([kind for _, kind in inputs], body)
+    except DecodingError:
+        return RevertReason(name, {})
     reason = RevertReason(name, {field: value for (field, _), value in zip(inputs, values, strict=True)})
     if name == "Panic":
         return RevertReason("Panic", {"reason": _PANICS.get(values[0], hex(values[0]))})

@@ -8,7 +8,7 @@ contract HostileToken is ERC20 {
     uint256 public feePercent;
     address public target;
     bytes public call;
-    bool public reentered;
+    bytes public answer;
 
     constructor() ERC20("Hostile", "EVIL") {}
 
@@ -27,7 +27,7 @@ contract HostileToken is ERC20 {
 
     function _update(address from, address to, uint256 amount) internal override {
         if (from != address(0) && to != address(0)) {
-            if (target != address(0)) (reentered,) = target.call(call);
+            if (target != address(0)) (, answer) = target.call(call);
             uint256 fee = amount * feePercent / 100;
             super._update(from, address(0), fee);
             amount -= fee;

@@ -1,4 +1,5 @@
-"""One devchain a module, taken back to its beginning after every test; time stands still until a test moves it."""
+"""One devchain a module, taken back to its beginning after every test; time stands still until a test moves
+it."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import pytest
+
 from commonlore.contracts.artefacts import artefact, decode_revert
 from commonlore.contracts.client import ChainClient
 from commonlore.contracts.deployment import Deployment, Terms

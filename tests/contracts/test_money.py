@@ -1,6 +1,7 @@
 """Deposits, reservations, notice and withdrawal; session keys."""
 
 import pytest
+
 from commonlore.protocol.errors import InsufficientEscrow
 from commonlore.protocol.ids import Address, keccak256
 
