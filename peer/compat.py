@@ -172,11 +172,10 @@ def quieten_logs() -> None:
 
 @functools.cache
 def apply_pubsub() -> None:
-    """Gossip's queues hold 32 messages a peer and a subscription, and drop the rest of a burst silently (16
-    of 200 arrive)."""
+    """Gossip's queue to a peer holds 32 messages and drops the rest of a burst silently: 16 of 200
+    arrived."""
     from libp2p.pubsub import pubsub
     from libp2p.pubsub.rpc_queue import RpcQueue
 
     module: Any = pubsub
     module.RpcQueue = functools.partial(RpcQueue, max_size=GOSSIP_QUEUE)
-    module.SUBSCRIPTION_CHANNEL_SIZE = GOSSIP_QUEUE

@@ -10,8 +10,6 @@ at the addresses this host was told, one after the other, by one task at a time.
 from __future__ import annotations
 
 import logging
-import os
-import socket
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -35,6 +33,7 @@ from multiaddr import Multiaddr
 from ..protocol.errors import CommonloreError, ConfigError, Unreachable
 from ..protocol.ids import PeerId
 from . import compat
+from .addresses import announcer, in_words, listen_address, parse_address, plain_address
 from .host_stream import LIBP2P_ERRORS, Stream, shielded
 from .keyed_lock import KeyedLock
 
@@ -47,6 +46,8 @@ STREAM_LIMIT_S = 10.0
 STREAMS_PER_PEER = 8
 """Open inbound streams a peer and protocol."""
 KNOWN_PEERS = 4_096
+PEERSTORE_TTL_S = 3_600
+"""How long the DHT passes on an address that was reached."""
 ADDRESSES_PER_PEER = 8
 
 StreamHandler = Callable[[Stream], Awaitable[None]]
@@ -64,26 +65,15 @@ class HostConfig:
     max_connections: int = 256
 
 
-def parse_address(text: str) -> tuple[PeerId, str]:
-    """(peer id, multiaddr without /p2p) of a full peer address. Raises ConfigError."""
-    try:
-        address = Multiaddr(text)
-        peer = address.value_for_protocol("p2p")
-        plain = address.decapsulate(Multiaddr(f"/p2p/{peer}"))
-    except Exception as wrong:  # multiaddr raises many unrelated classes for bad text
-        raise ConfigError(
-            f"not a peer address: {text[:120]!r}; expected /ip4/HOST/tcp/PORT/p2p/PEER"
-        ) from wrong
-    return PeerId(str(peer)), str(plain)
-
-
 class Host:
     """A running host; see `open_host`."""
 
-    def __init__(self, raw: IHost, nursery: trio.Nursery) -> None:
+    def __init__(self, raw: IHost, nursery: trio.Nursery, listen: list[Multiaddr]) -> None:
         self.peer_id = PeerId(raw.get_id().to_base58())
         self.raw = raw
+        self.listens = bool(listen)
         self._nursery = nursery
+        self._listen = listen
         self._network: Any = raw.get_network()
         self._known: OrderedDict[PeerId, tuple[str, ...]] = OrderedDict()
         self._dialling: KeyedLock[PeerId] = KeyedLock()
@@ -108,7 +98,7 @@ class Host:
     def learn(self, peer: PeerId, addresses: Iterable[str]) -> None:
         """Remember where a peer says it is (from adverts, the DHT): at most eight plain multiaddrs; malformed
         ones are left out."""
-        plain = tuple(address for address in map(_plain_address, addresses) if address is not None)
+        plain = tuple(address for address in map(plain_address, addresses) if address is not None)
         if peer == self.peer_id or not plain:
             return
         self._known[peer] = plain[:ADDRESSES_PER_PEER]
@@ -128,6 +118,10 @@ class Host:
         await self._dial(peer, (plain,))
         self._known[peer] = (plain, *(other for other in self._known.get(peer, ()) if other != plain))
         return peer
+
+    async def connect_to(self, peer: PeerId) -> None:
+        """Connect to a peer at the addresses that are known. Raises Unreachable."""
+        await self._dial(peer, self._known.get(peer, ()))
 
     async def disconnect(self, peer: PeerId) -> None:
         """Close the connection to a peer, if there is one."""
@@ -184,10 +178,16 @@ class Host:
             except LIBP2P_ERRORS as wrong:
                 return _reason(wrong)
             self._network.unblock_peer(target)
+            self.raw.get_peerstore().add_addrs(target, [Multiaddr(address)], PEERSTORE_TTL_S)
             return None
         return f"no answer within {DIAL_LIMIT_S:.0f} s"
 
     # ---- being reached
+
+    async def listen(self) -> None:
+        """Let others in from now on. Raises ConfigError."""
+        if self._listen and not await self._network.listen(*self._listen):
+            raise ConfigError(f"cannot listen on {', '.join(map(str, self._listen))}; choose another address")
 
     def serve(self, protocol: str, handler: StreamHandler) -> None:
         """Call `handler` for every stream a peer opens with `protocol`; the stream is closed when it returns
@@ -224,18 +224,18 @@ class Host:
 
 
 @asynccontextmanager
-async def open_host(config: HostConfig) -> AsyncIterator[Host]:
-    """A host that listens and dials until the block ends. Raises ConfigError where it cannot listen."""
+async def open_host(config: HostConfig, listening: bool = True) -> AsyncIterator[Host]:
+    """A host until the block ends; unless `listening`, nobody reaches it before `Host.listen`. Raises
+    ConfigError where
+    it cannot listen."""
     compat.apply()
-    listen = [_listen_address(text) for text in config.listen]
+    listen = [listen_address(text) for text in config.listen]
     raw = _build(config, listen)
-    async with raw.run(listen), trio.open_nursery() as nursery:
-        host = Host(raw, nursery)
+    async with raw.run([]), trio.open_nursery() as nursery:
+        host = Host(raw, nursery, listen)
         try:
-            if len(raw.get_network().listeners) < len(listen):
-                raise ConfigError(
-                    f"cannot listen on all of {', '.join(config.listen)}; choose other addresses"
-                )
+            if listening:
+                await host.listen()
             yield host
         finally:
             await host.sever()
@@ -251,7 +251,7 @@ def _build(config: HostConfig, listen: list[Multiaddr]) -> IHost:
         sec_opt={NOISE: noise},
         muxer_opt=create_yamux_muxer_option(),
         listen_addrs=listen,
-        addrs_factory=_announcer(config.announce),
+        addrs_factory=announcer(config.announce),
         disable_identify_address_discovery=True,
         connection_config=ConnectionConfig(
             max_connections=limit,
@@ -271,63 +271,6 @@ def _build(config: HostConfig, listen: list[Multiaddr]) -> IHost:
     network: Any = host.get_network()
     network.retry_config = RetryConfig(max_retries=0)
     return host
-
-
-def _listen_address(text: str) -> Multiaddr:
-    """A TCP multiaddr that can be bound now. libp2p itself would share a port that another process listens
-    on."""
-    try:
-        address = Multiaddr(text)
-        protocols = {protocol.name: value for protocol, value in address.items()}
-        family, ip = (
-            (socket.AF_INET6, protocols["ip6"]) if "ip6" in protocols else (socket.AF_INET, protocols["ip4"])
-        )
-        port = int(protocols["tcp"])
-    except Exception as wrong:  # multiaddr raises many unrelated classes for bad text
-        raise ConfigError(f"cannot listen on {text[:120]!r}; expected /ip4/HOST/tcp/PORT") from wrong
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((ip, port))
-            probe.listen(1)
-        except OSError as wrong:
-            raise ConfigError(
-                f"cannot listen on {text}: port {port}: {_in_words(wrong)}; choose another (0: any free)"
-            ) from wrong
-    return address
-
-
-def _announcer(announce: tuple[str, ...]) -> Callable[[list[Multiaddr]], list[Multiaddr]]:
-    """What a host says its addresses are: `announce`, or where it listens, a wildcard spelled out."""
-    if announce:
-        fixed = [Multiaddr(text) for text in announce]
-        return lambda _listening: fixed
-    return lambda listening: [Multiaddr(text) for address in listening for text in _spell_out(str(address))]
-
-
-def _spell_out(address: str) -> tuple[str, ...]:
-    if not address.startswith("/ip4/0.0.0.0/"):
-        return (address,)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(
-                ("192.0.2.1", 9)
-            )  # sends nothing: asks the kernel which of its addresses it would use
-            outside = str(probe.getsockname()[0])
-        except OSError:
-            outside = "127.0.0.1"
-    return tuple(address.replace("0.0.0.0", ip, 1) for ip in dict.fromkeys((outside, "127.0.0.1")))
-
-
-def _plain_address(text: str) -> str | None:
-    try:
-        address = Multiaddr(text)
-        names = [protocol.name for protocol in address.protocols()]
-        if "p2p" in names:
-            address = address.decapsulate(Multiaddr(f"/p2p/{address.value_for_protocol('p2p')}"))
-        return str(address) if "tcp" in names else None
-    except Exception:  # multiaddr raises many unrelated classes for bad text
-        return None
 
 
 async def _run_handler(handler: StreamHandler, stream: Stream) -> None:
@@ -359,14 +302,10 @@ def _reason(wrong: BaseException) -> str:
             break
         deepest, seen = inner, seen + 1
     if isinstance(deepest, OSError):
-        return _in_words(deepest)
+        return in_words(deepest)
     text = str(deepest)
     if "received pubkey" in text:
         return "another peer answers there"
     if "protocol not supported" in text:
         return "it does not speak that protocol"
     return text[:200] or type(deepest).__name__
-
-
-def _in_words(wrong: OSError) -> str:
-    return os.strerror(wrong.errno).lower() if wrong.errno else str(wrong)

@@ -19,6 +19,7 @@ import trio
 
 from ..protocol.errors import CommonloreError, Refused
 from ..protocol.ids import PeerId
+from .bucket import Bucket
 from .calls import MAX_BODY, Call, EndOfCall, Link
 from .host import Host
 from .host_stream import Stream
@@ -133,22 +134,3 @@ class Rpc:
             self._running[call.peer] -= 1
             if not self._running[call.peer]:
                 del self._running[call.peer]
-
-
-class Bucket:
-    """A token bucket: `rate` tokens a second, at most `burst` saved."""
-
-    def __init__(self, rate: float, burst: float, now: float) -> None:
-        self._rate = rate
-        self._burst = burst
-        self._tokens = burst
-        self._at = now
-
-    def take(self, now: float, amount: float = 1.0) -> bool:
-        """Whether there were `amount` tokens at `now`, which are gone then."""
-        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
-        self._at = now
-        if self._tokens < amount:
-            return False
-        self._tokens -= amount
-        return True

@@ -5,7 +5,8 @@ import socket
 import pytest
 import trio
 
-from commonlore.peer.host import HostConfig, open_host, parse_address
+from commonlore.peer.addresses import parse_address
+from commonlore.peer.host import HostConfig, open_host
 from commonlore.peer.host_stream import Stream
 from commonlore.protocol.errors import ConfigError, Unreachable
 from commonlore.protocol.keys import PeerKey

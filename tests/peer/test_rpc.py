@@ -5,8 +5,9 @@ import trio
 import trio.testing
 
 from commonlore.peer import rpc as rpc_module
+from commonlore.peer.bucket import Bucket
 from commonlore.peer.calls import WINDOW, Kind
-from commonlore.peer.rpc import MAX_BODY, PROTOCOL, Bucket, Call, EndOfCall, Rpc
+from commonlore.peer.rpc import MAX_BODY, PROTOCOL, Call, EndOfCall, Rpc
 from commonlore.protocol.codec import FrameReader, decode_value, encode_value, frame
 from commonlore.protocol.errors import (
     InvalidAdapter,
