@@ -39,8 +39,9 @@ bench: install ## the measurements of benchmarks/
 contracts: ## recompile the contracts with npm's solc and compare with the committed artefacts
 	cd contracts && npm ci --ignore-scripts --no-audit --no-fund && ../$(BIN)/python -m commonlore.contracts.build --check
 
-.types/commonlore: ## the type checkers' way from the import name to this folder
+.types/commonlore: ## the type checkers' way from the import name to this folder, and to trio's own types
 	mkdir -p .types && ln -sfn .. $@
+	ln -sfn "$$($(BIN)/python -c 'import pathlib, trio; print(pathlib.Path(trio.__file__).parent)')" .types/trio
 
 clean: ## remove what the other words made
 	rm -rf $(VENV) .types build dist *.egg-info

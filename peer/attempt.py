@@ -30,6 +30,7 @@ from .catalog import Catalog
 from .clock import ChainClock, Clock
 from .keyed_lock import KeyedLock
 from .ledger import Ledger
+from .records import Records
 from .rpc import Rpc
 
 INFER = "infer"
@@ -51,6 +52,7 @@ class AttemptParts:
 
     rpc: Rpc
     ledger: Ledger
+    records: Records
     catalog: Catalog
     session: AccountKey
     binding: SignedBinding
@@ -93,6 +95,7 @@ class Attempt:
         prompt = self._prompt(tuple(script.tokens))
         request = self._request(prompt)
         split = await self._split()
+        await self._parts.records.put_binding(self._offer.ad.binding)
         lane = request.lane
         own = await self._parts.ledger.channel(ledger_rows.Role.CLIENT, request.payer, lane)
         async with self._parts.rpc.open(self._offer.peer, INFER) as call:

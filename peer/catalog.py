@@ -81,6 +81,10 @@ class Catalog:
         )
         return tuple(r for r in found if isinstance(r, DatanetRecord))
 
+    def bases(self) -> tuple[Cid, ...]:
+        """The bases that known adapters are for."""
+        return tuple(sorted({record.base for record in self.adapters()}))
+
     def record_of(self, adapter: Cid) -> AdapterRecord | None:
         """The latest record that names this adapter id."""
         return self._adapters.get(adapter)

@@ -149,6 +149,12 @@ class Records:
         rows = await self._database.read(query, receipt_hash, adapter)
         return tuple(open_sealed(row[0], (AttributionStatement,), MAX_STATEMENT_BYTES) for row in rows)
 
+    async def statements_on(self, receipt_hash: bytes) -> tuple[Sealed[AttributionStatement], ...]:
+        """Every statement on a receipt, by adapter and attributor."""
+        query = "SELECT sealed FROM statements WHERE receipt_hash = ? ORDER BY adapter, attributor"
+        rows = await self._database.read(query, receipt_hash)
+        return tuple(open_sealed(row[0], (AttributionStatement,), MAX_STATEMENT_BYTES) for row in rows)
+
 
 class Requests:
     """Which requests were admitted, until their deadlines: an id is served once."""

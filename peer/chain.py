@@ -1,0 +1,126 @@
+"""The chain as a node sees it: its deployment's domain, its time, and a client when there is an endpoint.
+
+Rules of this file: a node starts and serves without the chain; the last offset of the chain's clock is kept
+in the store.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+
+from ..contracts.deployment import Deployment
+from ..protocol.eip712 import Domain
+from ..protocol.errors import ChainError, ConfigError, MissingDependency, Unreachable
+from ..protocol.ids import ZERO_ADDRESS
+from .clock import ChainClock, Clock
+from .config import Config
+from .crediting import NetworkAccounts
+from .keystore import Keys
+from .store import Settings
+
+if TYPE_CHECKING:
+    from ..contracts.client import ChainClient
+
+log = logging.getLogger("commonlore.peer.chain")
+CLOCK_INTERVAL_S = 15.0
+CLOCK_RETRY_S = 2.0
+OFFSET = "chain_clock_offset_ms"
+DAY_S = 86_400
+
+
+@dataclass(slots=True)
+class ChainLink:
+    """The chain part of a node. `client` is None without an endpoint, `deployment` without a chain at all."""
+
+    deployment: Deployment | None
+    client: ChainClient | None
+    clock: ChainClock
+    settings: Settings
+
+    @property
+    def domain(self) -> Domain | None:
+        """The EIP-712 domain of the network."""
+        return self.deployment.domain if self.deployment else None
+
+    @property
+    def accounts(self) -> NetworkAccounts:
+        """Where the platform's and the work pool's shares go."""
+        if self.deployment is None:
+            return NetworkAccounts(ZERO_ADDRESS, ZERO_ADDRESS)
+        return NetworkAccounts(self.deployment.platform, self.deployment.work_pool)
+
+    async def observe(self) -> None:
+        """Read the chain's time once. Raises Unreachable, ChainError."""
+        if self.client is not None:
+            self.clock.observe(await trio.to_thread.run_sync(self.client.chain_time, abandon_on_cancel=True))
+
+    async def run(self) -> None:
+        """Keep the chain's clock; without an answer, the last offset stands."""
+        while self.client is not None:
+            try:
+                await self.observe()
+            except (Unreachable, ChainError) as error:
+                log.warning("the chain does not answer: %s", error)
+                await trio.sleep(CLOCK_RETRY_S)
+            else:
+                await trio.sleep(CLOCK_INTERVAL_S)
+
+
+@asynccontextmanager
+async def open_chain(
+    config: Config, keys: Keys, settings: Settings, clock: Clock
+) -> AsyncIterator[ChainLink]:
+    """The node's link to its chain.
+
+    Raises ConfigError on an unusable deployment, MissingDependency without web3.
+    """
+    deployment = load_deployment(config.deployment)
+    genesis, length = (deployment.genesis, deployment.epoch_length) if deployment else (0, DAY_S)
+    link = ChainLink(deployment, None, ChainClock(clock, genesis, length), settings)
+    if not config.chain_url:
+        yield link
+        return
+    if deployment is None:
+        raise ConfigError("chain_url is set but deployment is not; give the deployment JSON of this network")
+    link.client = _client(config.chain_url, deployment, keys)
+    try:
+        with trio.move_on_after(CLOCK_RETRY_S):
+            await _first_look(link)
+        yield link
+    finally:
+        link.client.close()
+
+
+async def _first_look(link: ChainLink) -> None:
+    try:
+        await link.observe()
+    except (Unreachable, ChainError) as error:
+        log.warning("the chain does not answer (%s); going on by this machine's clock", error)
+
+
+def _client(url: str, deployment: Deployment, keys: Keys) -> ChainClient:
+    try:
+        from ..contracts.client import ChainClient
+    except ImportError as error:
+        raise MissingDependency("settling needs web3: pip install 'commonlore[settle]'") from error
+    return ChainClient(url, deployment, keys.owner.secret)
+
+
+def load_deployment(text: str) -> Deployment | None:
+    """The deployment that a setting names: JSON text, or the path of a file with it. Raises ConfigError."""
+    if not text:
+        return None
+    if text.lstrip().startswith("{"):
+        try:
+            return Deployment.from_dict(json.loads(text))
+        except ValueError as error:
+            raise ConfigError(f"deployment is not JSON: {error}") from None
+    return Deployment.load(Path(text))

@@ -1,0 +1,74 @@
+"""How much a payer is good for, as this worker last saw it on the chain.
+
+Reading the chain takes a thread and some milliseconds, so a reading is kept for a while; when the chain
+does not
+answer, the last reading stands, and a payer never seen gets the configured credit: inference goes on
+without the chain.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import trio
+
+from ..contracts.client import ChainClient
+from ..protocol.errors import ChainError, Unreachable
+from ..protocol.ids import Address
+from .clock import Clock
+
+log = logging.getLogger("commonlore.peer.funds")
+READING_LIFETIME_MS = 30_000
+EMPTY_LIFETIME_MS = 1_000
+"""A payer that was found empty may have just made its deposit."""
+MAX_PAYERS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    redeemable: int
+    redeemed: int
+    seen_ms: int
+
+
+class Funds:
+    """The escrow behind payers of one lane. Without a chain client, everybody has the configured credit."""
+
+    def __init__(self, chain: ChainClient | None, lane: Address, credit_limit: int, clock: Clock) -> None:
+        self._chain = chain
+        self._lane = lane
+        self._credit_limit = credit_limit
+        self._clock = clock
+        self._readings: dict[Address, _Reading] = {}
+
+    async def limit(self, payer: Address, vouched: int) -> int:
+        """Token units that `payer` may still owe: its escrow less what it has vouched (`vouched`,
+        cumulative) and is
+        not redeemed, at most the configured credit."""
+        reading = await self._reading(payer)
+        if reading is None:
+            return self._credit_limit
+        promised = max(0, vouched - reading.redeemed)
+        return max(0, min(self._credit_limit, reading.redeemable - promised))
+
+    async def _reading(self, payer: Address) -> _Reading | None:
+        known = self._readings.get(payer)
+        now = self._clock.now_ms()
+        if self._chain is None or (known is not None and now - known.seen_ms < _lifetime(known)):
+            return known
+        try:
+            state = await trio.to_thread.run_sync(self._chain.escrow_of, payer, self._lane)
+        except (Unreachable, ChainError) as error:
+            log.warning("the chain does not answer (%s); going by what was last seen", error)
+            return known
+        if len(self._readings) >= MAX_PAYERS:
+            self._readings.clear()
+        self._readings[payer] = _Reading(
+            state.reservation.dependable + state.balance.dependable, state.redeemed, now
+        )
+        return self._readings[payer]
+
+
+def _lifetime(reading: _Reading) -> int:
+    return READING_LIFETIME_MS if reading.redeemable else EMPTY_LIFETIME_MS

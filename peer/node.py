@@ -1,0 +1,262 @@
+"""A peer: everything wired together on one nursery, in the order of this file.
+
+Rules of this file: what a part needs is handed to it, nothing is looked up; a role (worker, settler, gateway)
+is opened last and closed first. libp2p's heavier parts, torch and web3 are imported only by nodes that use
+them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
+
+from ..protocol.adverts import AdapterRecord, Advert, DatanetRecord, PeerAd, WorkerAd
+from ..protocol.bindings import bind
+from ..protocol.codec import decode, encode
+from ..protocol.eip712 import Domain
+from ..protocol.envelope import Sealed
+from ..protocol.errors import CommonloreError
+from ..protocol.ids import ZERO_ADDRESS, Cid, PeerId
+from ..protocol.requests import SignedBinding
+from ..scheduler.core import Scheduler, SchedulerConfig
+from .aio import open_aio
+from .answers import Answer, AskOptions
+from .asker import Asker
+from .attempt import AttemptParts
+from .blob_store import BlobStore
+from .blobs import BlobService
+from .catalog import Catalog
+from .chain import ChainLink, open_chain
+from .clock import Clock, WallClock
+from .config import Config
+from .content import Content
+from .discovery import Discovery
+from .gossip import Gossip
+from .home import Home
+from .host import Host, HostConfig, open_host
+from .host_dht import open_dht
+from .host_pubsub import open_pubsub
+from .keyed_lock import KeyedLock
+from .keystore import Keys
+from .reconcile import Reconciler
+from .rpc import Rpc
+from .statements import Statements
+from .store import Store, open_store
+
+if TYPE_CHECKING:
+    from .settle import Settler
+    from .worker_role import WorkerRole
+
+log = logging.getLogger("commonlore.peer.node")
+BINDING_LIFETIME_S = 30 * 86_400
+BINDING_RENEWAL_S = 3 * 86_400
+PEER_AD_INTERVAL_S = 30.0
+MAX_BASES_FOLLOWED = 32
+OFFLINE = Domain(0, ZERO_ADDRESS)
+"""The domain of a network without a chain: receipts are signed and kept, but nothing can be settled."""
+
+
+@dataclass(slots=True)
+class Node:
+    """A running peer. `worker`, `settler` and `chain` are None for a peer without that part."""
+
+    config: Config
+    home: Home
+    keys: Keys
+    clock: Clock
+    domain: Domain
+    binding: SignedBinding
+    host: Host
+    rpc: Rpc
+    store: Store
+    content: Content
+    catalog: Catalog
+    gossip: Gossip
+    discovery: Discovery
+    asker: Asker
+    statements: Statements
+    chain: ChainLink
+    nursery: trio.Nursery
+    worker: WorkerRole | None = None
+    settler: Settler | None = None
+
+    def ask(self, options: AskOptions) -> AbstractAsyncContextManager[Answer]:
+        """The answer to one question as it grows: `async with node.ask(options) as answer: async for delta in
+        answer`.
+        """
+        return self.asker.ask(options)
+
+    async def announce(self, record: Advert) -> None:
+        """Sign, keep and gossip a record of this peer, and provide what it names."""
+        sealed = await self.gossip.publish(record)
+        await _learn(self, sealed)
+        match record:
+            case AdapterRecord():
+                self.discovery.provide(record.adapter)
+            case DatanetRecord():
+                self.discovery.provide(record.datanet)
+            case WorkerAd() | PeerAd():
+                pass
+
+    async def next_seq(self) -> int:
+        """A number above every earlier one of this home, for the next announcement."""
+        return await self.store.settings.count("announcements", self.clock.now_ms())
+
+
+@asynccontextmanager
+async def open_node(
+    config: Config, home: Home, keys: Keys, clock: Clock | None = None
+) -> AsyncIterator[Node]:
+    """A peer that runs until the block ends.
+
+    Raises ConfigError, Unreachable when no bootstrap peer answers.
+    """
+    clock = clock or WallClock()
+    async with AsyncExitStack() as stack:
+        stack.enter_context(home.create().lock())
+        aio = await stack.enter_async_context(open_aio())
+        store = await stack.enter_async_context(open_store(home.store, aio))
+        chain = await stack.enter_async_context(open_chain(config, keys, store.settings, clock))
+        host = await stack.enter_async_context(open_host(HostConfig(keys.peer.seed, config.listen)))
+        pubsub = await stack.enter_async_context(open_pubsub(host))
+        dht = await stack.enter_async_context(open_dht(host))
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        stack.callback(nursery.cancel_scope.cancel)
+
+        domain = chain.domain or OFFLINE
+        binding = await _binding(store, keys, domain, clock)
+        rpc = Rpc(host)
+        gossip = Gossip(pubsub, keys.peer, domain, clock.now_ms)
+        discovery = Discovery(host, dht, gossip, Reconciler(rpc, gossip, clock.now_ms), config.bootstrap)
+        blob_store = await trio.to_thread.run_sync(BlobStore, home.blobs, config.blob_quota)
+        content = Content(BlobService(host, blob_store), _Providers(host, discovery).find)
+        catalog = Catalog(content.get)
+        parts = AttemptParts(
+            rpc=rpc,
+            ledger=store.ledger,
+            records=store.records,
+            catalog=catalog,
+            session=keys.session,
+            binding=binding,
+            domain=domain,
+            clock=clock,
+            chain_clock=chain.clock,
+            channels=KeyedLock(),
+            entropy=os.urandom,
+        )
+        seed = int.from_bytes(os.urandom(8), "big")
+        asker = Asker(Scheduler(SchedulerConfig(policy=config.policy), seed), parts, catalog, nursery)
+        statements = Statements(rpc, store.records, store.ledger, catalog, chain.accounts)
+        node = Node(
+            config,
+            home,
+            keys,
+            clock,
+            domain,
+            binding,
+            host,
+            rpc,
+            store,
+            content,
+            catalog,
+            gossip,
+            discovery,
+            asker,
+            statements,
+            chain,
+            nursery,
+        )
+        await _start(node)
+        await _open_roles(node, stack)
+        yield node
+
+
+async def _start(node: Node) -> None:
+    """Listen to the network, remember what was known, and take a place in it."""
+    for sealed in await node.store.records.all():
+        node.gossip.take(sealed.raw)
+        await _learn(node, sealed)
+    await node.gossip.join()
+    await node.nursery.start(_follow, node)
+    node.nursery.start_soon(node.asker.run)
+    node.nursery.start_soon(node.chain.run)
+    await node.discovery.join()
+    node.nursery.start_soon(node.discovery.run)
+    node.nursery.start_soon(_say_where, node)
+
+
+async def _open_roles(node: Node, stack: AsyncExitStack) -> None:
+    roles = node.config.roles
+    if "worker" in roles:
+        from .worker_role import open_worker
+
+        node.worker = await stack.enter_async_context(open_worker(node))
+    if node.chain.client is not None and ("worker" in roles or "settler" in roles):
+        from .settler_role import open_settler
+
+        node.settler = await stack.enter_async_context(open_settler(node))
+
+
+async def _follow(node: Node, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    """Take in what is announced: workers for routing, adapters and Datanets for the catalog."""
+    with node.gossip.listen(WorkerAd, AdapterRecord, DatanetRecord) as heard:
+        task_status.started()
+        async for sealed in heard:
+            try:
+                await _learn(node, sealed)
+            except CommonloreError as error:
+                log.warning("an announcement by %s was not taken: %s", sealed.peer_id, error)
+
+
+async def _learn(node: Node, sealed: Sealed[Advert]) -> None:
+    record = sealed.record
+    if isinstance(record, WorkerAd):
+        node.asker.see(sealed)  # type: ignore[arg-type]  # Sealed is covariant; narrowed by its record
+    elif isinstance(record, AdapterRecord | DatanetRecord):
+        if node.catalog.learn(sealed):  # type: ignore[arg-type]
+            await node.store.records.put(sealed)  # type: ignore[arg-type]
+        if isinstance(record, AdapterRecord) and len(node.catalog.bases()) <= MAX_BASES_FOLLOWED:
+            await node.gossip.follow(record.base)
+
+
+async def _say_where(node: Node) -> None:
+    """Tell the network now and then where this peer is."""
+    role = ",".join(node.config.roles) or "client"
+    while True:
+        if node.host.addresses:
+            addresses = tuple(node.host.addresses[:8])
+            await node.announce(PeerAd(role, addresses, await node.next_seq(), node.clock.now_ms()))
+        await trio.sleep(PEER_AD_INTERVAL_S)
+
+
+async def _binding(store: Store, keys: Keys, domain: Domain, clock: Clock) -> SignedBinding:
+    """This home's binding for this network: kept, and made anew before it ends."""
+    name = f"binding/{domain.separator.hex()}"
+    now = clock.now_ms() // 1000
+    kept = await store.settings.get(name)
+    if kept is not None:
+        known = decode(SignedBinding, kept)
+        if known.binding.not_after > now + BINDING_RENEWAL_S and known.binding.owner == keys.owner.address:
+            return known
+    fresh = bind(domain, keys.owner, keys.session, keys.peer, now - 3_600, now + BINDING_LIFETIME_S)
+    await store.settings.put(name, encode(fresh))
+    return fresh
+
+
+@dataclass(frozen=True, slots=True)
+class _Providers:
+    """Who may have some content: connected peers first (they are asked cheaply), then whom the DHT names."""
+
+    host: Host
+    discovery: Discovery
+
+    async def find(self, cid: Cid) -> Sequence[PeerId]:
+        connected = sorted(self.host.connected())
+        named = await self.discovery.providers(cid)
+        return tuple(dict.fromkeys((*named, *connected)))

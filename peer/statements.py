@@ -1,0 +1,135 @@
+"""Attribution statements between peers: a worker gives them out once they are made, a client fetches and
+checks them.
+
+Rules of this file: a statement counts only under the seal of the worker that served the receipt (who else may
+attribute is for a later layer); the credits shown for a receipt are computed here from the statement, by the
+same arithmetic that settlement uses.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import trio
+
+from ..protocol.codec import decode_value, encode_value
+from ..protocol.envelope import Sealed, open_sealed
+from ..protocol.errors import CommonloreError, InvalidSignature, NotFound, RemoteProtocolError
+from ..protocol.ids import Address, PeerId, ReceiptId, peer_id_of
+from ..protocol.receipts import AttributionStatement, Credit
+from .catalog import Catalog
+from .crediting import Crediting, NetworkAccounts
+from .ledger import Ledger
+from .ledger_rows import StoredReceipt
+from .records import MAX_STATEMENT_BYTES, Records
+from .rpc import Call, Rpc
+
+log = logging.getLogger("commonlore.peer.statements")
+METHOD = "statement"
+PATIENCE_S = 60.0
+"""How long a worker lets a caller wait for a statement that is being made."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptCredits:
+    """Who earns what from one receipt; `method` names how the contributors' weights were found."""
+
+    receipt: StoredReceipt
+    credits: tuple[Credit, ...]
+    method: str
+    names: dict[Address, str]
+
+
+class Statements:
+    """Both sides of `statement`."""
+
+    def __init__(
+        self, rpc: Rpc, records: Records, ledger: Ledger, catalog: Catalog, accounts: NetworkAccounts
+    ) -> None:
+        self._rpc = rpc
+        self._records = records
+        self._ledger = ledger
+        self._catalog = catalog
+        self._accounts = accounts
+        self._in_the_making: dict[bytes, trio.Event] = {}
+        rpc.serve(METHOD, self._serve)
+
+    # ---- the worker's side
+
+    def expect(self, receipt_hash: bytes) -> None:
+        """A statement on this receipt is being made: callers wait for it."""
+        self._in_the_making[receipt_hash] = trio.Event()
+
+    def drop(self, receipt_hash: bytes) -> None:
+        """Nothing more is to be waited for: it is there, or will not come."""
+        event = self._in_the_making.pop(receipt_hash, None)
+        if event is not None:
+            event.set()
+
+    async def keep(self, sealed: Sealed[AttributionStatement]) -> None:
+        """A statement of this worker is ready."""
+        await self._records.put_statement(sealed)
+        self.drop(sealed.record.receipt_hash)
+
+    async def _serve(self, call: Call) -> None:
+        wanted = decode_value(await call.receive(), 64)
+        if not isinstance(wanted, bytes) or len(wanted) != 32:
+            raise RemoteProtocolError(f"{METHOD} takes a receipt's hash, 32 bytes")
+        if (event := self._in_the_making.get(wanted)) is not None:
+            with trio.move_on_after(PATIENCE_S):
+                await event.wait()
+        for sealed in await self._records.statements_on(wanted):
+            await call.send(sealed.raw)
+
+    # ---- the client's side
+
+    async def fetch(self, peer: PeerId, receipt_hash: bytes) -> bool:
+        """Ask the worker for its statement on a receipt, and keep it. False when it has none (prior weights
+        apply then).
+
+        Raises Unreachable, RemoteProtocolError, InvalidSignature.
+        """
+        found = False
+        async with self._rpc.open(peer, METHOD) as call:
+            await call.send(encode_value(receipt_hash))
+            await call.end()
+            async for raw in call:
+                sealed = open_sealed(raw, (AttributionStatement,), MAX_STATEMENT_BYTES)
+                if sealed.peer_id != peer:
+                    raise InvalidSignature(f"peer {peer} gave out a statement that {sealed.peer_id} sealed")
+                if sealed.record.receipt_hash != receipt_hash:
+                    raise RemoteProtocolError(f"peer {peer} gave out a statement on another receipt")
+                await self._records.put_statement(sealed)
+                found = True
+        return found
+
+    async def credits(self, receipt_id: ReceiptId) -> ReceiptCredits:
+        """The credits of a receipt of this home by its id or hash, asking its worker where nothing is known
+        yet.
+
+        Raises NotFound, and what reading the adapter's manifest raises.
+        """
+        stored = await self._ledger.receipt(receipt_id)
+        if stored is None:
+            raise NotFound(
+                f"no receipt {receipt_id.hex()} in this home; list them with: commonlore receipt list"
+            )
+        binding = await self._records.binding(stored.receipt.lane)
+        if binding is None:
+            raise NotFound(f"the worker of lane 0x{stored.receipt.lane.hex()} is not known to this home")
+        worker = binding.binding
+        if stored.receipt.adapters and not await self._records.statements_on(stored.receipt_hash):
+            await self._fetch_quietly(peer_id_of(worker.ed25519_key), stored.receipt_hash)
+        crediting = Crediting(self._accounts, self._records, self._catalog.adapter, worker.ed25519_key)
+        credits = await crediting.credits_of(stored.receipt, stored.receipt_hash, worker.owner)
+        known = await self._records.statements_on(stored.receipt_hash)
+        method = known[0].record.method if known else ("prior" if stored.receipt.adapters else "none")
+        return ReceiptCredits(stored, credits, method, {})
+
+    async def _fetch_quietly(self, peer: PeerId, receipt_hash: bytes) -> None:
+        """Without an answer, the prior weights apply: exactly what settlement would do."""
+        try:
+            await self.fetch(peer, receipt_hash)
+        except CommonloreError as error:
+            log.info("no statement on %s: %s", receipt_hash.hex(), error)
