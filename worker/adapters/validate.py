@@ -1,0 +1,119 @@
+"""Whether an adapter file may be loaded: LoRA in safetensors, made for this base, of sane size and numbers.
+
+Rules of this file:
+- An adapter is a stranger's file. Nothing of it is used before its header, names, shapes, dtypes and numbers
+  were checked; one that fails is InvalidAdapter, with a sentence that says what is wrong with which adapter.
+- Names are exactly those that peft writes: `base_model.model.model.layers.N.BLOCK.LINEAR.lora_A.weight` and
+  `lora_B`, for every layer and every target of the manifest, and nothing else.
+- No torch: the node checks a file before the engine ever sees it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ...protocol.errors import InvalidAdapter
+from ...protocol.ids import Cid
+from ...protocol.manifests import AdapterManifest
+from ..engine.types import AdapterSource
+from ..models.architecture import LINEARS, Architecture, block_of, linear_shapes
+from ..models.tensor_file import Malformed, Span, TensorFile, open_tensor_file
+
+MAX_HEADER_BYTES = 1 << 20
+MAX_RANK = 256
+MAX_ABSOLUTE = 1e3
+"""No trained factor comes near: peft starts A below 1 and B at 0."""
+MAX_UPDATE_NORM = 1e4
+"""Bound on alpha / rank · ‖A‖ · ‖B‖ (Frobenius) of one linear: above it the update drowns the base."""
+
+
+def check_manifest(manifest: AdapterManifest, base: Cid, max_rank: int = MAX_RANK) -> None:
+    """Whether an adapter with this manifest can be served on `base` at all. Raises InvalidAdapter."""
+    if manifest.base != base:
+        raise InvalidAdapter(
+            f"the adapter {manifest.name!r} was made for the base {manifest.base}, not for {base}: "
+            "use a worker of its base"
+        )
+    if not 1 <= manifest.rank <= max_rank:
+        raise InvalidAdapter(
+            f"the adapter {manifest.name!r} has rank {manifest.rank}; 1 to {max_rank} are served here"
+        )
+    _check_targets(manifest.name, manifest.targets)
+
+
+def check_adapter_file(path: Path, source: AdapterSource, architecture: Architecture) -> TensorFile:
+    """The file at `path`, checked against what its manifest says (`source`) and the base.
+
+    Raises InvalidAdapter.
+    """
+    if not 1 <= source.rank <= MAX_RANK:
+        raise InvalidAdapter(
+            f"the adapter {source.adapter} has rank {source.rank}; 1 to {MAX_RANK} are accepted"
+        )
+    _check_targets(source.adapter, source.targets)
+    try:
+        file = open_tensor_file(path, MAX_HEADER_BYTES)
+        _check_tensors(file.tensors, _expected_shapes(architecture, source))
+        _check_numbers(file, source.alpha / source.rank)
+    except Malformed as wrong:
+        raise InvalidAdapter(f"the adapter {source.adapter} {wrong}") from None
+    except OSError as wrong:
+        raise InvalidAdapter(f"the adapter {source.adapter} cannot be read: {wrong.strerror}") from None
+    return file
+
+
+def _check_targets(name: str, targets: Iterable[str]) -> None:
+    listed = list(targets)
+    unknown = sorted(set(listed) - set(LINEARS))
+    if unknown or not listed or len(set(listed)) != len(listed):
+        what = f"unknown targets {', '.join(unknown)}" if unknown else "missing or repeated targets"
+        raise InvalidAdapter(f"the adapter {name!r} has {what}; it may change {', '.join(LINEARS)}")
+
+
+def _expected_shapes(architecture: Architecture, source: AdapterSource) -> dict[str, tuple[int, int]]:
+    shapes: dict[str, tuple[int, int]] = {}
+    for layer in range(architecture.layers):
+        for target in source.targets:
+            rows, columns = linear_shapes(architecture)[target]
+            prefix = f"base_model.model.model.layers.{layer}.{block_of(target)}.{target}"
+            shapes[f"{prefix}.lora_A.weight"] = (source.rank, columns)
+            shapes[f"{prefix}.lora_B.weight"] = (rows, source.rank)
+    return shapes
+
+
+def _check_tensors(found: Mapping[str, Span], expected: Mapping[str, tuple[int, int]]) -> None:
+    for name in sorted(found.keys() - expected.keys()):
+        raise Malformed(
+            f"holds an unexpected tensor {name[:120]!r}: was it made for another base or other targets?"
+        )
+    for name in sorted(expected.keys() - found.keys()):
+        raise Malformed(f"lacks the tensor {name!r}: was it made for another base or other targets?")
+    for name, span in found.items():
+        if span.shape != expected[name]:
+            raise Malformed(
+                f"was made for another base or rank: {name!r} has the shape {span.shape}; "
+                f"here it must be {expected[name]}"
+            )
+
+
+def _check_numbers(file: TensorFile, scale: float) -> None:
+    norms: dict[str, float] = {}
+    for name, array in file.arrays():
+        largest = float(np.abs(array).max())
+        if not largest <= MAX_ABSOLUTE:
+            what = (
+                "infinite numbers or NaN" if not np.isfinite(largest) else f"a number of size {largest:.3g}"
+            )
+            raise Malformed(f"holds {what} in {name!r}")
+        norms[name] = float(np.linalg.norm(array.astype(np.float32)))
+    for name, norm in norms.items():
+        if (
+            ".lora_A." in name
+            and scale * norm * norms[name.replace(".lora_A.", ".lora_B.")] > MAX_UPDATE_NORM
+        ):
+            raise Malformed(
+                f"changes {name.split('.lora_A')[0]!r} beyond all measure (norm bound {MAX_UPDATE_NORM:.0f})"
+            )

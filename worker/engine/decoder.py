@@ -1,0 +1,184 @@
+"""The Llama family's decoder over a flat batch: every row is one token of some sequence, at its own position.
+
+Rules of this file:
+- Rows of sequences that decode come first, one each; then the rows of each prompt chunk. Linears see all rows
+  at once, attention sees one group or chunk at a time.
+- The mathematics is transformers' modeling_llama (RMSNorm, rotary halves, grouped heads, SwiGLU); tests hold
+  the logits.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..models.architecture import Architecture, Rope
+from .cache import KvCache
+from .lora import LoraBatch
+from .weights import Layer, Weights
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Rows [start, end) are consecutive tokens of one prompt. `table` is [1, pages]; `length` tokens are in
+    the cache after this step; `mask` is [end - start, length], or None where the chunk is the whole sequence
+    so far (plain causal).
+    """
+
+    start: int
+    end: int
+    table: Tensor
+    length: int
+    mask: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """Rows 0 … count - 1, one token each. `tables` is [count, pages], `mask` [count, 1, 1, pages ·
+    page_size].
+    """
+
+    count: int
+    tables: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One step's input. `tokens`, `positions` and cache `slots` are int64 [rows]; `wanted` are the rows whose
+    logits matter.
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    slots: Tensor
+    decoding: Decoding | None
+    chunks: tuple[Chunk, ...]
+    wanted: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What every layer of one forward pass shares. `rotary`: cosines and sines, each [rows, 1, head_dim]."""
+
+    batch: Batch
+    cache: KvCache
+    lora: LoraBatch
+    rotary: tuple[Tensor, Tensor]
+
+
+class Decoder:
+    """A base's weights and arithmetic for positions below `max_context`. Keys and values live in the cache it
+    is given.
+    """
+
+    def __init__(self, architecture: Architecture, weights: Weights, max_context: int) -> None:
+        self.architecture = architecture
+        self.weights = weights
+        self._cosines, self._sines = rotary_tables(architecture, max_context, weights.embedding.dtype)
+
+    @torch.inference_mode()
+    def forward(self, batch: Batch, cache: KvCache, lora: LoraBatch) -> Tensor:
+        """Logits, float32 [wanted rows, vocabulary]."""
+        rotary = (self._cosines[batch.positions].unsqueeze(1), self._sines[batch.positions].unsqueeze(1))
+        step = _Step(batch, cache, lora, rotary)
+        hidden = F.embedding(batch.tokens, self.weights.embedding)
+        for index, layer in enumerate(self.weights.layers):
+            hidden = hidden + self._attend(index, layer, hidden, step)
+            hidden = hidden + self._mlp(index, layer, hidden, step)
+        return self.weights.head(self._norm(hidden[batch.wanted], self.weights.norm)).float()
+
+    def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
+        return F.rms_norm(x, (x.shape[-1],), weight, self.architecture.norm_epsilon)
+
+    def _attend(self, index: int, layer: Layer, hidden: Tensor, step: _Step) -> Tensor:
+        a = self.architecture
+        x = self._norm(hidden, layer.input_norm)
+        mixed = layer.qkv(x)
+        step.lora.add(index, "qkv", x, mixed)
+        heads = mixed.view(len(x), a.heads + 2 * a.kv_heads, a.head_dim)
+        queries, keys, values = torch.split(heads, [a.heads, a.kv_heads, a.kv_heads], dim=1)
+        if layer.query_norm is not None and layer.key_norm is not None:
+            queries, keys = self._norm(queries, layer.query_norm), self._norm(keys, layer.key_norm)
+        queries, keys = rotate(queries, step.rotary), rotate(keys, step.rotary)
+        step.cache.write(index, step.batch.slots, keys, values)
+        attended = self._attention(index, queries, step.batch, step.cache)
+        out = layer.o(attended)
+        step.lora.add(index, "o", attended, out)
+        return out
+
+    def _attention(self, index: int, queries: Tensor, batch: Batch, cache: KvCache) -> Tensor:
+        """[rows, heads · head_dim]."""
+        parts: list[Tensor] = []
+        if batch.decoding is not None:
+            parts.append(self._decode_attention(index, queries, batch.decoding, cache))
+        parts += [self._chunk_attention(index, queries, chunk, cache) for chunk in batch.chunks]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _decode_attention(self, index: int, queries: Tensor, rows: Decoding, cache: KvCache) -> Tensor:
+        a = self.architecture
+        keys, values = cache.read(index, rows.tables)
+        # the query heads of one key head stand where a sequence's positions would: no copies of the keys
+        grouped = queries[: rows.count].view(rows.count, a.kv_heads, a.heads // a.kv_heads, a.head_dim)
+        return F.scaled_dot_product_attention(grouped, keys, values, attn_mask=rows.mask).reshape(
+            rows.count, -1
+        )
+
+    def _chunk_attention(self, index: int, queries: Tensor, chunk: Chunk, cache: KvCache) -> Tensor:
+        keys, values = (part[:, :, : chunk.length] for part in cache.read(index, chunk.table))
+        attended = F.scaled_dot_product_attention(
+            queries[chunk.start : chunk.end].transpose(0, 1).unsqueeze(0),
+            keys,
+            values,
+            attn_mask=chunk.mask,
+            is_causal=chunk.mask is None,
+            enable_gqa=True,
+        )
+        return attended.squeeze(0).transpose(0, 1).reshape(chunk.end - chunk.start, -1)
+
+    def _mlp(self, index: int, layer: Layer, hidden: Tensor, step: _Step) -> Tensor:
+        x = self._norm(hidden, layer.mlp_norm)
+        mixed = layer.gate_up(x)
+        step.lora.add(index, "gate_up", x, mixed)
+        gate, up = mixed.chunk(2, dim=-1)
+        x = F.silu(gate) * up
+        out = layer.down(x)
+        step.lora.add(index, "down", x, out)
+        return out
+
+
+# ---- rotary position embedding (https://arxiv.org/abs/2104.09864)
+
+
+def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn the two halves of each head [rows, heads, head_dim] by its row's angles."""
+    cosine, sine = rotary
+    first, second = x.chunk(2, dim=-1)
+    return x * cosine + torch.cat((-second, first), dim=-1) * sine
+
+
+def rotary_tables(architecture: Architecture, positions: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Cosines and sines, each [positions, head_dim]."""
+    angles = torch.arange(positions).float()[:, None] * _frequencies(architecture)[None]
+    both = torch.cat((angles, angles), dim=-1)
+    return both.cos().to(dtype), both.sin().to(dtype)
+
+
+def _frequencies(architecture: Architecture) -> Tensor:
+    rope, size = architecture.rope, architecture.head_dim
+    frequencies = 1.0 / (rope.theta ** (torch.arange(0, size, 2).float() / size))
+    if rope.kind == "linear":
+        return frequencies / rope.factor
+    return _llama3_frequencies(frequencies, rope) if rope.kind == "llama3" else frequencies
+
+
+def _llama3_frequencies(frequencies: Tensor, rope: Rope) -> Tensor:
+    """Low frequencies divided by `factor`, high ones kept, those between blended (Llama 3.1)."""
+    turns = rope.original_positions * frequencies / (2 * math.pi)
+    smooth = (turns - rope.low_frequency_factor) / (rope.high_frequency_factor - rope.low_frequency_factor)
+    smooth = smooth.clamp(0.0, 1.0)
+    return (1 - smooth) * frequencies / rope.factor + smooth * frequencies

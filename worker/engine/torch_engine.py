@@ -1,0 +1,252 @@
+"""The default engine: this package's own decoder on torch, CPU first.
+
+Rules of this file:
+- schedule → forward → sample → tell; one `step` is one pass of that loop over whatever runs.
+- Every piece of work shows its last logits. Where they are not finite, that sequence ends with an error and
+  its pages are forgotten and zeroed, so that a bad adapter reaches nobody else through the cache.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ...protocol.codec import record_cid
+from ...protocol.errors import InvalidAdapter, LocalProtocolError, Refused
+from ...protocol.ids import Cid
+from ...protocol.messages import RefusalCode
+from ...protocol.requests import ChatMessage
+from ..adapters.validate import check_adapter_file
+from ..models.reference import BaseModel, artefact_for, load_base
+from . import sampler
+from .batching import Batcher, BatchLimits, Work
+from .batching import Sequence as Running
+from .cache import KvCache
+from .decoder import Decoder
+from .engine import Engine, LoadedAdapter
+from .lora import read_lora
+from .pages import PageAllocator, root_key
+from .prompts import Prepared, Prompts
+from .slots import AdapterSlots, Composition
+from .tensors import build_batch
+from .types import (
+    AdapterSource,
+    EngineConfig,
+    EngineFacts,
+    EngineStats,
+    FinishReason,
+    GenerationRequest,
+    TokenEvent,
+)
+from .weights import DTYPES, load_weights
+
+
+class TorchEngine(Engine):
+    """One base at fp32 or bf16, a paged cache, a LoRA composition per request."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        """Load the base. Raises InvalidModel."""
+        base = load_base(Path(config.base_dir))
+        self.facts = facts_of(config, base)
+        self._architecture = base.architecture
+        self._dtype = DTYPES[config.precision]
+        weights = load_weights(base.weights(), base.architecture, config.precision)
+        self._decoder = Decoder(base.architecture, weights, self.facts.max_context)
+        self._cache = KvCache(base.architecture, config.pages, config.page_size, self._dtype)
+        self._prompts = Prompts(base.tokenizer(), base.architecture, self.facts.max_context)
+        limits = BatchLimits(config.max_batch, config.max_step_tokens, config.page_size)
+        self._batcher = Batcher(limits, PageAllocator(config.pages))
+        self._slots = AdapterSlots(config.slots)
+        self._sequences: dict[bytes, Running] = {}
+        self._over_before_it_began: list[TokenEvent] = []
+        self._steps = self._output_tokens = self._computed_tokens = 0
+
+    # ---- any thread
+
+    def count_tokens(self, messages: Sequence[ChatMessage]) -> int:
+        """See Engine."""
+        return self._prompts.count_tokens(messages)
+
+    def prepare(self, request: GenerationRequest) -> Prepared:
+        """See Engine."""
+        return self._prompts.prepare(request)
+
+    @torch.inference_mode()
+    def read_adapter(self, source: AdapterSource) -> LoadedAdapter:
+        """See Engine."""
+        if source.rank > self.facts.max_rank:
+            raise InvalidAdapter(
+                f"the adapter {source.adapter} has rank {source.rank}; "
+                f"this engine takes at most {self.facts.max_rank}"
+            )
+        file = check_adapter_file(Path(source.path), source, self._architecture)
+        return LoadedAdapter(
+            source, read_lora(file, self._architecture, source.alpha / source.rank, self._dtype)
+        )
+
+    # ---- the stepping thread
+
+    def install(self, adapter: LoadedAdapter) -> None:
+        """See Engine."""
+        self._slots.install(adapter)
+
+    def unload(self, adapter: Cid) -> None:
+        """See Engine."""
+        self._slots.unload(adapter, self._used_compositions())
+
+    def add(self, prepared: Prepared) -> None:
+        """See Engine."""
+        request = prepared.request
+        if request.request_id in self._sequences:
+            raise LocalProtocolError(f"the request {request.request_id.hex()} is already running")
+        if len(self._batcher.waiting) >= self.facts.max_queue:
+            raise Refused(
+                RefusalCode.BUSY, f"{self.facts.max_queue} requests are waiting already: try another worker"
+            )
+        self._slots.check(request.adapters)
+        root = root_key(self.facts.artefact, request.adapters)
+        sequence = Running(prepared, root, tokens=[*prepared.prompt, *request.delivered])
+        if prepared.answer.finish is not None:
+            self._over_before_it_began.append(_event_of(sequence))
+        else:
+            self._sequences[request.request_id] = sequence
+            self._batcher.add(sequence)
+
+    def abort(self, request_id: bytes) -> None:
+        """See Engine."""
+        sequence = self._sequences.pop(request_id, None)
+        if sequence is not None:
+            self._remove(sequence)
+
+    def has_work(self) -> bool:
+        """See Engine."""
+        return bool(self._sequences or self._over_before_it_began)
+
+    def stats(self) -> EngineStats:
+        """See Engine."""
+        return EngineStats(
+            resident=self._slots.resident(),
+            free_pages=self._batcher.pages.available,
+            queued=len(self._batcher.waiting),
+            running=len(self._batcher.running),
+            steps=self._steps,
+            output_tokens=self._output_tokens,
+            computed_tokens=self._computed_tokens,
+            cached_tokens=self._batcher.cached_tokens,
+            preemptions=self._batcher.preemptions,
+        )
+
+    def check_integrity(self) -> None:
+        """Raises AssertionError when the page allocator and the sequences disagree."""
+        self._batcher.check_integrity()
+
+    def step(self) -> list[TokenEvent]:
+        """See Engine."""
+        events, self._over_before_it_began = self._over_before_it_began, []
+        events += self._expire()
+        works = self._batcher.schedule()
+        return events + self._run(works) if works else events
+
+    # ---- inside a step
+
+    def _expire(self) -> list[TokenEvent]:
+        now = time.monotonic()
+        late = [
+            s
+            for s in self._sequences.values()
+            if s.prepared.deadline is not None and s.prepared.deadline <= now
+        ]
+        return [self._end(sequence, FinishReason.DEADLINE) for sequence in late]
+
+    @torch.inference_mode()
+    def _run(self, works: list[Work]) -> list[TokenEvent]:
+        works.sort(key=_row_order)
+        batch = build_batch(works, self.facts.page_size)
+        logits = self._decoder.forward(batch, self._cache, self._slots.plan(works)).numpy()
+        self._steps += 1
+        self._computed_tokens += sum(work.count for work in works)
+        finite = np.isfinite(logits).all(axis=1)
+        events = [self._fail(work.sequence) for work, good in zip(works, finite, strict=True) if not good]
+        for work, good in zip(works, finite, strict=True):
+            if good:
+                self._batcher.advance(work)
+        complete = [row for row, work in enumerate(works) if finite[row] and not work.sequence.remaining]
+        return events + self._sample([works[row].sequence for row in complete], logits[complete])
+
+    def _sample(self, sequences: Sequence[Running], logits: sampler.Logits) -> list[TokenEvent]:
+        tokens = sampler.choose(logits, [_draw_of(sequence) for sequence in sequences])
+        return [self._accept(s, token, row) for s, token, row in zip(sequences, tokens, logits, strict=True)]
+
+    def _accept(self, sequence: Running, token: int, logits: sampler.Logits) -> TokenEvent:
+        sequence.tokens.append(token)
+        text = sequence.answer.push(token)
+        self._output_tokens += 1
+        top = sequence.prepared.request.top_logprobs
+        logprobs = (sampler.compute_logprobs(logits, token, top),) if top else ()
+        finish = sequence.answer.finish
+        event = _event_of(sequence) if finish is None else self._end(sequence, finish)
+        return replace(event, tokens=(token,), text=text, logprobs=logprobs)
+
+    def _fail(self, sequence: Running) -> TokenEvent:
+        pages = list(sequence.table)
+        self._batcher.pages.forget(pages)
+        event = self._end(sequence, FinishReason.ERROR)
+        self._cache.scrub([page for page in pages if not self._batcher.pages.is_held(page)])
+        adapters = ", ".join(one.adapter for one in sequence.prepared.request.adapters) or "none"
+        return replace(event, error=f"the model gave numbers that are not finite (adapters: {adapters})")
+
+    def _end(self, sequence: Running, finish: FinishReason) -> TokenEvent:
+        sequence.answer.finish = finish
+        del self._sequences[sequence.prepared.request.request_id]
+        self._remove(sequence)
+        return _event_of(sequence)
+
+    def _remove(self, sequence: Running) -> None:
+        self._batcher.remove(sequence)
+        self._slots.forget_unused(self._used_compositions())
+
+    def _used_compositions(self) -> set[Composition]:
+        return {sequence.prepared.request.adapters for sequence in self._sequences.values()}
+
+
+def facts_of(config: EngineConfig, base: BaseModel) -> EngineFacts:
+    """What an engine of this configuration serves. Raises InvalidModel."""
+    return EngineFacts(
+        base=base.id,
+        artefact=record_cid(artefact_for(base, config.precision)),
+        name=base.manifest.name,
+        precision=config.precision,
+        tokenizer=base.manifest.tokenizer,
+        chat_template=base.manifest.chat_template,
+        max_context=min(base.architecture.max_positions, (config.pages - 1) * config.page_size),
+        max_batch=config.max_batch,
+        max_queue=config.max_queue,
+        pages=config.pages,
+        page_size=config.page_size,
+        slots=config.slots,
+        max_rank=config.max_rank,
+    )
+
+
+def _row_order(work: Work) -> tuple[bool, bool]:
+    """Single rows first, of these the adapted ones first: the layout that `decoder` and `lora` need."""
+    return work.count > 1, not work.sequence.prepared.request.adapters
+
+
+def _event_of(sequence: Running) -> TokenEvent:
+    finish = sequence.answer.finish
+    return TokenEvent(
+        request_id=sequence.prepared.request.request_id,
+        prompt_tokens=len(sequence.prepared.prompt),
+        cached_tokens=sequence.cached,
+        finish=None if finish is None else finish.value,
+    )
+
+
+def _draw_of(sequence: Running) -> sampler.Draw:
+    return sampler.Draw(sequence.prepared.request.sampling, len(sequence.answer.tokens), sequence.tokens)

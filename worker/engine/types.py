@@ -1,0 +1,173 @@
+"""What goes into an engine and what comes out, as records that travel between processes (canonical CBOR) as
+they are.
+
+Rules of this file:
+- An output position counts from the answer's first token, those that another worker delivered included; so do
+  `Sampling.max_tokens` and the sampler's noise. A continuation carries the original request and `delivered`.
+- Text is what the tokens complete: a character or a stop string that is still undecided is held back. Tokens
+  are not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated
+
+from ...protocol.fields import U16, U32, U64, Hash32, Label, Name, Size, Text
+from ...protocol.ids import Cid
+from ...protocol.messages import TokenLogprob
+from ...protocol.request_rules import MAX_TOP_LOGPROBS
+from ...protocol.requests import MAX_ADAPTERS, MAX_OUTPUT_TOKENS, AdapterWeight, ChatMessage, Sampling
+
+MAX_PROMPT_TOKENS = 131_072
+RequestKey = Annotated[bytes, Size(1, 32)]
+"""Names a request in one engine while it runs; a network request uses its 16-byte id."""
+
+
+class FinishReason(StrEnum):
+    """Why an answer ended."""
+
+    STOP = "stop"  # the model's end token or a stop string
+    LENGTH = "length"  # max_tokens, or the context is full
+    DEADLINE = "deadline"
+    ABORTED = "aborted"  # by the caller, who stopped listening: an engine never says it
+    ERROR = "error"  # `TokenEvent.error` says what
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One answer wanted: of `messages`, or of `prompt_tokens` where the caller has tokenised itself.
+
+    `adapters` is a composition (none: the plain base); every one of them must be resident when the request is
+    added. `deadline_ms` is how long from now the engine may take.
+    """
+
+    request_id: RequestKey
+    sampling: Sampling
+    messages: Annotated[tuple[ChatMessage, ...], Size(0, 256)] = ()
+    prompt_tokens: Annotated[tuple[U32, ...], Size(0, MAX_PROMPT_TOKENS)] = ()
+    delivered: Annotated[tuple[U32, ...], Size(0, MAX_OUTPUT_TOKENS)] = ()
+    adapters: Annotated[tuple[AdapterWeight, ...], Size(0, MAX_ADAPTERS)] = ()
+    stop: Annotated[tuple[Label, ...], Size(0, 8)] = ()
+    top_logprobs: U16 = 0
+    deadline_ms: U64 | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Logprobs:
+    """Of one output token under the unpenalised softmax at temperature 1: the chosen token's, and the `top`
+    most likely.
+    """
+
+    chosen: TokenLogprob
+    top: Annotated[tuple[TokenLogprob, ...], Size(0, MAX_TOP_LOGPROBS)]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEvent:
+    """Progress of one request; the last event has `finish`. `logprobs` are one per token where they were
+    asked for.
+
+    `prompt_tokens` counts the prompt without delivered tokens; `cached_tokens` those found in the prefix
+    cache.
+    """
+
+    request_id: RequestKey
+    tokens: Annotated[tuple[U32, ...], Size(0, MAX_OUTPUT_TOKENS)] = ()
+    text: Text = ""
+    logprobs: Annotated[tuple[Logprobs, ...], Size(0, MAX_OUTPUT_TOKENS)] = ()
+    prompt_tokens: U32 = 0
+    cached_tokens: U32 = 0
+    finish: Name | None = None
+    error: Text = ""
+
+
+def merge_events(first: TokenEvent, second: TokenEvent) -> TokenEvent:
+    """The two consecutive events of one request as one."""
+    return TokenEvent(
+        request_id=first.request_id,
+        tokens=first.tokens + second.tokens,
+        text=first.text + second.text,
+        logprobs=first.logprobs + second.logprobs,
+        prompt_tokens=second.prompt_tokens,
+        cached_tokens=second.cached_tokens,
+        finish=second.finish,
+        error=second.error,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSource:
+    """An adapter's weights on disk and what its manifest says of them."""
+
+    adapter: Cid
+    path: Annotated[str, Size(1, 4096)]
+    rank: U16
+    alpha: U16
+    targets: Annotated[tuple[Name, ...], Size(1, 32)]
+
+
+@dataclass(frozen=True, slots=True)
+class ResidentAdapter:
+    """An adapter in a slot."""
+
+    adapter: Cid
+    rank: U16
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """How to run one base. `pages` of `page_size` tokens hold the keys and values of everything that runs or
+    is cached.
+
+    A step computes at most `max_step_tokens` tokens, so a long prompt delays running answers by one such step
+    at most.
+    """
+
+    base_dir: Annotated[str, Size(1, 4096)]
+    precision: Name = "bf16"
+    threads: U16 = 1
+    pages: U32 = 1024
+    page_size: U16 = 16
+    max_batch: U16 = 8
+    max_step_tokens: U32 = 256
+    max_queue: U16 = 64
+    slots: U16 = 16
+    max_rank: U16 = 64
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """What an engine serves, fixed for its life. `max_context` is prompt and answer together, in tokens."""
+
+    base: Cid
+    artefact: Cid
+    name: Name
+    precision: Name
+    tokenizer: Hash32
+    chat_template: Hash32
+    max_context: U32
+    max_batch: U16
+    max_queue: U16
+    pages: U32
+    page_size: U16
+    slots: U16
+    max_rank: U16
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """Load of an engine at one moment, and counters since its start. `free_pages` includes cached ones that
+    may go.
+    """
+
+    resident: Annotated[tuple[ResidentAdapter, ...], Size(0, 4096)]
+    free_pages: U32
+    queued: U32
+    running: U32
+    steps: U64
+    output_tokens: U64
+    computed_tokens: U64
+    cached_tokens: U64
+    preemptions: U64

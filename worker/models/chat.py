@@ -1,0 +1,109 @@
+"""From turns to token ids and back: the base's own tokenizer.json and chat template, without a model library.
+
+Rules of this file:
+- A template is somebody's program: it runs in jinja's immutable sandbox, without clock or files, so that
+  every peer renders the same prompt. A template that fails is the base's fault (InvalidModel), not the
+  request's.
+- The ids of a prompt are what transformers' `apply_chat_template(add_generation_prompt=True)` gives; tests
+  hold this.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from jinja2.ext import Extension, loopcontrols
+from jinja2.nodes import Node
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from tokenizers import Tokenizer
+
+from ...protocol.errors import InvalidModel
+from ...protocol.requests import ChatMessage
+
+TOKENIZER_FILE = "tokenizer.json"
+TEMPLATE_FILE = "chat_template.jinja"
+
+
+class _Generation(Extension):
+    """`{% generation %}` marks what training scores; rendering takes its body as it is."""
+
+    tags = {"generation"}  # noqa: RUF012 - jinja's interface
+
+    def parse(self, parser: Parser) -> list[Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+class ChatTokenizer:
+    """A base's tokenizer and chat template. Safe to use from several threads."""
+
+    def __init__(self, tokenizer: Tokenizer, template: str, special_tokens: dict[str, str]) -> None:
+        self.tokenizer = tokenizer
+        self._template = template
+        self._special_tokens = special_tokens
+
+    @classmethod
+    def load(cls, directory: Path, special_tokens: dict[str, str]) -> ChatTokenizer:
+        """Read the two files of a base's directory. Raises InvalidModel."""
+        try:
+            tokenizer = Tokenizer.from_str((directory / TOKENIZER_FILE).read_text(encoding="utf-8"))
+            template = (directory / TEMPLATE_FILE).read_text(encoding="utf-8")
+        except Exception as wrong:  # tokenizers raises bare Exception
+            raise InvalidModel(
+                f"cannot read the tokenizer in {directory}: {wrong}; add the base again"
+            ) from None
+        return cls(tokenizer, template, special_tokens)
+
+    def encode_chat(self, messages: Sequence[ChatMessage]) -> list[int]:
+        """The prompt of a conversation, ready for the assistant's turn. Raises InvalidModel."""
+        return self.encode(self.render(messages))
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, special tokens in it recognised, none added."""
+        return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of tokens, special tokens left out."""
+        return self.tokenizer.decode(list(tokens), skip_special_tokens=True)
+
+    def render(self, messages: Sequence[ChatMessage]) -> str:
+        """The conversation as the model was taught to read it. Raises InvalidModel."""
+        turns = [{"role": message.role, "content": message.content} for message in messages]
+        try:
+            return self._compiled.render(
+                messages=turns, add_generation_prompt=True, tools=None, documents=None, **self._special_tokens
+            )
+        except jinja2.TemplateError as wrong:
+            raise InvalidModel(
+                f"the base's chat template does not accept this conversation: {wrong}"
+            ) from None
+
+    @cached_property
+    def _compiled(self) -> jinja2.Template:
+        if not self._template:
+            raise InvalidModel(
+                "this base has no chat template: send token ids, or add an instruction-tuned base"
+            )
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation]
+        )
+        environment.filters["tojson"] = _to_json
+        environment.globals["raise_exception"] = _raise_exception
+        try:
+            return environment.from_string(self._template)
+        except jinja2.TemplateError as wrong:
+            raise InvalidModel(f"the base's chat template cannot be compiled: {wrong}") from None
+
+
+def _to_json(value: Any, indent: int | None = None) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def _raise_exception(message: str) -> Any:
+    raise jinja2.TemplateError(message)
