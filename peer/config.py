@@ -22,15 +22,15 @@ from typing import Any, get_type_hints
 
 from ..protocol.adverts import Rates
 from ..protocol.errors import ConfigError
+from ..scheduler.policies import DEFAULT_POLICY, POLICIES
 
 PREFIX = "COMMONLORE_"
-RESERVED = frozenset({"HOME", "PASSPHRASE", "PASSPHRASE_FILE"})
+RESERVED = frozenset({"HOME", "PASSPHRASE", "PASSPHRASE_FILE", "CACHE"})
 """Variables with the prefix that are no settings: where the home is, and what opens its keys."""
 
 ROLES = ("worker", "contributor", "gateway", "bootstrap", "settler")
 PRECISIONS = ("bf16", "fp32")
 SPLITS = ("default", "openledger", "base")
-POLICIES = ("affinity", "random", "cheapest", "round-robin", "p2c")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -83,7 +83,7 @@ class Config:
 
     blob_quota: int = 20_000_000_000
     """Bytes of blobs kept on disk."""
-    policy: str = "affinity"
+    policy: str = DEFAULT_POLICY
     """How a worker is chosen: see POLICIES."""
     log_level: str = "info"
     cache_dir: str = ""
@@ -104,7 +104,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "roles": ROLES,
     "precision": PRECISIONS,
     "split": SPLITS,
-    "policy": POLICIES,
+    "policy": tuple(POLICIES),
     "log_level": LOG_LEVELS,
 }
 RANGES: Mapping[str, tuple[int, int]] = {
@@ -155,11 +155,11 @@ def _from_environment(environment: Mapping[str, str]) -> Iterable[tuple[str, obj
     for variable, text in environment.items():
         name = variable.removeprefix(PREFIX)
         if variable.startswith(PREFIX) and name not in RESERVED:
-            yield name.lower(), _parse(name.lower(), text)
+            yield name.lower(), parse_text(name.lower(), text)
 
 
-def _parse(name: str, text: str) -> object:
-    """An environment variable's text as its setting's type; what does not parse is left for the check."""
+def parse_text(name: str, text: str) -> object:
+    """A variable's or flag's text as its setting's type; what does not parse is left for the check."""
     kind = _types().get(name)
     if isinstance(kind, types.GenericAlias):
         return tuple(part.strip() for part in text.split(",") if part.strip())

@@ -1,0 +1,33 @@
+"""The settler role: this worker's lane is redeemed, posted and claimed for, beside everything else the node does."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from ..protocol.errors import LocalProtocolError
+from .crediting import Crediting
+from .node import Node
+from .settle import Settler, SettleParts
+
+
+@asynccontextmanager
+async def open_settler(node: Node) -> AsyncIterator[Settler]:
+    """The settler of this node's own lane, running until the node closes."""
+    if node.chain.client is None:
+        raise LocalProtocolError("settling needs a chain endpoint: set chain_url and deployment")
+    crediting = Crediting(
+        node.chain.accounts, node.store.records, node.catalog.adapter, node.keys.peer.public
+    )
+    parts = SettleParts(
+        client=node.chain.client,
+        store=node.store,
+        crediting=crediting,
+        publish=node.content.put,
+        binding=node.binding,
+        clock=node.clock,
+        claim_for=(node.keys.owner.address,),
+    )
+    settler = Settler(parts)
+    node.nursery.start_soon(settler.run, float(node.config.settle_interval_s))
+    yield settler
