@@ -15,6 +15,7 @@ from ..protocol.adverts import ADVERT_LIFETIME_MS
 from ..protocol.errors import ConfigError, LocalProtocolError
 from ..protocol.ids import Cid, PeerId
 from ..protocol.messages import RefusalCode
+from .estimates import Estimates
 from .events import (
     Action,
     AdvertSeen,
@@ -86,7 +87,7 @@ class Scheduler:
         self._rng = Prng(seed)
         self._standings = Standings(2 * config.max_workers, self.view)
         self._router = Router(
-            POLICIES[config.policy], Field(self.view, self._rng), self._standings, config.backlog
+            POLICIES[config.policy], Field(self.view, self._rng), self._standings, Estimates(), config.backlog
         )
         self._prefetcher = Prefetcher(self._router)
         self._tasks: dict[AskId, Task] = {}
@@ -172,6 +173,7 @@ class Scheduler:
             return
         standing = self._standings.of(event.peer)
         standing.succeeded(self._now, event.total_ms - event.ttft_ms, event.tokens - 1)
+        self._router.estimates.learn(event.tokens, event.ttft_ms, held=task.held)
         for wrong in task.declined:
             self._standings.of(wrong).failed(self._now)
         self._end(task)
@@ -255,12 +257,13 @@ class Scheduler:
         peer = candidate.worker.peer
         self._stop_waiting(task)
         task.peer = peer
+        task.held = not candidate.missing
         task.attempts += 1
         self._standings.of(peer).dispatched()
         for adapter in task.spec.adapters:
             self.view.warm(self._now, peer, adapter)
         self._timers.set(task.spec.ask_id, task.spec.deadline_ms)
-        self._actions.append(Dispatch(task.spec.ask_id, peer, task.attempts, not candidate.missing))
+        self._actions.append(Dispatch(task.spec.ask_id, peer, task.attempts, task.held))
         prefetch = self._prefetcher.suggest(self._now, task.rest, candidate)
         if prefetch is not None:
             self._actions.append(prefetch)

@@ -27,20 +27,20 @@ OTHERS_DRAWN = 4
 SCANNED = 64
 """Policies that want the best of all look at so many: exact up to this number of workers a base, a sample
 beyond."""
-ADAPTER_LOAD_MS = 1_000
-"""What fetching and loading an adapter is assumed to cost."""
 
 
 class Candidate(NamedTuple):
-    """A worker that may serve the ask. `missing` counts the ask's adapters it must load first; `load` the
-    asks believed on it, `outstanding` our own of them; `price` is the most this ask can cost there."""
+    """A worker that may serve the ask. `missing` counts the ask's adapters it must load first, each in about
+    `load_us`; `load` the asks believed on it, `outstanding` our own of them; `price` is the most this ask can
+    cost there, `work_us` about how long its tokens take alone."""
 
     worker: WorkerView
     missing: int
     load: int
     outstanding: int
     price: int
-    token_us: int
+    work_us: int
+    load_us: int
     success_ppm: int
 
 
@@ -144,12 +144,11 @@ def score_time(candidate: Candidate, spec: AskSpec) -> int:
     A full batch is taken to decode at half the speed of a single sequence, and a waiting ask to be of this
     one's length.
     """
-    batch = candidate.worker.max_batch
-    work_us = candidate.token_us * spec.max_tokens
+    batch, work_us = candidate.worker.max_batch, candidate.work_us
     slowdown_us = work_us * min(candidate.load, batch) // batch
     waiting = max(0, candidate.load + 1 - batch)
     queue_us = waiting * 2 * work_us // batch
-    load_us = candidate.missing * ADAPTER_LOAD_MS * 1000
+    load_us = candidate.missing * candidate.load_us
     return (queue_us + load_us + work_us + slowdown_us) * PPM // candidate.success_ppm
 
 

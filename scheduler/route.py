@@ -14,6 +14,7 @@ from enum import Enum
 
 from ..protocol.credits import compute_price
 from ..protocol.ids import PeerId
+from .estimates import Estimates
 from .events import AskSpec
 from .policies import Candidate, Field, Policy, draw_any
 from .standing import Standings
@@ -81,6 +82,7 @@ class Router:
     policy: Policy
     field: Field
     standings: Standings
+    estimates: Estimates
     backlog: int
 
     def choose(self, now_ms: int, spec: AskSpec, tried: Mapping[PeerId, int]) -> Candidate | None:
@@ -124,15 +126,10 @@ class Router:
         missing = 0
         for adapter in spec.adapters:
             missing += peer not in view.holding(spec.base, adapter)
-        return Candidate(
-            worker,
-            missing,
-            load,
-            standing.outstanding,
-            price,
-            standing.token_us,
-            standing.success_ppm(now_ms),
-        )
+        work_us = standing.token_us * min(spec.max_tokens, self.estimates.tokens)
+        load_us = self.estimates.load_ms * 1000
+        success_ppm = standing.success_ppm(now_ms)
+        return Candidate(worker, missing, load, standing.outstanding, price, work_us, load_us, success_ppm)
 
     def survey(self, now_ms: int, spec: AskSpec, tried: Mapping[PeerId, int]) -> Survey:
         """Why nobody may serve the ask; O(workers of its base)."""

@@ -12,14 +12,16 @@ _MAX_TRIED = 64
 
 @dataclass(slots=True)
 class Task:
-    """An ask that has not ended. `rest` is what remains of it; `peer` its worker while dispatched; `tried`
-    when peers may be tried again; `declined` who refused it for good; `failures` counts in a row,
-    `retries` since it last moved on."""
+    """An ask that has not ended. `rest` is what remains of it; `peer` its worker while dispatched, `held`
+    whether that one was believed to hold its adapters; `tried` when peers may be tried again; `declined` who
+    refused it for good; `failures` counts in a row, `retries` since it last moved on.
+    """
 
     spec: AskSpec
     rest: AskSpec
     give_up_ms: int
     peer: PeerId | None = None
+    held: bool = True
     attempts: int = 0
     failures: int = 0
     retries: int = 0
