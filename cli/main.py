@@ -1,0 +1,62 @@
+"""The `commonlore` command, short `lore`.
+
+Every command imports what it needs when it runs, so that help and completion stay fast.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from . import base, key
+from .doctor import doctor
+from .ending import Commands
+
+TRY, RUN, ASK, MAKE, MONEY, CARE = (
+    "Try it",
+    "Run a peer",
+    "Ask",
+    "Make adapters",
+    "Money",
+    "Look after this machine",
+)
+
+app = typer.Typer(
+    cls=Commands,
+    help="A peer-to-peer network that serves specialised language models and pays the people who made them good.",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"commonlore {version('commonlore')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """The options of every command."""
+
+
+app.add_typer(base.app, name="base", rich_help_panel=MAKE)
+app.add_typer(key.app, name="key", rich_help_panel=CARE)
+app.command(rich_help_panel=CARE)(doctor)
+
+
+def main() -> None:
+    """The entry point of both scripts."""
+    app(prog_name=None)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

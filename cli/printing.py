@@ -1,0 +1,65 @@
+"""What commands print: tables and facts for people, one JSON value for programs. Answers go to stdout, the rest
+to stderr.
+
+rich is imported on first use: it costs 50 ms that `--json` and `--help` need not pay."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def print_json(value: object) -> None:
+    """One JSON value on one line of stdout."""
+    print(json.dumps(value, ensure_ascii=False, default=str), flush=True)
+
+
+def print_facts(facts: Mapping[str, object]) -> None:
+    """Names and values, aligned, one a line."""
+    width = max((len(name) for name in facts), default=0)
+    for name, value in facts.items():
+        print(f"{name:<{width}}  {shown(value)}")
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Aligned columns under their names, never wrapped: ids can be copied. Numbers stand to the right."""
+    content = [list(row) for row in rows]
+    lines = [list(columns), *([shown(value) for value in row] for row in content)]
+    widths = [max(len(line[n]) for line in lines) for n in range(len(columns))]
+    numeric = [bool(content) and all(type(row[n]) is int for row in content) for n in range(len(columns))]
+    for line in lines:
+        cells = zip(line, widths, numeric, strict=True)
+        print("  ".join(f"{t:>{w}}" if right else f"{t:<{w}}" for t, w, right in cells).rstrip())
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Where rich prints; names and texts from elsewhere are never read as markup."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, markup=False, highlight=False, emoji=False, soft_wrap=False)
+
+
+def say(text: str) -> None:
+    """A remark for the person, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def shown(value: Any) -> str:
+    """A value as people read it: amounts with thousands separated, lists with commas, nothing as –."""
+    match value:
+        case None | "" | [] | ():
+            return "–"
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return f"{value:,}"
+        case float():
+            return f"{value:,.3g}" if value < 100 else f"{value:,.0f}"
+        case list() | tuple():
+            return ", ".join(shown(item) for item in value)
+    return str(value)

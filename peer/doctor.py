@@ -1,0 +1,226 @@
+"""What is wrong with this machine, and how to mend it: one small check each, none of which changes anything.
+
+A check never raises; what it finds is its result. Nothing heavy is imported: packages are looked up by their
+metadata, and only the native ones that fail in practice are loaded.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib import metadata
+from pathlib import Path
+
+from ..protocol.errors import CommonloreError
+from .config import Config, load_config
+from .home import Home
+
+NEEDED_MEMORY = 2 * 1024**3
+NEEDED_DISK = 2 * 1024**3
+EXTRAS = {
+    "worker": ("torch", "transformers", "peft", "safetensors", "gguf"),
+    "settle": ("web3",),
+    "devchain": ("py-evm", "eth-tester"),
+    "simulate": ("matplotlib",),
+    "corpora": ("simple-icd-10-cm", "cwe2"),
+}
+SYSTEM_PACKAGES = "sudo apt-get install -y gcc libgmp-dev python3-dev"
+
+
+class State(StrEnum):
+    """ok: usable; missing: not here, and needed only for some jobs; wrong: mend it before starting a node."""
+
+    OK = "ok"
+    MISSING = "missing"
+    WRONG = "wrong"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at: what was found, and what to do about it (empty when nothing is)."""
+
+    subject: str
+    state: State
+    found: str
+    remedy: str = ""
+
+
+def examine(home: Home) -> Iterator[Finding]:
+    """Every check, in an order that a reader can follow from the machine to the network."""
+    yield from (check_python(), check_processors(), check_memory())
+    yield from (check_libp2p(), *check_extras())
+    yield from check_home(home)
+    try:
+        config = load_config(home.config)
+    except CommonloreError as error:
+        yield Finding("configuration", State.WRONG, str(error), f"edit {home.config}, or the variable it names")
+        return
+    yield Finding("configuration", State.OK, str(home.config) if home.config.exists() else "defaults")
+    yield from (check_base(config), check_port(config), check_chain(config))
+    yield from check_bootstrap(config)
+
+
+def check_python() -> Finding:
+    """The interpreter's version."""
+    found = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info < (3, 11):
+        return Finding("python", State.WRONG, found, "install Python 3.11 or later")
+    return Finding("python", State.OK, found)
+
+
+def check_processors() -> Finding:
+    """Cores this process may use."""
+    return Finding("processors", State.OK, f"{len(os.sched_getaffinity(0))} cores")
+
+
+def check_memory(path: Path = Path("/proc/meminfo")) -> Finding:
+    """Memory that is free for a worker on the starter base."""
+    fields = dict(line.split(":", 1) for line in path.read_text().splitlines() if ":" in line)
+    available = int(fields["MemAvailable"].split()[0]) * 1024
+    found = f"{_gib(available)} available"
+    if available < NEEDED_MEMORY:
+        return Finding("memory", State.WRONG, found, f"close something: a worker needs {_gib(NEEDED_MEMORY)}")
+    return Finding("memory", State.OK, found)
+
+
+def check_libp2p() -> Finding:
+    """The network library, and the version that it is repaired for."""
+    try:
+        importlib.import_module("fastecdsa.curve")
+        from .compat import check_version
+
+        check_version()
+    except CommonloreError as error:
+        return Finding("libp2p", State.WRONG, _version("libp2p") or "not installed", str(error))
+    except ImportError as error:
+        remedy = f"run: {SYSTEM_PACKAGES}; then: pip install --force-reinstall fastecdsa libp2p==0.8.1"
+        return Finding("libp2p", State.WRONG, f"does not load: {error}", remedy)
+    return Finding("libp2p", State.OK, str(_version("libp2p")))
+
+
+def check_extras() -> list[Finding]:
+    """The optional packages, by what they are for."""
+    return [_check_extra(name, packages) for name, packages in EXTRAS.items()]
+
+
+def check_home(home: Home) -> Iterator[Finding]:
+    """Whether the home can be used, and how much room there is."""
+    existing = next(path for path in (home.path, *home.path.parents) if path.exists())
+    if not os.access(existing, os.W_OK):
+        remedy = f"make {existing} yours, or set COMMONLORE_HOME to a folder of yours"
+        yield Finding("home", State.WRONG, f"{home.path} cannot be written", remedy)
+    else:
+        yield Finding("home", State.OK, f"{home.path}" + ("" if home.path.exists() else " (not made yet)"))
+    free = shutil.disk_usage(existing).free
+    short = free < NEEDED_DISK
+    remedy = f"free some space: bases and adapters need {_gib(NEEDED_DISK)}" if short else ""
+    yield Finding("disk", State.WRONG if short else State.OK, f"{_gib(free)} free", remedy)
+    yield _check_socket(home)
+
+
+def check_base(config: Config) -> Finding:
+    """Whether the configured base model is on this machine."""
+    from ..worker.models.cache import default_cache_dir, find_base
+
+    cache = Path(config.cache_dir) if config.cache_dir else default_cache_dir()
+    try:
+        return Finding("base model", State.OK, f"{config.base} in {find_base(cache, config.base)}")
+    except CommonloreError:
+        remedy = f"for a worker, run: commonlore base add {config.base}"
+        return Finding("base model", State.MISSING, f"{config.base} is not in {cache}", remedy)
+
+
+def check_port(config: Config) -> Finding:
+    """Whether the gateway's port is free."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((config.gateway_host, config.gateway_port))
+        except OSError as error:
+            found = f"{config.gateway_host}:{config.gateway_port} cannot be used: {error.strerror}"
+            return Finding("gateway port", State.MISSING, found, "choose another with --gateway-port")
+    return Finding("gateway port", State.OK, f"{config.gateway_host}:{config.gateway_port} is free")
+
+
+def check_chain(config: Config) -> Finding:
+    """Whether the configured chain answers and has the network's contracts."""
+    if not config.chain_url:
+        return Finding("chain", State.MISSING, "none configured: answers are receipted but not settled")
+    try:
+        return _ask_chain(config)
+    except CommonloreError as error:
+        return Finding("chain", State.WRONG, str(error), "start the chain, or correct chain_url and deployment")
+
+
+def check_bootstrap(config: Config) -> list[Finding]:
+    """Whether each bootstrap address answers a TCP connection."""
+    return [_knock(address) for address in config.bootstrap]
+
+
+def _check_extra(name: str, packages: tuple[str, ...]) -> Finding:
+    absent = [package for package in packages if _version(package) is None]
+    subject = f"extra {name}"
+    if absent:
+        remedy = f"only for this, run: pip install 'commonlore[{name}]'"
+        return Finding(subject, State.MISSING, f"without {', '.join(absent)}", remedy)
+    return Finding(subject, State.OK, ", ".join(f"{package} {_version(package)}" for package in packages))
+
+
+def _check_socket(home: Home) -> Finding:
+    try:
+        path = home.control_socket
+    except CommonloreError as error:
+        return Finding("control socket", State.WRONG, str(error), "set COMMONLORE_HOME to a shorter path")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1)
+        running = probe.connect_ex(os.fspath(path)) == 0
+    return Finding("node", State.OK, "running" if running else "not running")
+
+
+def _ask_chain(config: Config) -> Finding:
+    from ..contracts.client import ChainClient
+    from .chain import load_deployment
+
+    deployment = load_deployment(config.deployment)
+    if deployment is None:
+        remedy = "set deployment to the JSON that `commonlore up` printed"
+        return Finding("chain", State.WRONG, "chain_url is set but deployment is not", remedy)
+    client = ChainClient(config.chain_url, deployment, patience_s=3)
+    try:
+        epoch = deployment.epoch_at(client.chain_time())
+    finally:
+        client.close()
+    return Finding("chain", State.OK, f"{config.chain_url} is chain {deployment.chain_id}, in epoch {epoch}")
+
+
+def _knock(address: str) -> Finding:
+    subject, remedy = "bootstrap", "ask for its present address, or check the firewall"
+    parts = address.split("/")
+    try:
+        host, port = parts[2], int(parts[parts.index("tcp") + 1])
+        socket.create_connection((host, port), timeout=3).close()
+    except (ValueError, IndexError):
+        remedy = "write it as /ip4/ADDRESS/tcp/PORT/p2p/PEER-ID"
+        return Finding(subject, State.WRONG, f"not a TCP multiaddress: {address}", remedy)
+    except OSError as error:
+        return Finding(subject, State.WRONG, f"{address}: {error.strerror or error}", remedy)
+    return Finding(subject, State.OK, f"{address} answers")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _gib(size: int) -> str:
+    return f"{size / 1024**3:.1f} GiB"
+
+

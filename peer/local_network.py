@@ -1,0 +1,190 @@
+"""A whole network on this machine: a development chain and any number of peers, each a process with its own home.
+
+Rules of this file:
+
+- The first peer of a plan is where the others start from; they find each other by libp2p, not by this program.
+- Everything is under one folder and written before a process starts: keys, `config.toml`, `deployment.json`, and
+  the chain's state. So a second start goes on where the first one ended, and so does any single peer.
+- Leaving the block ends every process: peers first, together, then the chain.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from ..contracts.deployment import Deployment, Terms
+from ..protocol.errors import ConfigError, NotFound
+from ..protocol.keys import AccountKey
+from .home import Home
+from .keystore import Keys, Keystore
+from .processes import PeerProcess, stop_all, without_settings, write_settings
+
+if TYPE_CHECKING:
+    from ..contracts.client import ChainClient
+    from ..contracts.controls import DevchainProcess
+
+GAS_WEI = 10 * 10**18
+LOW_WEI = 10**18
+_REMARK = "Written by commonlore for a network on one machine; replaced whenever that is started."
+
+
+@dataclass(frozen=True, slots=True)
+class PeerPlan:
+    """One peer. `settings` are names and values of `Config`; `deposit` token units stand in escrow for its asks."""
+
+    name: str
+    settings: Mapping[str, object] = field(default_factory=dict)
+    deposit: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkPlan:
+    """What to start under `root`. `settings` hold for every peer, under its own."""
+
+    root: Path
+    peers: tuple[PeerPlan, ...]
+    settings: Mapping[str, object] = field(default_factory=dict)
+    terms: Terms = field(default_factory=Terms)
+
+
+class LocalNetwork:
+    """Running processes: the chain, and peers by name. Made by `open_network`."""
+
+    def __init__(self, plan: NetworkPlan, stack: ExitStack) -> None:
+        self.plan = plan
+        self.peers: dict[str, PeerProcess] = {}
+        self._plans = {peer.name: peer for peer in plan.peers}
+        self._stack = stack
+        self._chain: DevchainProcess | None = None
+
+    # ---- what is where
+
+    def home(self, name: str) -> Home:
+        """The home of a peer of the plan."""
+        return Home(self.plan.root / name)
+
+    def keys(self, name: str) -> Keys:
+        """The keys of a peer of the plan, made at first use."""
+        return Keystore(self.home(name).create().keys).own()
+
+    @property
+    def chain(self) -> DevchainProcess:
+        """The chain. Raises NotFound before it was started."""
+        if self._chain is None:
+            raise NotFound("the chain of this network has not been started")
+        return self._chain
+
+    @property
+    def deployment(self) -> Deployment:
+        """The network's contracts."""
+        return self.chain.deployment
+
+    @property
+    def first(self) -> PeerPlan:
+        """The peer that others start from. Raises ConfigError on a plan without peers."""
+        if not self.plan.peers:
+            raise ConfigError("a network needs at least one peer")
+        return self.plan.peers[0]
+
+    @contextmanager
+    def client(self, account: AccountKey | None = None) -> Iterator[ChainClient]:
+        """A client of the chain, sending from `account`; without one it only reads."""
+        from ..contracts.client import ChainClient
+
+        client = ChainClient(self.chain.url, self.deployment, account.secret if account else None)
+        try:
+            yield client
+        finally:
+            client.close()
+
+    # ---- the chain
+
+    def start_chain(self) -> None:
+        """Start the chain, at its old address if it had one, with the state it had."""
+        from ..contracts.controls import DevchainProcess
+
+        self.plan.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        terms = self.plan.terms
+        times = {"--epoch-length": terms.epoch_length, "--window": terms.window, "--grace": terms.grace}
+        arguments = ["--state", os.fspath(self.plan.root / "chain.state"), "--thaw", str(terms.thaw)]
+        arguments += [text for option, value in times.items() for text in (option, str(value))]
+        if self._chain is not None:
+            arguments += ["--port", str(urlsplit(self._chain.url).port)]
+        self._chain = DevchainProcess(arguments)
+        self.deployment.save(self.deployment_file)
+
+    @property
+    def deployment_file(self) -> Path:
+        """Where the network's deployment is written."""
+        return self.plan.root / "deployment.json"
+
+    def stop_chain(self) -> None:
+        """End the chain's process; `start_chain` brings it back."""
+        if self._chain is not None:
+            self._chain.close()
+
+    def fund(self, name: str) -> None:
+        """Give a peer's owner gas and its planned deposit from the faucet, unless it has them."""
+        from ..contracts.controls import fund
+
+        plan, owner = self._plans[name], self.keys(name).owner
+        with self.client(owner) as client:
+            missing = plan.deposit - client.owner_balance(owner.address).amount if plan.deposit else 0
+            if missing > 0 or client.gas_balance(owner.address) < LOW_WEI:
+                fund(client.endpoint, owner.address, max(0, missing), GAS_WEI)
+            if missing > 0:
+                client.deposit(missing)
+
+    # ---- peers
+
+    def start_peer(self, name: str) -> PeerProcess:
+        """Start a peer of the plan (again); it is ready when its `wait_ready` returns."""
+        running = self.peers.get(name)
+        if running is not None:
+            running.kill()
+        home = self.home(name).create()
+        settings = self._settings(name)
+        write_settings(home.config, settings, _REMARK)
+        peer = PeerProcess(name, home, without_settings(os.environ, settings))
+        self.peers[name] = peer
+        return peer
+
+    def _settings(self, name: str) -> dict[str, object]:
+        own: dict[str, object] = {"chain_url": self.chain.url, "deployment": str(self.deployment_file)}
+        if name != self.first.name:
+            own["bootstrap"] = (self.peers[self.first.name].ready.address,)
+        return {"gateway_port": 0, **own, **self.plan.settings, **self._plans[name].settings}
+
+    def start(self) -> None:
+        """Start the chain, fund everybody, start the first peer, then the others together."""
+        self._stack.callback(self.stop_chain)
+        self.start_chain()
+        for peer in self.plan.peers:
+            self.fund(peer.name)
+        self._stack.callback(self.stop_peers)
+        self.start_peer(self.first.name).wait_ready()
+        started = [self.start_peer(peer.name) for peer in self.plan.peers[1:]]
+        for process in started:
+            process.wait_ready()
+
+    def stop_peers(self) -> None:
+        """End all peers."""
+        stop_all(self.peers.values())
+
+
+@contextmanager
+def open_network(plan: NetworkPlan) -> Iterator[LocalNetwork]:
+    """A network as planned, running until the block ends.
+
+    Raises ConfigError, ChainError, PeerFailed with a peer's last words, DeadlineExceeded.
+    """
+    with ExitStack() as stack:
+        network = LocalNetwork(plan, stack)
+        network.start()
+        yield network
