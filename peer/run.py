@@ -1,7 +1,7 @@
 """`python -m commonlore.peer.run`: one peer in the foreground, until it is told to stop.
 
-When it is ready it prints one line of JSON on stdout. It ends on SIGINT, SIGTERM, a shutdown by its control socket, and
-with `--with-parent` when its standard input closes.
+When it is ready it prints one line of JSON on stdout. It ends on SIGINT, SIGTERM, a shutdown by its control
+socket, and with `--with-parent` when its standard input closes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import trio
 
-from ..protocol.errors import CommonloreError, ConfigError
+from ..protocol.errors import CommonloreError
 from ..protocol.ids import checksummed
 from .config import Config, load_config, parse_text
 from .doors import open_doors

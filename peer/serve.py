@@ -74,6 +74,7 @@ class WorkerService:
         self._parts = parts
         self._serving = parts.serving
         self._admission = Admission()
+        self.serving_now = 0
         self.draining = False
 
     def register(self, rpc: Rpc) -> None:
@@ -106,9 +107,9 @@ class WorkerService:
         terms = await self._terms(ask, stream.request_hash)
         async with self._once(ask, stream.request_hash), self._room(ask, terms):
             serving = Serving(self._serving, call, stream, ask, terms)
-            stats = await self._serving.engine.stats()
-            ready = all(self._parts.adapters.is_ready(a.adapter) for a in request.adapters)
-            await serving.accept(stats.queued, ready)
+            resident = self._serving.engine.resident
+            ready = all(entry.adapter in resident for entry in request.adapters)
+            await serving.accept(max(0, self.serving_now - self._serving.engine.facts.max_batch), ready)
             async with self._parts.adapters.lease(tuple(a.adapter for a in request.adapters)) as prepare:
                 await serving.deliver(prepare)
 
@@ -178,7 +179,11 @@ class WorkerService:
         unvouched = await self._serving.ledger.unvouchered(request.payer, request.lane)
         limit = await self._parts.funds.limit(request.payer, channel.cumulative)
         with self._admission.hold(request.payer, request.max_price, unvouched, limit):
-            yield
+            self.serving_now += 1
+            try:
+                yield
+            finally:
+                self.serving_now -= 1
 
 
 def _refusal(error: CommonloreError) -> Refusal:

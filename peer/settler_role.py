@@ -1,4 +1,6 @@
-"""The settler role: this worker's lane is redeemed, posted and claimed for, beside everything else the node does."""
+"""The settler role: this worker's lane is redeemed, posted and claimed for, beside everything else the node
+does.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from contextlib import asynccontextmanager
 from ..protocol.errors import LocalProtocolError
 from .crediting import Crediting
 from .node import Node
-from .settle import Settler, SettleParts
+from .settle import SettleParts, Settler
 
 
 @asynccontextmanager

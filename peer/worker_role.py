@@ -1,0 +1,180 @@
+"""The worker role: an engine in its own process, adapters fetched on demand, adverts, and statements on what
+was served.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from ..protocol.adverts import WorkerAd
+from ..protocol.credits import BASE_SPLIT
+from ..protocol.errors import CommonloreError, NotFound
+from ..protocol.ids import Cid
+from ..worker.adapters.store import AdapterStore, FetchedAdapter
+from ..worker.engine.process import EngineProcess, open_engine
+from ..worker.engine.types import EngineConfig
+from ..worker.models.cache import default_cache_dir, find_base
+from .attributing import Attributing, open_attributing
+from .funds import Funds
+from .keyed_lock import KeyedLock
+from .ledger_rows import Role
+from .node import Node
+from .offers import Load, Offers, Terms
+from .serve import DoorParts, WorkerService
+from .serving import ServingParts
+
+log = logging.getLogger("commonlore.peer.worker")
+MAX_ADAPTER_BYTES = 4 * 1024**3
+FIRST_ADVERTS_S = 1.0
+"""Until the mesh has formed, an advert may reach nobody: the first few come quickly."""
+FIRST_ADVERTS = 5
+
+
+@dataclass(slots=True)
+class WorkerRole:
+    """The worker part of a node."""
+
+    engine: EngineProcess
+    adapters: AdapterStore
+    offers: Offers
+    service: WorkerService
+    attributing: Attributing
+
+
+@asynccontextmanager
+async def open_worker(node: Node) -> AsyncIterator[WorkerRole]:
+    """Serve on this node's lane until the block ends.
+
+    Raises NotFound, InvalidModel, EngineFailed when the base cannot run.
+    """
+    config = node.config
+    base_dir = await trio.to_thread.run_sync(base_directory, config.cache_dir, config.base)
+    async with AsyncExitStack() as stack:
+        engine = await stack.enter_async_context(open_engine(_engine_config(node, base_dir)))
+        adapters = AdapterStore(engine, _Sources(node).fetch)
+        attributing = await stack.enter_async_context(open_attributing(node, base_dir))
+        offers = Offers(_terms(node, engine))
+        service = WorkerService(_door(node, engine, adapters, offers, attributing))
+        await node.store.ledger.abandon_all(Role.WORKER)
+        service.register(node.rpc)
+        node.discovery.provide(engine.facts.base)
+        await node.gossip.follow(engine.facts.base)
+        role = WorkerRole(engine, adapters, offers, service, attributing)
+        node.nursery.start_soon(_advertise, node, role)
+        node.nursery.start_soon(_prefetch, node, role)
+        yield role
+
+
+def base_directory(cache_dir: str, base: str) -> Path:
+    """Where a base that was imported before lies. Raises NotFound, saying how to import it."""
+    folder = Path(cache_dir) if cache_dir else default_cache_dir()
+    try:
+        return find_base(folder, base)
+    except NotFound:
+        raise NotFound(
+            f"base model {base!r} is not on this machine; first run: commonlore base add {base}"
+        ) from None
+
+
+def _engine_config(node: Node, base_dir: Path) -> EngineConfig:
+    config = node.config
+    return EngineConfig(
+        base_dir=str(base_dir),
+        precision=config.precision,
+        threads=config.threads or max(1, (os.cpu_count() or 2) // 2),
+        pages=config.engine_pages,
+        max_batch=config.max_batch,
+        slots=config.engine_slots,
+    )
+
+
+def _terms(node: Node, engine: EngineProcess) -> Terms:
+    facts = engine.facts
+    return Terms(
+        binding=node.binding,
+        base=facts.base,
+        artefact=facts.artefact,
+        rates=node.config.rates,
+        base_split=BASE_SPLIT,
+        max_context=facts.max_context,
+        max_batch=facts.max_batch,
+        max_rank=facts.max_rank,
+        addresses=node.host.addresses,
+    )
+
+
+def _door(
+    node: Node, engine: EngineProcess, adapters: AdapterStore, offers: Offers, attributing: Attributing
+) -> DoorParts:
+    lane = node.keys.session
+    serving = ServingParts(
+        domain=node.domain,
+        lane_key=lane,
+        ledger=node.store.ledger,
+        clock=node.clock,
+        engine=engine,
+        channels=KeyedLock(),
+        step_tokens=node.config.step_tokens,
+        on_paid=attributing.take,
+    )
+    return DoorParts(
+        serving=serving,
+        requests=node.store.requests,
+        records=node.store.records,
+        catalog=node.catalog,
+        adapters=adapters,
+        offers=offers,
+        funds=Funds(node.chain.client, lane.address, node.config.credit_limit, node.clock),
+        chain_clock=node.chain.clock,
+        base_split=BASE_SPLIT,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Sources:
+    """Adapters by id from wherever they are: manifest, then weights, both verified by their content ids."""
+
+    node: Node
+
+    async def fetch(self, adapter: Cid) -> FetchedAdapter:
+        """Raises NotFound, Unreachable, InvalidAdapter."""
+        manifest = await self.node.catalog.adapter(adapter)
+        limit = min(manifest.weights_size, MAX_ADAPTER_BYTES)
+        path = await self.node.content.path(manifest.weights, limit)
+        self.node.discovery.provide(adapter)
+        return FetchedAdapter(manifest, path)
+
+
+async def _advertise(node: Node, role: WorkerRole) -> None:
+    """Say what is offered, again and again, at an interval that grows with the number of workers."""
+    for count in range(1 << 62):
+        try:
+            ad = await _make_ad(node, role)
+            await node.announce(ad)
+        except CommonloreError as error:
+            log.warning("no advert this time: %s", error)
+        interval = node.gossip.advert_interval_s(role.engine.facts.base)
+        await trio.sleep(FIRST_ADVERTS_S if count < FIRST_ADVERTS else interval)
+
+
+async def _make_ad(node: Node, role: WorkerRole) -> WorkerAd:
+    stats = await role.engine.stats()
+    resident = tuple(entry.adapter for entry in stats.resident)
+    load = Load(stats.queued, stats.running, stats.free_pages, resident)
+    return role.offers.advertise(load, await node.next_seq(), node.clock.now_ms())
+
+
+async def _prefetch(node: Node, role: WorkerRole) -> None:
+    """Have the configured adapters ready before the first request."""
+    for name in node.config.adapters:
+        try:
+            await role.adapters.ensure(node.catalog.adapter_id(name))
+        except CommonloreError as error:
+            log.warning("adapter %s is not ready: %s", name, error)
