@@ -2,9 +2,9 @@
 
 Rules of this file:
 
-- What Commonlore raises on purpose, and what the operating system refuses, is one line: `error: …`, status 1.
-  Wrong usage is one line too, status 2. Ctrl-C is status 130, SIGTERM 143. Anything else is a defect and keeps
-  its traceback.
+- What Commonlore raises on purpose, and what the operating system refuses, is one line: `error: …`, status
+  1. Wrong usage is one line too, status 2. Ctrl-C is status 130, SIGTERM 143. Anything else is a defect and
+  keeps its traceback.
 - A nursery's group is unwrapped here: an interruption in it wins, else its first error of ours is shown.
 """
 
@@ -15,6 +15,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -35,8 +36,8 @@ class Commands(TyperGroup):
     def main(self, args: Any = None, *rest: Any, standalone_mode: bool = True, **options: Any) -> Any:
         """Run a command line; `standalone_mode` ends the process with its status."""
         given = list(sys.argv[1:] if args is None else args) or ["--help"]
-        run = super().main
-        status = exit_status(lambda: run(given, *rest, standalone_mode=False, **options))
+        run = partial(super().main, given, *rest, **{**options, "standalone_mode": False})
+        status = exit_status(run)
         if standalone_mode:
             sys.exit(status)
         return status
@@ -63,7 +64,9 @@ def exit_status(run: Callable[[], object]) -> int:
 
 
 def unwrapped(error: BaseException) -> BaseException:
-    """The one error that a (nested) group stands for: an interruption, else a defect, else the first of ours."""
+    """The one error that a (nested) group stands for: an interruption, else a defect, else the first of
+    ours.
+    """
     if not isinstance(error, BaseExceptionGroup):
         return error
     leaves = list(_leaves(error))

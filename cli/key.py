@@ -20,7 +20,9 @@ NameArgument = Annotated[str, typer.Argument(help="Up to 64 of a-z 0-9 . _ -")]
 
 
 @app.command()
-def new(name: NameArgument, home: HomeOption = None, ask: AskOption = False, json: JsonOption = False) -> None:
+def new(
+    name: NameArgument, home: HomeOption = None, ask: AskOption = False, json: JsonOption = False
+) -> None:
     """Make an identity, offline: an Ed25519 key that signs shards and a payee account that earns."""
     identity = keystore_of(home_at(home), ask=ask).create(name)
     _print(_described(identity), json)
@@ -48,7 +50,9 @@ def show(
     ask: AskOption = False,
     json: JsonOption = False,
 ) -> None:
-    """The public parts of an identity, or of this peer's own keys (made at first use). Secrets are never shown."""
+    """The public parts of an identity, or of this peer's own keys (made at first use). Secrets are never
+    shown.
+    """
     from ..protocol.ids import checksummed
 
     keystore = keystore_of(home_at(home), ask=ask)
@@ -62,13 +66,18 @@ def show(
 
 @app.command()
 def rotate(name: NameArgument, home: HomeOption = None, json: JsonOption = False) -> None:
-    """Give an identity a new payee account, and tell the chain, if one is configured, to pay it from now on."""
+    """Give an identity a new payee account, and tell the chain, if one is configured, to pay it from now
+    on.
+    """
     from ..peer.rotation import rotate_payee
     from ..protocol.ids import checksummed
 
     place = home_at(home)
     done = rotate_payee(keystore_of(place), name, config_of(place))
-    _print({"before": checksummed(done.before), **_described(done.identity), "transaction": done.transaction}, json)
+    _print(
+        {"before": checksummed(done.before), **_described(done.identity), "transaction": done.transaction},
+        json,
+    )
 
 
 def _described(identity: Identity) -> dict[str, object]:

@@ -5,7 +5,6 @@ Every command imports what it needs when it runs, so that help and completion st
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
@@ -25,7 +24,7 @@ TRY, RUN, ASK, MAKE, MONEY, CARE = (
 
 app = typer.Typer(
     cls=Commands,
-    help="A peer-to-peer network that serves specialised language models and pays the people who made them good.",
+    help="A peer-to-peer network that serves specialised models and pays the people who made them good.",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -55,8 +54,8 @@ app.command(rich_help_panel=CARE)(doctor)
 
 def main() -> None:
     """The entry point of both scripts."""
-    app(prog_name=None)
+    app()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

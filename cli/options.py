@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 HomeOption = Annotated[
     Path | None,
-    typer.Option("--home", metavar="FOLDER", help="The peer's folder (default: COMMONLORE_HOME, else yours)."),
+    typer.Option("--home", metavar="FOLDER", help="The peer's folder (or COMMONLORE_HOME)."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value, for programs.")]
 
@@ -44,5 +44,7 @@ def keystore_of(home: Home, *, ask: bool = False) -> Keystore:
 
 
 def _prompt(text: str) -> str:
-    entered: str = typer.prompt(text.rstrip(": "), hide_input=True, confirmation_prompt="New" in text, err=True)
+    entered: str = typer.prompt(
+        text.rstrip(": "), hide_input=True, confirmation_prompt="New" in text, err=True
+    )
     return entered

@@ -1,5 +1,5 @@
-"""What commands print: tables and facts for people, one JSON value for programs. Answers go to stdout, the rest
-to stderr.
+"""What commands print: tables and facts for people, one JSON value for programs. Answers go to stdout, the
+rest to stderr.
 
 rich is imported on first use: it costs 50 ms that `--json` and `--help` need not pay."""
 
@@ -50,10 +50,10 @@ def say(text: str) -> None:
 
 
 def shown(value: Any) -> str:
-    """A value as people read it: amounts with thousands separated, lists with commas, nothing as –."""
+    """A value as people read it: amounts with thousands separated, lists with commas, nothing as a dash."""
     match value:
         case None | "" | [] | ():
-            return "–"
+            return "-"
         case bool():
             return "yes" if value else "no"
         case int():

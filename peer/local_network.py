@@ -1,10 +1,13 @@
-"""A whole network on this machine: a development chain and any number of peers, each a process with its own home.
+"""A whole network on this machine: a development chain and any number of peers, each a process with its own
+home.
 
 Rules of this file:
 
-- The first peer of a plan is where the others start from; they find each other by libp2p, not by this program.
-- Everything is under one folder and written before a process starts: keys, `config.toml`, `deployment.json`, and
-  the chain's state. So a second start goes on where the first one ended, and so does any single peer.
+- The first peer of a plan is where the others start from; they find each other by libp2p, not by this
+  program.
+- Everything is under one folder and written before a process starts: keys, `config.toml`,
+  `deployment.json`, and the chain's state. So a second start goes on where the first one ended, and so does
+  any single peer.
 - Leaving the block ends every process: peers first, together, then the chain.
 """
 
@@ -36,7 +39,9 @@ _REMARK = "Written by commonlore for a network on one machine; replaced whenever
 
 @dataclass(frozen=True, slots=True)
 class PeerPlan:
-    """One peer. `settings` are names and values of `Config`; `deposit` token units stand in escrow for its asks."""
+    """One peer. `settings` are names and values of `Config`; `deposit` token units stand in escrow for its
+    asks.
+    """
 
     name: str
     settings: Mapping[str, object] = field(default_factory=dict)

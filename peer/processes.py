@@ -2,11 +2,11 @@
 
 Rules of this file:
 
-- The child is `python -m commonlore.peer.run --home HOME --with-parent` in a process group of its own, so Ctrl-C
-  at a terminal reaches only this program, which then ends its peers in order. If this program is killed, the
-  child's standard input closes and it ends by itself.
-- Its first line on standard output says that it is ready, and where. What it writes to standard error goes into
-  the home's logs; the last of it explains a failure.
+- The child is `python -m commonlore.peer.run --home HOME --with-parent` in a process group of its own, so
+  Ctrl-C at a terminal reaches only this program, which then ends its peers in order. If this program is
+  killed, the child's standard input closes and it ends by itself.
+- Its first line on standard output says that it is ready, and where. What it writes to standard error goes
+  into the home's logs; the last of it explains a failure.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -126,18 +127,15 @@ class PeerProcess:
         """End it in order; after `patience_s`, by force."""
         self.ask_to_stop()
         try:
-            self.process.wait(patience_s)
-        except subprocess.TimeoutExpired:
-            pass
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(patience_s)
         finally:
             self.kill()
 
     def kill(self) -> None:
         """SIGKILL, to it and whatever it started."""
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.process.wait()
         _pipe(self.process.stdin).close()
         _pipe(self.process.stdout).close()
