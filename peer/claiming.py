@@ -41,8 +41,7 @@ async def on_chain(method: Callable[[*Ts], T], *args: *Ts) -> T:
     """A blocking chain call in a thread. When the caller is cancelled the call may still take effect: on
     the next
     start the chain is read, so that is no loss."""
-    # libp2p brings trio-typing, whose stubs shadow trio's own types and do not know this argument
-    return await trio.to_thread.run_sync(partial(method, *args), abandon_on_cancel=True)  # type: ignore[call-arg]
+    return await trio.to_thread.run_sync(partial(method, *args), abandon_on_cancel=True)
 
 
 class Claimer:

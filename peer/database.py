@@ -95,7 +95,8 @@ class Database:
     async def write(self, work: Work[T], *, durable: bool = True) -> T:
         """Run `work` in a transaction; when this returns, its changes stay. Any exception undoes them all."""
         with trio.CancelScope(shield=True):
-            return await self._bridge(lambda: self._transact(work, durable))
+            result = await self._bridge(lambda: self._transact(work, durable))
+        return result
 
     async def open(self) -> None:
         """Connect and bring the tables up to date."""

@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 from ..protocol.errors import LocalProtocolError
 from .crediting import Crediting
 from .node import Node
-from .settle import SettleParts, Settler
+from .redemption import SettleParts
+from .settle import Settler
 
 
 @asynccontextmanager
