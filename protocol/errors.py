@@ -97,6 +97,18 @@ class EngineFailed(CommonloreError):
     code = "engine_failed"
 
 
+class TrainingFailed(CommonloreError):
+    """A training run that died or could not learn."""
+
+    code = "training_failed"
+
+
+class AttributionFailed(CommonloreError):
+    """The attribution process died, or could not score an answer or index a row."""
+
+    code = "attribution_failed"
+
+
 class ChainError(CommonloreError):
     """The chain rejected a transaction or read; the message carries its reason."""
 

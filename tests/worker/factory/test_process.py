@@ -1,0 +1,49 @@
+"""The trainer as a real process: killed for real, resumed, and honest about what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+
+from commonlore.protocol.errors import ConfigError, TrainingFailed
+from commonlore.worker.factory.job import ADAPTER_FILE, CHECKPOINT_FILE, EARLY_FILE, TrainJob, write_job
+from commonlore.worker.factory.process import result_of, train
+from commonlore.worker.factory.train import run_job
+
+
+async def train_until(job_dir: Path, step: int | None = None) -> None:
+    """Train until `step` is reported, then leave the block, which kills the trainer."""
+    async with train(job_dir) as updates:
+        async for progress in updates:
+            if progress.stage == "training" and progress.step == step:
+                return
+
+
+def test_a_killed_trainer_resumed_gives_the_uninterrupted_adapter(job: TrainJob, tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    write_job(whole, job)
+    write_job(killed, job)
+    run_job(whole, lambda _progress: None)
+
+    async def main() -> None:
+        with trio.fail_after(60):
+            await train_until(killed, step=5)
+
+    trio.run(main)
+    with pytest.raises(TrainingFailed, match="has not finished"):
+        result_of(killed)
+    assert (killed / CHECKPOINT_FILE).exists()
+    run_job(killed, lambda _progress: None)
+    assert result_of(killed).improved
+    for name in (ADAPTER_FILE, EARLY_FILE):
+        assert (whole / name).read_bytes() == (killed / name).read_bytes()
+
+
+def test_what_is_wrong_with_a_job_arrives_typed(tmp_path: Path) -> None:
+    async def main() -> None:
+        with trio.fail_after(30), pytest.raises(ConfigError, match="no training job"):
+            await train_until(tmp_path)
+
+    trio.run(main)

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from commonlore.protocol.errors import InvalidModel
+from commonlore.worker.factory.job import (
+    ADAPTER_FILE,
+    CHECKPOINT_FILE,
+    EARLY_FILE,
+    TrainJob,
+    TrainProgress,
+    read_result,
+    write_job,
+)
+from commonlore.worker.factory.train import run_job
+
+
+class Killed(BaseException):
+    """Stands for a SIGKILL in the middle of a run."""
+
+
+def run(job_dir: Path, kill_at: int | None = None) -> list[TrainProgress]:
+    seen: list[TrainProgress] = []
+
+    def report(progress: TrainProgress) -> None:
+        seen.append(progress)
+        if progress.stage == "training" and progress.step == kill_at:
+            raise Killed
+
+    run_job(job_dir, report)
+    return seen
+
+
+def test_training_lowers_the_loss_and_says_so(job: TrainJob, job_dir: Path) -> None:
+    write_job(job_dir, job)
+    seen = run(job_dir)
+    result = read_result(job_dir)
+    assert result is not None
+    assert result.improved
+    assert result.training_loss_after < result.training_loss_before - 1.0
+    assert [p.step for p in seen if p.stage == "training"] == list(range(1, 13))
+    assert seen[-1].stage == "done"
+    assert not (job_dir / CHECKPOINT_FILE).exists()
+
+
+def test_a_killed_run_resumed_equals_an_uninterrupted_one(job: TrainJob, tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    write_job(whole, job)
+    write_job(killed, job)
+    run(whole)
+    with pytest.raises(Killed):
+        run(killed, kill_at=7)
+    steps = [p.step for p in run(killed) if p.stage == "training"]
+    assert steps == list(range(7, 13))  # the checkpoint of step 6
+    for name in (ADAPTER_FILE, EARLY_FILE):
+        assert (whole / name).read_bytes() == (killed / name).read_bytes()
+
+
+def test_a_finished_job_is_not_trained_again_unless_its_files_are_damaged(
+    job: TrainJob, job_dir: Path
+) -> None:
+    write_job(job_dir, job)
+    run(job_dir)
+    adapter = (job_dir / ADAPTER_FILE).read_bytes()
+    assert [progress.stage for progress in run(job_dir)] == ["done"]
+    (job_dir / ADAPTER_FILE).write_bytes(adapter[:-1])
+    run(job_dir)
+    assert (job_dir / ADAPTER_FILE).read_bytes() == adapter
+
+
+def test_a_base_that_is_none_is_named(job: TrainJob, job_dir: Path, tmp_path: Path) -> None:
+    write_job(job_dir, dataclasses.replace(job, base=tmp_path))
+    with pytest.raises(InvalidModel, match="not an imported base"):
+        run(job_dir)

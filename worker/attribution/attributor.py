@@ -1,0 +1,168 @@
+"""Scores: whose rows pushed the adapter towards an answer.
+
+Rules of this file:
+- The base is loaded once; an adapter is its early checkpoint, its projection and its index. An answer costs
+  one backward pass and one dot product per contributor.
+- What arrives (checkpoint files, indexes) is checked before it is used; a bad adapter fails only itself.
+- The query vector is the only thing here that depends on a machine's arithmetic; weights follow from it in
+  integers (`protocol.attribution`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ...protocol.attribution import compute_scores, compute_weights, read_sums
+from ...protocol.codec import record_cid
+from ...protocol.errors import InvalidAdapter, NotFound, RemoteProtocolError
+from ...protocol.ids import Address, Cid
+from ...protocol.manifests import AdapterManifest, IndexManifest, Row
+from ...protocol.receipts import Weight
+from ...protocol.requests import ChatMessage
+from ..factory.examples import Encoder
+from ..factory.job import Pair
+from ..models.reference import BaseModel
+from ..models.tensor_file import Malformed, open_tensor_file
+from .adapted import AdaptedModel, Factors, adapter_shapes
+from .gradient import METHOD, compute_vectors
+from .index import IndexBuild, IndexSubject, OwnedRow
+from .sketch import WIDTH, Int8s, Sketch, sketch_seed
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """An adapter whose answers are scored: its id, its early checkpoint's file, its shape, and the
+    projection.
+    """
+
+    adapter: Cid
+    early: Path
+    rank: int
+    alpha: int
+    targets: tuple[str, ...]
+    seed: bytes
+    width: int = WIDTH
+
+
+def subject_of(manifest: AdapterManifest, early: Path, beacon: bytes = b"") -> Subject:
+    """An adapter under the projection that its id and a later beacon fix. `early` is its early checkpoint's
+    file.
+    """
+    adapter = record_cid(manifest)
+    seed = sketch_seed(adapter, beacon)
+    return Subject(adapter, early, manifest.rank, manifest.alpha, manifest.targets, seed)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """An answer's int8 vector, and its contributors' weights in ppm; None where no influence was found."""
+
+    query: bytes
+    weights: tuple[Weight, ...] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Loaded:
+    subject: Subject
+    factors: Factors
+    sketch: Sketch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Index:
+    payees: tuple[Address, ...]
+    sums: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+
+
+class Attributor:
+    """One base in memory and the adapters that are scored on it. Not for several threads."""
+
+    def __init__(self, base: BaseModel) -> None:
+        self._architecture = base.architecture
+        self._encoder = Encoder(base)
+        self._model = AdaptedModel(base)
+        self._loaded: dict[Cid, _Loaded] = {}
+        self._indexes: dict[Cid, _Index] = {}
+
+    def load(self, subject: Subject) -> None:
+        """Make an adapter known. Raises InvalidAdapter."""
+        shapes = adapter_shapes(self._architecture, subject.rank, subject.targets)
+        factors = read_factors(subject.early, shapes, subject.alpha / subject.rank)
+        sketch = Sketch.draw(subject.seed, factors.size, subject.width)
+        self._loaded[subject.adapter] = _Loaded(subject, factors, sketch)
+
+    def forget(self, adapter: Cid) -> None:
+        """Free an adapter and its index."""
+        self._loaded.pop(adapter, None)
+        self._indexes.pop(adapter, None)
+
+    def use_index(self, manifest: IndexManifest) -> None:
+        """Score the adapter's answers against this index. Raises RemoteProtocolError, NotFound."""
+        subject = self._find(manifest.adapter).subject
+        if (manifest.method, manifest.width, manifest.seed) != (METHOD, subject.width, subject.seed):
+            raise RemoteProtocolError(
+                f"the index of {manifest.adapter} was built with another method or projection"
+            )
+        sums = read_sums(manifest.sums, manifest.width)
+        self._indexes[manifest.adapter] = _Index(tuple(entry.payee for entry in manifest.sums), sums)
+
+    def begin_index(self, adapter: Cid, rows: Sequence[OwnedRow], path: Path) -> IndexBuild:
+        """A build of the adapter's index, kept in the file `path`. Raises NotFound."""
+        subject = self._find(adapter).subject
+        return IndexBuild(IndexSubject(adapter, subject.seed, subject.width), rows, path)
+
+    def row_vectors(self, adapter: Cid) -> Callable[[Sequence[Row]], list[Int8s]]:
+        """How rows become vectors under this adapter; what is returned raises AttributionFailed."""
+        loaded = self._find(adapter)
+
+        def compute(rows: Sequence[Row]) -> list[Int8s]:
+            examples = [self._encoder.pair(Pair(row.question, row.answer)) for row in rows]
+            return compute_vectors(self._model, loaded.factors, loaded.sketch, examples)
+
+        return compute
+
+    def query(self, adapter: Cid, messages: Sequence[ChatMessage], output: Sequence[int] | str) -> Int8s:
+        """An answer's vector, from its output tokens (or, where only that is left, its text). Raises
+        AttributionFailed.
+        """
+        loaded = self._find(adapter)
+        tokens = self._encoder.output_tokens(output) if isinstance(output, str) else output
+        example = self._encoder.answer(messages, tokens)
+        return compute_vectors(self._model, loaded.factors, loaded.sketch, [example])[0]
+
+    def score(self, adapter: Cid, messages: Sequence[ChatMessage], output: Sequence[int] | str) -> Score:
+        """Who an answer is owed to. Raises NotFound without adapter or index, AttributionFailed."""
+        if adapter not in self._indexes:
+            raise NotFound(f"no gradient index of {adapter} is loaded")
+        index = self._indexes[adapter]
+        query = self.query(adapter, messages, output)
+        weights = compute_weights(compute_scores(query, index.sums), index.payees)
+        return Score(query.tobytes(), weights)
+
+    def _find(self, adapter: Cid) -> _Loaded:
+        if adapter not in self._loaded:
+            raise NotFound(f"the adapter {adapter} is not loaded for attribution")
+        return self._loaded[adapter]
+
+
+def read_factors(path: Path, shapes: Mapping[str, tuple[int, int]], scale: float) -> Factors:
+    """An adapter file's tensors as float32. Raises InvalidAdapter unless names and shapes are exactly
+    these.
+    """
+    try:
+        file = open_tensor_file(path)
+        found = {name: span.shape for name, span in file.tensors.items()}
+        if found != dict(shapes):
+            odd = sorted(found.items() ^ shapes.items())[0][0]
+            raise InvalidAdapter(f"the early checkpoint {path} does not fit its base and rank: see {odd}")
+        tensors = {name: torch.from_numpy(array.astype(np.float32)) for name, array in file.arrays()}
+    except OSError as wrong:
+        raise InvalidAdapter(f"the early checkpoint {path} cannot be read: {wrong.strerror}") from None
+    except Malformed as wrong:
+        raise InvalidAdapter(f"the early checkpoint {path} {wrong}") from None
+    return Factors(tensors, scale)

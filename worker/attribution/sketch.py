@@ -1,0 +1,77 @@
+"""From a gradient to an int8 vector: a count-sketch that nobody could choose, unit length, one fixed scale.
+
+Rules of this file:
+- Coordinate j of the flattened gradient takes bytes 4j … 4j+3 of SHAKE-256("commonlore/sketch/1" ‖ seed) as a
+  little-endian integer d: it is added to bucket d mod width with the sign of d's top bit. `width` is a power
+  of two.
+- Buckets are summed in float64 in the order of coordinates; the vector is divided by its length, multiplied
+  by 21·sqrt(width) and rounded half to even, within -127 … 127. A random direction then has entries of about
+  ±21, and clipping begins at six times that. From there on everything is integer.
+- A zero gradient is the zero vector: it earns nothing.
+
+The unit length loses the gradient's size on purpose: contributors' sums are then exact without a scale per
+row (Charikar, Chen and Farach-Colton, "Finding frequent items in data streams", 2002, for the sketch).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ...protocol.errors import LocalProtocolError
+from ...protocol.ids import Cid, digest_of
+
+WIDTH = 4_096
+_SCALE = 21.0
+_LIMIT = 127
+Int8s = npt.NDArray[np.int8]
+Floats = npt.NDArray[np.float32]
+
+
+def sketch_seed(adapter: Cid, beacon: bytes = b"") -> bytes:
+    """The projection's 32-byte seed: fixed by the adapter's id and by a beacon drawn after it."""
+    return hashlib.sha256(b"commonlore/attribution/1" + digest_of(adapter) + beacon).digest()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sketch:
+    """A projection of `size` coordinates to `width` buckets; drawn once and kept, five bytes a coordinate."""
+
+    width: int
+    buckets: npt.NDArray[np.int32]
+    negative: npt.NDArray[np.bool_]
+
+    @classmethod
+    def draw(cls, seed: bytes, size: int, width: int = WIDTH) -> Sketch:
+        """The projection that `seed` names. Raises LocalProtocolError unless `width` is a power of two up to
+        2^17.
+        """
+        if width & (width - 1) or not 0 < width <= 1 << 17:
+            raise LocalProtocolError(f"a sketch of width {width}; it must be a power of two up to {1 << 17}")
+        stream = hashlib.shake_256(b"commonlore/sketch/1" + seed).digest(4 * size)
+        draws = np.frombuffer(stream, "<u4")
+        return cls(width, (draws & (width - 1)).astype(np.int32), draws >> 31 == 1)
+
+    def project(self, gradient: Floats) -> npt.NDArray[np.float64]:
+        """(size,) float32 to (width,) float64."""
+        if gradient.shape != self.buckets.shape:
+            raise LocalProtocolError(
+                f"a gradient of {gradient.size} coordinates; this sketch takes {self.buckets.size}"
+            )
+        signed = np.where(self.negative, -gradient, gradient)
+        return np.bincount(self.buckets, weights=signed, minlength=self.width).astype(np.float64, copy=False)
+
+
+def quantise(vector: npt.NDArray[np.float64]) -> Int8s:
+    """A vector's direction as int8, (width,). Raises LocalProtocolError on infinities and NaN."""
+    length = float(np.sqrt(np.square(vector).sum()))
+    if not np.isfinite(length):
+        raise LocalProtocolError("the gradient is not finite; the adapter or its base is damaged")
+    if length == 0.0:
+        return np.zeros(vector.shape, np.int8)
+    scaled = vector * (_SCALE * vector.size**0.5 / length)
+    clipped: Int8s = np.clip(np.rint(scaled), -_LIMIT, _LIMIT).astype(np.int8)
+    return clipped

@@ -1,0 +1,130 @@
+"""From a finished run to the records that publish its adapter: pure, given the names of the stored blobs.
+
+Rules of this file:
+- A manifest states everything that the run depended on, so that whoever holds base and rows can train the
+  same adapter.
+- Prior weights are the contributors' shares of the rows: what is paid where no influence is found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from ...protocol.adverts import AdapterRecord
+from ...protocol.attribution import compute_priors
+from ...protocol.codec import record_hash
+from ...protocol.ids import Address, Cid
+from ...protocol.manifests import AdapterManifest, BaseManifest, Evaluation, Recipe, Split
+from ..models.architecture import LINEARS
+from .job import TrainConfig, TrainResult
+
+QUESTION_TEMPLATE = "user: {question} / assistant: {answer}"
+_PPB = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What an author decides about an adapter. `payees` has one entry for each row trained on, in any
+    order.
+    """
+
+    name: str
+    base: Cid
+    base_manifest: BaseManifest
+    datanets: tuple[Cid, ...]
+    payees: tuple[Address, ...]
+    split: Split
+    licence: str
+    author: bytes
+    author_payee: Address
+    parents: tuple[Cid, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRun:
+    """A finished run whose files are stored: the CIDs of the adapter's and the early checkpoint's
+    safetensors.
+    """
+
+    config: TrainConfig
+    result: TrainResult
+    weights: Cid
+    early_checkpoint: Cid
+
+
+def recipe_of(config: TrainConfig) -> Recipe:
+    """Every parameter of a run as its manifest states them."""
+    libraries = f"peft {version('peft')} torch {version('torch')}"
+    return Recipe(
+        trainer=f"commonlore.factory/1 warmup {config.warmup_steps} {libraries}",
+        steps=config.steps,
+        batch_size=config.batch_size,
+        learning_rate_ppb=round(config.learning_rate * _PPB),
+        rank=config.rank,
+        alpha=config.alpha,
+        dropout_ppm=0,
+        seed=config.seed,
+        precision=config.precision,
+        question_template=QUESTION_TEMPLATE,
+    )
+
+
+def describe_adapter(publication: Publication, run: StoredRun) -> AdapterManifest:
+    """The manifest whose CID is the adapter's id. Raises LocalProtocolError where no row has a payee."""
+    return AdapterManifest(
+        name=publication.name,
+        base=publication.base,
+        weights=run.weights,
+        weights_size=run.result.weights_size,
+        rank=run.config.rank,
+        alpha=run.config.alpha,
+        targets=tuple(sorted(LINEARS)),
+        template=publication.base_manifest.chat_template,
+        datanets=publication.datanets,
+        recipe=recipe_of(run.config),
+        early_checkpoint=run.early_checkpoint,
+        factors=None,
+        split=publication.split,
+        priors=compute_priors(count_rows(publication.payees)),
+        licence=publication.licence,
+        author=publication.author,
+        author_payee=publication.author_payee,
+        parents=publication.parents,
+    )
+
+
+def describe_evaluation(adapter: Cid, result: TrainResult) -> Evaluation:
+    """The held-out loss before and after, as a statement about the adapter."""
+    return Evaluation(
+        adapter=adapter,
+        rows=result.heldout,
+        loss_before_micro=round(result.heldout_loss_before * 1_000_000),
+        loss_after_micro=round(result.heldout_loss_after * 1_000_000),
+    )
+
+
+def announce_adapter(
+    alias: str, manifest: AdapterManifest, evaluation: Evaluation, index: Cid | None, stamp: tuple[int, int]
+) -> AdapterRecord:
+    """The gossiped record of an adapter under `alias` (owner/name); `stamp` is (seq, issued_ms)."""
+    return AdapterRecord(
+        alias=alias,
+        adapter=evaluation.adapter,
+        base=manifest.base,
+        index=index,
+        evaluation=record_hash(evaluation),
+        loss_before_micro=evaluation.loss_before_micro,
+        loss_after_micro=evaluation.loss_after_micro,
+        seq=stamp[0],
+        issued_ms=stamp[1],
+    )
+
+
+def count_rows(payees: Iterable[Address]) -> list[tuple[Address, int]]:
+    """Rows by payee, sorted by account."""
+    counts: dict[Address, int] = {}
+    for payee in payees:
+        counts[payee] = counts.get(payee, 0) + 1
+    return sorted(counts.items())

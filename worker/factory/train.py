@@ -1,0 +1,178 @@
+"""One training run, from a job's folder to an adapter in it.
+
+Rules of this file:
+- The outcome is a function of the job, the base and the machine's arithmetic; stopping and resuming changes
+  nothing.
+- The order of what appears: early checkpoint, adapter, result. What is measured at the end is the file that
+  will be served, read back, not the weights that it was rounded from.
+- The early checkpoint is what attribution is computed at: gradients of a model that has learnt its rows are
+  noise.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim import AdamW
+
+from ...protocol.errors import TrainingFailed
+from ..models.reference import BaseModel, load_base
+from .checkpoint import (
+    file_sha256,
+    read_adapter,
+    read_checkpoint,
+    remove_checkpoint,
+    sync_directory,
+    write_adapter,
+    write_checkpoint,
+)
+from .examples import Encoder, Example, batches, encode_pairs
+from .job import (
+    ADAPTER_FILE,
+    EARLY_FILE,
+    TrainConfig,
+    TrainJob,
+    TrainProgress,
+    TrainResult,
+    job_digest,
+    read_job,
+    read_result,
+    write_result,
+)
+from .lora import DTYPES, adapter_parameters, add_adapter, load_model, set_adapter
+from .packing import answer_losses, mean_loss, pack
+
+Report = Callable[[TrainProgress], None]
+MEASURED_ROWS = 48
+"""Training rows whose loss is measured, spread evenly; held-out rows are all measured."""
+_CLIP = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """Nats a token of answer."""
+
+    heldout: float
+    training: float
+
+
+def run_job(job_dir: Path, report: Report) -> TrainResult:
+    """Train the folder's job to its end, from wherever it stands. Raises ConfigError, InvalidModel,
+    TrainingFailed.
+    """
+    job = read_job(job_dir)
+    base = load_base(job.base)
+    digest = job_digest(job, base.id)
+    result = read_result(job_dir)
+    if result is None or not _stands(job_dir, result, digest):
+        report(TrainProgress("loading", 0, 1))
+        result = _Run(job_dir, job, base, digest).finish(report)
+    report(TrainProgress("done", result.steps, result.steps, seconds=result.seconds))
+    return result
+
+
+def _stands(job_dir: Path, result: TrainResult, digest: str) -> bool:
+    """Whether a result belongs to this job and its files are still what it says."""
+    names = {ADAPTER_FILE: result.weights_sha256, EARLY_FILE: result.early_sha256}
+    return result.digest == digest and all(
+        (job_dir / name).is_file() and file_sha256(job_dir / name) == sha256 for name, sha256 in names.items()
+    )
+
+
+class _Run:
+    def __init__(self, job_dir: Path, job: TrainJob, base: BaseModel, digest: str) -> None:
+        self.job_dir = job_dir
+        self.config = job.config
+        self.digest = digest
+        encoder = Encoder(base)
+        self.rows = encode_pairs(encoder, job.rows, job.config.max_tokens)
+        self.heldout = encode_pairs(encoder, job.heldout, job.config.max_tokens)
+        self.dtype = DTYPES[job.config.precision]
+        self.model: Any = load_model(base, self.dtype)
+        add_adapter(self.model, job.config)
+        self.parameters = adapter_parameters(self.model)
+        self.optimizer = AdamW(self.parameters.values(), lr=0.0, weight_decay=0.0, fused=True)
+        self.seconds = 0.0
+
+    def finish(self, report: Report) -> TrainResult:
+        report(TrainProgress("measuring", 0, 2))
+        before = self._measure()  # B is zero before the first step: this is the plain base
+        for progress in self._train(
+            read_checkpoint(self.job_dir, self.digest, self.parameters, self.optimizer)
+        ):
+            report(progress)
+        write_adapter(self.job_dir / ADAPTER_FILE, self.parameters, self.dtype)
+        set_adapter(self.model, read_adapter(self.job_dir / ADAPTER_FILE))
+        report(TrainProgress("measuring", 1, 2))
+        result = self._result(before, self._measure())
+        write_result(self.job_dir, result)
+        sync_directory(self.job_dir)
+        remove_checkpoint(self.job_dir)
+        return result
+
+    def _train(self, done: int) -> Iterator[TrainProgress]:
+        config = self.config
+        order = batches(config.seed, len(self.rows), config.batch_size, done)
+        for step, batch in enumerate(islice(order, config.steps - done), done + 1):
+            started = time.monotonic()
+            loss = self._step(step, [self.rows[row] for row in batch])
+            if step == config.early_step:
+                write_adapter(self.job_dir / EARLY_FILE, self.parameters, self.dtype)
+            if step % config.checkpoint_every == 0 or step == config.early_step:
+                write_checkpoint(self.job_dir, self.digest, step, self.parameters, self.optimizer)
+            self.seconds += time.monotonic() - started
+            eta = self.seconds / (step - done) * (config.steps - step)
+            yield TrainProgress("training", step, config.steps, loss, self.seconds, eta)
+
+    def _step(self, step: int, batch: Sequence[Example]) -> float:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate_at(self.config, step)
+        self.optimizer.zero_grad(set_to_none=True)
+        mean = answer_losses(self.model, pack(batch), self.dtype).mean()
+        loss = mean.item()
+        if not math.isfinite(loss):
+            raise TrainingFailed(f"the loss of step {step} is {loss}; train with a lower learning rate")
+        mean.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.parameters.values(), _CLIP)
+        self.optimizer.step()
+        return loss
+
+    def _measure(self) -> Losses:
+        sample = self.rows[:: math.ceil(len(self.rows) / MEASURED_ROWS)]
+        size = self.config.batch_size
+        return Losses(
+            mean_loss(self.model, self.heldout, size, self.dtype),
+            mean_loss(self.model, sample, size, self.dtype),
+        )
+
+    def _result(self, before: Losses, after: Losses) -> TrainResult:
+        return TrainResult(
+            digest=self.digest,
+            steps=self.config.steps,
+            early_step=self.config.early_step,
+            rows=len(self.rows),
+            heldout=len(self.heldout),
+            heldout_loss_before=before.heldout,
+            heldout_loss_after=after.heldout,
+            training_loss_before=before.training,
+            training_loss_after=after.training,
+            seconds=self.seconds,
+            weights_size=(self.job_dir / ADAPTER_FILE).stat().st_size,
+            weights_sha256=file_sha256(self.job_dir / ADAPTER_FILE),
+            early_sha256=file_sha256(self.job_dir / EARLY_FILE),
+        )
+
+
+def rate_at(config: TrainConfig, step: int) -> float:
+    """The learning rate of a step (counted from 1): warm-up, then a straight line that would reach zero after
+    the last.
+    """
+    warming = min(1.0, step / config.warmup_steps) if config.warmup_steps else 1.0
+    return config.learning_rate * warming * (1.0 - (step - 1) / config.steps)
