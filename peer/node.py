@@ -30,7 +30,6 @@ from .answers import Answer, AskOptions
 from .asker import Asker
 from .attempt import AttemptParts
 from .blob_store import BlobStore
-from .blobs import BlobService
 from .catalog import Catalog
 from .chain import ChainLink, open_chain
 from .clock import Clock, WallClock
@@ -39,12 +38,10 @@ from .content import Content
 from .discovery import Discovery
 from .gossip import Gossip
 from .home import Home
-from .host import Host, HostConfig, open_host
-from .host_dht import open_dht
-from .host_pubsub import open_pubsub
+from .host import Host
 from .keyed_lock import KeyedLock
 from .keystore import Keys
-from .reconcile import Reconciler
+from .network import NetworkConfig, open_network
 from .rpc import Rpc
 from .statements import Statements
 from .store import Store, open_store
@@ -122,20 +119,19 @@ async def open_node(
         stack.enter_context(home.create().lock())
         aio = await stack.enter_async_context(open_aio())
         store = await stack.enter_async_context(open_store(home.store, aio))
+        await store.recover()
         chain = await stack.enter_async_context(open_chain(config, keys, store.settings, clock))
-        host = await stack.enter_async_context(open_host(HostConfig(keys.peer.seed, config.listen)))
-        pubsub = await stack.enter_async_context(open_pubsub(host))
-        dht = await stack.enter_async_context(open_dht(host))
-        nursery = await stack.enter_async_context(trio.open_nursery())
-        stack.callback(nursery.cancel_scope.cancel)
-
         domain = chain.domain or OFFLINE
         binding = await _binding(store, keys, domain, clock)
-        rpc = Rpc(host)
-        gossip = Gossip(pubsub, keys.peer, domain, clock.now_ms)
-        discovery = Discovery(host, dht, gossip, Reconciler(rpc, gossip, clock.now_ms), config.bootstrap)
         blob_store = await trio.to_thread.run_sync(BlobStore, home.blobs, config.blob_quota)
-        content = Content(BlobService(host, blob_store), _Providers(host, discovery).find)
+        place = NetworkConfig(
+            keys.peer, domain, clock.now_ms, listen=config.listen, bootstrap=config.bootstrap
+        )
+        network = await stack.enter_async_context(open_network(place, blob_store))
+        host, rpc, gossip, discovery = network.host, network.rpc, network.gossip, network.discovery
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        stack.callback(nursery.cancel_scope.cancel)
+        content = Content(network.blobs, _Providers(host, discovery).find)
         catalog = Catalog(content.get)
         parts = AttemptParts(
             rpc=rpc,
@@ -182,12 +178,10 @@ async def _start(node: Node) -> None:
     for sealed in await node.store.records.all():
         node.gossip.take(sealed.raw)
         await _learn(node, sealed)
-    await node.gossip.join()
     await node.nursery.start(_follow, node)
     node.nursery.start_soon(node.asker.run)
     node.nursery.start_soon(node.chain.run)
     await node.discovery.join()
-    node.nursery.start_soon(node.discovery.run)
     node.nursery.start_soon(_say_where, node)
 
 

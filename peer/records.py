@@ -199,6 +199,14 @@ class Requests:
 
         await self._database.write(work, durable=False)
 
+    async def fail_running(self) -> int:
+        """At a start: what ran when the node stopped may come again. Returns how many."""
+
+        async def work(sql: Transaction) -> int:
+            return await sql.run("UPDATE requests SET state = 'failed' WHERE state = 'running'")
+
+        return await self._database.write(work, durable=False)
+
     async def forget(self, now: int) -> int:
         """Drop what was due before `now` (Unix seconds). Returns how many."""
 

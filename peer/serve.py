@@ -166,7 +166,7 @@ class WorkerService:
         state = RequestState.FAILED
         try:
             yield
-            state = RequestState.ANSWERED
+            state = RequestState.DONE
         finally:
             with trio.CancelScope(shield=True):
                 await self._parts.requests.finish(request.payer, request_id, state)

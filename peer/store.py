@@ -15,6 +15,7 @@ from .aio import AioThread
 from .database import Database, Transaction, open_database
 from .epochs import Epochs
 from .ledger import Ledger
+from .ledger_rows import Role
 from .records import Records, Requests
 
 
@@ -58,6 +59,13 @@ class Store:
         self.records = Records(database)
         self.requests = Requests(database)
         self.settings = Settings(database)
+
+    async def recover(self) -> None:
+        """At a node's start: nothing that ran when it stopped still runs. Not for a store that a node has
+        open.
+        """
+        await self.ledger.abandon_all(Role.WORKER)
+        await self.requests.fail_running()
 
 
 @asynccontextmanager

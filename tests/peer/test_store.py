@@ -482,6 +482,21 @@ async def test_a_request_is_served_once_until_its_deadline(path):
         assert await requests.admit(PAYER, ids[0], b"h" * 32, 100) is None
 
 
+async def test_a_node_that_starts_finds_nothing_running(path):
+    async with opened(path) as store:
+        await store.ledger.record_receipt(Role.WORKER, new_receipt(1))
+        await store.requests.admit(PAYER, RequestId(bytes(16)), b"h" * 32, 100)
+        await store.requests.admit(LANE, RequestId(bytes(16)), b"h" * 32, 100)
+        await store.requests.finish(LANE, RequestId(bytes(16)), RequestState.DONE)
+    async with opened(path) as store:
+        await store.recover()
+        assert await store.ledger.unvouchered(PAYER, LANE) == 0
+        again = [
+            await store.requests.admit(who, RequestId(bytes(16)), b"h" * 32, 100) for who in (PAYER, LANE)
+        ]
+    assert again == [RequestState.FAILED, RequestState.DONE]
+
+
 async def test_settings(path):
     async with opened(path) as store:
         assert await store.settings.get("a") is None
