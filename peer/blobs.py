@@ -141,6 +141,7 @@ class BlobService:
         return missing() if data is None else found(data)
 
     def _chunk(self, cid: Cid, index: int) -> bytes | None:
+        """A chunk of content that is here; None for one behind its end."""
         try:
             return self.store.chunk(cid, index) or None
         except NotFound:
@@ -148,6 +149,7 @@ class BlobService:
 
     def _named(self, cid: Cid) -> bytes | None:
         """The very bytes that hash to the name."""
-        if has_manifest(cid):
-            return self.store.manifest_bytes(cid) if self.store.has(cid) else None
-        return self._chunk(cid, 0)
+        try:
+            return self.store.manifest_bytes(cid) if has_manifest(cid) else self.store.chunk(cid, 0)
+        except NotFound:
+            return None

@@ -36,6 +36,7 @@ from . import compat
 from .addresses import announcer, in_words, listen_address, parse_address, plain_address
 from .host_stream import LIBP2P_ERRORS, Stream, shielded
 from .keyed_lock import KeyedLock
+from .unwrap import single_leaf
 
 log = logging.getLogger(__name__)
 
@@ -189,6 +190,12 @@ class Host:
         if self._listen and not await self._network.listen(*self._listen):
             raise ConfigError(f"cannot listen on {', '.join(map(str, self._listen))}; choose another address")
 
+    async def stop_listening(self) -> None:
+        """Let nobody new in. libp2p, cancelled, leaves its sockets open and answering."""
+        with shielded(1):
+            for listener in list(self._network.listeners.values()):
+                await listener.close()
+
     def serve(self, protocol: str, handler: StreamHandler) -> None:
         """Call `handler` for every stream a peer opens with `protocol`; the stream is closed when it returns
         or raises."""
@@ -231,15 +238,17 @@ async def open_host(config: HostConfig, listening: bool = True) -> AsyncIterator
     compat.apply()
     listen = [listen_address(text) for text in config.listen]
     raw = _build(config, listen)
-    async with raw.run([]), trio.open_nursery() as nursery:
-        host = Host(raw, nursery, listen)
-        try:
-            if listening:
-                await host.listen()
-            yield host
-        finally:
-            await host.sever()
-            nursery.cancel_scope.cancel()
+    with single_leaf():
+        async with raw.run([]), trio.open_nursery() as nursery:
+            host = Host(raw, nursery, listen)
+            try:
+                if listening:
+                    await host.listen()
+                yield host
+            finally:
+                await host.stop_listening()
+                await host.sever()
+                nursery.cancel_scope.cancel()
 
 
 def _build(config: HostConfig, listen: list[Multiaddr]) -> IHost:

@@ -24,6 +24,7 @@ from .gossip import Gossip
 from .host import Host, HostConfig, open_host
 from .reconcile import Reconciler
 from .rpc import Rpc
+from .unwrap import single_leaf
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +59,19 @@ async def open_network(config: NetworkConfig, store: BlobStore) -> AsyncIterator
     from .host_pubsub import open_pubsub
 
     host_config = HostConfig(config.key.seed, config.listen, config.announce)
-    async with AsyncExitStack() as stack:
-        host = await stack.enter_async_context(open_host(host_config, listening=False))
-        pubsub = await stack.enter_async_context(open_pubsub(host))
-        dht = await stack.enter_async_context(open_dht(host))
-        rpc = Rpc(host)
-        gossip = Gossip(pubsub, config.key, config.domain, config.now_ms)
-        reconciler = Reconciler(rpc, gossip, config.now_ms)
-        discovery = Discovery(host, dht, gossip, reconciler, config.bootstrap)
-        blobs = BlobService(host, store)
-        await host.listen()
-        await gossip.join()
-        nursery = await stack.enter_async_context(trio.open_nursery())
-        nursery.start_soon(discovery.run)
-        yield Network(host, rpc, gossip, discovery, blobs)
-        nursery.cancel_scope.cancel()
+    with single_leaf():
+        async with AsyncExitStack() as stack:
+            host = await stack.enter_async_context(open_host(host_config, listening=False))
+            pubsub = await stack.enter_async_context(open_pubsub(host))
+            dht = await stack.enter_async_context(open_dht(host))
+            rpc = Rpc(host)
+            gossip = Gossip(pubsub, config.key, config.domain, config.now_ms)
+            reconciler = Reconciler(rpc, gossip, config.now_ms)
+            discovery = Discovery(host, dht, gossip, reconciler, config.bootstrap)
+            blobs = BlobService(host, store)
+            await host.listen()
+            await gossip.join()
+            nursery = await stack.enter_async_context(trio.open_nursery())
+            nursery.start_soon(discovery.run)
+            yield Network(host, rpc, gossip, discovery, blobs)
+            nursery.cancel_scope.cancel()

@@ -25,3 +25,18 @@ def single_error() -> Iterator[None]:
 def _first(group: BaseExceptionGroup[CommonloreError]) -> CommonloreError:
     inner = group.exceptions[0]
     return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
+
+
+@contextmanager
+def single_leaf() -> Iterator[None]:
+    """Within the block, a group around one exception, however many nurseries wrapped it, leaves as that
+    exception: for services whose nurseries are nobody's business."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        leaf: BaseException = group
+        while isinstance(leaf, BaseExceptionGroup) and len(leaf.exceptions) == 1:
+            leaf = leaf.exceptions[0]
+        if isinstance(leaf, BaseExceptionGroup):
+            raise
+        raise leaf  # noqa: B904 - its own cause is the one that matters

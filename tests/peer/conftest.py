@@ -4,13 +4,15 @@ import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
 
 if TYPE_CHECKING:
     from commonlore.peer.host import Host
+    from commonlore.peer.network import Network
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -39,6 +41,45 @@ async def open_hosts(count: int, connected: bool = True) -> AsyncIterator[list["
         for host in hosts[1:] if connected else []:
             await host.connect(hosts[0].addresses[0])
         yield hosts
+
+
+class Clock:
+    """Unix milliseconds that only tests move."""
+
+    def __init__(self) -> None:
+        self.ms = 1_900_000_000_000
+
+    def __call__(self) -> int:
+        return self.ms
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def networks(tmp_path: Path, clock: Clock) -> Callable[..., AbstractAsyncContextManager["Network"]]:
+    """Opens the network services of peer `n`, starting from networks or addresses; not yet joined."""
+    from commonlore.peer.blob_store import BlobStore
+    from commonlore.peer.network import NetworkConfig, open_network
+    from commonlore.protocol.eip712 import Domain
+    from commonlore.protocol.ids import Address
+    from commonlore.protocol.keys import PeerKey
+
+    def open_one(
+        n: int, *bootstrap: "Network | str", chain: int = 1, **more: Any
+    ) -> AbstractAsyncContextManager["Network"]:
+        config = NetworkConfig(
+            PeerKey.generate(bytes([n + 1]) * 32),
+            Domain(chain, Address(bytes(20))),
+            clock,
+            bootstrap=tuple(b if isinstance(b, str) else b.host.addresses[0] for b in bootstrap),
+            **more,
+        )
+        return open_network(config, BlobStore(tmp_path / f"store{n}", 1 << 30))
+
+    return open_one
 
 
 async def wait_until(condition: Callable[[], bool], seconds: float = 5) -> None:

@@ -120,6 +120,13 @@ async def test_nobody_is_dialled_unasked(hosts):
         assert c.connected() == {a.peer_id}
 
 
+async def test_a_closed_host_leaves_no_socket_open(hosts):
+    async with hosts(1) as (a,):
+        port = int(a.addresses[0].split("/")[4])
+    with pytest.raises(OSError, match="all attempts to connect"):
+        await trio.open_tcp_stream("127.0.0.1", port)
+
+
 async def test_plaintext_is_refused(hosts):
     keys = create_new_key_pair(bytes([9]) * 32)
     naive = libp2p.new_host(
