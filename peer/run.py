@@ -10,6 +10,7 @@ import argparse
 import json
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
@@ -24,12 +25,19 @@ from .keystore import Keystore
 from .logs import open_logs
 from .node import Node, open_node
 
+Announce = Callable[[Node, str | None], None]
+"""Told once, when the node is ready: the node, and its gateway's URL if it has one."""
 
-async def run_node(config: Config, home: Home, *, with_parent: bool = False) -> None:
-    """Open a node and its doors, say so, and keep it until something ends it."""
+
+async def run_node(
+    config: Config, home: Home, *, with_parent: bool = False, announce: Announce | None = None
+) -> None:
+    """Open a node and its doors, say so (`announce`, else a line of JSON), and keep it until something ends
+    it.
+    """
     keys = await trio.to_thread.run_sync(Keystore(home.keys).own)
     async with open_node(config, home, keys) as node, open_doors(node) as doors:
-        announce(node, doors.gateway_url)
+        (announce or print_ready)(node, doors.gateway_url)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_until, _signalled, nursery)
             nursery.start_soon(_until, doors.stopped.wait, nursery)
@@ -37,7 +45,7 @@ async def run_node(config: Config, home: Home, *, with_parent: bool = False) -> 
                 nursery.start_soon(_until, _orphaned, nursery)
 
 
-def announce(node: Node, gateway: str | None) -> None:
+def print_ready(node: Node, gateway: str | None) -> None:
     """The line that says the node is ready."""
     line = {
         "ready": True,
