@@ -3,13 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from .options import HomeOption, JsonOption, config_of, home_at
-from .printing import print_json, print_table
+from .printing import print_facts, print_json, print_table
+from .progress import bars
 
 app = typer.Typer(help="Base models on this machine.")
+
+
+@app.command()
+def add(
+    source: Annotated[
+        str, typer.Argument(help="starter, a model folder, a .gguf file, or a Hugging Face id.")
+    ],
+    name: Annotated[str | None, typer.Option(help="Another name for it; the name is part of the id.")] = None,
+    home: HomeOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Import a base model once: checked, converted and cached, ready for workers and trainers."""
+    from ..worker.models.importing import import_base
+
+    with bars() as advance:
+        base = import_base(source, cache_dir(home), advance, name)
+    facts = {"name": base.manifest.name, "base": base.id, "directory": str(base.directory)}
+    if json:
+        print_json(facts)
+    else:
+        print_facts(facts)
 
 
 @app.command("list")

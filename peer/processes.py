@@ -167,7 +167,7 @@ def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
 
 
 def without_settings(environment: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
-    """`environment` without the COMMONLORE_ variables of these settings, so that a home's own file decides."""
+    """`environment` without the variables of these settings, so that a home's own file decides."""
     hidden = {f"COMMONLORE_{name.upper()}" for name in names}
     return {name: value for name, value in environment.items() if name not in hidden}
 
