@@ -5,17 +5,17 @@ Rules of this file:
   were checked; one that fails is InvalidAdapter, with a sentence that says what is wrong with which adapter.
 - Names are exactly those that peft writes: `base_model.model.model.layers.N.BLOCK.LINEAR.lora_A.weight` and
   `lora_B`, for every layer and every target of the manifest, and nothing else.
-- No torch: the node checks a file before the engine ever sees it.
+- No torch: whoever publishes an adapter can check it as its servers will.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ...protocol.errors import InvalidAdapter
+from ...protocol.errors import InvalidAdapter, NotFound
 from ...protocol.ids import Cid
 from ...protocol.manifests import AdapterManifest
 from ..engine.types import AdapterSource
@@ -30,11 +30,15 @@ MAX_UPDATE_NORM = 1e4
 """Bound on alpha / rank · ‖A‖ · ‖B‖ (Frobenius) of one linear: above it the update drowns the base."""
 
 
-def check_manifest(manifest: AdapterManifest, base: Cid, max_rank: int = MAX_RANK) -> None:
-    """Whether an adapter with this manifest can be served on `base` at all. Raises InvalidAdapter."""
-    if manifest.base != base:
+def check_manifest(manifest: AdapterManifest, bases: Sequence[Cid], max_rank: int = MAX_RANK) -> None:
+    """Whether an adapter with this manifest can be served on a base of these names at all. Raises
+    InvalidAdapter.
+
+    `bases`: the reference's id first, then the artefact's.
+    """
+    if manifest.base not in bases:
         raise InvalidAdapter(
-            f"the adapter {manifest.name!r} was made for the base {manifest.base}, not for {base}: "
+            f"the adapter {manifest.name!r} was made for the base {manifest.base}, not for {bases[0]}: "
             "use a worker of its base"
         )
     if not 1 <= manifest.rank <= max_rank:
@@ -47,7 +51,7 @@ def check_manifest(manifest: AdapterManifest, base: Cid, max_rank: int = MAX_RAN
 def check_adapter_file(path: Path, source: AdapterSource, architecture: Architecture) -> TensorFile:
     """The file at `path`, checked against what its manifest says (`source`) and the base.
 
-    Raises InvalidAdapter.
+    Raises InvalidAdapter; NotFound when the file cannot be read.
     """
     if not 1 <= source.rank <= MAX_RANK:
         raise InvalidAdapter(
@@ -61,7 +65,7 @@ def check_adapter_file(path: Path, source: AdapterSource, architecture: Architec
     except Malformed as wrong:
         raise InvalidAdapter(f"the adapter {source.adapter} {wrong}") from None
     except OSError as wrong:
-        raise InvalidAdapter(f"the adapter {source.adapter} cannot be read: {wrong.strerror}") from None
+        raise NotFound(f"the file of the adapter {source.adapter} cannot be read: {wrong.strerror}") from None
     return file
 
 
