@@ -34,6 +34,7 @@ CLOCK_INTERVAL_S = 15.0
 CLOCK_RETRY_S = 2.0
 OFFSET = "chain_clock_offset_ms"
 DAY_S = 86_400
+OFFLINE = Domain(0, ZERO_ADDRESS)
 
 
 @dataclass(slots=True)
@@ -46,9 +47,11 @@ class ChainLink:
     settings: Settings
 
     @property
-    def domain(self) -> Domain | None:
-        """The EIP-712 domain of the network."""
-        return self.deployment.domain if self.deployment else None
+    def domain(self) -> Domain:
+        """The EIP-712 domain of the network; without a chain receipts are signed and kept, and nothing can be
+        settled.
+        """
+        return self.deployment.domain if self.deployment else OFFLINE
 
     @property
     def accounts(self) -> NetworkAccounts:

@@ -23,8 +23,6 @@ class Content:
     def __init__(self, service: BlobService, find: FindProviders) -> None:
         self._service = service
         self._find = find
-        self.fetched: list[tuple[Cid, int]] = []
-        """(content id, bytes) of everything that came from other peers since the start, newest last."""
 
     @property
     def store(self) -> BlobStore:
@@ -49,10 +47,7 @@ class Content:
         `max_size` bytes."""
         if self.store.has(cid):
             return await self._service.fetch(cid, (), max_size)
-        path = await self._service.fetch(cid, await self._find(cid), max_size, progress)
-        self.fetched.append((cid, path.stat().st_size))
-        del self.fetched[:-1000]
-        return path
+        return await self._service.fetch(cid, await self._find(cid), max_size, progress)
 
     async def get(self, cid: Cid, max_bytes: int) -> bytes:
         """The verified content itself. Raises as `path`."""

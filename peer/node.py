@@ -22,7 +22,7 @@ from ..protocol.codec import decode, encode
 from ..protocol.eip712 import Domain
 from ..protocol.envelope import Sealed
 from ..protocol.errors import CommonloreError
-from ..protocol.ids import ZERO_ADDRESS, Cid, PeerId
+from ..protocol.ids import Cid, PeerId
 from ..protocol.requests import SignedBinding
 from ..scheduler.core import Scheduler, SchedulerConfig
 from .aio import open_aio
@@ -36,13 +36,11 @@ from .clock import Clock, WallClock
 from .config import Config
 from .content import Content
 from .discovery import Discovery
-from .gossip import Gossip
 from .home import Home
 from .host import Host
 from .keyed_lock import KeyedLock
 from .keystore import Keys
-from .network import NetworkConfig, open_network
-from .rpc import Rpc
+from .network import Network, NetworkConfig, open_network
 from .statements import Statements
 from .store import Store, open_store
 
@@ -55,33 +53,50 @@ BINDING_LIFETIME_S = 30 * 86_400
 BINDING_RENEWAL_S = 3 * 86_400
 PEER_AD_INTERVAL_S = 30.0
 MAX_BASES_FOLLOWED = 32
-OFFLINE = Domain(0, ZERO_ADDRESS)
-"""The domain of a network without a chain: receipts are signed and kept, but nothing can be settled."""
 
 
-@dataclass(slots=True)
-class Node:
-    """A running peer. `worker`, `settler` and `chain` are None for a peer without that part."""
+@dataclass(frozen=True, slots=True)
+class Own:
+    """What makes this peer this one."""
 
     config: Config
     home: Home
     keys: Keys
     clock: Clock
-    domain: Domain
     binding: SignedBinding
-    host: Host
-    rpc: Rpc
-    store: Store
-    content: Content
-    catalog: Catalog
-    gossip: Gossip
-    discovery: Discovery
-    asker: Asker
-    statements: Statements
-    chain: ChainLink
-    nursery: trio.Nursery
-    worker: WorkerRole | None = None
-    settler: Settler | None = None
+
+
+class Node:
+    """A running peer. `worker` and `settler` are None for a peer without that role."""
+
+    def __init__(
+        self,
+        own: Own,
+        store: Store,
+        chain: ChainLink,
+        network: Network,
+        content: Content,
+        catalog: Catalog,
+        asker: Asker,
+        statements: Statements,
+        nursery: trio.Nursery,
+    ) -> None:
+        self.config, self.home, self.keys, self.clock = own.config, own.home, own.keys, own.clock
+        self.binding = own.binding
+        self.store = store
+        self.chain, self.domain = chain, chain.domain
+        self.host, self.rpc = network.host, network.rpc
+        self.gossip, self.discovery = network.gossip, network.discovery
+        self.content, self.catalog = content, catalog
+        self.asker, self.statements = asker, statements
+        self.nursery = nursery
+        self.worker: WorkerRole | None = None
+        self.settler: Settler | None = None
+
+    @property
+    def adapter_fetches(self) -> int:
+        """Adapters pulled from other peers since the start."""
+        return len(self.worker.fetches) if self.worker else 0
 
     def ask(self, options: AskOptions) -> AbstractAsyncContextManager[Answer]:
         """The answer to one question as it grows: `async with node.ask(options) as answer: async for delta in
@@ -119,58 +134,42 @@ async def open_node(
         stack.enter_context(home.create().lock())
         aio = await stack.enter_async_context(open_aio())
         store = await stack.enter_async_context(open_store(home.store, aio))
-        await store.recover()
         chain = await stack.enter_async_context(open_chain(config, keys, store.settings, clock))
-        domain = chain.domain or OFFLINE
-        binding = await _binding(store, keys, domain, clock)
-        blob_store = await trio.to_thread.run_sync(BlobStore, home.blobs, config.blob_quota)
+        blobs = await trio.to_thread.run_sync(BlobStore, home.blobs, config.blob_quota)
         place = NetworkConfig(
-            keys.peer, domain, clock.now_ms, listen=config.listen, bootstrap=config.bootstrap
+            keys.peer, chain.domain, clock.now_ms, listen=config.listen, bootstrap=config.bootstrap
         )
-        network = await stack.enter_async_context(open_network(place, blob_store))
-        host, rpc, gossip, discovery = network.host, network.rpc, network.gossip, network.discovery
+        network = await stack.enter_async_context(open_network(place, blobs))
         nursery = await stack.enter_async_context(trio.open_nursery())
         stack.callback(nursery.cancel_scope.cancel)
-        content = Content(network.blobs, _Providers(host, discovery).find)
-        catalog = Catalog(content.get)
-        parts = AttemptParts(
-            rpc=rpc,
-            ledger=store.ledger,
-            records=store.records,
-            catalog=catalog,
-            session=keys.session,
-            binding=binding,
-            domain=domain,
-            clock=clock,
-            chain_clock=chain.clock,
-            channels=KeyedLock(),
-            entropy=os.urandom,
-        )
-        seed = int.from_bytes(os.urandom(8), "big")
-        asker = Asker(Scheduler(SchedulerConfig(policy=config.policy), seed), parts, catalog, nursery)
-        statements = Statements(rpc, store.records, store.ledger, catalog, chain.accounts)
-        node = Node(
-            config,
-            home,
-            keys,
-            clock,
-            domain,
-            binding,
-            host,
-            rpc,
-            store,
-            content,
-            catalog,
-            gossip,
-            discovery,
-            asker,
-            statements,
-            chain,
-            nursery,
-        )
+        own = Own(config, home, keys, clock, await _binding(store, keys, chain.domain, clock))
+        node = _assemble(own, store, chain, network, nursery)
         await _start(node)
         await _open_roles(node, stack)
         yield node
+
+
+def _assemble(own: Own, store: Store, chain: ChainLink, network: Network, nursery: trio.Nursery) -> Node:
+    """The parts that only need each other."""
+    content = Content(network.blobs, _Providers(network.host, network.discovery).find)
+    catalog = Catalog(content.get)
+    parts = AttemptParts(
+        rpc=network.rpc,
+        ledger=store.ledger,
+        records=store.records,
+        catalog=catalog,
+        session=own.keys.session,
+        binding=own.binding,
+        domain=chain.domain,
+        clock=own.clock,
+        chain_clock=chain.clock,
+        channels=KeyedLock(),
+        entropy=os.urandom,
+    )
+    scheduler = Scheduler(SchedulerConfig(policy=own.config.policy), int.from_bytes(os.urandom(8), "big"))
+    asker = Asker(scheduler, parts, catalog, nursery)
+    statements = Statements(network.rpc, store.records, store.ledger, catalog, chain.accounts)
+    return Node(own, store, chain, network, content, catalog, asker, statements, nursery)
 
 
 async def _start(node: Node) -> None:

@@ -37,6 +37,15 @@ FIRST_ADVERTS_S = 1.0
 FIRST_ADVERTS = 5
 
 
+@dataclass(frozen=True, slots=True)
+class AdapterFetch:
+    """An adapter that came from other peers: its weights' size and how long that took."""
+
+    adapter: Cid
+    bytes: int
+    milliseconds: int
+
+
 @dataclass(slots=True)
 class WorkerRole:
     """The worker part of a node."""
@@ -46,6 +55,7 @@ class WorkerRole:
     offers: Offers
     service: WorkerService
     attributing: Attributing
+    fetches: list[AdapterFetch]
 
 
 @asynccontextmanager
@@ -58,7 +68,8 @@ async def open_worker(node: Node) -> AsyncIterator[WorkerRole]:
     base_dir = await trio.to_thread.run_sync(base_directory, config.cache_dir, config.base)
     async with AsyncExitStack() as stack:
         engine = await stack.enter_async_context(open_engine(_engine_config(node, base_dir)))
-        adapters = AdapterStore(engine, _Sources(node).fetch)
+        fetches: list[AdapterFetch] = []
+        adapters = AdapterStore(engine, _Sources(node, fetches).fetch)
         attributing = await stack.enter_async_context(open_attributing(node, base_dir))
         offers = Offers(_terms(node, engine))
         service = WorkerService(_door(node, engine, adapters, offers, attributing))
@@ -66,7 +77,7 @@ async def open_worker(node: Node) -> AsyncIterator[WorkerRole]:
         service.register(node.rpc)
         node.discovery.provide(engine.facts.base)
         await node.gossip.follow(engine.facts.base)
-        role = WorkerRole(engine, adapters, offers, service, attributing)
+        role = WorkerRole(engine, adapters, offers, service, attributing, fetches)
         node.nursery.start_soon(_advertise, node, role)
         node.nursery.start_soon(_prefetch, node, role)
         yield role
@@ -142,12 +153,18 @@ class _Sources:
     """Adapters by id from wherever they are: manifest, then weights, both verified by their content ids."""
 
     node: Node
+    fetches: list[AdapterFetch]
 
     async def fetch(self, adapter: Cid) -> FetchedAdapter:
         """Raises NotFound, Unreachable, InvalidAdapter."""
         manifest = await self.node.catalog.adapter(adapter)
         limit = min(manifest.weights_size, MAX_ADAPTER_BYTES)
+        was_here, started = self.node.content.store.has(manifest.weights), self.node.clock.now_ms()
         path = await self.node.content.path(manifest.weights, limit)
+        if not was_here:
+            took = self.node.clock.now_ms() - started
+            self.fetches.append(AdapterFetch(adapter, path.stat().st_size, took))
+            log.info("fetched adapter %s: %d bytes in %d ms", adapter, path.stat().st_size, took)
         self.node.discovery.provide(adapter)
         return FetchedAdapter(manifest, path)
 

@@ -10,7 +10,7 @@ Rules of this file:
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import trio
@@ -45,7 +45,7 @@ class EngineProcess:
         """The adapters in its slots, with their ranks. Empty while the process is being restarted."""
         return {} if self._connection is None else dict(self._connection.resident)
 
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[TokenEvent]:
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenEvent, None]:
         """The answer as it comes; the last event has `finish`. Close it (`aclosing`) to abort.
 
         Raises Refused, RemoteProtocolError (a malformed request), InvalidModel (an unusable chat template),
