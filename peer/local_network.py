@@ -14,6 +14,8 @@ Rules of this file:
 from __future__ import annotations
 
 import os
+import selectors
+import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -26,7 +28,7 @@ from ..protocol.errors import ConfigError, NotFound
 from ..protocol.keys import AccountKey
 from .home import Home
 from .keystore import Keys, Keystore
-from .processes import PeerProcess, stop_all, without_settings, write_settings
+from .processes import PeerFailed, PeerProcess, stop_all, without_settings, write_settings
 
 if TYPE_CHECKING:
     from ..contracts.client import ChainClient
@@ -177,6 +179,22 @@ class LocalNetwork:
         started = [self.start_peer(peer.name) for peer in self.plan.peers[1:]]
         for process in started:
             process.wait_ready()
+
+    def watch(self) -> None:
+        """Wait until a process of this network ends by itself. Raises PeerFailed, saying which."""
+        ends = {process.pid: name for name, process in self._processes().items()}
+        with selectors.DefaultSelector() as waiting, ExitStack() as descriptors:
+            for pid, name in ends.items():
+                descriptor = os.pidfd_open(pid)
+                descriptors.callback(os.close, descriptor)
+                waiting.register(descriptor, selectors.EVENT_READ, name)
+            ((key, _), *_) = waiting.select()
+        ended = self.peers.get(key.data)
+        raise PeerFailed(f"{key.data} ended: {ended.last_words() if ended else 'start it again'}")
+
+    def _processes(self) -> dict[str, subprocess.Popen[bytes]]:
+        peers = {name: peer.process for name, peer in self.peers.items()}
+        return {"the chain": self.chain.process, **peers}
 
     def stop_peers(self) -> None:
         """End all peers."""
