@@ -165,7 +165,7 @@ class Scheduler:
         task = self._task_at(event.ask_id, event.peer)
         if task is not None:
             task.failures = task.retries = 0
-            task.deliver(event.tokens, task.spent)
+            task.delivered = event.tokens
 
     def _on_completed(self, event: Completed) -> None:
         task = self._task_at(event.ask_id, event.peer)
@@ -193,7 +193,7 @@ class Scheduler:
             return
         if event.tokens > task.delivered:
             task.failures = task.retries = 0
-        task.deliver(event.tokens, event.spent)
+        task.delivered, task.spent = event.tokens, event.spent
         self._leave(task)
         self._standings.of(event.peer).failed(self._now)
         task.last_code = RefusalCode.FAILED
@@ -224,6 +224,7 @@ class Scheduler:
     def _retry(self, task: Task, peer: PeerId, pause_ms: int, *, counts: bool) -> None:
         """Try elsewhere: at once the first time, after a growing pause from then on; `peer` itself after
         `pause_ms`."""
+        task.shrink()
         task.avoid(peer, self._now, self._now + pause_ms)
         task.failures += counts
         task.retries += 1

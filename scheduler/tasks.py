@@ -12,9 +12,10 @@ _MAX_TRIED = 64
 
 @dataclass(slots=True)
 class Task:
-    """An ask that has not ended. `rest` is what remains of it; `peer` its worker while dispatched, `held`
-    whether that one was believed to hold its adapters; `tried` when peers may be tried again; `declined` who
-    refused it for good; `failures` counts in a row, `retries` since it last moved on.
+    """An ask that has not ended. `rest` is what remains of it when a worker is chosen; `delivered` tokens and
+    `spent` token units count over all its workers. `peer` is its worker while dispatched, `held` whether that
+    one was believed to hold its adapters; `tried` says when peers may be tried again, `declined` who refused
+    it for good; `failures` counts in a row, `retries` since it last moved on.
     """
 
     spec: AskSpec
@@ -22,6 +23,8 @@ class Task:
     give_up_ms: int
     peer: PeerId | None = None
     held: bool = True
+    delivered: int = 0
+    spent: int = 0
     attempts: int = 0
     failures: int = 0
     retries: int = 0
@@ -29,25 +32,16 @@ class Task:
     tried: dict[PeerId, int] = field(default_factory=dict[PeerId, int])
     declined: list[PeerId] = field(default_factory=list[PeerId])
 
-    @property
-    def delivered(self) -> int:
-        """Output tokens that came so far, from all its workers."""
-        return self.spec.max_tokens - self.rest.max_tokens
-
-    @property
-    def spent(self) -> int:
-        """Token units paid so far."""
-        return self.spec.max_price - self.rest.max_price
-
-    def deliver(self, tokens: int, spent: int) -> None:
+    def shrink(self) -> None:
         """Reduce what remains by what came: the next worker is sent the delivered tokens as part of its
-        prompt."""
-        done = min(tokens, self.spec.max_tokens - 1)
+        prompt.
+        """
+        done = min(self.delivered, self.spec.max_tokens - 1)
         self.rest = replace(
             self.spec,
             prompt_tokens=self.spec.prompt_tokens + done,
             max_tokens=self.spec.max_tokens - done,
-            max_price=max(0, self.spec.max_price - spent),
+            max_price=max(0, self.spec.max_price - self.spent),
         )
 
     def avoid(self, peer: PeerId, now_ms: int, until_ms: int) -> None:

@@ -1,0 +1,50 @@
+"""What becomes of an ask in a run: its record, and the attempts that gateways and workers pass on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .workers import Job
+
+COMPLETED = "completed"
+
+
+@dataclass(slots=True, eq=False)
+class Ask:
+    """One ask's record, as its client sees it. Numbers are indices, times microseconds (-1: never); `outcome`
+    is `completed` or the code it was given up with; `delivered` and `price` count over all its workers.
+    """
+
+    number: int
+    adapter: int
+    payer: int
+    prompt_tokens: int
+    output_tokens: int
+    arrived_us: int
+    outcome: str = ""
+    attempt: Attempt | None = None
+    attempts: int = 0
+    worker: int = -1
+    hit: bool = False
+    first_us: int = -1
+    done_us: int = -1
+    delivered: int = 0
+    price: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """An ask at one worker: what remains of it when it is sent. `latency_us` is one way; `job` exists once
+    the worker took it.
+    """
+
+    ask: Ask
+    worker: int
+    epoch: int
+    prompt_tokens: int
+    output_tokens: int
+    max_price: int
+    sent_us: int
+    latency_us: int
+    first_us: int = -1
+    job: Job | None = None
