@@ -9,9 +9,11 @@ from typing import Annotated
 
 import typer
 
-from . import base, key
+from . import base, key, simulate
+from .devchain import devchain
 from .doctor import doctor
 from .ending import Commands
+from .up import up
 
 TRY, RUN, ASK, MAKE, MONEY, CARE = (
     "Try it",
@@ -47,6 +49,9 @@ def root(
     """The options of every command."""
 
 
+app.command(rich_help_panel=TRY)(up)
+app.add_typer(simulate.app, name="simulate", rich_help_panel=TRY)
+app.command(rich_help_panel=RUN)(devchain)
 app.add_typer(base.app, name="base", rich_help_panel=MAKE)
 app.add_typer(key.app, name="key", rich_help_panel=CARE)
 app.command(rich_help_panel=CARE)(doctor)
