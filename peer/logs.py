@@ -45,7 +45,7 @@ def keep_secret(value: bytes | str) -> None:
 
 def without_secrets(text: str) -> str:
     """`text` with every kept secret hidden."""
-    for secret in _secrets:
+    for secret in sorted(_secrets, key=len, reverse=True):  # a secret may lie within another
         if secret in text:
             text = text.replace(secret, HIDDEN)
     return text

@@ -113,7 +113,7 @@ def paid(channel: Sequence[Owed], redeemed: int) -> list[Owed]:
 
 
 def latest_postable(chain_time: int, genesis: int, epoch_length: int, grace: int) -> int:
-    """The latest epoch that ended at least `grace` seconds ago; -1 when none has."""
+    """The latest epoch that ended at least `grace` seconds ago; negative when none has."""
     return (chain_time - grace - genesis) // epoch_length - 1
 
 

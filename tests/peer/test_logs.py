@@ -75,7 +75,9 @@ def test_a_kept_secret_is_hidden_in_every_spelling(tmp_path, capsys, spelling):
 
 
 def test_a_secret_word_and_secret_keys(tmp_path):
+    keep_secret("correct horse")
     keep_secret("correct horse battery")
+    keep_secret("horse battery")
     with open_logs(tmp_path) as path:
         log.info("passphrase was correct horse battery", extra={"api_key": "sk-12", "Seed": "abc"})
     (line,) = lines(path)

@@ -1,0 +1,177 @@
+"""A settler that stops before any of its steps, and begins anew, comes to the same end."""
+
+import shutil
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from commonlore.peer.epochs import EpochState
+from commonlore.peer.ledger_rows import Role
+from commonlore.protocol.errors import ChainError
+from commonlore.protocol.ids import digest_of
+
+
+class Crash(Exception):
+    """The machine stops here."""
+
+
+class Crashing:
+    """Counts what leaves a mark outside the settler, and stops it before the one that is due."""
+
+    def __init__(self, due):
+        self.due = due
+        self.passed = []
+
+    def step(self, name):
+        if len(self.passed) == self.due:
+            self.due = -1
+            raise Crash(name)
+        self.passed.append(name)
+
+    def watch(self, target, names, is_async):
+        """`target` with these methods counted."""
+        return Watched(self, target, names, is_async)
+
+
+class Watched:
+    def __init__(self, crashing, target, names, is_async):
+        self._crashing, self._target, self._names, self._is_async = crashing, target, names, is_async
+
+    def __getattr__(self, name):
+        method = getattr(self._target, name)
+        if name not in self._names:
+            return method
+        if self._is_async:
+
+            async def call(*args):
+                self._crashing.step(name)
+                return await method(*args)
+
+            return call
+
+        def call_in_thread(*args):
+            self._crashing.step(name)
+            return method(*args)
+
+        return call_in_thread
+
+
+MARKS = ("prepare", "withdraw", "mark_posted", "mark_final", "intend", "done")
+SENDS = ("redeem", "post_epoch", "claim")
+
+
+NEVER = 1_000
+PHASES = {
+    "redeem and post": lambda chain: chain.end_epoch(0),
+    "post what was earned": lambda chain: chain.end_epoch(1),
+    "claim": lambda chain: chain.pass_window(),
+}
+
+
+POST = ["prepare", "publish", "intend", "post_epoch", "mark_posted", "done"]
+STEPS = {
+    "redeem and post": ["intend", "redeem", "done", *POST],
+    "post what was earned": [*POST, "mark_final"],
+    "claim": ["mark_final", "intend", "claim", "done"],
+}
+
+
+async def settle_with_crash(node, crashing):
+    """Settle what is due, beginning anew after the crash."""
+    while True:
+        store = SimpleNamespace(
+            epochs=crashing.watch(node.store.epochs, MARKS, True),
+            ledger=node.store.ledger,
+            records=node.store.records,
+        )
+        client = crashing.watch(node.chain.client(), SENDS, False)
+        publish = crashing.watch(node, ("publish",), True).publish
+        try:
+            await node.settle(store=store, client=client, publish=publish)
+            return
+        except Crash:
+            continue
+
+
+async def everything(node, make):
+    """All that a settled lane is, on the chain and in the store."""
+    chain, client = node.chain, node.chain.client()
+    accounts = [*make.earned_by(chain, 0), *(payer.owner.address for payer in chain.payers)]
+    return {
+        "lane": client.lane_state(chain.lane),
+        "posted": [p.commitment for p in client.commitments(chain.lane)],
+        "tokens": [client.balance(account) for account in accounts],
+        "escrow": [client.owner_balance(payer.owner.address) for payer in chain.payers],
+        "epochs": [(e.commitment, e.state, e.data) for e in await node.store.epochs.all(chain.lane)],
+        "earnings": await node.store.epochs.earnings(chain.lane),
+        "receipts": [(r.receipt_hash, r.commitment, r.credits) for r in await node.store.ledger.receipts()],
+        "published": [digest_of(cid) for cid in node.published],
+    }
+
+
+async def run_phase(make, chain, path, phase, crash_before):
+    """A phase on a copy of the store at `path`, with a crash: its steps, what came of it, and the copy."""
+    PHASES[phase](chain)
+    copy = path.with_name(f"{phase} {crash_before}.sqlite3")
+    shutil.copy(path, copy)
+    crashing = Crashing(crash_before)
+    async with make.opened(chain, copy) as node:
+        await settle_with_crash(node, crashing)
+        return crashing.passed, await everything(node, make), copy
+
+
+async def run_phase_and_go_back(make, chain, path, phase, crash_before):
+    saved, now = chain.devchain.rpc.handle("evm_snapshot", []), chain.now
+    steps, outcome, _ = await run_phase(make, chain, path, phase, crash_before)
+    chain.devchain.rpc.handle("evm_revert", [saved])
+    chain.now = now
+    return steps, outcome
+
+
+@pytest.mark.parametrize("number", range(len(PHASES)), ids=list(PHASES))
+async def test_a_crash_anywhere_changes_nothing(chain, path, number, make):
+    async with make.opened(chain, path) as node:
+        for payer, price in zip(chain.payers, (600, 60), strict=True):
+            await node.serve(payer, price)
+    *earlier, phase = list(PHASES)[: number + 1]
+    for before in earlier:
+        _, _, path = await run_phase(make, chain, path, before, NEVER)
+    steps, expected = await run_phase_and_go_back(make, chain, path, phase, NEVER)
+    assert steps == STEPS[phase]
+    published = [c.data_hash for c in expected["posted"][-1:]] if "publish" in steps else []
+    assert expected["published"] == published
+    for crash_before in range(len(steps)):
+        _, outcome = await run_phase_and_go_back(make, chain, path, phase, crash_before)
+        assert outcome == expected, f"after a crash before {steps[crash_before]}"
+
+
+async def test_a_prepared_epoch_whose_pot_changed_is_prepared_anew(chain, path, make):
+    ada, _ = chain.payers
+    async with make.opened(chain, path) as node:
+        await node.serve(ada, 100)
+        chain.end_epoch(0)
+        crashing = Crashing(0)
+        client = node.chain.client()
+        stopping = crashing.watch(client, ("post_epoch",), False)
+        with pytest.raises(Crash):
+            await node.settle(client=stopping)
+        assert (await node.store.epochs.last(chain.lane)).state is EpochState.PREPARED
+        await node.serve(ada, 40)
+        channel = await node.store.ledger.channel(Role.WORKER, ada.session.address, chain.lane)
+        client.redeem([channel.voucher])
+        report = await node.settle()
+        assert [c.receipt_sum for c in report.posted] == [140]
+
+
+async def test_an_epoch_that_somebody_else_posted_is_an_error(chain, path, make):
+    async with make.opened(chain, path) as node:
+        await node.serve(chain.payers[0], 100)
+        chain.end_epoch(0)
+        client = node.chain.client()
+        with pytest.raises(Crash):
+            await node.settle(client=Crashing(0).watch(client, ("post_epoch",), False))
+        prepared = (await node.store.epochs.last(chain.lane)).commitment
+        client.post_epoch(chain.lane, replace(prepared, data_hash=bytes(31) + b"\x01"))
+        with pytest.raises(ChainError, match="only one node may settle a lane"):
+            await node.settle()
