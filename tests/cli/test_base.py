@@ -1,0 +1,41 @@
+"""`base`: importing into the cache, and what cannot be imported."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+
+def test_a_base_is_imported_once_and_listed(lore, tmp_path: Path) -> None:
+    assert lore("base", "list").stdout.startswith("no bases yet; import one with: commonlore base add")
+    first = json.loads(lore("base", "add", "tiny", "--json").stdout)
+    assert first["name"] == "tiny"
+    assert Path(first["directory"]).is_relative_to(tmp_path / "cache")
+    assert json.loads(lore("base", "add", "tiny", "--json").stdout) == first
+    assert json.loads(lore("base", "list", "--json").stdout) == [first]
+
+
+def test_a_base_from_its_own_folder_has_the_same_tensors(lore) -> None:
+    first = json.loads(lore("base", "add", "tiny", "--json").stdout)
+    copied = json.loads(lore("base", "add", first["directory"], "--name", "tiny", "--json").stdout)
+    assert copied["name"] == "tiny"
+
+
+@pytest.mark.parametrize("source", ["/nowhere", "no-such-thing"])
+def test_an_unknown_source_is_one_line(lore, source: str) -> None:
+    failed = lore("base", "add", source)
+    assert failed.exit_code == 1
+    assert failed.stderr.startswith(f"error: no base '{source}': give 'starter', a model folder")
+    assert failed.stderr.count("\n") == 1
+
+
+def test_a_file_that_is_no_model_is_one_line(lore, tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"GGUF" + bytes(100))
+    failed = lore("base", "add", str(path))
+    assert failed.exit_code == 1
+    assert failed.stderr.startswith("error: ")
+    assert failed.stderr.count("\n") == 1
+    assert not list((tmp_path / "cache").rglob("model.safetensors"))
