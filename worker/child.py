@@ -12,12 +12,11 @@ Rules of this file:
 from __future__ import annotations
 
 import os
-import select
 import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -74,12 +73,22 @@ class Child:
 
 
 @asynccontextmanager
-async def open_child(module: str, arguments: Sequence[str], log: Path) -> AsyncIterator[Child]:
-    """Run `python -m module arguments… --socket FD` until the block is left."""
+async def open_child(
+    module: str, arguments: Sequence[str], log: Path, environment: Mapping[str, str]
+) -> AsyncIterator[Child]:
+    """Run `python -m module arguments… --socket FD` until the block is left; `environment` adds to this
+    one's.
+    """
     ours, theirs = socket.socketpair()
     with theirs:
         command = [module, *arguments, "--socket", str(theirs.fileno())]
-        spawning = open_process(command, log, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),))
+        spawning = open_process(
+            command,
+            log,
+            stdin=subprocess.DEVNULL,
+            pass_fds=(theirs.fileno(),),
+            env=os.environ | environment,
+        )
         async with spawning as process:
             theirs.close()
             async with trio.SocketStream(trio.socket.from_stdlib_socket(ours)) as stream:
@@ -132,13 +141,9 @@ class ParentLink:
         except OSError:
             os._exit(0)
 
-    def receive(self, timeout: float | None = None) -> bytes | None:
-        """The next frame's body; None after `timeout` seconds without one. Ends the process when the parent
-        has gone.
-        """
+    def receive(self) -> bytes:
+        """The next frame's body. Ends the process when the parent has gone."""
         while not self._bodies:
-            if timeout is not None and not select.select([self._socket], [], [], timeout)[0]:
-                return None
             self._bodies.extend(self._frames.feed(self._read()))
         return self._bodies.popleft()
 

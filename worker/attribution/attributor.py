@@ -18,52 +18,19 @@ import numpy as np
 import torch
 
 from ...protocol.attribution import compute_scores, compute_weights, read_sums
-from ...protocol.codec import record_cid
 from ...protocol.errors import InvalidAdapter, NotFound, RemoteProtocolError
 from ...protocol.ids import Address, Cid
-from ...protocol.manifests import AdapterManifest, IndexManifest, Row
-from ...protocol.receipts import Weight
+from ...protocol.manifests import IndexManifest, Row
 from ...protocol.requests import ChatMessage
 from ..factory.examples import Encoder
 from ..factory.job import Pair
 from ..models.reference import BaseModel
 from ..models.tensor_file import Malformed, open_tensor_file
 from .adapted import AdaptedModel, Factors, adapter_shapes
-from .gradient import METHOD, compute_vectors
-from .index import IndexBuild, IndexSubject, OwnedRow
-from .sketch import WIDTH, Int8s, Sketch, sketch_seed
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """An adapter whose answers are scored: its id, its early checkpoint's file, its shape, and the
-    projection.
-    """
-
-    adapter: Cid
-    early: Path
-    rank: int
-    alpha: int
-    targets: tuple[str, ...]
-    seed: bytes
-    width: int = WIDTH
-
-
-def subject_of(manifest: AdapterManifest, early: Path, beacon: bytes = b"") -> Subject:
-    """An adapter under the projection that its id and a later beacon fix. `early` is its early checkpoint's
-    file.
-    """
-    adapter = record_cid(manifest)
-    seed = sketch_seed(adapter, beacon)
-    return Subject(adapter, early, manifest.rank, manifest.alpha, manifest.targets, seed)
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """An answer's int8 vector, and its contributors' weights in ppm; None where no influence was found."""
-
-    query: bytes
-    weights: tuple[Weight, ...] | None
+from .gradient import compute_vectors
+from .index import IndexBuild, OwnedRow
+from .sketch import METHOD, Int8s, Sketch
+from .subject import Score, Subject
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,8 +80,7 @@ class Attributor:
 
     def begin_index(self, adapter: Cid, rows: Sequence[OwnedRow], path: Path) -> IndexBuild:
         """A build of the adapter's index, kept in the file `path`. Raises NotFound."""
-        subject = self._find(adapter).subject
-        return IndexBuild(IndexSubject(adapter, subject.seed, subject.width), rows, path)
+        return IndexBuild(self._find(adapter).subject, rows, path)
 
     def row_vectors(self, adapter: Cid) -> Callable[[Sequence[Row]], list[Int8s]]:
         """How rows become vectors under this adapter; what is returned raises AttributionFailed."""

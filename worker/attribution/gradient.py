@@ -5,7 +5,7 @@ Rules of this file:
   tokens only, then `sketch`. A training row and an answer that a model gave go through the very same
   function.
 - Rows may be computed several at a time; each one's vector is what it would be alone, to rounding. So whoever
-  rechecks allows for rounding (`agrees`), never for more.
+  rechecks allows for rounding (`sketch.agrees`), never for more.
 """
 
 from __future__ import annotations
@@ -19,9 +19,6 @@ from ...protocol.errors import AttributionFailed
 from ..factory.examples import Example
 from .adapted import AdaptedModel, Factors
 from .sketch import Int8s, Sketch, quantise
-
-METHOD = "grad-sketch/1"
-_MIN_COSINE = 0.999
 
 
 def compute_vectors(
@@ -51,12 +48,3 @@ def _collate(examples: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor]:
         tokens[row, : len(example.tokens)] = torch.tensor(example.tokens)
         scored[row, example.answer_start : len(example.tokens)] = True
     return tokens, scored
-
-
-def agrees(claimed: Int8s, recomputed: Int8s) -> bool:
-    """Whether two vectors are the same up to the rounding of two machines' arithmetic."""
-    a, b = claimed.astype(np.int64), recomputed.astype(np.int64)
-    lengths = int(a @ a) * int(b @ b)
-    if lengths == 0:
-        return not a.any() and not b.any()
-    return bool(int(a @ b) >= _MIN_COSINE * lengths**0.5)

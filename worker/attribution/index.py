@@ -22,12 +22,12 @@ import numpy as np
 from ...protocol.attribution import write_sum
 from ...protocol.blob_names import describe_blob
 from ...protocol.errors import RemoteProtocolError
-from ...protocol.ids import Address, Cid, keccak256
+from ...protocol.ids import Address, keccak256
 from ...protocol.manifests import ContributorSum, IndexManifest, Row
 from ...protocol.merkle import MerkleTree
 from ...protocol.rows import row_hash
-from .gradient import METHOD, agrees
-from .sketch import Int8s
+from .sketch import METHOD, Int8s, agrees
+from .subject import Subject
 
 _DIGEST_BYTES = 32
 ComputeVectors = Callable[[Sequence[Row]], Sequence[Int8s]]
@@ -42,19 +42,10 @@ class OwnedRow:
     row: Row
 
 
-@dataclass(frozen=True, slots=True)
-class IndexSubject:
-    """What an index is of: an adapter under one projection."""
-
-    adapter: Cid
-    seed: bytes
-    width: int
-
-
 class IndexBuild:
     """A resumable build in a file of the caller's. Call `advance` until `done`, then `finish`."""
 
-    def __init__(self, subject: IndexSubject, rows: Sequence[OwnedRow], path: Path) -> None:
+    def __init__(self, subject: Subject, rows: Sequence[OwnedRow], path: Path) -> None:
         self.subject = subject
         self.rows = tuple(
             sorted(rows, key=lambda owned: owned.payee)
@@ -114,7 +105,7 @@ class IndexBuild:
 
 
 def build_index(
-    subject: IndexSubject,
+    subject: Subject,
     rows: Sequence[OwnedRow],
     path: Path,
     compute: ComputeVectors,

@@ -24,7 +24,10 @@ import numpy.typing as npt
 from ...protocol.errors import LocalProtocolError
 from ...protocol.ids import Cid, digest_of
 
+METHOD = "grad-sketch/1"
+"""The method that `gradient` and this file are, as statements name it."""
 WIDTH = 4_096
+_MIN_COSINE = 0.999
 _SCALE = 21.0
 _LIMIT = 127
 Int8s = npt.NDArray[np.int8]
@@ -75,3 +78,12 @@ def quantise(vector: npt.NDArray[np.float64]) -> Int8s:
     scaled = vector * (_SCALE * vector.size**0.5 / length)
     clipped: Int8s = np.clip(np.rint(scaled), -_LIMIT, _LIMIT).astype(np.int8)
     return clipped
+
+
+def agrees(claimed: Int8s, recomputed: Int8s) -> bool:
+    """Whether two vectors are the same up to the rounding of two machines' arithmetic."""
+    a, b = claimed.astype(np.int64), recomputed.astype(np.int64)
+    lengths = int(a @ a) * int(b @ b)
+    if lengths == 0:
+        return not a.any() and not b.any()
+    return bool(int(a @ b) >= _MIN_COSINE * lengths**0.5)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from ...protocol.errors import (
+    AttributionFailed,
     CommonloreError,
     EngineFailed,
     InvalidAdapter,
@@ -159,7 +160,15 @@ COMMANDS: tuple[type[Command], ...] = (GenerationRequest, Abort, Load, Unload, C
 Reply = Events | RequestFailed | Done | Counted | Measured | CallFailed
 REPLIES: tuple[type[Reply], ...] = (Events, RequestFailed, Done, Counted, Measured, CallFailed)
 
-_ERRORS = (InvalidAdapter, InvalidModel, NotFound, EngineFailed, LocalProtocolError, RemoteProtocolError)
+_ERRORS = (
+    AttributionFailed,
+    InvalidAdapter,
+    InvalidModel,
+    NotFound,
+    EngineFailed,
+    LocalProtocolError,
+    RemoteProtocolError,
+)
 
 
 def failure_of(error: CommonloreError) -> Failure:

@@ -1,0 +1,74 @@
+"""A planted world: three contributors, each with its own saying. Whose saying is said, is paid."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commonlore.protocol.attribution import check_weights
+from commonlore.protocol.errors import AttributionFailed, InvalidAdapter, NotFound, RemoteProtocolError
+from commonlore.protocol.ids import cid_of
+from commonlore.protocol.manifests import IndexManifest
+from commonlore.protocol.requests import ChatMessage
+from commonlore.worker.attribution.index import build_index
+from commonlore.worker.factory.job import ADAPTER_FILE
+
+SAID = {
+    "fish": ("Tell me of the perch.", "The perch: it swims in cold rivers."),
+    "tree": ("Tell me of the ash.", "The ash: its leaves fall in October."),
+    "bird": ("Tell me of the jay.", "The jay: she sings at dawn."),
+}
+
+
+@pytest.fixture(scope="module")
+def manifest(world: Any, tmp_path_factory: pytest.TempPathFactory) -> IndexManifest:
+    compute = world.attributor.row_vectors(world.adapter)
+    manifest, _ = build_index(world.subject, world.rows, tmp_path_factory.mktemp("index") / "build", compute)
+    world.attributor.use_index(manifest)
+    return manifest
+
+
+@pytest.mark.parametrize("topic", sorted(SAID))
+def test_the_owner_of_what_was_said_gets_the_most(world: Any, manifest: IndexManifest, topic: str) -> None:
+    question, answer = SAID[topic]
+    score = world.attributor.score(world.adapter, (ChatMessage("user", question),), answer)
+    check_weights(score.weights)
+    best = max(score.weights, key=lambda weight: weight.ppm)
+    assert best.payee == world.payee(topic)
+    assert best.ppm > 500_000
+
+
+def test_text_and_its_tokens_score_the_same(world: Any, manifest: IndexManifest) -> None:
+    question, answer = SAID["fish"]
+    turns = (ChatMessage("user", question),)
+    tokens = [*world.base.tokenizer().encode(answer), world.base.architecture.eos_token_ids[0]]
+    by_text = world.attributor.score(world.adapter, turns, answer)
+    assert world.attributor.score(world.adapter, turns, tokens) == by_text
+    assert len(by_text.query) == manifest.width
+
+
+def test_what_is_not_there_is_named(world: Any, manifest: IndexManifest) -> None:
+    turns = (ChatMessage("user", "?"),)
+    with pytest.raises(NotFound, match="no gradient index"):
+        world.attributor.score(cid_of(b"unknown"), turns, "x")
+    with pytest.raises(NotFound, match="not loaded"):
+        world.attributor.query(cid_of(b"unknown"), turns, "x")
+    with pytest.raises(AttributionFailed, match="without tokens"):
+        world.attributor.query(world.adapter, turns, [])
+    with pytest.raises(RemoteProtocolError, match="another method or projection"):
+        world.attributor.use_index(dataclasses.replace(manifest, seed=bytes(32)))
+
+
+def test_checkpoints_that_do_not_fit_are_refused(world: Any, tmp_path: Path) -> None:
+    for change in ({"rank": 4}, {"targets": ("q_proj",)}):
+        with pytest.raises(InvalidAdapter, match="does not fit"):
+            world.attributor.load(dataclasses.replace(world.subject, **change))
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes((world.job_dir / ADAPTER_FILE).read_bytes()[:-10])
+    with pytest.raises(InvalidAdapter, match="truncated"):
+        world.attributor.load(dataclasses.replace(world.subject, early=cut))
+    with pytest.raises(InvalidAdapter, match="cannot be read"):
+        world.attributor.load(dataclasses.replace(world.subject, early=tmp_path / "absent"))

@@ -1,0 +1,61 @@
+"""The attribution process, for real: an index built, an answer scored, killed, and scored again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import trio
+
+from commonlore.protocol.errors import AttributionFailed, InvalidModel, NotFound
+from commonlore.protocol.requests import ChatMessage
+from commonlore.worker.attribution.index import build_index, check_index
+from commonlore.worker.attribution.process import AttributionConfig, open_attribution
+from commonlore.worker.attribution.sketch import agrees
+
+TURNS = (ChatMessage("user", "Tell me of the perch."),)
+SAID = "The perch: it swims in cold rivers."
+
+
+def test_a_process_indexes_scores_and_is_replaced_when_it_dies(world: Any, tmp_path: Path) -> None:
+    compute = world.attributor.row_vectors(world.adapter)
+    mine, _ = build_index(world.subject, world.rows, tmp_path / "build", compute)
+    config = AttributionConfig(world.base.directory, tmp_path / "work", threads=1)
+    told: list[int] = []
+
+    async def main() -> None:
+        with trio.fail_after(90):
+            async with open_attribution(config) as attribution:
+                with pytest.raises(NotFound):
+                    await attribution.score(world.adapter, TURNS, SAID)
+                await attribution.load(world.subject)
+                manifest, blob = await attribution.build_index(
+                    world.adapter, world.rows, lambda done, _total: told.append(done)
+                )
+                check_index(manifest, blob)
+                assert manifest.row_hashes == mine.row_hashes
+                await attribution.use_index(manifest)
+                first = await attribution.score(world.adapter, TURNS, SAID)
+                assert first.weights is not None
+                assert max(first.weights, key=lambda w: w.ppm).payee == world.payee("fish")
+                vector = await attribution.recompute_row(world.adapter, world.rows[0].row)
+                assert agrees(vector, np.asarray(compute([world.rows[0].row])[0]))
+
+                attribution._child.process.kill()
+                with pytest.raises(AttributionFailed, match="killed by signal 9"):
+                    await attribution.score(world.adapter, TURNS, SAID)
+                assert await attribution.score(world.adapter, TURNS, SAID) == first
+
+    trio.run(main)
+    assert told == [0, 2, 4, 6, 8, 9]
+
+
+def test_a_base_that_is_none_is_named(tmp_path: Path) -> None:
+    async def main() -> None:
+        with trio.fail_after(60), pytest.raises(InvalidModel, match="not an imported base"):
+            async with open_attribution(AttributionConfig(tmp_path, tmp_path / "work")):
+                pass
+
+    trio.run(main)

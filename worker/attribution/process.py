@@ -1,0 +1,245 @@
+"""The node's side of attribution: a child process that knows one base, some adapters and their indexes.
+
+Rules of this file:
+- The node never imports torch and never waits for a backward pass; calls queue, each short: an index is built
+  a few rows a call, so that an answer waits seconds for its score, not the whole build.
+- A process that dies fails the call it was at. The next call starts another and tells it what the last one
+  knew; a build that was cut is begun again and goes on behind its last row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import trio
+
+from ...protocol.codec import decode, decode_message, encode, encode_all, encode_message
+from ...protocol.errors import AttributionFailed
+from ...protocol.ids import Cid, digest_of
+from ...protocol.manifests import IndexManifest, Row
+from ...protocol.requests import ChatMessage
+from ..child import Child, ChildDied, open_child
+from ..engine.wire import error_of
+from ..factory.job import write_whole
+from .index import OwnedRow
+from .sketch import Int8s
+from .subject import Score, Subject
+from .wire import (
+    GREETINGS,
+    MAX_INDEX_BYTES,
+    REPLIES,
+    Advanced,
+    AdvanceIndex,
+    BeginIndex,
+    Broken,
+    CallFailed,
+    Command,
+    Done,
+    FinishIndex,
+    ForgetSubject,
+    LoadSubject,
+    Recomputed,
+    RecomputeRow,
+    Reply,
+    ScoreAnswer,
+    Scored,
+    UseIndex,
+)
+
+LOG_FILE = "attribution.log"
+ROWS_A_CALL = 2
+R = TypeVar("R", bound=Reply)
+Progress = Callable[[int, int], None]
+"""Told rows done and all rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttributionConfig:
+    """`work_dir` holds what this and the child hand each other, and unfinished builds. `threads` 0 leaves it
+    to torch.
+    """
+
+    base_dir: Path
+    work_dir: Path
+    threads: int = 0
+
+
+class AttributionProcess:
+    """A child process that scores answers; get one from `open_attribution`. Errors of calls arrive as the
+    child's own.
+    """
+
+    def __init__(self, config: AttributionConfig) -> None:
+        self._config = config
+        self._lock = trio.Lock()
+        self._stack = AsyncExitStack()
+        self._child: Child | None = None
+        self._calls = 0
+        self._subjects: dict[Cid, Subject] = {}
+        self._indexes: dict[Cid, Path] = {}
+
+    async def load(self, subject: Subject) -> None:
+        """Make an adapter known. Raises InvalidAdapter, AttributionFailed."""
+        await self._call(lambda call: _load(call, subject), Done)
+        self._subjects[subject.adapter] = subject
+
+    async def forget(self, adapter: Cid) -> None:
+        """Free an adapter and its index. Raises AttributionFailed."""
+        self._subjects.pop(adapter, None)
+        self._indexes.pop(adapter, None)
+        await self._call(lambda call: ForgetSubject(call, adapter), Done)
+
+    async def use_index(self, manifest: IndexManifest) -> None:
+        """Score an adapter's answers against this index.
+
+        Raises RemoteProtocolError where it does not fit, NotFound for an adapter that is not loaded,
+        AttributionFailed.
+        """
+        path = self._path(manifest.adapter, "index")
+        write_whole(path, encode(manifest))
+        await self._call(lambda call: UseIndex(call, str(path)), Done)
+        self._indexes[manifest.adapter] = path
+
+    async def build_index(
+        self, adapter: Cid, rows: Sequence[OwnedRow], progress: Progress = lambda _done, _total: None
+    ) -> tuple[IndexManifest, bytes]:
+        """Index an adapter's rows: the manifest, ready to be sealed, and the blob that its `rows` names.
+
+        What is done survives a kill: building the same index again goes on. Raises NotFound,
+        AttributionFailed.
+        """
+        paths = {kind: self._path(adapter, kind) for kind in ("rows", "vectors", "index")}
+        write_whole(paths["rows"], encode_all(rows))
+        where = str(paths["rows"]), str(paths["vectors"])
+        state = await self._call(lambda call: BeginIndex(call, adapter, *where), Advanced)
+        progress(state.done, state.total)
+        while state.done < state.total:
+            state = await self._call(lambda call: AdvanceIndex(call, adapter, ROWS_A_CALL), Advanced)
+            progress(state.done, state.total)
+        await self._call(lambda call: FinishIndex(call, adapter, str(paths["index"])), Done)
+        manifest = decode(IndexManifest, paths["index"].read_bytes(), MAX_INDEX_BYTES)
+        blob = paths["vectors"].read_bytes()[-manifest.row_count * manifest.width :]
+        paths["vectors"].unlink()
+        return manifest, blob
+
+    async def score(
+        self, adapter: Cid, messages: Sequence[ChatMessage], output: Sequence[int] | str
+    ) -> Score:
+        """Who an answer is owed to, by its output tokens or, where only that is left, its text.
+
+        Raises NotFound without adapter or index, AttributionFailed.
+        """
+        tokens, text = ((), output) if isinstance(output, str) else (tuple(output), "")
+        turns = tuple(messages)
+        scored = await self._call(lambda call: ScoreAnswer(call, adapter, turns, tokens, text), Scored)
+        return Score(scored.query, scored.weights or None)
+
+    async def recompute_row(self, adapter: Cid, row: Row) -> Int8s:
+        """A row's vector under a loaded adapter, to recheck an index with. Raises NotFound,
+        AttributionFailed.
+        """
+        reply = await self._call(lambda call: RecomputeRow(call, adapter, row), Recomputed)
+        return np.frombuffer(reply.vector, np.int8)
+
+    async def close(self) -> None:
+        """End the child."""
+        self._child = None
+        await self._stack.aclose()
+
+    async def start(self) -> None:
+        """Start the child and tell it what the last one knew. Raises InvalidModel, AttributionFailed."""
+        async with self._lock:
+            await self._running()
+
+    # ---- one call at a time
+
+    async def _call(self, command: Callable[[int], Command], wanted: type[R]) -> R:
+        async with self._lock:
+            child = await self._running()
+            try:
+                reply = await self._exchange(child, command)
+            except ChildDied as died:
+                await self.close()
+                raise AttributionFailed(
+                    f"the attribution process {died}; the next call starts another"
+                ) from None
+        return _expect(reply, wanted)
+
+    async def _exchange(self, child: Child, command: Callable[[int], Command]) -> Reply:
+        self._calls += 1
+        with trio.CancelScope(shield=True):  # half a frame would be the end of the conversation
+            await child.send(encode_message(command(self._calls)))
+        while True:
+            reply = decode_message(await child.receive(), REPLIES)
+            if reply.call == self._calls:
+                return reply
+
+    async def _running(self) -> Child:
+        if self._child is None:
+            try:
+                self._child = await self._start()
+            except ChildDied as died:
+                await self.close()
+                raise AttributionFailed(f"the attribution process {died}") from None
+        return self._child
+
+    async def _start(self) -> Child:
+        self._config.work_dir.mkdir(parents=True, exist_ok=True)
+        environment = {"OMP_NUM_THREADS": str(self._config.threads)} if self._config.threads else {}
+        opening = open_child(
+            "commonlore.worker.attribution.serve",
+            [str(self._config.base_dir)],
+            self._config.work_dir / LOG_FILE,
+            environment,
+        )
+        child = await self._stack.enter_async_context(opening)
+        greeting = decode_message(await child.receive(), GREETINGS)
+        if isinstance(greeting, Broken):
+            await self.close()
+            raise error_of(greeting.failure)
+        for subject in self._subjects.values():
+            _expect(await self._exchange(child, partial(_load, subject=subject)), Done)
+        for path in self._indexes.values():
+            _expect(await self._exchange(child, partial(UseIndex, index=str(path))), Done)
+        return child
+
+    def _path(self, adapter: Cid, kind: str) -> Path:
+        return self._config.work_dir / f"{digest_of(adapter).hex()}.{kind}"
+
+
+def _load(call: int, subject: Subject) -> LoadSubject:
+    return LoadSubject(
+        call,
+        subject.adapter,
+        str(subject.early),
+        subject.rank,
+        subject.alpha,
+        subject.targets,
+        subject.seed,
+        subject.width,
+    )
+
+
+def _expect(reply: Reply, wanted: type[R]) -> R:
+    if isinstance(reply, CallFailed):
+        raise error_of(reply.failure)
+    if not isinstance(reply, wanted):
+        raise AttributionFailed(f"the attribution process answered {type(reply).__name__}: restart the node")
+    return reply
+
+
+@asynccontextmanager
+async def open_attribution(config: AttributionConfig) -> AsyncIterator[AttributionProcess]:
+    """Start an attribution process. Raises InvalidModel, AttributionFailed."""
+    attribution = AttributionProcess(config)
+    try:
+        await attribution.start()
+        yield attribution
+    finally:
+        await attribution.close()

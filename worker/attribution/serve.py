@@ -1,0 +1,139 @@
+"""The attribution process: `python -m commonlore.worker.attribution.serve BASE_DIR --socket FD`.
+
+Rules of this file:
+- One call after another, in one thread; an index is built a few rows a call, so that scores are answered
+  between.
+- A CommonloreError is the call's answer. Anything else is a defect: it ends the process with a traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import assert_never
+
+from ...protocol.codec import decode, decode_all, decode_message, encode, encode_message
+from ...protocol.errors import CommonloreError, NotFound
+from ...protocol.ids import Cid
+from ...protocol.manifests import MAX_SHARD_BYTES, IndexManifest
+from ..child import ParentLink
+from ..engine.wire import failure_of
+from ..factory.job import write_whole
+from ..models.reference import load_base
+from .attributor import Attributor
+from .index import IndexBuild, OwnedRow
+from .subject import Subject
+from .wire import (
+    COMMANDS,
+    MAX_INDEX_BYTES,
+    Advanced,
+    AdvanceIndex,
+    BeginIndex,
+    Broken,
+    CallFailed,
+    Command,
+    Done,
+    FinishIndex,
+    ForgetSubject,
+    LoadSubject,
+    Ready,
+    Recomputed,
+    RecomputeRow,
+    Reply,
+    ScoreAnswer,
+    Scored,
+    UseIndex,
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until the parent has gone. Returns the exit status where the base cannot be loaded."""
+    parser = argparse.ArgumentParser(prog="commonlore.worker.attribution.serve")
+    parser.add_argument("base_dir", type=Path)
+    parser.add_argument("--socket", type=int, required=True)
+    options = parser.parse_args(arguments)
+    link = ParentLink(options.socket)
+    try:
+        server = Server(Attributor(load_base(options.base_dir)))
+    except CommonloreError as wrong:
+        link.send(encode_message(Broken(failure_of(wrong))))
+        return 1
+    link.send(encode_message(Ready()))
+    while True:
+        link.send(encode_message(server.answer(decode_message(link.receive(), COMMANDS))))
+
+
+class Server:
+    """Answers calls on one attributor."""
+
+    def __init__(self, attributor: Attributor) -> None:
+        self._attributor = attributor
+        self._builds: dict[Cid, IndexBuild] = {}
+
+    def answer(self, command: Command) -> Reply:
+        """The one answer to a call."""
+        try:
+            return self._answer(command)
+        except CommonloreError as wrong:
+            return CallFailed(command.call, failure_of(wrong))
+
+    def _answer(self, command: Command) -> Reply:
+        match command:
+            case LoadSubject():
+                self._attributor.load(_subject_of(command))
+                return Done(command.call)
+            case ForgetSubject():
+                self._attributor.forget(command.adapter)
+                self._builds.pop(command.adapter, None)
+                return Done(command.call)
+            case UseIndex():
+                raw = Path(command.index).read_bytes()
+                self._attributor.use_index(decode(IndexManifest, raw, MAX_INDEX_BYTES))
+                return Done(command.call)
+            case BeginIndex():
+                return self._begin(command)
+            case AdvanceIndex():
+                build = self._build(command.adapter)
+                build.advance(self._attributor.row_vectors(command.adapter), command.count)
+                return Advanced(command.call, build.done_rows, len(build.rows))
+            case FinishIndex():
+                manifest, _ = self._build(command.adapter).finish()
+                write_whole(Path(command.index), encode(manifest))
+                del self._builds[command.adapter]
+                return Done(command.call)
+            case ScoreAnswer():
+                output = command.output or command.text
+                score = self._attributor.score(command.adapter, command.messages, output)
+                return Scored(command.call, score.query, score.weights or ())
+            case RecomputeRow():
+                vector = self._attributor.row_vectors(command.adapter)([command.row])[0]
+                return Recomputed(command.call, vector.tobytes())
+        assert_never(command)
+
+    def _begin(self, command: BeginIndex) -> Reply:
+        rows = decode_all(OwnedRow, Path(command.rows).read_bytes(), MAX_SHARD_BYTES)
+        build = self._attributor.begin_index(command.adapter, rows, Path(command.partial))
+        self._builds[command.adapter] = build
+        return Advanced(command.call, build.done_rows, len(build.rows))
+
+    def _build(self, adapter: Cid) -> IndexBuild:
+        if adapter not in self._builds:
+            raise NotFound(f"no index of {adapter} is being built")
+        return self._builds[adapter]
+
+
+def _subject_of(command: LoadSubject) -> Subject:
+    return Subject(
+        command.adapter,
+        Path(command.early),
+        command.rank,
+        command.alpha,
+        command.targets,
+        command.seed,
+        command.width,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,181 @@
+"""What a node and its attribution process say to each other: records of canonical CBOR, one a frame.
+
+Rules of this file:
+- The process says `Ready` or `Broken` first. After that the node calls and the process answers, one call at a
+  time, each answer under its call's number; a node that has stopped waiting skips the answer it no longer
+  wants.
+- What may be large (rows, indexes) goes by file: both sides share a disk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from ...protocol.fields import U16, U32, U64, Hash32, Name, Size, Text
+from ...protocol.ids import Cid
+from ...protocol.manifests import Row
+from ...protocol.receipts import MAX_CONTRIBUTORS, Weight
+from ...protocol.requests import MAX_OUTPUT_TOKENS, ChatMessage
+from ..engine.wire import Failure
+
+MAX_INDEX_BYTES = 1 << 28
+FilePath = Annotated[str, Size(1, 4096)]
+Vector = Annotated[bytes, Size(1, 1 << 17)]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSubject:
+    """Make an adapter known (see `attributor.Subject`)."""
+
+    call: U64
+    adapter: Cid
+    early: FilePath
+    rank: U16
+    alpha: U16
+    targets: Annotated[tuple[Name, ...], Size(1, 32)]
+    seed: Hash32
+    width: U32
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetSubject:
+    """Free an adapter and its index."""
+
+    call: U64
+    adapter: Cid
+
+
+@dataclass(frozen=True, slots=True)
+class UseIndex:
+    """Score an adapter's answers against the encoded IndexManifest in this file."""
+
+    call: U64
+    index: FilePath
+
+
+@dataclass(frozen=True, slots=True)
+class BeginIndex:
+    """Build an adapter's index of the encoded `OwnedRow`s in `rows`, keeping vectors in `partial`."""
+
+    call: U64
+    adapter: Cid
+    rows: FilePath
+    partial: FilePath
+
+
+@dataclass(frozen=True, slots=True)
+class AdvanceIndex:
+    """Compute the next `count` rows of the build."""
+
+    call: U64
+    adapter: Cid
+    count: U32
+
+
+@dataclass(frozen=True, slots=True)
+class FinishIndex:
+    """Write the encoded manifest of a build whose rows are all done to `index`."""
+
+    call: U64
+    adapter: Cid
+    index: FilePath
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreAnswer:
+    """Whose rows led to this answer? `text` counts where there are no `output` tokens."""
+
+    call: U64
+    adapter: Cid
+    messages: Annotated[tuple[ChatMessage, ...], Size(1, 256)]
+    output: Annotated[tuple[U32, ...], Size(0, MAX_OUTPUT_TOKENS)]
+    text: Text
+
+
+@dataclass(frozen=True, slots=True)
+class RecomputeRow:
+    """This row's vector, please."""
+
+    call: U64
+    adapter: Cid
+    row: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The base is loaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The base cannot be loaded; the process ends."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The call succeeded."""
+
+    call: U64
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """The build stands at `done` rows of `total`."""
+
+    call: U64
+    done: U32
+    total: U32
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """An answer's vector and weights; none where no influence was found."""
+
+    call: U64
+    query: Vector
+    weights: Annotated[tuple[Weight, ...], Size(0, MAX_CONTRIBUTORS)]
+
+
+@dataclass(frozen=True, slots=True)
+class Recomputed:
+    """A row's vector."""
+
+    call: U64
+    vector: Vector
+
+
+@dataclass(frozen=True, slots=True)
+class CallFailed:
+    """The call failed."""
+
+    call: U64
+    failure: Failure
+
+
+Greeting = Ready | Broken
+GREETINGS: tuple[type[Greeting], ...] = (Ready, Broken)
+Command = (
+    LoadSubject
+    | ForgetSubject
+    | UseIndex
+    | BeginIndex
+    | AdvanceIndex
+    | FinishIndex
+    | ScoreAnswer
+    | RecomputeRow
+)
+COMMANDS: tuple[type[Command], ...] = (
+    LoadSubject,
+    ForgetSubject,
+    UseIndex,
+    BeginIndex,
+    AdvanceIndex,
+    FinishIndex,
+    ScoreAnswer,
+    RecomputeRow,
+)
+Reply = Done | Advanced | Scored | Recomputed | CallFailed
+REPLIES: tuple[type[Reply], ...] = (Done, Advanced, Scored, Recomputed, CallFailed)
