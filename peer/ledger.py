@@ -19,11 +19,13 @@ Rules of this file:
 
 from __future__ import annotations
 
+import trio
+
 from ..protocol.codec import decode, encode
 from ..protocol.errors import ProtocolError
 from ..protocol.ids import Address, ReceiptId, receipt_id_of
 from ..protocol.receipts import Receipt, SignedReceipt, SignedVoucher, Voucher
-from .database import Database, Transaction, pack_amount
+from .database import Database, Row, Transaction, pack_amount
 from .ledger_rows import (
     COLUMNS,
     Channel,
@@ -165,7 +167,7 @@ class Ledger:
             f"SELECT {COLUMNS} FROM receipts WHERE role = 'worker' AND lane = ? AND commitment IS NULL "
             "AND state = 'vouchered' ORDER BY payer, seq"
         )
-        return tuple(to_receipt(row) for row in await self._database.read(query, lane))
+        return await _in_thread(await self._database.read(query, lane))
 
     async def committed(self, lane: Address, epoch: int) -> tuple[StoredReceipt, ...]:
         """The receipts that this lane's commitment of an epoch holds, by payer and seq."""
@@ -173,7 +175,12 @@ class Ledger:
             f"SELECT {COLUMNS} FROM receipts WHERE role = 'worker' AND lane = ? AND commitment = ? "
             "ORDER BY payer, seq"
         )
-        return tuple(to_receipt(row) for row in await self._database.read(query, lane, epoch))
+        return await _in_thread(await self._database.read(query, lane, epoch))
+
+
+async def _in_thread(rows: list[Row]) -> tuple[StoredReceipt, ...]:
+    """An epoch's receipts may be many: 0.1 ms each would hold the node's loop."""
+    return await trio.to_thread.run_sync(lambda: tuple(to_receipt(row) for row in rows))
 
 
 async def _channel_of(sql: Transaction, role: Role, named: Receipt | Voucher) -> Channel:
