@@ -13,6 +13,7 @@ from . import base, key, simulate
 from .devchain import devchain
 from .doctor import doctor
 from .ending import Commands
+from .node import node, worker
 from .up import up
 
 TRY, RUN, ASK, MAKE, MONEY, CARE = (
@@ -51,6 +52,8 @@ def root(
 
 app.command(rich_help_panel=TRY)(up)
 app.add_typer(simulate.app, name="simulate", rich_help_panel=TRY)
+app.command(rich_help_panel=RUN)(worker)
+app.command(rich_help_panel=RUN)(node)
 app.command(rich_help_panel=RUN)(devchain)
 app.add_typer(base.app, name="base", rich_help_panel=MAKE)
 app.add_typer(key.app, name="key", rich_help_panel=CARE)

@@ -23,8 +23,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from ..contracts.deploy import Accounts
 from ..contracts.deployment import Deployment, Terms
 from ..protocol.errors import ConfigError, NotFound
+from ..protocol.ids import checksummed
 from ..protocol.keys import AccountKey
 from .home import Home
 from .keystore import Keys, Keystore
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 
 GAS_WEI = 10 * 10**18
 LOW_WEI = 10**18
+WORK_POOL = "work-pool"
+"""The identity, in the first peer's home, that the work pool's share goes to."""
 _REMARK = "Written by commonlore for a network on one machine; replaced whenever that is started."
 
 
@@ -117,14 +121,30 @@ class LocalNetwork:
         from ..contracts.controls import DevchainProcess
 
         self.plan.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        terms = self.plan.terms
-        times = {"--epoch-length": terms.epoch_length, "--window": terms.window, "--grace": terms.grace}
-        arguments = ["--state", os.fspath(self.plan.root / "chain.state"), "--thaw", str(terms.thaw)]
-        arguments += [text for option, value in times.items() for text in (option, str(value))]
+        terms, treasury = self.plan.terms, self.treasury()
+        options: dict[str, object] = {
+            "--state": self.plan.root / "chain.state",
+            "--epoch-length": terms.epoch_length,
+            "--window": terms.window,
+            "--grace": terms.grace,
+            "--thaw": terms.thaw,
+            "--platform": checksummed(treasury.platform),
+            "--work-pool": checksummed(treasury.work_pool),
+        }
         if self._chain is not None:
-            arguments += ["--port", str(urlsplit(self._chain.url).port)]
-        self._chain = DevchainProcess(arguments)
+            options["--port"] = urlsplit(self._chain.url).port
+        self._chain = DevchainProcess([str(word) for option in options.items() for word in option])
         self.deployment.save(self.deployment_file)
+
+    def treasury(self) -> Accounts:
+        """Who gets the platform's and the work pool's shares: the first peer's owner, and an identity of
+        its home.
+        """
+        home = self.home(self.first.name).create()
+        keystore = Keystore(home.keys)
+        known = {identity.name: identity.payee for identity in keystore.identities()}
+        pool = known.get(WORK_POOL) or keystore.create(WORK_POOL).payee.address
+        return Accounts(keystore.own().owner.address, pool)
 
     @property
     def deployment_file(self) -> Path:
