@@ -30,6 +30,8 @@ from libp2p.utils import varint
 
 from ..protocol.errors import MissingDependency
 
+log = logging.getLogger(__name__)
+
 SUPPORTED = "0.8.1"
 WRITE_LIMIT_S = 10.0
 """A peer whose socket takes no frame for this long is dropped."""
@@ -144,6 +146,22 @@ def dial_nobody_unasked() -> None:
 
 async def _connect_to_nobody(self: AutoConnector) -> None:
     await trio.lowlevel.checkpoint()
+
+
+def contain_failures(network: Any) -> None:
+    """What a protocol's handler raises, say on bytes that are no protobuf, ends the whole host; let it end
+    its stream.
+    """
+    handler = network.common_stream_handler
+
+    async def contained(stream: INetStream) -> None:
+        try:
+            await handler(stream)
+        except Exception as wrong:
+            log.debug("a stream of %s ended: %r", stream.get_protocol(), wrong)
+            await stream.reset()
+
+    network.set_stream_handler(contained)
 
 
 def is_alive(connection: Any) -> bool:

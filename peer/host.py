@@ -193,7 +193,8 @@ class Host:
     async def stop_listening(self) -> None:
         """Let nobody new in. libp2p, cancelled, leaves its sockets open and answering."""
         with shielded(1):
-            for listener in list(self._network.listeners.values()):
+            while self._network.listeners:
+                _, listener = self._network.listeners.popitem()
                 await listener.close()
 
     def serve(self, protocol: str, handler: StreamHandler) -> None:
@@ -279,6 +280,7 @@ def _build(config: HostConfig, listen: list[Multiaddr]) -> IHost:
     )
     network: Any = host.get_network()
     network.retry_config = RetryConfig(max_retries=0)
+    compat.contain_failures(network)
     return host
 
 

@@ -12,6 +12,7 @@ pass on what no honest peer would are dropped.
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -28,6 +29,8 @@ from ..protocol.advert_rules import Verdict
 from ..protocol.ids import PeerId
 from . import compat
 from .host import Host
+
+log = logging.getLogger(__name__)
 
 Validator = Callable[[bytes, PeerId], Verdict]
 """(data, who passed it on) → what to do with it. Must not wait."""
@@ -58,7 +61,11 @@ class PubSub:
 
         def judge(forwarder: ID, message: Any) -> bool:
             peer = PeerId(forwarder.to_base58())
-            verdict = validator(message.data, peer)
+            try:
+                verdict = validator(message.data, peer)
+            except Exception:  # a validator's bug must not end libp2p's service, which would end the host
+                log.exception("judging a message of %s failed", topic)
+                return False
             if verdict is Verdict.REJECT and peer != self._host.peer_id:
                 self._blame(forwarder, peer)
             return verdict is Verdict.ACCEPT

@@ -73,5 +73,9 @@ async def open_network(config: NetworkConfig, store: BlobStore) -> AsyncIterator
             await gossip.join()
             nursery = await stack.enter_async_context(trio.open_nursery())
             nursery.start_soon(discovery.run)
-            yield Network(host, rpc, gossip, discovery, blobs)
-            nursery.cancel_scope.cancel()
+            try:
+                yield Network(host, rpc, gossip, discovery, blobs)
+            finally:
+                await host.stop_listening()
+                await host.sever()
+                nursery.cancel_scope.cancel()

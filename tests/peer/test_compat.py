@@ -13,10 +13,13 @@ from libp2p.network.config import ConnectionConfig
 from libp2p.peer.peerinfo import info_from_p2p_addr
 from libp2p.security.insecure.transport import PLAINTEXT_PROTOCOL_ID, InsecureTransport
 from libp2p.security.noise.io import NoiseTransportReadWriter
+from libp2p.stream_muxer.yamux.yamux import YamuxStream
 from multiaddr import Multiaddr
 
 from commonlore.peer import compat
+from commonlore.peer.host_pubsub import open_pubsub
 from commonlore.peer.host_stream import Stream
+from commonlore.protocol.advert_rules import Verdict
 from commonlore.protocol.errors import MissingDependency
 
 
@@ -60,12 +63,69 @@ async def test_the_end_of_a_stream_is_asked_for_once():
 async def test_reading_ahead_takes_one_receive_for_many_reads():
     compat.apply()
     left, right = trio.socket.socketpair()
-    stream = TrioTCPStream(trio.SocketStream(left))
+    stream = TrioTCPStream(Counted(trio.SocketStream(left)))
     await trio.SocketStream(right).send_all(b"abcdefgh")
     assert [await stream.read(n) for n in (2, 3, None)] == [b"ab", b"cde", b"fgh"]
+    assert stream.stream.receives == 1
     right.close()
     assert await stream.read(4) == b""
     await stream.close()
+
+
+class Counted:
+    """A stream that counts how often it is read."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream = stream
+        self.receives = 0
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        self.receives += 1
+        return await self.stream.receive_some(max_bytes)
+
+    async def aclose(self) -> None:
+        await self.stream.aclose()
+
+
+async def test_not_every_small_read_is_answered_by_a_window_update(hosts, monkeypatch):
+    updates = []
+    send = YamuxStream.send_window_update
+
+    async def counted(self, increment, skip_lock=False):
+        updates.append(increment)
+        await send(self, increment, skip_lock)
+
+    async with hosts(2) as (a, b):
+        monkeypatch.setattr(YamuxStream, "send_window_update", counted)
+        a.serve("/echo", echo)
+        stream = await b.open_stream(a.peer_id, "/echo")
+        updates.clear()
+        for _ in range(50):
+            await stream.send_all(b"x" * 100)
+            assert await stream.receive_some() == b"x" * 100
+    assert len(updates) < 75  # of 100 reads on both sides
+
+
+async def echo(stream: Stream) -> None:
+    while data := await stream.receive_some():
+        await stream.send_all(data)
+
+
+async def test_a_burst_of_gossip_arrives(hosts, until):
+    got = []
+
+    def note(data: bytes, _forwarder: str) -> Verdict:
+        got.append(data)
+        return Verdict.ACCEPT
+
+    async with hosts(2, connected=False) as (a, b), open_pubsub(a) as ours, open_pubsub(b) as theirs:
+        await ours.subscribe("topic", note)
+        await theirs.subscribe("topic", lambda *_: Verdict.ACCEPT)
+        await b.connect(a.addresses[0])
+        await until(lambda: theirs.mesh("topic"))
+        for n in range(200):
+            await theirs._pubsub.publish("topic", b"%d" % n)
+        await until(lambda: len(got) == 200)
 
 
 async def test_a_cancelled_write_does_not_break_the_connection(hosts):
@@ -118,6 +178,17 @@ async def test_nobody_is_dialled_unasked(hosts):
         book.add_addrs(b.raw.get_id(), b.raw.get_transport_addrs(), 100)
         await c.raw.get_network().auto_connector.maybe_connect()
         assert c.connected() == {a.peer_id}
+
+
+async def test_bytes_that_are_no_protobuf_end_their_stream_only(hosts):
+    async with hosts(2) as (a, b), open_pubsub(a):
+        for protocol in ("/meshsub/1.1.0", "/ipfs/id/push/1.0.0"):
+            stream = await b.open_stream(a.peer_id, protocol)
+            await stream.send_all(b"\x05garbage")
+            await stream.aclose()
+        a.serve("/drain", drain)
+        with trio.fail_after(3):
+            await (await b.open_stream(a.peer_id, "/drain")).aclose()
 
 
 async def test_a_closed_host_leaves_no_socket_open(hosts):
