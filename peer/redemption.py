@@ -26,6 +26,8 @@ from .store import Store
 
 log = logging.getLogger(__name__)
 
+MAX_RECEIPTS = 5_000
+"""Receipts a commitment; what is over waits for the next. Each costs about 4 ms and 1.4 kB of published data."""
 Publish = Callable[[bytes], Awaitable[Cid]]
 """Keeps bytes where others can fetch them by the id it returns; doing it again changes nothing."""
 
@@ -65,12 +67,16 @@ class Redeeming:
         """By payer, what could be settled in this epoch, if it is or gets paid."""
         uncommitted = by_payer(await self._parts.store.ledger.uncommitted(self._lane))
         found: dict[Address, list[Owed]] = {}
+        room = MAX_RECEIPTS
         for payer, channel in uncommitted.items():
-            for stored in committable(channel, epoch):
+            for stored in committable(channel, epoch)[:room]:
                 owed = await self._owed(stored, report)
                 if owed is None:
                     break
                 found.setdefault(payer, []).append(owed)
+                room -= 1
+        if not room:
+            report.waiting.append(Waiting(None, f"more than {MAX_RECEIPTS} receipts: the next epoch goes on"))
         return found
 
     async def _owed(self, stored: StoredReceipt, report: SettleReport) -> Owed | None:

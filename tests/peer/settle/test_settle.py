@@ -207,6 +207,20 @@ async def test_receipts_whose_credits_are_unknown_wait(chain, path, make):
         assert (await node.settle()).redeemed == 110
 
 
+async def test_more_receipts_than_a_commitment_holds_wait_for_the_next(chain, path, make, monkeypatch):
+    monkeypatch.setattr("commonlore.peer.redemption.MAX_RECEIPTS", 3)
+    async with make.opened(chain, path) as node:
+        for payer in chain.payers:
+            for _ in range(2):
+                await node.serve(payer, 100)
+        chain.end_epoch(0)
+        report = await node.settle()
+        assert [c.receipt_count for c in report.posted] == [3]
+        assert "the next epoch goes on" in report.waiting[0].reason
+        chain.end_epoch(1)
+        assert [c.receipt_count for c in (await node.settle()).posted] == [1]
+
+
 async def test_another_posters_epoch_is_noticed(chain, path, make):
     async with make.opened(chain, path) as node:
         await node.serve(chain.payers[0], 100)
