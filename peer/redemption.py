@@ -27,7 +27,7 @@ from .store import Store
 log = logging.getLogger(__name__)
 
 MAX_RECEIPTS = 5_000
-"""Receipts a commitment; what is over waits for the next. Each costs about 4 ms and 1.4 kB of published data."""
+"""Receipts a commitment; what is over waits for the next. Each costs some 4 ms and 1.4 kB of data."""
 Publish = Callable[[bytes], Awaitable[Cid]]
 """Keeps bytes where others can fetch them by the id it returns; doing it again changes nothing."""
 
