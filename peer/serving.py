@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Protocol
 
 import trio
 
@@ -55,9 +56,25 @@ class PaidStep:
     tokens: tuple[int, ...]
 
 
+class Attribution(Protocol):
+    """Who states, after an answer, whose data shaped it: `attributing.Attributing`."""
+
+    def expect(self, ask: Ask, receipt_hash: bytes) -> None:
+        """A receipt goes out: who asks for the statement on it from now on, waits."""
+        ...
+
+    def take(self, step: PaidStep) -> None:
+        """The receipt was paid: make the statement."""
+        ...
+
+    def give_up(self, receipt_hash: bytes) -> None:
+        """The receipt was not paid: there will be no statement."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ServingParts:
-    """What a conversation needs of its node. `on_paid` is told of every paid step."""
+    """What a conversation needs of its node."""
 
     domain: Domain
     lane_key: AccountKey
@@ -66,7 +83,7 @@ class ServingParts:
     engine: EngineProcess
     channels: KeyedLock[bytes]
     step_tokens: int
-    on_paid: Callable[[PaidStep], Awaitable[None]]
+    attribution: Attribution
 
 
 class Serving:
@@ -181,7 +198,7 @@ class Serving:
                 await self._parts.ledger.record_voucher(Role.WORKER, voucher)
             paid = PaidStep(self._ask, kept.signed, kept.receipt_hash, tuple(self._sent), step.tokens)
             self._sent.extend(step.tokens)
-            await self._parts.on_paid(paid)
+            self._parts.attribution.take(paid)
 
     async def _issue(self, finish: str, final: bool) -> NewReceipt:
         parts, request = self._parts, self._terms.request
@@ -197,6 +214,7 @@ class Serving:
             created_ms=parts.clock.now_ms(),
         )
         await parts.ledger.record_receipt(Role.WORKER, kept)
+        parts.attribution.expect(self._ask, kept.receipt_hash)
         await self._call.send(self._stream.send(ReceiptMessage(signed, final)))
         return kept
 
@@ -208,15 +226,19 @@ class Serving:
             channel = await self._parts.ledger.channel(Role.WORKER, receipt.payer, receipt.lane)
             check_voucher(self._parts.domain, voucher, receipt, channel.voucher)
         except trio.TooSlowError:
-            await self._parts.ledger.abandon_receipt(Role.WORKER, kept.receipt_hash)
+            await self._abandon(kept)
             raise Refused(
                 RefusalCode.CREDIT, f"no voucher within {VOUCHER_PATIENCE_S:g} s", retryable=False
             ) from None
         except (RemoteProtocolError, trio.Cancelled):
             with trio.CancelScope(shield=True):
-                await self._parts.ledger.abandon_receipt(Role.WORKER, kept.receipt_hash)
+                await self._abandon(kept)
             raise
         return voucher
+
+    async def _abandon(self, kept: NewReceipt) -> None:
+        self._parts.attribution.give_up(kept.receipt_hash)
+        await self._parts.ledger.abandon_receipt(Role.WORKER, kept.receipt_hash)
 
     def _details(self, finish: str) -> ReceiptDetails:
         facts = self._parts.engine.facts

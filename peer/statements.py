@@ -61,6 +61,10 @@ class Statements:
         """A statement on this receipt is being made: callers wait for it."""
         self._in_the_making[receipt_hash] = trio.Event()
 
+    def is_expected(self, receipt_hash: bytes) -> bool:
+        """Whether somebody may be waiting for it."""
+        return receipt_hash in self._in_the_making
+
     def drop(self, receipt_hash: bytes) -> None:
         """Nothing more is to be waited for: it is there, or will not come."""
         event = self._in_the_making.pop(receipt_hash, None)

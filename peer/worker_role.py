@@ -133,7 +133,7 @@ def _door(
         engine=engine,
         channels=KeyedLock(),
         step_tokens=node.config.step_tokens,
-        on_paid=attributing.take,
+        attribution=attributing,
     )
     return DoorParts(
         serving=serving,

@@ -1,0 +1,168 @@
+"""What a person may order a running peer to do; behind the control API, the command line and the demo."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import asdict
+from typing import Any
+
+import trio
+
+from ..contracts.client import ChainClient
+from ..protocol.adverts import DatanetRecord
+from ..protocol.errors import ConfigError, NotFound
+from ..protocol.ids import Address, Cid, checksummed
+from ..protocol.manifests import Row
+from .claiming import Claimer, on_chain
+from .datanets import Contribution, DatanetPlan, publish_datanet, publish_shard, record_of
+from .gateway.node import RowsDraft, TrainOrder
+from .keystore import Keystore
+from .node import Node
+from .settle_plan import SettleReport
+
+MAX_TREES_BYTES = 64 * 1024 * 1024
+
+
+class Actions:
+    """The orders that one node takes."""
+
+    def __init__(self, node: Node, keystore: Keystore) -> None:
+        self._node = node
+        self._keystore = keystore
+
+    async def status(self) -> Mapping[str, Any]:
+        """How this peer is doing, as plain values."""
+        node = self._node
+        return {
+            "peer_id": node.host.peer_id,
+            "addresses": list(node.host.addresses),
+            "roles": list(node.config.roles),
+            "owner": checksummed(node.keys.owner.address),
+            "session": checksummed(node.keys.session.address),
+            "connected": sorted(node.host.connected()),
+            "workers": [_offer(offer.peer, offer.ad) for offer in node.asker.offers()],
+            "adapters": [record.alias for record in node.catalog.adapters()],
+            "datanets": [record.name for record in node.catalog.datanets()],
+            "chain": None if node.chain.client is None else node.config.chain_url,
+            "epoch": node.chain.clock.epoch(),
+            "worker": await self._worker(),
+            "settlement": None if node.settler is None else asdict(node.settler.status),
+        }
+
+    async def _worker(self) -> Mapping[str, Any] | None:
+        role = self._node.worker
+        if role is None:
+            return None
+        stats = await role.engine.stats()
+        return {
+            "base": role.engine.facts.base,
+            "name": role.engine.facts.name,
+            "precision": role.engine.facts.precision,
+            "resident": [entry.adapter for entry in stats.resident],
+            "queued": stats.queued,
+            "running": stats.running,
+            "free_pages": stats.free_pages,
+            "restarts": role.engine.restarts,
+            "fetches": [asdict(fetch) for fetch in role.fetches],
+        }
+
+    # ---- Datanets and adapters
+
+    async def publish_datanet(self, plan: DatanetPlan, drafts: Sequence[RowsDraft]) -> DatanetRecord:
+        """Salt, sign and publish rows as the next version of a Datanet. Raises InvalidShard, NotFound."""
+        node = self._node
+        shards = []
+        for draft in drafts:
+            identity = await trio.to_thread.run_sync(self._keystore.identity, draft.contributor)
+            rows = tuple(Row(pair.question, pair.answer, secrets.token_bytes(32)) for pair in draft.rows)
+            contribution = Contribution(identity, rows, draft.licence, draft.origin, draft.notice)
+            shards.append(await publish_shard(node.content, node.domain, plan.name, contribution))
+        previous = None
+        try:
+            known = node.catalog.datanet_record(plan.name)
+            previous = (known.datanet, await node.catalog.datanet(known.datanet))
+        except NotFound:
+            pass  # the first version
+        datanet, manifest = await publish_datanet(node.content, node.keys.peer, plan, shards, previous)
+        record = record_of(datanet, manifest, await node.next_seq(), node.clock.now_ms())
+        await node.announce(record)
+        return record
+
+    def train(self, order: TrainOrder) -> AbstractAsyncContextManager[AsyncIterator[object]]:
+        """Train, index and publish an adapter; the last update tells what was published. Leaving the block
+        stops the training; ordered again, it goes on.
+        """
+        from .training import open_training
+
+        return open_training(self._node, order)
+
+    # ---- money
+
+    async def settle_once(self) -> SettleReport:
+        """One round of settlement. Raises ConfigError without a settler, Unreachable, ChainError."""
+        await self._node.chain.observe()
+        if self._node.settler is None:
+            raise ConfigError(
+                "this peer settles no lane: it needs the role worker, and chain_url and deployment"
+            )
+        return await self._node.settler.settle_once()
+
+    async def claim(self) -> list[Mapping[str, Any]]:
+        """Claim what this home's accounts have earned in the lanes of known workers.
+
+        Raises ConfigError, ChainError.
+        """
+        client = self._client()
+        claimer = Claimer(client, self._node.store.epochs, self._node.clock)
+        accounts = await trio.to_thread.run_sync(self._accounts)
+        paid: list[Mapping[str, Any]] = []
+        for lane in sorted({offer.ad.binding.binding.session_key for offer in self._node.asker.offers()}):
+            for claim in await claimer.claim_published(lane, accounts.keys(), self._fetch_trees):
+                paid.append(
+                    {
+                        "name": accounts[claim.account],
+                        "account": checksummed(claim.account),
+                        "lane": checksummed(lane),
+                        "amount": claim.amount,
+                    }
+                )
+        return paid
+
+    def _accounts(self) -> dict[Address, str]:
+        """Every account of this home that can earn, with a name for people."""
+        own = {self._node.keys.owner.address: "own"}
+        return own | {identity.payee: identity.name for identity in self._keystore.identities()}
+
+    async def _fetch_trees(self, _lane: Address, cid: Cid) -> bytes:
+        return await self._node.content.get(cid, MAX_TREES_BYTES)
+
+    async def deposit(self, amount: int) -> Mapping[str, Any]:
+        """Bind this home's session key and move token units into its escrow.
+
+        Raises ConfigError, ChainError.
+        """
+        client = self._client()
+        await on_chain(client.bind, self._node.binding)
+        await on_chain(client.deposit, amount)
+        state = await on_chain(client.owner_balance, self._node.keys.owner.address)
+        return {"owner": checksummed(self._node.keys.owner.address), "balance": state.amount}
+
+    def _client(self) -> ChainClient:
+        client = self._node.chain.client
+        if client is None:
+            raise ConfigError("this needs the chain: set chain_url and deployment")
+        return client
+
+
+def _offer(peer: str, ad: Any) -> Mapping[str, Any]:
+    return {
+        "peer": peer,
+        "lane": checksummed(ad.binding.binding.session_key),
+        "base": ad.base,
+        "resident": list(ad.resident),
+        "queue_depth": ad.queue_depth,
+        "running": ad.running,
+        "rates": [ad.rates.prompt_per_1000, ad.rates.output_per_1000, ad.rates.request_fee],
+    }

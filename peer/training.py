@@ -1,0 +1,285 @@
+"""From Datanets to a published adapter: pull rows, train, index, describe, announce. Every stage can be cut
+and resumed.
+
+Rules of this file: a job's folder is named by what is ordered, so the same order goes on where it was cut;
+nothing is announced before everything that it names is stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from ..protocol.codec import encode
+from ..protocol.credits import DEFAULT_SPLIT, OPENLEDGER_SPLIT
+from ..protocol.envelope import seal
+from ..protocol.errors import ConfigError
+from ..protocol.ids import Cid, PeerId
+from ..protocol.manifests import AdapterManifest, IndexManifest
+from ..protocol.rows import row_hash
+from ..worker.attribution.index import OwnedRow
+from ..worker.attribution.process import AttributionConfig, open_attribution
+from ..worker.attribution.subject import subject_of
+from ..worker.factory.job import (
+    ADAPTER_FILE,
+    EARLY_FILE,
+    Pair,
+    TrainJob,
+    TrainResult,
+    write_job,
+)
+from ..worker.factory.manifests import (
+    Publication,
+    StoredRun,
+    announce_adapter,
+    describe_adapter,
+    describe_evaluation,
+)
+from ..worker.factory.process import result_of, train
+from ..worker.models.reference import BaseModel, load_base
+from .attributing import MAX_INDEX_BYTES
+from .datanets import PulledDatanet, pull_datanet
+from .gateway.node import TrainOrder
+from .node import Node
+from .worker_role import base_directory
+
+SPLITS = {"default": DEFAULT_SPLIT, "openledger": OPENLEDGER_SPLIT}
+HELD_OUT = 10
+"""Without held-out pairs in the order, every tenth row is only measured."""
+UPDATES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class TrainUpdate:
+    """How far a stage is: pulling, loading, measuring, training, indexing. `eta_s` is of this stage."""
+
+    phase: str
+    step: int
+    steps: int
+    loss: float | None = None
+    eta_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The last update: what was announced. Losses are nats a token of held-out answer."""
+
+    alias: str
+    adapter: Cid
+    peer: PeerId
+    rows: int
+    indexed: int
+    loss_before: float
+    loss_after: float
+    weights_bytes: int
+
+
+Tell = Callable[[TrainUpdate | Published], Awaitable[None]]
+
+
+@asynccontextmanager
+async def open_training(
+    node: Node, order: TrainOrder
+) -> AsyncIterator[AsyncIterator[TrainUpdate | Published]]:
+    """Carry out an order, telling how far it is; the last update is `Published`. Leaving the block stops it.
+
+    Iterating raises NotFound, Unreachable, InvalidShard, ConfigError, TrainingFailed, AttributionFailed.
+    """
+    send, receive = trio.open_memory_channel[TrainUpdate | Published](UPDATES)
+    outcome = _Outcome()
+    scope, ended = trio.CancelScope(), trio.Event()
+
+    async def work() -> None:
+        try:
+            with send, scope, outcome:
+                await _Training(node, order, send.send).run()
+        finally:
+            ended.set()
+
+    node.nursery.start_soon(work)
+    try:
+        yield _updates(receive, outcome)
+    finally:
+        scope.cancel()
+        with trio.CancelScope(shield=True):
+            await ended.wait()
+
+
+async def _updates(
+    receive: trio.MemoryReceiveChannel[TrainUpdate | Published], outcome: _Outcome
+) -> AsyncIterator[TrainUpdate | Published]:
+    async for update in receive:
+        yield update
+    if outcome.error is not None:
+        raise outcome.error
+
+
+class _Outcome:
+    """Keeps what ended the work for whoever reads the updates."""
+
+    error: Exception | None = None
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        self.error = error if isinstance(error, Exception) else None
+        return self.error is not None
+
+
+class _Training:
+    """One order."""
+
+    def __init__(self, node: Node, order: TrainOrder, tell: Tell) -> None:
+        self._node = node
+        self._order = order
+        self._tell = tell
+
+    async def run(self) -> None:
+        """Pull, train, store, index, announce."""
+        order, node = self._order, self._node
+        if order.name.count("/") != 1:
+            raise ConfigError(f"adapter name {order.name!r} is not owner/name, such as alice/icd10")
+        base = await trio.to_thread.run_sync(self._load_base)
+        pulled = await self._pull()
+        rows = _owned_rows(pulled)
+        trained, heldout = _divide(rows, order.heldout)
+        folder = node.home.jobs / self._folder_name(pulled)
+        result = await self._train(folder, TrainJob(base.directory, trained, heldout, order.config))
+        manifest, adapter = await self._store(folder, base, pulled, rows, result)
+        indexed = _fair(rows, order.index_rows)
+        index = await self._index(base.directory, manifest, folder / EARLY_FILE, indexed)
+        stamp = (await node.next_seq(), node.clock.now_ms())
+        evaluation = describe_evaluation(adapter, result)
+        await node.announce(announce_adapter(order.name, manifest, evaluation, index, stamp))
+        await self._tell(
+            Published(
+                alias=order.name,
+                adapter=adapter,
+                peer=node.host.peer_id,
+                rows=len(trained),
+                indexed=len(indexed),
+                loss_before=result.heldout_loss_before,
+                loss_after=result.heldout_loss_after,
+                weights_bytes=result.weights_size,
+            )
+        )
+
+    def _load_base(self) -> BaseModel:
+        return load_base(base_directory(self._node.config.cache_dir, self._node.config.base))
+
+    async def _pull(self) -> tuple[PulledDatanet, ...]:
+        node, pulled = self._node, []
+        names = self._order.datanets
+        for number, name in enumerate(names):
+            await self._tell(TrainUpdate("pulling", number, len(names)))
+            record = node.catalog.datanet_record(name)
+            pulled.append(await pull_datanet(node.content, node.catalog, node.domain, record.datanet))
+        await self._tell(TrainUpdate("pulling", len(names), len(names)))
+        return tuple(pulled)
+
+    def _folder_name(self, pulled: Sequence[PulledDatanet]) -> str:
+        ordered = [self._order.name, *(p.datanet for p in pulled), repr(self._order)]
+        return "train-" + hashlib.sha256("\n".join(ordered).encode()).hexdigest()[:16]
+
+    async def _train(self, folder: Path, job: TrainJob) -> TrainResult:
+        await trio.to_thread.run_sync(write_job, folder, job)
+        async with train(folder) as updates:
+            async for progress in updates:
+                await self._tell(
+                    TrainUpdate(progress.stage, progress.step, progress.steps, progress.loss, progress.eta)
+                )
+        return result_of(folder)
+
+    async def _store(
+        self,
+        folder: Path,
+        base: BaseModel,
+        pulled: Sequence[PulledDatanet],
+        rows: Sequence[OwnedRow],
+        result: TrainResult,
+    ) -> tuple[AdapterManifest, Cid]:
+        node, order = self._node, self._order
+        run = StoredRun(
+            config=order.config,
+            result=result,
+            weights=await node.content.put_file(folder / ADAPTER_FILE),
+            early_checkpoint=await node.content.put_file(folder / EARLY_FILE),
+        )
+        publication = Publication(
+            name=order.name.split("/")[1],
+            base=base.id,
+            base_manifest=base.manifest,
+            datanets=tuple(p.datanet for p in pulled),
+            payees=tuple(owned.payee for owned in rows),
+            split=SPLITS[node.config.split],
+            licence=order.licence or pulled[0].manifest.licence,
+            author=node.keys.peer.public,
+            author_payee=node.keys.owner.address,
+        )
+        manifest = describe_adapter(publication, run)
+        return manifest, await node.content.put(encode(manifest))
+
+    async def _index(
+        self, base_dir: Path, manifest: AdapterManifest, early: Path, rows: Sequence[OwnedRow]
+    ) -> Cid:
+        """Index the rows, keep rows and sealed manifest, and return the manifest's id."""
+        node = self._node
+        config = AttributionConfig(base_dir, node.home.jobs / "attribution", node.config.threads)
+        subject = subject_of(manifest, early)
+        started = trio.current_time()
+        send, receive = trio.open_memory_channel[tuple[int, int]](len(rows) + 1)
+        async with open_attribution(config) as attribution, trio.open_nursery() as nursery:
+            nursery.start_soon(self._tell_indexing, receive, started)
+            await attribution.load(subject)
+            with send:
+                index, blob = await attribution.build_index(
+                    subject.adapter, rows, lambda done, total: send.send_nowait((done, total))
+                )
+        if await node.content.put(blob) != index.rows:
+            raise ConfigError("the index rows were stored under another name than their manifest commits")
+        return await self._keep_index(index)
+
+    async def _keep_index(self, index: IndexManifest) -> Cid:
+        return await self._node.content.put(seal(self._node.keys.peer, index, MAX_INDEX_BYTES))
+
+    async def _tell_indexing(
+        self, receive: trio.MemoryReceiveChannel[tuple[int, int]], started: float
+    ) -> None:
+        async for done, total in receive:
+            spent = trio.current_time() - started
+            eta = spent / done * (total - done) if done else None
+            await self._tell(TrainUpdate("indexing", done, total, eta_s=eta))
+
+
+def _owned_rows(pulled: Sequence[PulledDatanet]) -> list[OwnedRow]:
+    """Every row with its contributor's payee, in the order of Datanets, shards and rows."""
+    return [
+        OwnedRow(shard.payee, row) for datanet in pulled for shard in datanet.shards for row in shard.rows
+    ]
+
+
+def _divide(rows: Sequence[OwnedRow], heldout: Sequence[Pair]) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
+    """(trained, held out): the order's own held-out pairs, or every tenth row by hash."""
+    pairs = [(Pair(owned.row.question, owned.row.answer), owned) for owned in rows]
+    if heldout:
+        return tuple(pair for pair, _ in pairs), tuple(heldout)
+    by_hash = sorted(pairs, key=lambda each: row_hash(each[1].row))
+    count = max(1, len(pairs) // HELD_OUT) if len(pairs) > 1 else 0
+    return tuple(pair for pair, _ in by_hash[count:]), tuple(pair for pair, _ in by_hash[:count])
+
+
+def _fair(rows: Sequence[OwnedRow], count: int) -> list[OwnedRow]:
+    """`count` rows to index, taken from the contributors in turn, so that nobody's are left out."""
+    by_payee: dict[bytes, list[OwnedRow]] = {}
+    for owned in rows:
+        by_payee.setdefault(owned.payee, []).append(owned)
+    chosen: list[OwnedRow] = []
+    for turn in range(max(map(len, by_payee.values()), default=0)):
+        chosen += [own[turn] for own in by_payee.values() if turn < len(own)]
+    return chosen[:count]
