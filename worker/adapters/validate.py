@@ -60,7 +60,7 @@ def check_adapter_file(path: Path, source: AdapterSource, architecture: Architec
     _check_targets(source.adapter, source.targets)
     try:
         file = open_tensor_file(path, MAX_HEADER_BYTES)
-        _check_tensors(file.tensors, _expected_shapes(architecture, source))
+        _check_tensors(file.tensors, adapter_shapes(architecture, source))
         _check_numbers(file, source.alpha / source.rank)
     except Malformed as wrong:
         raise InvalidAdapter(f"the adapter {source.adapter} {wrong}") from None
@@ -77,7 +77,8 @@ def _check_targets(name: str, targets: Iterable[str]) -> None:
         raise InvalidAdapter(f"the adapter {name!r} has {what}; it may change {', '.join(LINEARS)}")
 
 
-def _expected_shapes(architecture: Architecture, source: AdapterSource) -> dict[str, tuple[int, int]]:
+def adapter_shapes(architecture: Architecture, source: AdapterSource) -> dict[str, tuple[int, int]]:
+    """The tensors that the file of this adapter holds, no more and no less."""
     shapes: dict[str, tuple[int, int]] = {}
     for layer in range(architecture.layers):
         for target in source.targets:

@@ -11,7 +11,7 @@ Rules of this file:
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -42,7 +42,7 @@ class PageAllocator:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self._free: deque[int] = deque(range(1, count))
+        self._free = list(range(count - 1, 0, -1))
         self._holders: Counter[int] = Counter()
         self._key_of: dict[int, bytes] = {}
         self._page_of: dict[bytes, int] = {}
@@ -65,7 +65,7 @@ class PageAllocator:
 
     def _allocate_one(self) -> int:
         if self._free:
-            page = self._free.popleft()
+            page = self._free.pop()  # the last one freed: its memory is in use already
         else:
             page, _ = self._cached.popitem(last=False)
             del self._page_of[self._key_of.pop(page)]

@@ -1,0 +1,74 @@
+"""The fast sampler against its specification: shared vectors, then random trials with ties and filters."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from commonlore.protocol import sampler as reference
+from commonlore.protocol.requests import PPM, Sampling
+from commonlore.worker.engine.sampler import Draw, choose, compute_logprobs, survivors
+
+VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "sampler.json").read_text())
+
+
+@pytest.mark.parametrize("case", VECTORS["choices"], ids=range(len(VECTORS["choices"])))
+def test_chooses_what_the_vectors_say(case: dict) -> None:
+    logits = np.array([-np.inf if x is None else float(x) for x in case["logits"]], np.float32)
+    draw = Draw(Sampling(**case["sampling"]), case["position"], case["history"])
+    assert choose(logits[None], [draw]) == [case["token"]]
+
+
+FILTERS = [
+    {},
+    {"top_k": 5},
+    {"top_k": 400},
+    {"top_p_ppm": 900_000},
+    {"top_p_ppm": 1},
+    {"min_p_ppm": 50_000},
+    {"min_p_ppm": PPM},
+    {"top_k": 40, "top_p_ppm": 950_000, "min_p_ppm": 20_000},
+    {"repetition_penalty_ppm": 1_300_000, "top_k": 40},
+]
+
+
+@pytest.mark.parametrize("fields", FILTERS, ids=str)
+@pytest.mark.parametrize("temperature_ppm", [0, 300_000, PPM, 3 * PPM])
+def test_chooses_what_the_reference_chooses(fields: dict[str, int], temperature_ppm: int) -> None:
+    numbers = np.random.default_rng(11)
+    # quarters make ties, which the rules break by id
+    logits = (np.round(numbers.normal(0, 3, (12, 512)) * 4) / 4).astype(np.float32)
+    draws = [
+        Draw(
+            Sampling(seed, 64, temperature_ppm, **fields),
+            position,
+            [int(t) for t in numbers.integers(0, 512, 20)],
+        )
+        for seed, position in enumerate(numbers.integers(0, 8000, 12).tolist())
+    ]
+    expected = [
+        reference.sample(row, d.sampling, d.position, d.history) for row, d in zip(logits, draws, strict=True)
+    ]
+    assert choose(logits, draws) == expected
+
+
+@pytest.mark.parametrize("fields", FILTERS[1:8], ids=str)
+def test_the_filters_leave_whom_the_reference_leaves(fields: dict[str, int]) -> None:
+    scores = np.round(np.random.default_rng(5).normal(0, 2, 4096) * 4) / 4
+    sampling = Sampling(1, 1, PPM, **fields)
+    assert survivors(scores, sampling).tolist() == sorted(reference.keep(scores, sampling).tolist())
+
+
+def test_logprobs_are_those_of_the_softmax() -> None:
+    logits = np.array([1.0, 3.0, 2.0, 3.0], np.float32)
+    found = compute_logprobs(logits, 2, 3)
+    expected = -np.log(np.exp(logits.astype(float)) / np.exp(logits.astype(float)).sum()) * 1e6
+    assert (found.chosen.token, found.chosen.micro_nats) == (2, round(expected[2]))
+    assert [(one.token, one.micro_nats) for one in found.top] == [
+        (1, round(expected[1])),
+        (3, round(expected[3])),
+        (2, round(expected[2])),
+    ]
