@@ -18,8 +18,9 @@ import trio
 
 from ..protocol.errors import CommonloreError
 from ..protocol.ids import checksummed
+from .actions import Actions
 from .config import Config, load_config, parse_text
-from .doors import open_doors
+from .gateway.doors import open_doors
 from .home import Home
 from .keystore import Keystore
 from .logs import open_logs
@@ -35,8 +36,9 @@ async def run_node(
     """Open a node and its doors, say so (`announce`, else a line of JSON), and keep it until something ends
     it.
     """
-    keys = await trio.to_thread.run_sync(Keystore(home.keys).own)
-    async with open_node(config, home, keys) as node, open_doors(node) as doors:
+    keystore = Keystore(home.keys)
+    keys = await trio.to_thread.run_sync(keystore.own)
+    async with open_node(config, home, keys) as node, open_doors(node, Actions(node, keystore)) as doors:
         (announce or print_ready)(node, doors.gateway_url)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_until, _signalled, nursery)
