@@ -8,9 +8,10 @@ whoever leaves an answer cancels it.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import trio
 
@@ -37,6 +38,9 @@ from .attempt import Attempt, AttemptParts, AttemptTerms, Offer
 from .catalog import Catalog
 
 log = logging.getLogger("commonlore.peer.asker")
+T = TypeVar("T")
+NEWCOMER_PATIENCE_S = 3.0
+NEWCOMER_POLL_S = 0.05
 CHARACTERS_PER_TOKEN = 3
 """A cautious guess: the client has no tokenizer, and the estimate only bounds the price and the context."""
 
@@ -119,7 +123,7 @@ class Asker:
     async def _open_job(
         self, options: AskOptions
     ) -> tuple[_Job, trio.MemoryReceiveChannel[events.Dispatch | events.GiveUp]]:
-        adapters = tuple(AdapterWeight(self._catalog.adapter_id(name), ppm) for name, ppm in options.adapters)
+        adapters = await self._patiently(lambda: self._adapters_of(options))
         base = options.base or await self._base_of(adapters)
         send_delta, receive_delta = trio.open_memory_channel[Delta](BUFFERED_DELTAS)
         send_order, receive_order = trio.open_memory_channel[events.Dispatch | events.GiveUp](16)
@@ -127,17 +131,33 @@ class Asker:
         answer = Answer(adapters, receive_delta)
         return _Job(options, answer, base, deadline_ms, send_delta, send_order), receive_order
 
+    def _adapters_of(self, options: AskOptions) -> tuple[AdapterWeight, ...]:
+        return tuple(AdapterWeight(self._catalog.adapter_id(name), ppm) for name, ppm in options.adapters)
+
     async def _base_of(self, adapters: tuple[AdapterWeight, ...]) -> Cid:
-        """The base of an adapter, or, for a bare question, the one that most workers serve. Raises
-        NotFound."""
+        """The base of an adapter, or, for a bare question, the one that most workers serve.
+
+        Raises NotFound.
+        """
         if adapters:
             return (await self._catalog.adapter(adapters[0].adapter)).base
+        return await self._patiently(self._most_served)
+
+    def _most_served(self) -> Cid:
         bases = [offer.ad.base for offer in self.offers()]
         if not bases:
-            raise NotFound(
-                "no worker is known yet: check the bootstrap address, or wait for an advert (ten seconds)"
-            )
+            raise NotFound("no worker is known: check the bootstrap address, and that a worker is running")
         return max(sorted(set(bases)), key=bases.count)
+
+    async def _patiently(self, look: Callable[[], T]) -> T:
+        """What `look` finds; a peer that has just joined is given a moment to hear of it. Raises NotFound."""
+        with trio.move_on_after(NEWCOMER_PATIENCE_S):
+            while True:
+                try:
+                    return look()
+                except NotFound:
+                    await trio.sleep(NEWCOMER_POLL_S)
+        return look()
 
     async def _run_job(
         self,
