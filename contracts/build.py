@@ -112,8 +112,8 @@ def _render(target: Target, output: dict[str, Any]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Writes the artefacts, or with --check says which are not what the sources compile to. Exit status 1
-    if any."""
+    """Writes the artefacts, or with --check says which are not what the sources compile to. Exit status 1 if
+    any."""
     parser = argparse.ArgumentParser(prog="python -m commonlore.contracts.build", description=__doc__)
     parser.add_argument(
         "--check", action="store_true", help="write nothing; compare with the committed artefacts"

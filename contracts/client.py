@@ -197,13 +197,27 @@ class ChainClient:
         """A lane's commitments in the order of their epochs."""
         text = checksummed(lane)
         mine = [event for event in self._posted.all() if event.arguments["lane"] == text]
-        return tuple(self._posted_commitment(lane, event) for event in mine)
+        return tuple(self._posted_commitment(event) for event in mine)
 
-    def _posted_commitment(self, lane: Address, event: ChainEvent) -> PostedCommitment:
-        commitment = commitment_of(event.arguments["commitment"])
-        _, posted_at, _ = self._read("Settlement", "posted", checksummed(lane), commitment.epoch)
-        final_at = posted_at + self.deployment.window
-        return PostedCommitment(commitment, lane, posted_at, final_at, event.block)
+    def posted(self, lane: Address, epoch: int) -> tuple[bytes, int]:
+        """(hash of the commitment, when it was posted) of a lane's epoch; zeros while it is not posted."""
+        posted_hash, posted_at, _ = self._read("Settlement", "posted", checksummed(lane), epoch)
+        return bytes(posted_hash), int(posted_at)
+
+    def lanes(self) -> tuple[Address, ...]:
+        """Every lane that has posted an epoch, in the order of their first."""
+        texts = dict.fromkeys(event.arguments["lane"] for event in self._posted.all())
+        return tuple(to_address(text) for text in texts)
+
+    def _posted_commitment(self, event: ChainEvent) -> PostedCommitment:
+        posted_at = int(event.arguments["postedAt"])
+        return PostedCommitment(
+            commitment=commitment_of(event.arguments["commitment"]),
+            lane=to_address(event.arguments["lane"]),
+            posted_at=posted_at,
+            final_at=posted_at + self.deployment.window,
+            block=event.block,
+        )
 
     # ---- claims
 
@@ -212,8 +226,8 @@ class ChainClient:
         return int(self._read("Settlement", "claimed", checksummed(lane), checksummed(account)))
 
     def claim(self, lane: Address, commitment: Commitment, claims: Sequence[Claim]) -> Claims:
-        """Pays accounts their earnings under a final commitment, in batches. Any account may submit
-        anybody's claims."""
+        """Pays accounts their earnings under a final commitment, in batches. Any account may submit anybody's
+        claims."""
         paid: list[PaidClaim] = []
         transactions: list[str] = []
         for start in range(0, len(claims), CLAIM_BATCH):

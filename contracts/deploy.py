@@ -1,8 +1,8 @@
 """Deploys a network's contracts, wired to each other for good.
 
-Escrow and Settlement name each other immutably, so one of them is told the other's address before it
-exists: the address a contract gets follows from its deployer's account and nonce. Settlement's constructor
-refuses to live anywhere else."""
+Escrow and Settlement name each other immutably, so one of them is told the other's address before it exists:
+the address a contract gets follows from its deployer's account and nonce. Settlement's constructor refuses to
+live anywhere else."""
 
 from __future__ import annotations
 

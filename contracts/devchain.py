@@ -27,7 +27,7 @@ from .deployment import Deployment, Terms
 from .endpoint import Endpoint
 from .journal import FileJournal, replay
 from .rpc import ChainRpc, RpcError
-from .serving import serve_http
+from .serving import listen, serving
 from .transactions import Transactor
 
 if TYPE_CHECKING:
@@ -164,11 +164,12 @@ def main(arguments: list[str] | None = None) -> int:
     if options.until_stdin_closes:
         threading.Thread(target=_watch_stdin, args=(stop,), daemon=True).start()
     try:
-        devchain = Devchain(_config(options))
-        with serve_http(devchain.respond, options.port) as url:
-            _announce(url, devchain.deployment, options.json)
-            stop.wait()
-        devchain.close()
+        with listen(options.port) as server:
+            devchain = Devchain(_config(options))
+            with serving(server, devchain.respond) as url:
+                _announce(url, devchain.deployment, options.json)
+                stop.wait()
+            devchain.close()
     except CommonloreError as error:
         print(f"devchain: {error}", file=sys.stderr)
         return 1

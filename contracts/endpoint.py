@@ -2,8 +2,8 @@
 
 What comes out is an answer, `Unreachable` (the endpoint stayed silent for as long as we have patience) or a
 `ChainError`; a contract's own refusal is a `Rejected` with its decoded reason. Reads and the sending of
-signed transactions are safe to repeat, so every call here is retried. web3 is imported on first use: it
-costs 1.5 s."""
+signed transactions are safe to repeat, so every call here is retried. web3 is imported on first use: it costs
+1.5 s."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ PATIENCE_S = 15.0
 _REQUEST_TIMEOUT_S = 10.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
 _ESCROW_REASONS = ("InsufficientEscrow", "InsufficientBalance", "ERC20InsufficientBalance")
+_GARBAGE = (AttributeError, KeyError, TypeError, ValueError)
+"""What web3 stumbles over when an answer is JSON of another shape than JSON-RPC's."""
 _T = TypeVar("_T")
 
 
@@ -131,7 +133,7 @@ class Endpoint:
             raise ChainError(f"{what}: {self.name} has no such contract; is this its deployment?") from error
         except Web3RPCError as error:
             raise ChainError(f"{what}: {_rpc_message(error)}") from error
-        except (BadResponseFormat, JSONDecodeError, ValueError) as error:
+        except (BadResponseFormat, JSONDecodeError, *_GARBAGE) as error:
             raise ChainError(f"{what}: {self.name} is no Ethereum JSON-RPC endpoint: {error}") from error
         except (RequestException, OSError) as error:
             raise Unreachable(

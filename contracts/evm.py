@@ -1,9 +1,9 @@
 """The embedded chain's machine: py-evm with one block a transaction, at the times it is told.
 
-Everything is deterministic (no clock, no randomness: a block's prevrandao is the hash of its parent), so
-that a journal of transactions and times gives the same chain again. Several blocks may bear the same
-second, as on rollups; time never runs ahead of what was asked. Not thread-safe: `rpc` holds the lock. The
-only file that imports py-evm."""
+Everything is deterministic (no clock, no randomness: a block's prevrandao is the hash of its parent), so that
+a journal of transactions and times gives the same chain again. Several blocks may bear the same second, as on
+rollups; time never runs ahead of what was asked. Not thread-safe: `rpc` holds the lock. The only file that
+imports py-evm."""
 
 from __future__ import annotations
 

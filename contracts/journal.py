@@ -1,5 +1,5 @@
-"""A devchain's memory: every transaction, empty block and time jump, one JSON line each, written before it
-is answered.
+"""A devchain's memory: every transaction, empty block and time jump, one JSON line each, written before it is
+answered.
 
 Replaying them with the same genesis gives the same blocks; their hashes are checked, so that a chain which
 would come back different says so instead. One process at a time holds the file. A line cut short by a crash
@@ -36,20 +36,23 @@ class FileJournal:
         self._path = path
         try:
             self._file: IO[bytes] = path.open("a+b")
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ConfigError(f"state file {path} is in use by another devchain") from error
         except OSError as error:
             raise ConfigError(f"state file {path} cannot be opened: {error}") from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._file.close()
+            raise ConfigError(f"state file {path} is in use by another devchain") from error
 
     def recall(self) -> Memory | None:
-        """What the file holds; None if there is nothing to resume."""
-        lines = self._whole_lines()
-        if not lines:
+        """What the file holds; None if there is nothing to resume. Another kind of file is left as it is."""
+        self._file.seek(0)
+        text = self._file.read()
+        if not text:
             return None
-        header, *entries = lines
-        if header.get("format") != FORMAT or not isinstance(header.get("genesis_time"), int):
-            raise ConfigError(f"{self._path} is not a devchain's state; name another file")
+        whole = text[: text.rfind(b"\n") + 1]
+        header, *entries = self._decoded(whole)
+        self._file.truncate(len(whole))
         deployment = next((entry["deployment"] for entry in entries if "deployment" in entry), None)
         return Memory(header["genesis_time"], deployment, tuple(entries))
 
@@ -80,15 +83,16 @@ class FileJournal:
         self._file.flush()
         os.fsync(self._file.fileno())
 
-    def _whole_lines(self) -> list[dict[str, Any]]:
-        self._file.seek(0)
-        text = self._file.read()
-        whole = text[: text.rfind(b"\n") + 1]
-        self._file.truncate(len(whole))
+    def _decoded(self, text: bytes) -> list[dict[str, Any]]:
+        """The entries, the header first. Raises ConfigError if this is no state file."""
         try:
-            return [json.loads(line) for line in whole.splitlines()]
-        except ValueError as error:
-            raise ConfigError(f"{self._path} is not a devchain's state; name another file") from error
+            entries: list[dict[str, Any]] = [json.loads(line) for line in text.splitlines()]
+            known = entries[0]["format"] == FORMAT and isinstance(entries[0]["genesis_time"], int)
+        except (ValueError, TypeError, LookupError):
+            known = False
+        if not known or not all(isinstance(entry, dict) for entry in entries):
+            raise ConfigError(f"{self._path} is not a devchain's state; name another file")
+        return entries
 
 
 def replay(chain: EmbeddedChain, memory: Memory) -> int:

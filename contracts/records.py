@@ -48,8 +48,8 @@ class ChannelState:
 
 @dataclass(frozen=True, slots=True)
 class LaneState:
-    """A lane's pot: `committed` of it belongs to posted receipts, `claimed` was paid out. `next_epoch` is
-    one more than the last posted; `latest_epoch` the latest epoch of any voucher redeemed."""
+    """A lane's pot: `committed` of it belongs to posted receipts, `claimed` was paid out. `next_epoch` is one
+    more than the last posted; `latest_epoch` the latest epoch of any voucher redeemed."""
 
     pot: int
     committed: int

@@ -1,7 +1,7 @@
 """JSON-RPC over HTTP on loopback, one thread a connection.
 
-A web page in a browser on this machine could send requests here too; what bears an Origin, or a Host that
-is not loopback, is turned away."""
+A web page in a browser on this machine could send requests here too; what bears an Origin, or a Host that is
+not loopback, is turned away."""
 
 from __future__ import annotations
 
@@ -20,14 +20,17 @@ _LOOPBACK = ("127.0.0.1", "localhost")
 _IDLE_S = 60.0
 
 
-@contextmanager
-def serve_http(respond: Callable[[Any], Any], port: int) -> Iterator[str]:
-    """Serves `respond` (decoded request to decoded response) on 127.0.0.1; yields the URL. Raises
-    ConfigError if the port is taken."""
+def listen(port: int) -> LoopbackServer:
+    """Takes a port on 127.0.0.1 (0: a free one). Raises ConfigError if it is taken."""
     try:
-        server = _Server(("127.0.0.1", port), _Handler)
+        return LoopbackServer(("127.0.0.1", port), _Handler)
     except (OSError, OverflowError) as error:
         raise ConfigError(f"port {port} cannot be used: {error}; choose another with --port") from error
+
+
+@contextmanager
+def serving(server: LoopbackServer, respond: Callable[[Any], Any]) -> Iterator[str]:
+    """Answers requests with `respond` (decoded request to decoded response) in threads; yields the URL."""
     server.respond = respond
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
@@ -35,11 +38,12 @@ def serve_http(respond: Callable[[Any], Any], port: int) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
-        server.server_close()
         thread.join()
 
 
-class _Server(ThreadingHTTPServer):
+class LoopbackServer(ThreadingHTTPServer):
+    """Listens; what it answers is set when it starts."""
+
     daemon_threads = True
     block_on_close = False
     respond: Callable[[Any], Any]
@@ -50,7 +54,7 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     wbufsize = -1  # head and body leave together
     timeout = _IDLE_S
-    server: _Server
+    server: LoopbackServer
 
     def do_POST(self) -> None:
         length = self.headers.get("Content-Length", "")

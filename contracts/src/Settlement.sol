@@ -85,7 +85,9 @@ contract Settlement is IPots, ReentrancyGuard {
     mapping(address lane => mapping(address account => uint128)) public claimed;
 
     event Credited(address indexed lane, uint64 epoch, uint128 amount, uint128 pot);
-    event EpochPosted(address indexed lane, uint64 indexed epoch, bytes32 hash, Commitment commitment);
+    event EpochPosted(
+        address indexed lane, uint64 indexed epoch, bytes32 hash, uint64 postedAt, Commitment commitment
+    );
     event Claimed(address indexed lane, address indexed account, address paidTo, uint128 amount, uint128 cumulative);
 
     error ZeroAddress();
@@ -173,7 +175,7 @@ contract Settlement is IPots, ReentrancyGuard {
         posted[lane][epoch] = Posted(hash, uint64(block.timestamp), state.nextEpoch);
         state.committed += increase;
         state.nextEpoch = epoch + 1;
-        emit EpochPosted(lane, epoch, hash, commitment);
+        emit EpochPosted(lane, epoch, hash, uint64(block.timestamp), commitment);
     }
 
     function commitmentHash(Commitment calldata commitment) public pure returns (bytes32) {
