@@ -88,3 +88,23 @@ def plain_address(text: str) -> str | None:
 
 def in_words(wrong: OSError) -> str:
     return os.strerror(wrong.errno).lower() if wrong.errno else str(wrong)
+
+
+def reason_of(wrong: BaseException) -> str:
+    """The innermost plain cause of a libp2p failure, in a few words."""
+    deepest, seen = wrong, 0
+    while seen < 16:
+        inner = deepest.__cause__ or deepest.__context__
+        if isinstance(inner, BaseExceptionGroup):
+            inner = inner.exceptions[0]
+        if inner is None:
+            break
+        deepest, seen = inner, seen + 1
+    if isinstance(deepest, OSError):
+        return in_words(deepest)
+    text = str(deepest)
+    if "received pubkey" in text:
+        return "another peer answers there"
+    if "protocol not supported" in text:
+        return "it does not speak that protocol"
+    return text[:200] or type(deepest).__name__

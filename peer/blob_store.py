@@ -1,10 +1,9 @@
 """Content on disk, named by its hash. Synchronous: callers on the trio thread go through `trio.to_thread`.
 
-The rules of this file: what stands under a name was verified against it and came there by an atomic
-rename, so that a process killed at any moment leaves nothing half-written under a name. Room is made
-before anything is written: the least recently used content that is not pinned goes first. Pins last over
-restarts. Folders: `content/` and `manifests/` by CID, `partial/` unfinished downloads, `pins/` empty
-files.
+The rules of this file: what stands under a name was verified against it and came there by an atomic rename,
+so that a process killed at any moment leaves nothing half-written under a name. Room is made before anything
+is written: the least recently used content that is not pinned goes first. Pins last over restarts. Folders:
+`content/` and `manifests/` by CID, `partial/` unfinished downloads, `pins/` empty files.
 """
 
 from __future__ import annotations

@@ -1,16 +1,17 @@
 """Serving and fetching content over `/commonlore/blob/1`: pulled chunk by chunk, every chunk verified.
 
-The rules of this file. A request is 41 bytes: what (0 the named bytes: a manifest, or content of one
-chunk; 1 a chunk of content), the binary CID, the chunk's index. Replies come in the order of requests: a
-status byte, a uint32 length, the bytes. Who fetches keeps at most four requests under way with each
-provider, and asks for no more than it can hold: so a reader never waits for a disk. A wrong byte bans its
-provider for this fetch; what arrived before stays for the next.
+The rules of this file. A request is 41 bytes: what (0 the named bytes: a manifest, or content of one chunk; 1
+a chunk of content), the binary CID, the chunk's index. Replies come in the order of requests: a status byte,
+a uint32 length, the bytes. Who fetches keeps at most four requests under way with each provider, and asks for
+no more than it can hold: so a reader never waits for a disk. A wrong byte bans its provider for this fetch;
+what arrived before stays for the next.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import trio
@@ -29,6 +30,8 @@ from .keyed_lock import KeyedLock
 log = logging.getLogger(__name__)
 
 MAX_PROVIDERS = 8
+STREAMS_PER_PROVIDER = 4
+"""Fetches from one provider beyond these wait; it would reset a ninth stream."""
 IDLE_LIMIT_S = 120.0
 
 
@@ -38,6 +41,7 @@ class BlobService:
     def __init__(self, host: Host, store: BlobStore) -> None:
         self.store = store
         self._host = host
+        self._slots: dict[PeerId, trio.Semaphore] = {}
         self._fetching: KeyedLock[Cid] = KeyedLock()
         host.serve(PROTOCOL, self._serve)
 
@@ -89,7 +93,7 @@ class BlobService:
             )
         partial = await trio.to_thread.run_sync(self.store.open_partial, cid, manifest)
         try:
-            await Download(cid, partial, progress).run(self._host, providers)
+            await Download(cid, partial, progress).run(self._open, providers)
         finally:
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(self.store.close_partial, cid, partial)
@@ -108,13 +112,19 @@ class BlobService:
         failures: list[CommonloreError] = []
         for peer in providers:
             try:
-                async with BlobStream.open(self._host, peer) as stream:
+                async with self._open(peer) as stream:
                     data = await stream.ask(BLOB, cid, limit)
                     check(cid, data)
                     return data
             except CommonloreError as wrong:
                 failures.append(wrong)
         raise explain(cid, failures)
+
+    @asynccontextmanager
+    async def _open(self, peer: PeerId) -> AsyncIterator[BlobStream]:
+        slots = self._slots.setdefault(peer, trio.Semaphore(STREAMS_PER_PROVIDER))
+        async with slots, BlobStream.open(self._host, peer) as stream:
+            yield stream
 
     # ---- serving
 

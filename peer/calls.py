@@ -199,11 +199,16 @@ class Link:
 
     def __init__(self, stream: Stream, accept: Callable[[Call], None] | None = None) -> None:
         self.stream = stream
-        self.lost = False
+        self._ended = False
         self._accept = accept
         self._calls: dict[int, Call] = {}
         self._last_id = 0
         self._held = 0
+
+    @property
+    def lost(self) -> bool:
+        """Whether another stream is needed for further calls."""
+        return self._ended or self.stream.is_broken
 
     def open(self, method: str) -> Call:
         """A new call from this side. Raises Unreachable."""
@@ -226,7 +231,7 @@ class Link:
         except RemoteProtocolError as wrong:
             reason = f"peer {self.stream.peer} broke the rules of {self.stream.protocol}: {wrong}"
         finally:
-            self.lost = True
+            self._ended = True
             for call in list(self._calls.values()):
                 call.fail(Unreachable(reason))
                 call.scope.cancel()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import socket
 from typing import Any
 
 import libp2p
@@ -36,6 +37,13 @@ SUPPORTED = "0.8.1"
 WRITE_LIMIT_S = 10.0
 """A peer whose socket takes no frame for this long is dropped."""
 READ_AHEAD = 131_072
+SILENCE_S = 10
+KEEP_ALIVE = {
+    "TCP_KEEPIDLE": SILENCE_S,
+    "TCP_KEEPINTVL": 5,
+    "TCP_KEEPCNT": 3,
+    "TCP_USER_TIMEOUT": 30_000,  # milliseconds that sent data may stay unconfirmed
+}
 GOSSIP_QUEUE = 1_024
 NOISE_PLAINTEXT = 65_519
 """The most that one Noise message carries: 65,535 less the 16 bytes of its tag."""
@@ -51,6 +59,7 @@ def apply() -> None:
     shield_frames()
     fit_frames_into_noise()
     read_ahead()
+    notice_silent_death()
     dial_nobody_unasked()
     quieten_logs()
 
@@ -117,8 +126,7 @@ def fit_frames_into_noise() -> None:
 
 def read_ahead() -> None:
     """A Noise message was read as two bytes of length, then its body in pieces: three or four system calls
-    each. Reading
-    what the socket has and serving from that gives a fifth more bytes a CPU second."""
+    each. Reading what the socket has and serving from that gives a fifth more bytes a CPU second."""
     tcp.TrioTCPStream.read = _read_tcp  # type: ignore[method-assign]
 
 
@@ -138,9 +146,30 @@ async def _read_tcp(self: tcp.TrioTCPStream, n: int | None = None) -> bytes:
     return bytes(ahead[start:end])
 
 
+def notice_silent_death() -> None:
+    """A peer that loses its power says no goodbye, and libp2p has no keep-alive: calls would hang for a
+    quarter of an hour. The kernel asks after `SILENCE_S` seconds.
+    """
+    tcp.TrioTCPStream.__init__ = _open_tcp  # type: ignore[method-assign]
+
+
+_plain_init = tcp.TrioTCPStream.__init__
+
+
+def _open_tcp(self: tcp.TrioTCPStream, stream: trio.SocketStream) -> None:
+    _plain_init(self, stream)
+    try:
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in KEEP_ALIVE.items():
+            if hasattr(socket, name):  # what a system lacks, its defaults replace
+                stream.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    except OSError as wrong:
+        log.debug("a connection was gone before it began: %s", wrong)
+
+
 def dial_nobody_unasked() -> None:
-    """Whatever its watermarks, the auto-connector dials everybody the peerstore ever heard of, up to half
-    the limit."""
+    """Whatever its watermarks, the auto-connector dials everybody the peerstore ever heard of, up to half the
+    limit."""
     AutoConnector.maybe_connect = _connect_to_nobody  # type: ignore[method-assign]
 
 

@@ -1,12 +1,10 @@
 """Finding the others: from a bootstrap address to a place in the network, and keeping it.
 
 The rules of this file: one reachable bootstrap peer is enough, and its loss later is no harm. Peers of one
-network meet
-under one content id that all of them provide; a few of them are kept connected, so that gossip has more
-than one way.
-What others announce of their addresses is learnt. Providing is queued, one root at a time, below the rate
-that others
-accept. Heads are reconciled with somebody every half minute, and with every newly met peer.
+network meet under one content id that all of them provide; a few of them are kept connected, so that gossip
+has more than one way. What others announce of their addresses is learnt. Providing is queued, one root at a
+time, below the rate that others accept. Heads are reconciled with somebody every half minute, and with every
+newly met peer.
 """
 
 from __future__ import annotations
@@ -58,9 +56,9 @@ class Discovery:
         self._reconciled: set[PeerId] = set()
 
     async def join(self) -> None:
-        """Reach the bootstrap peers, take what they know, and be findable. One that answers is enough;
-        raises Unreachable,
-        naming each, when none does. A peer without bootstrap addresses is the first of its network."""
+        """Reach the bootstrap peers, take what they know, and be findable. One that answers is enough; raises
+        Unreachable, naming each, when none does. A peer without bootstrap addresses is the first of its
+        network."""
         self.provide(meeting_point(self._gossip.domain))
         failures: list[str] = []
         async with trio.open_nursery() as nursery:
@@ -127,7 +125,7 @@ class Discovery:
         with self._gossip.listen(PeerAd, WorkerAd) as heard:
             async for sealed in heard:
                 if isinstance(sealed.record, PeerAd | WorkerAd):
-                    self._host.learn(sealed.peer_id, sealed.record.addresses)
+                    self._host.learn(sealed.peer_id, sealed.record.addresses, signed=True)
 
     async def _meet(self, point: Cid) -> None:
         pause = FIRST_LOOK_S
@@ -184,20 +182,23 @@ class Discovery:
     async def _reconcile(self) -> None:
         while True:
             await trio.sleep(RECONCILE_S)
+            self._gossip.forget_stale()
             connected = sorted(self._host.connected())
             if connected:
                 await self._reconcile_with({random.choice(connected)})
 
     async def _reconcile_with(self, peers: set[PeerId]) -> None:
-        for peer in peers:
+        async with trio.open_nursery() as nursery:
+            for peer in peers:
+                nursery.start_soon(self._pull, peer)
+        self._reconciled = (self._reconciled | peers) & self._host.connected()
+
+    async def _pull(self, peer: PeerId) -> None:
+        with trio.move_on_after(LOOKUP_LIMIT_S):
             try:
-                with trio.move_on_after(LOOKUP_LIMIT_S):
-                    taken = await self._reconciler.pull(peer)
-                    log.debug("%d records from %s", taken, peer)
+                log.debug("%d records from %s", await self._reconciler.pull(peer), peer)
             except CommonloreError as wrong:
                 log.debug("no records from %s: %s", peer, wrong)
-            self._reconciled.add(peer)
-        self._reconciled &= self._host.connected()
 
 
 def meeting_point(domain: Domain) -> Cid:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 
 import trio
 
@@ -17,7 +18,6 @@ from ..protocol.errors import CommonloreError, ConfigError, NotFound, RemoteProt
 from ..protocol.ids import Cid, PeerId
 from ..protocol.manifests import CHUNK_SIZE
 from .blob_stream import CHUNK, BlobStream
-from .host import Host
 from .partial import Partial
 
 WINDOW = 4
@@ -25,6 +25,7 @@ WINDOW = 4
 MAX_IN_MEMORY = 48
 """Chunks asked for or waiting for the disk, of all providers."""
 
+OpenStream = Callable[[PeerId], AbstractAsyncContextManager[BlobStream]]
 Progress = Callable[[int, int], None]
 """(bytes here, bytes in all)."""
 
@@ -46,12 +47,12 @@ class Download:
         self._disk_failure: OSError | None = None
         self._changed = trio.Event()
 
-    async def run(self, host: Host, providers: Sequence[PeerId]) -> None:
+    async def run(self, open_stream: OpenStream, providers: Sequence[PeerId]) -> None:
         """Until all is on disk. Raises NotFound, Unreachable, ConfigError when the disk is full."""
         self._pulling = len(providers)
         async with trio.open_nursery() as nursery:
             for peer in providers:
-                nursery.start_soon(self._pull, host, peer)
+                nursery.start_soon(self._pull, open_stream, peer)
             await self._write()
             nursery.cancel_scope.cancel()
         if self._disk_failure is not None:
@@ -61,9 +62,9 @@ class Download:
         if self._unwritten:
             raise explain(self._cid, self._failures)
 
-    async def _pull(self, host: Host, peer: PeerId) -> None:
+    async def _pull(self, open_stream: OpenStream, peer: PeerId) -> None:
         try:
-            async with BlobStream.open(host, peer) as stream:
+            async with open_stream(peer) as stream:
                 await self._pull_from(stream)
         except CommonloreError as wrong:
             self._failures.append(wrong)

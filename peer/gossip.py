@@ -1,10 +1,9 @@
 """Announcements: sealed and published, judged and passed on, kept and handed to whoever listens.
 
-The rules of this file: few topics, one for each base model's workers and one each for adapters, Datanets
-and peers, all
-under the deployment's domain, so that networks that meet do not mix. What arrives is judged once
-(`advert_rules`), and
-kept only when newer than what is known. A key that announces too often is not passed on. Times are `now_ms`.
+The rules of this file: few topics, one for each base model's workers and one each for adapters, Datanets and
+peers, all under the deployment's domain, so that networks that meet do not mix. What arrives is judged once
+(`advert_rules`), and kept only when newer than what is known. A key that announces too often is not passed
+on. Times are `now_ms`.
 """
 
 from __future__ import annotations
@@ -85,6 +84,10 @@ class Gossip:
             return Verdict.IGNORE
         self._deliver(judged.sealed)
         return Verdict.ACCEPT
+
+    def forget_stale(self) -> None:
+        """Drop announcements whose time is over."""
+        self.records.expire(self._now_ms())
 
     def advert_interval_s(self, base: Cid) -> float:
         """How long a worker of `base` should wait between announcements, that they stay few together."""

@@ -13,7 +13,7 @@ import logging
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import trio
@@ -33,7 +33,7 @@ from multiaddr import Multiaddr
 from ..protocol.errors import CommonloreError, ConfigError, Unreachable
 from ..protocol.ids import PeerId
 from . import compat
-from .addresses import announcer, in_words, listen_address, parse_address, plain_address
+from .addresses import announcer, listen_address, parse_address, plain_address, reason_of
 from .host_stream import LIBP2P_ERRORS, Stream, shielded
 from .keyed_lock import KeyedLock
 from .unwrap import single_leaf
@@ -60,7 +60,7 @@ class HostConfig:
     listen on (none: it only dials); `announce` what to tell others instead, where the machine has another
     address outside."""
 
-    secret: bytes
+    secret: bytes = field(repr=False)
     listen: tuple[str, ...] = ("/ip4/127.0.0.1/tcp/0",)
     announce: tuple[str, ...] = ()
     max_connections: int = 256
@@ -96,13 +96,16 @@ class Host:
 
     # ---- reaching others
 
-    def learn(self, peer: PeerId, addresses: Iterable[str]) -> None:
-        """Remember where a peer says it is (from adverts, the DHT): at most eight plain multiaddrs; malformed
-        ones are left out."""
+    def learn(self, peer: PeerId, addresses: Iterable[str], signed: bool = False) -> None:
+        """Remember where a peer may be: its own `signed` word goes before what others say. Malformed
+        addresses are left out.
+        """
         plain = tuple(address for address in map(plain_address, addresses) if address is not None)
         if peer == self.peer_id or not plain:
             return
-        self._known[peer] = plain[:ADDRESSES_PER_PEER]
+        old = self._known.get(peer, ())
+        both = (*plain, *old) if signed else (*old, *plain)
+        self._known[peer] = tuple(dict.fromkeys(both))[:ADDRESSES_PER_PEER]
         self._known.move_to_end(peer)
         while len(self._known) > KNOWN_PEERS:
             self._known.popitem(last=False)
@@ -117,7 +120,7 @@ class Host:
         if peer == self.peer_id:
             raise ConfigError(f"{address} is this peer itself; name another peer's address")
         await self._dial(peer, (plain,))
-        self._known[peer] = (plain, *(other for other in self._known.get(peer, ()) if other != plain))
+        self.learn(peer, (plain,), signed=True)  # it answered there, with its key
         return peer
 
     async def connect_to(self, peer: PeerId) -> None:
@@ -140,7 +143,7 @@ class Host:
                 reason = f"no answer within {STREAM_LIMIT_S:.0f} s"
                 raise Unreachable(f"peer {peer} opens no stream {protocol}: {reason}") from wrong
             except LIBP2P_ERRORS as wrong:
-                reason = _reason(wrong)
+                reason = reason_of(wrong)
                 if self._is_connected(peer):
                     break  # else the connection was going down, and is dialled again
         raise Unreachable(f"peer {peer} opens no stream {protocol}: {reason}")
@@ -177,7 +180,7 @@ class Host:
             try:
                 await self._network.dial_addr(Multiaddr(address), target)
             except LIBP2P_ERRORS as wrong:
-                return _reason(wrong)
+                return reason_of(wrong)
             self._network.unblock_peer(target)
             self.raw.get_peerstore().add_addrs(target, [Multiaddr(address)], PEERSTORE_TTL_S)
             return None
@@ -234,8 +237,7 @@ class Host:
 @asynccontextmanager
 async def open_host(config: HostConfig, listening: bool = True) -> AsyncIterator[Host]:
     """A host until the block ends; unless `listening`, nobody reaches it before `Host.listen`. Raises
-    ConfigError where
-    it cannot listen."""
+    ConfigError where it cannot listen."""
     compat.apply()
     listen = [listen_address(text) for text in config.listen]
     raw = _build(config, listen)
@@ -300,23 +302,3 @@ async def _sever(connection: Any) -> None:
         await connection.muxed_conn.secured_conn.close()
     except LIBP2P_ERRORS as wrong:
         log.debug("a connection was gone before it was closed: %s", wrong)
-
-
-def _reason(wrong: BaseException) -> str:
-    """The innermost plain cause of a libp2p failure, in a few words."""
-    deepest, seen = wrong, 0
-    while seen < 16:
-        inner = deepest.__cause__ or deepest.__context__
-        if isinstance(inner, BaseExceptionGroup):
-            inner = inner.exceptions[0]
-        if inner is None:
-            break
-        deepest, seen = inner, seen + 1
-    if isinstance(deepest, OSError):
-        return in_words(deepest)
-    text = str(deepest)
-    if "received pubkey" in text:
-        return "another peer answers there"
-    if "protocol not supported" in text:
-        return "it does not speak that protocol"
-    return text[:200] or type(deepest).__name__

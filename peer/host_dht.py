@@ -1,12 +1,10 @@
 """Kad-DHT on a host, reduced to who provides what, and to signed records. One of the files that may import
 libp2p.
 
-The rules of this file: keys of content are sha2-256 multihashes; records live under `/commonlore/` only,
-and only where
-what they hold is sealed by the peer their key names: `/commonlore/<tag>/<peer id>[/<name>]`. Of two records
-the higher
-`seq` wins. Others accept ten announcements in ten seconds from a peer, so announce roots, and slowly
-(`discovery` does).
+The rules of this file: keys of content are sha2-256 multihashes; records live under `/commonlore/` only, and
+only where what they hold is sealed by the peer their key names: `/commonlore/<tag>/<peer id>[/<name>]`. Of
+two records the higher `seq` wins. Others accept ten announcements in ten seconds from a peer, so announce
+roots, and slowly (`discovery` does).
 """
 
 from __future__ import annotations

@@ -1,12 +1,9 @@
 """GossipSub on a host, reduced to topics, bytes and verdicts. One of the files that may import libp2p.
 
 The rules of this file: meshsub 1.1 only (1.2's IDONTWANT shares the queues and loses bursts); a heartbeat a
-second;
-every limit explicit. A topic's validator sees each message once and delivers it itself: libp2p's own
-subscription
-channels drop what does not fit. Messages are named by the hash of their data, so that a repetition is none.
-Peers that
-pass on what no honest peer would are dropped.
+second; every limit explicit. A topic's validator sees each message once and delivers it itself: libp2p's own
+subscription channels drop what does not fit. Messages are named by the hash of their data, so that a
+repetition is none. Peers that pass on what no honest peer would are dropped.
 """
 
 from __future__ import annotations
@@ -56,8 +53,8 @@ class PubSub:
         self._pace = trio.Lock()
 
     async def subscribe(self, topic: str, validator: Validator) -> None:
-        """Take part in a topic; `validator` judges every message, own ones included, and takes what it
-        wants of them."""
+        """Take part in a topic; `validator` judges every message, own ones included, and takes what it wants
+        of them."""
 
         def judge(forwarder: ID, message: Any) -> bool:
             peer = PeerId(forwarder.to_base58())

@@ -48,6 +48,11 @@ class Stream:
         self._has_room = trio.Event()
         self._finished = trio.Event()
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether nothing more can be sent."""
+        return self._broken is not None or self._finishing
+
     async def send_all(self, data: bytes) -> None:
         """Queue all of `data`, waiting only while the queue is full. Raises Unreachable when the stream is
         broken or closed."""
@@ -61,7 +66,7 @@ class Stream:
         broken then."""
         if self._broken is None and self._queued > 4 * MAX_QUEUED:
             self._fail("the peer reads nothing")
-        if self._broken is not None or self._finishing:
+        if self.is_broken:
             raise self._error()
         self._queue.append(data)
         self._queued += len(data)

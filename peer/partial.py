@@ -1,8 +1,8 @@
 """A download in progress: the data where it belongs, and a bitmap of the chunks that are there.
 
-The rules of this file: only verified chunks are written, data before their bits. After a restart a bit is
-a hint: chunks that claim to be there are hashed again, so that neither a crash nor a foreign hand yields
-wrong content.
+The rules of this file: only verified chunks are written, data before their bits. After a restart a bit is a
+hint: chunks that claim to be there are hashed again, so that neither a crash nor a foreign hand yields wrong
+content.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
 """`records.list`: what gossip lost, asked for directly, and what a newcomer missed.
 
-The rules of this file: a peer asks another for what changed there since it last asked; the other answers
-with sealed
-records, which are judged here as gossip's are. A first answer is complete, later ones are small. One wrong
-record ends
-the exchange: no honest peer passes it on.
+The rules of this file: a peer asks another for what changed there since it last asked; the other answers with
+sealed records, which are judged here as gossip's are. A first answer is complete, later ones are small. One
+wrong record ends the exchange: no honest peer passes it on.
 """
 
 from __future__ import annotations
@@ -38,8 +36,7 @@ class Reconciler:
 
     async def pull(self, peer: PeerId) -> int:
         """Take what a peer knows and this one does not; how many records that was. Raises Unreachable,
-        Refused,
-        RemoteProtocolError."""
+        Refused, RemoteProtocolError."""
         taken = 0
         async with self._rpc.open(peer, METHOD) as call:
             await call.send(encode_value(self._cursors.get(peer, (b"", 0))))

@@ -171,6 +171,17 @@ async def test_two_who_want_it_fetch_it_once(hosts, stores):
         assert len(served) == 2  # the manifest, the chunks
 
 
+async def test_more_fetches_than_a_provider_has_streams_for(hosts, stores):
+    async with hosts(2, connected=False) as (mine, other):
+        mine.learn(other.peer_id, other.addresses)
+        service, there = BlobService(mine, stores("mine")), BlobService(other, stores("there"))
+        cids = [there.store.put_bytes(content(1.5, seed)) for seed in range(20)]
+        async with trio.open_nursery() as nursery:
+            for cid in cids:
+                nursery.start_soon(service.fetch, cid, [other.peer_id], QUOTA)
+        assert all(service.store.has(cid) for cid in cids)
+
+
 async def test_a_lying_provider_is_banned_and_the_others_deliver(hosts, stores):
     data = content(30)
     async with hosts(4, connected=False) as four:

@@ -1,6 +1,7 @@
 """One test for each defect of libp2p 0.8.1 that Commonlore cures or avoids."""
 
 import logging
+import socket
 
 import libp2p
 import pytest
@@ -77,6 +78,7 @@ class Counted:
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self.stream = stream
+        self.setsockopt = stream.setsockopt
         self.receives = 0
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
@@ -189,6 +191,14 @@ async def test_bytes_that_are_no_protobuf_end_their_stream_only(hosts):
         a.serve("/drain", drain)
         with trio.fail_after(3):
             await (await b.open_stream(a.peer_id, "/drain")).aclose()
+
+
+async def test_silent_peers_are_asked_after(hosts):
+    async with hosts(2) as (_, b):
+        (found,) = b.raw.get_network().connections.values()
+        sock = found[0].muxed_conn.secured_conn.conn.read_writer.read_write_closer.stream.stream
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == compat.SILENCE_S
 
 
 async def test_a_closed_host_leaves_no_socket_open(hosts):

@@ -189,6 +189,20 @@ async def test_malformed_addresses_of_others_are_left_out(hosts):
         assert a.known_addresses(STRANGER) == ("/ip4/10.0.0.1/tcp/1",)
 
 
+async def test_what_others_say_of_a_peer_comes_after_its_own_word(hosts):
+    async with hosts(1) as (a,):
+        a.learn(STRANGER, ["/ip4/10.0.0.2/tcp/2"])
+        a.learn(STRANGER, ["/ip4/10.0.0.1/tcp/1"], signed=True)
+        a.learn(STRANGER, [f"/ip4/10.0.0.{n}/tcp/3" for n in range(20)])
+        known = a.known_addresses(STRANGER)
+        assert known[:2] == ("/ip4/10.0.0.1/tcp/1", "/ip4/10.0.0.2/tcp/2")
+        assert len(known) == 8
+
+
+def test_a_configuration_shows_no_secret():
+    assert repr(SEED)[2:-1] not in repr(HostConfig(SEED))
+
+
 async def test_a_host_that_went_away_is_noticed_at_once(hosts, until):
     async with hosts(1) as (a,):
         async with open_host(HostConfig(SEED)) as other:
