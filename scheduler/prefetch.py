@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from ..protocol.ids import Cid, PeerId
 from .events import AskSpec, Prefetch
-from .policies import OTHERS_DRAWN, Candidate
+from .policies import HOLDERS_DRAWN, Candidate, homes
 from .route import Bar, Router
 
 SPACING_MS = 5_000
@@ -33,16 +33,14 @@ class Prefetcher:
         return Prefetch(peer, spec.adapters[0])
 
     def _idle(self, now_ms: int, spec: AskSpec) -> PeerId | None:
-        field = self._router.field
-        pool = field.view.serving(spec.base)
-        for at in field.rng.draw(len(pool), OTHERS_DRAWN):
-            candidate = self._router.assess(now_ms, spec, {}, pool[at])
+        for peer in homes(self._router.field, spec, HOLDERS_DRAWN):
+            candidate = self._router.assess(now_ms, spec, {}, peer)
             if (
                 not isinstance(candidate, Bar)
                 and candidate.missing
                 and candidate.load < candidate.worker.max_batch
             ):
-                return pool[at]
+                return peer
         return None
 
     def _remember(self, key: tuple[Cid, Cid], now_ms: int) -> None:
