@@ -117,9 +117,7 @@ class Epochs:
             for receipt_hash, earned in credits:
                 changed = await sql.run(_ASSIGN, epoch.epoch, encode_all(earned), epoch.lane, receipt_hash)
                 if changed != 1:
-                    raise LocalProtocolError(
-                        f"receipt {receipt_hash.hex()} cannot be settled here"
-                    )
+                    raise LocalProtocolError(f"receipt {receipt_hash.hex()} cannot be settled here")
 
         await self._database.write(work)
 
