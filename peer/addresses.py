@@ -76,6 +76,7 @@ def _spell_out(address: str) -> tuple[str, ...]:
 
 
 def plain_address(text: str) -> str | None:
+    """A TCP multiaddr without /p2p, or None for what is none."""
     try:
         address = Multiaddr(text)
         names = [protocol.name for protocol in address.protocols()]
@@ -87,6 +88,7 @@ def plain_address(text: str) -> str | None:
 
 
 def in_words(wrong: OSError) -> str:
+    """An operating system's error, as it says it, in lower case."""
     return os.strerror(wrong.errno).lower() if wrong.errno else str(wrong)
 
 

@@ -106,7 +106,7 @@ class Discovery:
         try:
             await self._host.connect(address)
         except Unreachable as wrong:
-            failures.append(f"bootstrap peer: {wrong}")
+            failures.append(str(wrong).replace("cannot reach peer", "cannot reach bootstrap peer", 1))
 
     async def _stay_connected(self, address: str) -> None:
         delay = FIRST_RETRY_S

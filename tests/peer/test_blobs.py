@@ -1,5 +1,6 @@
 """Content: named by its hash, kept within a quota, pulled from several peers and believed from none."""
 
+import errno
 import os
 import random
 
@@ -10,6 +11,7 @@ from commonlore.peer.blob_store import BlobStore
 from commonlore.peer.blob_stream import PROTOCOL, REQUEST, found, missing
 from commonlore.peer.blobs import BlobService
 from commonlore.peer.download import MAX_IN_MEMORY
+from commonlore.peer.partial import Partial
 from commonlore.protocol.codec import encode
 from commonlore.protocol.errors import ConfigError, NotFound, RemoteProtocolError, Unreachable
 from commonlore.protocol.ids import cid_of, cid_of_digest, cid_to_bytes
@@ -285,6 +287,34 @@ async def test_a_killed_process_resumes_and_believes_no_bit_unchecked(hosts, sto
         path = await resumed.fetch(cid, providers, QUOTA, lambda now, _: told.append(now))
         assert path.read_bytes() == data
         assert told[0] >= 15 * CHUNK_SIZE
+
+
+async def test_a_full_disk_is_named_and_what_came_is_kept(hosts, stores, monkeypatch):
+    def full(self, chunks) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    async with hosts(2, connected=False) as both:
+        service, providers, cid = await fetching(both, stores, 1, content(3))
+        with monkeypatch.context() as patch:
+            patch.setattr(Partial, "write", full)
+            with pytest.raises(ConfigError, match="No space left on device; free some space"):
+                await service.fetch(cid, providers, QUOTA)
+        await service.fetch(cid, providers, QUOTA)
+
+
+async def test_a_provider_that_stalls_is_given_up(hosts, stores, monkeypatch):
+    monkeypatch.setattr("commonlore.peer.blob_stream.STALL_LIMIT_S", 0.2)
+
+    async def stall(stream) -> None:
+        await trio.sleep_forever()
+
+    async with hosts(3, connected=False) as three:
+        service, providers, cid = await fetching(three, stores, 2, content(10))
+        three[1].serve(PROTOCOL, stall)
+        assert (await service.fetch(cid, providers, QUOTA)).stat().st_size == 10 * CHUNK_SIZE
+        service.store.remove(cid)
+        with pytest.raises(Unreachable, match="sent nothing for"):
+            await service.fetch(cid, providers[:1], QUOTA)
 
 
 # ---- providers that break the rules, spoken for by hand
