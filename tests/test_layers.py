@@ -22,7 +22,7 @@ IMPURE = {
 }
 ONLY_IN = {
     "libp2p": {"peer/compat.py", "peer/host"},
-    "aiosqlite": {"peer/store.py"},
+    "aiosqlite": {"peer/database.py"},
     "exllamav2": {"worker/engine"},
 }
 
