@@ -100,6 +100,10 @@ class Discovery:
             return await self._dht.find(peer)
         return False
 
+    async def catch_up(self, peer: PeerId) -> None:
+        """Take what one peer knows, now."""
+        await self._reconcile_with({peer})
+
     # ---- bootstrap
 
     async def _try(self, address: str, failures: list[str]) -> None:

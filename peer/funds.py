@@ -42,32 +42,39 @@ class Funds:
         self._clock = clock
         self._readings: dict[Address, _Reading] = {}
 
-    async def limit(self, payer: Address, vouched: int) -> int:
+    async def limit(self, payer: Address, owner: Address, vouched: int) -> int:
         """Token units that `payer` may still owe: its escrow less what it has vouched (`vouched`,
         cumulative) and is
         not redeemed, at most the configured credit."""
-        reading = await self._reading(payer)
+        reading = await self._reading(payer, owner)
         if reading is None:
             return self._credit_limit
         promised = max(0, vouched - reading.redeemed)
         return max(0, min(self._credit_limit, reading.redeemable - promised))
 
-    async def _reading(self, payer: Address) -> _Reading | None:
+    async def _reading(self, payer: Address, owner: Address) -> _Reading | None:
         known = self._readings.get(payer)
         now = self._clock.now_ms()
         if self._chain is None or (known is not None and now - known.seen_ms < _lifetime(known)):
             return known
         try:
-            state = await trio.to_thread.run_sync(self._chain.escrow_of, payer, self._lane)
+            fresh = await trio.to_thread.run_sync(self._look, self._chain, payer, owner)
         except (Unreachable, ChainError) as error:
             log.warning("the chain does not answer (%s); going by what was last seen", error)
             return known
         if len(self._readings) >= MAX_PAYERS:
             self._readings.clear()
-        self._readings[payer] = _Reading(
-            state.reservation.dependable + state.balance.dependable, state.redeemed, now
-        )
-        return self._readings[payer]
+        self._readings[payer] = fresh
+        return fresh
+
+    def _look(self, chain: ChainClient, payer: Address, owner: Address) -> _Reading:
+        """One reading. A session key that is not bound on the chain yet (its binding is bound with its first
+        redemption) stands on its owner's balance."""
+        now = self._clock.now_ms()
+        state = chain.escrow_of(payer, self._lane)
+        if state.owner is None:
+            return _Reading(chain.owner_balance(owner).dependable, 0, now)
+        return _Reading(state.reservation.dependable + state.balance.dependable, state.redeemed, now)
 
 
 def _lifetime(reading: _Reading) -> int:

@@ -90,6 +90,8 @@ class Node:
         self.content, self.catalog = content, catalog
         self.asker, self.statements = asker, statements
         self.nursery = nursery
+        self.bases: set[Cid] = set()
+        """Bases whose workers this peer follows."""
         self.worker: WorkerRole | None = None
         self.settler: Settler | None = None
 
@@ -146,6 +148,7 @@ async def open_node(
         node = _assemble(own, store, chain, network, nursery)
         await _start(node)
         await _open_roles(node, stack)
+        nursery.start_soon(_say_where, node)
         yield node
 
 
@@ -181,7 +184,6 @@ async def _start(node: Node) -> None:
     node.nursery.start_soon(node.asker.run)
     node.nursery.start_soon(node.chain.run)
     await node.discovery.join()
-    node.nursery.start_soon(_say_where, node)
 
 
 async def _open_roles(node: Node, stack: AsyncExitStack) -> None:
@@ -198,7 +200,7 @@ async def _open_roles(node: Node, stack: AsyncExitStack) -> None:
 
 async def _follow(node: Node, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
     """Take in what is announced: workers for routing, adapters and Datanets for the catalog."""
-    with node.gossip.listen(WorkerAd, AdapterRecord, DatanetRecord) as heard:
+    with node.gossip.listen() as heard:
         task_status.started()
         async for sealed in heard:
             try:
@@ -214,17 +216,30 @@ async def _learn(node: Node, sealed: Sealed[Advert]) -> None:
     elif isinstance(record, AdapterRecord | DatanetRecord):
         if node.catalog.learn(sealed):  # type: ignore[arg-type]
             await node.store.records.put(sealed)  # type: ignore[arg-type]
-        if isinstance(record, AdapterRecord) and len(node.catalog.bases()) <= MAX_BASES_FOLLOWED:
+        if isinstance(record, AdapterRecord) and len(node.bases) < MAX_BASES_FOLLOWED:
+            node.bases.add(record.base)
             await node.gossip.follow(record.base)
+    elif record.base is not None and sealed.peer_id != node.host.peer_id:
+        await _hear_of(node, sealed.peer_id, record.base)
+
+
+async def _hear_of(node: Node, worker: PeerId, base: Cid) -> None:
+    """Follow the workers of a base that is new here, and take what this one can tell of them at once."""
+    if base in node.bases or len(node.bases) >= MAX_BASES_FOLLOWED:
+        return
+    node.bases.add(base)
+    await node.gossip.follow(base)
+    node.nursery.start_soon(node.discovery.catch_up, worker)
 
 
 async def _say_where(node: Node) -> None:
-    """Tell the network now and then where this peer is."""
+    """Tell the network now and then where this peer is, and what it serves."""
     role = ",".join(node.config.roles) or "client"
+    base = node.worker.engine.facts.base if node.worker else None
     while True:
         if node.host.addresses:
-            addresses = tuple(node.host.addresses[:8])
-            await node.announce(PeerAd(role, addresses, await node.next_seq(), node.clock.now_ms()))
+            stamp = (await node.next_seq(), node.clock.now_ms())
+            await node.announce(PeerAd(role, tuple(node.host.addresses[:8]), *stamp, base))
         await trio.sleep(PEER_AD_INTERVAL_S)
 
 

@@ -177,7 +177,8 @@ class WorkerService:
         request = terms.request
         channel = await self._serving.ledger.channel(Side.WORKER, request.payer, request.lane)
         unvouched = await self._serving.ledger.unvouchered(request.payer, request.lane)
-        limit = await self._parts.funds.limit(request.payer, channel.cumulative)
+        owner = ask.signed.binding.binding.owner
+        limit = await self._parts.funds.limit(request.payer, owner, channel.cumulative)
         with self._admission.hold(request.payer, request.max_price, unvouched, limit):
             self.serving_now += 1
             try:

@@ -54,12 +54,15 @@ class WorkerAd:
 
 @dataclass(frozen=True, slots=True)
 class PeerAd:
-    """A peer that is not a worker says where it is."""
+    """A peer says where it is; a worker also which base it serves, so that others know which adverts to
+    follow.
+    """
 
     role: Label
     addresses: Annotated[tuple[Label, ...], Size(0, 8)]
     seq: U64
     issued_ms: U64
+    base: Cid | None = None
 
 
 @dataclass(frozen=True, slots=True)
