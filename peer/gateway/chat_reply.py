@@ -1,0 +1,110 @@
+"""`POST /v1/chat/completions`: what is answered, whole or in chunks.
+
+A reply carries the extension `receipt` (in a stream: the chunk with the finish reason): the last receipt's
+id, what the whole answer cost, whether every receipt of it is verified, who answered and with which adapter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ...protocol.eip712 import Domain
+from ...protocol.messages import TokenLogprob
+from ..answers import Delta, Transcript
+from .asks import CountedAnswer
+from .views import id_of, is_verified
+
+_FINISH = {"stop": "stop", "length": "length"}
+"""How an engine's reasons are called here; one that was cut off otherwise was ended by a length of time."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyFrame:
+    """What every part of one reply repeats. `created` is Unix seconds."""
+
+    reply_id: str
+    model: str
+    created: int
+
+    def _part(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "id": self.reply_id,
+            "object": kind,
+            "created": self.created,
+            "model": self.model,
+            "choices": choices,
+        }
+
+    def chunk(self, delta: dict[str, Any], logprobs: Any = None, finish: str | None = None) -> dict[str, Any]:
+        """One chunk of a stream."""
+        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
+        return self._part("chat.completion.chunk", [choice])
+
+    def usage_chunk(self, script: Transcript) -> dict[str, Any]:
+        """The chunk after the last one, where usage was asked for."""
+        return {**self._part("chat.completion.chunk", []), "usage": usage_of(script)}
+
+    def whole(self, script: Transcript, logprobs: Any, receipt: dict[str, Any] | None) -> dict[str, Any]:
+        """A reply in one piece."""
+        choice = {
+            "index": 0,
+            "message": {"role": "assistant", "content": script.text, "refusal": None},
+            "logprobs": logprobs,
+            "finish_reason": finish_of(script),
+        }
+        part = self._part("chat.completion", [choice])
+        return {**part, "usage": usage_of(script), "receipt": receipt}
+
+
+def usage_of(script: Transcript) -> dict[str, int]:
+    """Tokens of prompt and answer."""
+    prompt, output = script.prompt_tokens, len(script.tokens)
+    return {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output}
+
+
+def finish_of(script: Transcript) -> str:
+    """`stop` or `length`."""
+    return _FINISH.get(script.finish, "length")
+
+
+def receipt_of(domain: Domain, answer: CountedAnswer) -> dict[str, Any] | None:
+    """The extension `receipt`; None when no worker lived to give one."""
+    script = answer.transcript
+    if not script.receipts:
+        return None
+    ids = [id_of(signed) for signed in script.receipts]
+    return {
+        "id": ids[-1],
+        "ids": ids,
+        "price": script.price,
+        "verified": all(is_verified(domain, signed) for signed in script.receipts),
+        "worker": script.workers[-1] if script.workers else None,
+        "adapter": answer.adapters[0] if answer.adapters else None,
+    }
+
+
+def logprobs_of(delta: Delta, top: int | None) -> dict[str, Any] | None:
+    """OpenAI's `logprobs` for one delta; None where they were not asked for or the worker sent others.
+
+    Tokens are called by id (`token_id:42`): the tokenizer is the worker's.
+    """
+    stride = 0 if top is None else 1 + max(1, top)
+    if not stride or not delta.tokens or len(delta.logprobs) != stride * len(delta.tokens):
+        return None
+    groups = [delta.logprobs[start : start + stride] for start in range(0, len(delta.logprobs), stride)]
+    return {"content": [_token_entry(group[0], group[1 : 1 + (top or 0)]) for group in groups]}
+
+
+def _token_entry(chosen: TokenLogprob, others: tuple[TokenLogprob, ...]) -> dict[str, Any]:
+    return {**_spelled(chosen), "top_logprobs": [_spelled(other) for other in others]}
+
+
+def _spelled(entry: TokenLogprob) -> dict[str, Any]:
+    return {"token": f"token_id:{entry.token}", "logprob": -entry.micro_nats / 1e6, "bytes": None}
+
+
+def join_logprobs(parts: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The log-probabilities of a whole reply; None where there are none."""
+    content = [entry for part in parts for entry in part["content"]]
+    return {"content": content, "refusal": None} if content else None

@@ -1,0 +1,223 @@
+"""The control API: what this machine's commands say to the running node, on a Unix socket of its home.
+
+Everything is JSON; what takes long is a stream of JSON lines. Whoever may open the socket is the home's owner
+(mode 0600 in a 0700 folder): there are no keys here. `doc` says what each address does.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ...protocol.errors import CommonloreError, NotFound
+from ...protocol.ids import ReceiptId
+from ..answers import AskOptions
+from . import views
+from .asks import Asks
+from .bodies import Body, json_lines, read_fields
+from .control_orders import MAX_AMOUNT, read_ask, read_publication, read_training
+from .errors import InvalidRequest
+from .fields import Fields
+from .models import Models
+from .node import GatewayNode, NodeActions
+from .responses import make_app
+from .sampling import Entropy
+
+DOOR = "control"
+MAX_ORDER = 96 * 1024 * 1024
+MAX_RECEIPTS = 1_000
+_HASH_BYTES = 32
+
+
+def make_control(
+    node: GatewayNode,
+    actions: NodeActions,
+    asks: Asks,
+    stop: Callable[[], None],
+    entropy: Entropy = secrets.token_bytes,
+) -> ASGIApp:
+    """The application. `stop` ends the node; it is called when the answer to /shutdown is on its way."""
+    orders = Orders(node, actions, asks, Models(node), entropy)
+    routes = [
+        *Reading(node, actions).routes(),
+        *orders.routes(),
+        Route("/shutdown", _shutdown(stop), methods=["POST"]),
+    ]
+    return make_app(routes)
+
+
+def _shutdown(stop: Callable[[], None]) -> Callable[[Request], object]:
+    async def shutdown(request: Request) -> ASGIApp:
+        """The node ends."""
+
+        async def farewell(scope: Scope, receive: Receive, send: Send) -> None:
+            await JSONResponse({"stopping": True})(scope, receive, send)
+            stop()
+
+        return farewell
+
+    return shutdown
+
+
+class Reading:
+    """What can be looked at."""
+
+    def __init__(self, node: GatewayNode, actions: NodeActions) -> None:
+        self._node = node
+        self._actions = actions
+
+    def routes(self) -> list[Route]:
+        """Where."""
+        return [
+            Route("/status", self.status),
+            Route("/receipts", self.receipts),
+            Route("/receipts/{name}", self.receipt),
+            Route("/adapters", self.adapters),
+            Route("/datanets", self.datanets),
+            Route("/peers", self.peers),
+        ]
+
+    async def status(self, request: Request) -> Response:
+        """How the node is doing."""
+        return JSONResponse(views.plain(await self._actions.status()))
+
+    async def receipts(self, request: Request) -> Response:
+        """The newest receipts, at most `limit`, from below number `before` on."""
+        query = Fields({name: _number(value) for name, value in request.query_params.items()})
+        query.only(("limit", "before"))
+        stored = await self._node.store.ledger.receipts(
+            limit=query.integer_or("limit", 50, 1, MAX_RECEIPTS),
+            before=query.integer_or("before", None, 1, 1 << 62),
+        )
+        return JSONResponse([views.receipt_view(self._node.domain, receipt) for receipt in stored])
+
+    async def receipt(self, request: Request) -> Response:
+        """One receipt by its id or hash, with its credits as far as they are known."""
+        name = _hash(request.path_params["name"])
+        stored = await self._node.store.ledger.receipt(name)
+        if stored is None:
+            raise NotFound(f"no receipt {views.hex_of(name)} in {self._node.home.path}; see: GET /receipts")
+        try:
+            credits = views.credits_view(await self._node.statements.credits(name))
+        except CommonloreError as unknown:
+            credits = {"credits": None, "method": None, "note": str(unknown)}
+        return JSONResponse({**views.receipt_view(self._node.domain, stored), **credits})
+
+    async def adapters(self, request: Request) -> Response:
+        """The adapters that are announced."""
+        return JSONResponse([views.adapter_view(record) for record in self._node.catalog.adapters()])
+
+    async def datanets(self, request: Request) -> Response:
+        """The Datanets that are announced."""
+        return JSONResponse(views.plain(self._node.catalog.datanets()))
+
+    async def peers(self, request: Request) -> Response:
+        """Connections, and the workers that are known."""
+        host = self._node.host
+        offers = self._node.asker.offers()
+        return JSONResponse(views.peers_view(host.peer_id, host.addresses, host.connected(), offers))
+
+
+class Orders:
+    """What can be ordered."""
+
+    def __init__(
+        self, node: GatewayNode, actions: NodeActions, asks: Asks, models: Models, entropy: Entropy
+    ) -> None:
+        self._node = node
+        self._actions = actions
+        self._asks = asks
+        self._models = models
+        self._entropy = entropy
+
+    def routes(self) -> list[Route]:
+        """Where."""
+        ordered = {
+            "/ask": self.ask,
+            "/datanets": self.publish,
+            "/train": self.train,
+            "/settle": self.settle,
+            "/claim": self.claim,
+            "/deposit": self.deposit,
+            "/connect": self.connect,
+        }
+        return [Route(path, endpoint, methods=["POST"]) for path, endpoint in ordered.items()]
+
+    async def ask(self, request: Request) -> ASGIApp:
+        """{"delta": text} lines, then {"done": the whole answer with its receipts}."""
+        options = await read_ask(await _fields(request), self._models, self._entropy)
+
+        async def produce(body: Body) -> None:
+            await self._answer(options, body)
+
+        return json_lines(produce)
+
+    async def _answer(self, options: AskOptions, body: Body) -> None:
+        async with self._asks.open(DOOR, options) as answer:
+            async for delta in answer:
+                if delta.text:
+                    await body.write({"delta": delta.text})
+        whole = views.answer_view(self._node.domain, answer.transcript, answer.adapters)
+        await body.write({"done": whole})
+
+    async def publish(self, request: Request) -> Response:
+        """Publish a Datanet version; its record."""
+        plan, drafts = read_publication(await _fields(request))
+        return JSONResponse(views.plain(await self._actions.publish_datanet(plan, drafts)))
+
+    async def train(self, request: Request) -> ASGIApp:
+        """{"progress": …} lines, the last of which tells what was published, then {"done": that}."""
+        order = read_training(await _fields(request))
+
+        async def produce(body: Body) -> None:
+            last: object = None
+            async with self._actions.train(order) as updates:
+                async for update in updates:
+                    last = views.plain(update)
+                    await body.write({"progress": last})
+            await body.write({"done": last})
+
+        return json_lines(produce)
+
+    async def settle(self, request: Request) -> Response:
+        """One round of settlement."""
+        return JSONResponse(views.plain(await self._actions.settle_once()))
+
+    async def claim(self, request: Request) -> Response:
+        """Claim what was earned."""
+        return JSONResponse(views.plain(await self._actions.claim()))
+
+    async def deposit(self, request: Request) -> Response:
+        """Move {amount} token units into the escrow."""
+        fields = await _fields(request)
+        fields.only(("amount",))
+        return JSONResponse(views.plain(await self._actions.deposit(fields.integer("amount", 1, MAX_AMOUNT))))
+
+    async def connect(self, request: Request) -> Response:
+        """Connect to the peer at {address}."""
+        fields = await _fields(request)
+        fields.only(("address",))
+        return JSONResponse({"peer": await self._node.host.connect(fields.text("address", high=512))})
+
+
+async def _fields(request: Request) -> Fields:
+    return await read_fields(request, MAX_ORDER, require_type=False)
+
+
+def _number(text: str) -> int | str:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else text
+
+
+def _hash(text: str) -> ReceiptId:
+    try:
+        raw = bytes.fromhex(text.removeprefix("0x"))
+    except ValueError:
+        raw = b""
+    if len(raw) != _HASH_BYTES:
+        raise InvalidRequest(f"not a receipt's id or hash: {text[:80]!r}; expected 64 hexadecimal digits")
+    return ReceiptId(raw)

@@ -1,0 +1,140 @@
+"""What the control API takes: bodies as typed orders."""
+
+from __future__ import annotations
+
+from dataclasses import fields as fields_of
+from typing import Any
+
+from ...protocol.manifests import MAX_ROWS_PER_SHARD
+from ...protocol.request_rules import MAX_DEADLINE_S, MAX_TOP_LOGPROBS
+from ...protocol.requests import MAX_ADAPTERS, PPM, ChatMessage, Disclosure
+from ...worker.factory.job import Pair, TrainConfig
+from ..answers import DEFAULT_DEADLINE_S, AskOptions
+from ..datanets import DatanetPlan
+from .fields import Fields
+from .models import Models, Target
+from .node import RowsDraft, TrainOrder
+from .sampling import SAMPLING_NAMES, Entropy, read_messages, read_sampling, read_stop
+
+GREEDY = 0.0
+MAX_CONTRIBUTIONS = 4_096
+MAX_ORDERED_ROWS = 1_000_000
+MAX_AMOUNT = (1 << 128) - 1
+_DISCLOSURES = {
+    "none": Disclosure.NONE,
+    "audit": Disclosure.AUDIT,
+    "audit+attribution": Disclosure.AUDIT_AND_ATTRIBUTION,
+}
+_ASK_NAMES = frozenset(
+    ("prompt", "messages", "adapter", "adapters", "base", "max_price", "deadline_s", "disclosure")
+) | {"top_logprobs", *SAMPLING_NAMES}
+
+
+async def read_ask(fields: Fields, models: Models, entropy: Entropy) -> AskOptions:
+    """A question: `prompt` or `messages`; `adapter`, or `adapters` with weights, or a `base`, or neither.
+
+    Greedy unless a temperature is given. Raises InvalidRequest and UnknownModel.
+    """
+    fields.only(_ASK_NAMES)
+    target = await _read_target(fields, models)
+    return AskOptions(
+        messages=_read_turns(fields),
+        adapters=target.adapters,
+        base=target.base,
+        sampling=read_sampling(fields, GREEDY, entropy),
+        stop=read_stop(fields),
+        max_price=fields.integer_or("max_price", None, 0, MAX_AMOUNT),
+        deadline_s=fields.number_or("deadline_s", DEFAULT_DEADLINE_S, 1, MAX_DEADLINE_S),
+        disclosure=_DISCLOSURES[fields.choice_or("disclosure", "audit+attribution", _DISCLOSURES)],
+        top_logprobs=fields.integer_or("top_logprobs", 0, 0, MAX_TOP_LOGPROBS),
+    )
+
+
+def _read_turns(fields: Fields) -> tuple[ChatMessage, ...]:
+    if fields.has("messages"):
+        if fields.has("prompt"):
+            raise fields.fail("prompt", "and messages exclude each other; send one of them")
+        return read_messages(fields)
+    return (ChatMessage("user", fields.text("prompt")),)
+
+
+async def _read_target(fields: Fields, models: Models) -> Target:
+    given = [name for name in ("adapter", "adapters", "base") if fields.has(name)]
+    if len(given) > 1:
+        raise fields.fail(given[0], f"and {given[1]} exclude each other; send one of them")
+    if given == ["adapters"]:
+        return await _read_composition(fields, models)
+    return await models.resolve(fields.text(given[0], high=512)) if given else Target()
+
+
+async def _read_composition(fields: Fields, models: Models) -> Target:
+    weighted: list[tuple[str, int]] = []
+    target = Target()
+    for entry in fields.objects("adapters", 1, MAX_ADAPTERS):
+        entry.only(("name", "weight_ppm"))
+        target = await models.resolve(entry.text("name", high=512))
+        if not target.adapters:
+            raise entry.fail("name", "is a base; name an adapter")
+        weighted.append((target.adapters[0][0], entry.integer("weight_ppm", 1, PPM)))
+    if (whole := sum(weight for _, weight in weighted)) != PPM:
+        raise fields.fail("adapters", f"weigh {whole} ppm together; they must make {PPM}")
+    return Target(tuple(weighted), target.base)
+
+
+def read_publication(fields: Fields) -> tuple[DatanetPlan, list[RowsDraft]]:
+    """A Datanet version to publish. Raises InvalidRequest."""
+    fields.only(("name", "purpose", "kind", "licence", "contributions"))
+    plan = DatanetPlan(
+        name=fields.text("name", high=64),
+        purpose=fields.text("purpose", high=256, low=0),
+        kind=fields.text("kind", high=64),
+        licence=fields.text("licence", high=256),
+    )
+    return plan, [_read_draft(entry) for entry in fields.objects("contributions", 1, MAX_CONTRIBUTIONS)]
+
+
+def _read_draft(fields: Fields) -> RowsDraft:
+    fields.only(("contributor", "rows", "licence", "origin", "notice"))
+    return RowsDraft(
+        contributor=fields.text("contributor", high=64),
+        rows=tuple(_read_row(row) for row in fields.objects("rows", 1, MAX_ROWS_PER_SHARD)),
+        licence=fields.text("licence", high=256),
+        origin=fields.text("origin", high=256, low=0),
+        notice=fields.text_or("notice", "", low=0),
+    )
+
+
+def _read_row(fields: Fields) -> Pair:
+    fields.only(("question", "answer"))
+    return Pair(fields.text("question"), fields.text("answer"))
+
+
+def read_training(fields: Fields) -> TrainOrder:
+    """An adapter to train. `config` holds TrainConfig's fields. Raises InvalidRequest."""
+    fields.only(("name", "datanets", "config", "licence", "index_rows", "heldout"))
+    default = TrainOrder("", (), TrainConfig())
+    return TrainOrder(
+        name=fields.text("name", high=256),
+        datanets=fields.texts("datanets", 1, 64),
+        config=_read_config(fields.object_or_none("config") or Fields({})),
+        licence=fields.text_or("licence", default.licence, high=256, low=0),
+        index_rows=fields.integer_or("index_rows", default.index_rows, 0, MAX_ORDERED_ROWS),
+        heldout=tuple(_read_row(row) for row in fields.objects("heldout", 0, MAX_ROWS_PER_SHARD)),
+    )
+
+
+def _read_config(fields: Fields) -> TrainConfig:
+    known = {field.name: field.default for field in fields_of(TrainConfig)}
+    fields.only(known)
+    given: dict[str, Any] = {}
+    for name, default in known.items():
+        if not fields.has(name):
+            continue
+        match default:
+            case str():
+                given[name] = fields.text(name, high=64)
+            case float():
+                given[name] = fields.number_or(name, default, 0, 1)
+            case _:
+                given[name] = fields.integer(name, 0, MAX_ORDERED_ROWS)
+    return TrainConfig(**given)

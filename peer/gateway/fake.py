@@ -1,0 +1,289 @@
+"""A node without a network, for tests of whatever stands before one: it says what its script says.
+
+Receipts are really signed and the catalog is the real one; nothing else here computes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import trio
+
+from ...protocol.adverts import AdapterRecord, Rates, WorkerAd
+from ...protocol.bindings import bind
+from ...protocol.codec import encode, record_hash
+from ...protocol.credits import BASE_SPLIT, DEFAULT_SPLIT, compute_price, compute_shares
+from ...protocol.eip712 import Domain, digest, sign
+from ...protocol.envelope import Sealed
+from ...protocol.errors import CommonloreError, ConfigError, NotFound
+from ...protocol.ids import Address, Cid, PeerId, ReceiptId, cid_of, peer_id_of
+from ...protocol.keys import AccountKey, PeerKey
+from ...protocol.manifests import BaseManifest, Setting, Tensor
+from ...protocol.messages import TokenLogprob
+from ...protocol.outputs import output_root
+from ...protocol.receipts import Credit, Receipt, ReceiptDetails, SignedReceipt
+from ...protocol.requests import AdapterWeight
+from ..answers import Answer, AskOptions, Delta
+from ..attempt import Offer
+from ..catalog import Catalog
+from ..clock import Clock, ManualClock
+from ..config import Config
+from ..home import Home
+from ..ledger_rows import ReceiptState, Role, StoredReceipt
+from ..statements import ReceiptCredits
+from .node import GatewayNode
+
+NOW_MS = 1_800_000_000_000
+RATES = Rates(prompt_per_1000=1_000, output_per_1000=4_000, request_fee=100)
+CONTRIBUTOR = Address(b"c" * 20)
+BASE_MANIFEST = BaseManifest(
+    name="tiny-llama",
+    family="llama",
+    settings=(Setting("layers", "2"),),
+    tensors=(Tensor("embedding", "F32", (8, 4), bytes(32)),),
+    tokenizer=bytes(32),
+    chat_template=bytes(32),
+    licence="Apache-2.0",
+)
+BASE = cid_of(encode(BASE_MANIFEST))
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What one ask is answered with. `hold`: after the pieces, nothing more until the asker leaves. `error`
+    ends it instead of a receipt. Every piece of text is one token.
+    """
+
+    pieces: tuple[str, ...] = ("It is ", "E11", ".9")
+    finish: str = "stop"
+    prompt_tokens: int = 12
+    logprobs: int = 0
+    hold: bool = False
+    error: CommonloreError | None = None
+
+
+class ScriptedAnswer(Answer):
+    """An answer that follows a script."""
+
+    def __init__(self, node: FakeNode, options: AskOptions, script: Script) -> None:
+        adapters = tuple(AdapterWeight(Cid(name), ppm) for name, ppm in options.adapters)
+        send, receive = trio.open_memory_channel[Delta](0)
+        send.close()
+        receive.close()
+        super().__init__(adapters, receive)
+        self._node = node
+        self._script = script
+        self._pieces = deque(script.pieces)
+        self.transcript.workers.append(node.worker_peer)
+
+    async def __anext__(self) -> Delta:
+        await trio.lowlevel.checkpoint()
+        if self._pieces:
+            return self._next_delta(self._pieces.popleft())
+        if self._script.hold:
+            self._node.held.set()
+            await trio.sleep_forever()
+        if self._script.error is not None:
+            raise self._script.error
+        if not self.transcript.receipts:
+            self.transcript.receipts.append(
+                self._node.issue(self.adapters, self._script, self.transcript.tokens)
+            )
+            self.transcript.prompt_tokens = self._script.prompt_tokens
+            self.transcript.finish = self._script.finish
+        raise StopAsyncIteration
+
+    def _next_delta(self, text: str) -> Delta:
+        token = len(self.transcript.tokens) + 1
+        self.transcript.tokens.append(token)
+        self.transcript.text += text
+        stride = 1 + self._script.logprobs if self._script.logprobs else 0
+        logprobs = tuple(TokenLogprob(token + offset, 250_000 * (1 + offset)) for offset in range(stride))
+        return Delta((token,), text, logprobs)
+
+
+@dataclass(slots=True)
+class FakeHost:
+    """Connections that were never made."""
+
+    peer_id: PeerId
+    addresses: tuple[str, ...] = ("/ip4/127.0.0.1/tcp/4001",)
+    dialled: list[str] = field(default_factory=list)
+
+    def connected(self) -> set[PeerId]:
+        """Whoever was dialled, under this peer's own name."""
+        return {self.peer_id} if self.dialled else set()
+
+    async def connect(self, address: str) -> PeerId:
+        """Raises ConfigError for what is no multiaddr."""
+        if not address.startswith("/"):
+            raise ConfigError(f"{address!r} is not a multiaddr; expected /ip4/…/tcp/…/p2p/…")
+        self.dialled.append(address)
+        return self.peer_id
+
+
+@dataclass(slots=True)
+class FakeLedger:
+    """Receipts in memory."""
+
+    stored: list[StoredReceipt] = field(default_factory=list)
+
+    async def receipt(self, receipt_id: ReceiptId) -> StoredReceipt | None:
+        """By id or hash."""
+        known = (one for one in self.stored if receipt_id in (one.receipt_id, one.receipt_hash))
+        return next(known, None)
+
+    async def receipts(self, *, before: int | None = None, limit: int = 50) -> tuple[StoredReceipt, ...]:
+        """The newest first."""
+        older = (one for one in reversed(self.stored) if before is None or one.number < before)
+        return tuple(older)[:limit]
+
+
+@dataclass(slots=True)
+class FakeStore:
+    """A store that is its ledger."""
+
+    ledger: FakeLedger = field(default_factory=FakeLedger)
+
+
+class FakeAsker:
+    """One worker, which can be taken away."""
+
+    def __init__(self, offer: Offer) -> None:
+        self.known: tuple[Offer, ...] = (offer,)
+
+    def offers(self) -> tuple[Offer, ...]:
+        """The workers."""
+        return self.known
+
+
+class FakeNode:
+    """See the head of this file. Asks are answered by `scripts` in turn, then by `Script()`."""
+
+    def __init__(self, home: Home, config: Config | None = None) -> None:
+        self.config = config or Config(roles=("gateway",), gateway_port=0)
+        self.home = home
+        self.clock: Clock = ManualClock(NOW_MS)
+        self.domain = Domain(1, Address(b"e" * 20))
+        self.scripts: deque[Script] = deque()
+        self.asked: list[AskOptions] = []
+        self.held, self.left = trio.Event(), trio.Event()
+        self.adapter_fetches = 0
+        peer = PeerKey.generate(b"p" * 32)
+        self.worker_peer = peer_id_of(peer.public)
+        self.host = FakeHost(peer_id_of(PeerKey.generate(b"h" * 32).public))
+        self.store = FakeStore()
+        self.content = self
+        self.statements = self
+        self.catalog = Catalog(self.get)
+        self._lane = AccountKey.from_secret(b"l" * 32)
+        self._payer = AccountKey.from_secret(b"q" * 32)
+        self.asker = FakeAsker(self._offer(peer))
+
+    async def get(self, cid: Cid, max_bytes: int) -> bytes:
+        """The one blob that there is: the base's manifest. Raises NotFound."""
+        if cid != BASE:
+            raise NotFound(f"nobody has {cid}")
+        return encode(BASE_MANIFEST)
+
+    def announce_adapter(self, alias: str, base: Cid = BASE) -> Cid:
+        """Make an adapter known, and return its id."""
+        adapter = cid_of(alias.encode())
+        record = AdapterRecord(alias, adapter, base, None, None, 4_600_000, 1_600_000, 1, NOW_MS)
+        self.catalog.learn(Sealed(record, b"k" * 32, self.worker_peer, b""))
+        return adapter
+
+    @asynccontextmanager
+    async def ask(self, options: AskOptions) -> AsyncIterator[Answer]:
+        """Answer by the next script."""
+        self.asked.append(options)
+        script = self.scripts.popleft() if self.scripts else Script()
+        try:
+            yield ScriptedAnswer(self, options, script)
+        finally:
+            self.left.set()
+
+    def issue(
+        self, adapters: Sequence[AdapterWeight], script: Script, tokens: Sequence[int]
+    ) -> SignedReceipt:
+        """A receipt of this worker's for an answer, signed and kept."""
+        seq = len(self.store.ledger.stored) + 1
+        price = compute_price(RATES, script.prompt_tokens, len(tokens))
+        details = ReceiptDetails(bytes(32), bytes(32), self.asked[-1].sampling, script.finish)
+        receipt = Receipt(
+            request_hash=bytes(32),
+            payer=self._payer.address,
+            lane=self._lane.address,
+            seq=seq,
+            epoch=0,
+            step=0,
+            artefact=BASE,
+            adapters=tuple(adapters),
+            prompt_tokens=script.prompt_tokens,
+            output_tokens=len(tokens),
+            output_root=output_root(tokens),
+            price=price,
+            shares=compute_shares(price, DEFAULT_SPLIT if adapters else BASE_SPLIT),
+            details=record_hash(details),
+        )
+        signed = SignedReceipt(receipt, sign(self.domain, self._lane, receipt), details)
+        self.store.ledger.stored.append(self._stored(signed, seq, tuple(tokens)))
+        return signed
+
+    def _stored(self, signed: SignedReceipt, number: int, tokens: tuple[int, ...]) -> StoredReceipt:
+        return StoredReceipt(
+            number=number,
+            role=Role.CLIENT,
+            receipt_hash=digest(self.domain, signed.receipt),
+            signed=signed,
+            state=ReceiptState.VOUCHERED,
+            tokens=tokens,
+            prompt=None,
+            voucher=None,
+            credits=None,
+            commitment=None,
+            created_ms=self.clock.now_ms(),
+        )
+
+    async def credits(self, receipt_id: ReceiptId) -> ReceiptCredits:
+        """The contributors' share, all of it one contributor's. Raises NotFound without an adapter."""
+        stored = await self.store.ledger.receipt(receipt_id)
+        if stored is None or not stored.receipt.adapters:
+            raise NotFound("no statement on this receipt is known")
+        shares = stored.receipt.shares
+        credits = (
+            Credit(self._lane.address, "worker", stored.receipt.price - shares.contributors),
+            Credit(CONTRIBUTOR, "contributor", shares.contributors),
+        )
+        return ReceiptCredits(stored, credits, "sketch/1", {CONTRIBUTOR: "alice"})
+
+    def _offer(self, peer: PeerKey) -> Offer:
+        owner = AccountKey.from_secret(b"o" * 32)
+        now_s = NOW_MS // 1000
+        ad = WorkerAd(
+            binding=bind(self.domain, owner, self._lane, peer, now_s, now_s + 86_400),
+            base=BASE,
+            artefact=BASE,
+            rates=RATES,
+            base_split=BASE_SPLIT,
+            max_context=2_048,
+            max_batch=8,
+            queue_depth=0,
+            running=0,
+            free_pages=512,
+            resident=(),
+            resident_count=0,
+            max_rank=64,
+            addresses=(),
+            seq=1,
+            issued_ms=NOW_MS,
+        )
+        return Offer(self.worker_peer, ad, record_hash(ad))
+
+
+if TYPE_CHECKING:
+    _is_a_node: type[GatewayNode] = FakeNode

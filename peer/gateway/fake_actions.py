@@ -1,0 +1,74 @@
+"""What a person may order a fake node to do: orders are kept and answered, nothing happens."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ...protocol.adverts import DatanetRecord
+from ...protocol.errors import CommonloreError
+from ...protocol.ids import cid_of
+from ...worker.factory.job import TrainProgress
+from ..datanets import DatanetPlan
+from .fake import CONTRIBUTOR, NOW_MS, FakeNode
+from .node import NodeActions, RowsDraft, TrainOrder
+
+
+@dataclass(slots=True)
+class FakeActions:
+    """Orders are kept, and answered with what a real node would say. `error` is raised instead, once set."""
+
+    node: FakeNode
+    error: CommonloreError | None = None
+    published: list[tuple[DatanetPlan, Sequence[RowsDraft]]] = field(default_factory=list)
+    trained: list[TrainOrder] = field(default_factory=list)
+    deposited: int = 0
+
+    def _check(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+    async def status(self) -> Mapping[str, Any]:
+        """A few facts."""
+        self._check()
+        return {"peer_id": self.node.host.peer_id, "epoch": 3, "owner": CONTRIBUTOR}
+
+    async def publish_datanet(self, plan: DatanetPlan, drafts: Sequence[RowsDraft]) -> DatanetRecord:
+        """Version 1 of whatever it is."""
+        self._check()
+        self.published.append((plan, drafts))
+        return DatanetRecord(plan.name, 1, cid_of(plan.name.encode()), 1, NOW_MS)
+
+    @asynccontextmanager
+    async def train(self, order: TrainOrder) -> AsyncIterator[AsyncIterator[object]]:
+        """Two steps, and then `error` if there is one."""
+        self.trained.append(order)
+        yield self._updates(order)
+
+    async def _updates(self, order: TrainOrder) -> AsyncIterator[object]:
+        for step in (1, 2):
+            yield TrainProgress("training", step, 2, loss=2.0 / step)
+        self._check()
+        yield {"alias": order.name}
+
+    async def settle_once(self) -> object:
+        """Nothing to settle."""
+        self._check()
+        return {"redeemed": 0}
+
+    async def claim(self) -> object:
+        """Nothing to claim."""
+        self._check()
+        return []
+
+    async def deposit(self, amount: int) -> object:
+        """Add it up."""
+        self._check()
+        self.deposited += amount
+        return {"balance": self.deposited}
+
+
+if TYPE_CHECKING:
+    _are_actions: type[NodeActions] = FakeActions

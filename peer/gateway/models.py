@@ -1,0 +1,145 @@
+"""Names of models: what `/v1/models` lists and what a `model` field may say.
+
+A model is an adapter (`owner/name`, or its id, announced or not) or a base (its name, or its id);
+`base:adapter` is an adapter whose base is checked. A base's name comes from its manifest, which workers
+publish; until that is here, its id stands for it.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+
+from ...protocol.adverts import AdapterRecord
+from ...protocol.codec import decode
+from ...protocol.errors import NotFound, ProtocolError, RemoteProtocolError, Unreachable
+from ...protocol.ids import Cid, parse_cid
+from ...protocol.manifests import CHUNK_SIZE, BaseManifest
+from ...protocol.requests import PPM
+from .errors import UnknownModel
+from .node import GatewayNode
+
+log = logging.getLogger(__name__)
+NAME_PATIENCE_S = 2.0
+RETRY_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What answers: adapters as AskOptions takes them, and the base where there is none."""
+
+    adapters: tuple[tuple[str, int], ...] = ()
+    base: Cid | None = None
+
+
+class Models:
+    """The models that this node knows at the moment."""
+
+    def __init__(self, node: GatewayNode) -> None:
+        self._node = node
+        self._names: dict[Cid, str] = {}
+        self._tried: dict[Cid, float] = {}
+
+    async def listed(self) -> list[dict[str, Any]]:
+        """Every model as OpenAI describes one, bases first; `available` says whether a worker serves its
+        base.
+        """
+        served, names = self._served(), await self._base_names()
+        records = self._node.catalog.adapters()
+        bases = [_base_entry(name, base, served[base]) for name, base in names.items() if base in served]
+        return bases + [_adapter_entry(record, record.base in served) for record in records]
+
+    async def described(self, model: str) -> dict[str, Any]:
+        """One model. Raises UnknownModel."""
+        target = await self.resolve(model)
+        wanted = target.adapters[0][0] if target.adapters else target.base
+        for entry in await self.listed():
+            if entry["commonlore"]["id"] == wanted:
+                return {**entry, "id": model}
+        raise UnknownModel(f"{model!r} is an id that nobody has announced; it can only be asked")
+
+    async def resolve(self, model: str) -> Target:
+        """What a `model` field names. Raises UnknownModel, telling what is known."""
+        if (record := self._adapter(model)) is not None:
+            return _target(record)
+        if (base := await self._base(model)) is not None:
+            return Target(base=base)
+        head, colon, tail = model.partition(":")
+        record = self._adapter(tail) if colon else None
+        if record is not None and await self._base(head) == record.base:
+            return _target(record)
+        if _is_cid(model):
+            return Target(((model, PPM),))
+        known = [*await self._base_names(), *(record.alias for record in self._node.catalog.adapters())]
+        shown = ", ".join(known[:8]) or "none yet: no worker is known to this node"
+        raise UnknownModel(f"unknown model {model[:200]!r}; known: {shown}")
+
+    async def _base(self, name: str) -> Cid | None:
+        """The served base of this id or name."""
+        by_id = next((base for base in self._served() if base == name), None)
+        return by_id or (await self._base_names()).get(name)
+
+    def _adapter(self, name: str) -> AdapterRecord | None:
+        records = self._node.catalog.adapters()
+        return next((record for record in records if name in (record.alias, record.adapter)), None)
+
+    def _served(self) -> dict[Cid, int]:
+        """Bases with a live worker, and since when one is known (Unix seconds)."""
+        served: dict[Cid, int] = {}
+        for offer in self._node.asker.offers():
+            since = offer.ad.issued_ms // 1000
+            served[offer.ad.base] = min(since, served.get(offer.ad.base, since))
+        return served
+
+    async def _base_names(self) -> dict[str, Cid]:
+        """Served bases by name; a name that two of them have is the first one's."""
+        served = sorted(self._served())
+        with trio.move_on_after(NAME_PATIENCE_S):
+            for base in served:
+                await self._learn_name(base)
+        names: dict[str, Cid] = {}
+        for base in served:
+            name = self._names.get(base, base)
+            names[base if name in names else name] = base
+        return names
+
+    async def _learn_name(self, base: Cid) -> None:
+        if base in self._names or trio.current_time() < self._tried.get(base, 0.0):
+            return
+        self._tried[base] = trio.current_time() + RETRY_S
+        try:
+            manifest = decode(BaseManifest, await self._node.content.get(base, CHUNK_SIZE), CHUNK_SIZE)
+        except (NotFound, Unreachable, ProtocolError) as error:
+            log.info("base %s stays without a name: %s", base, error)
+        else:
+            self._names[base] = manifest.name
+
+
+def _target(record: AdapterRecord) -> Target:
+    return Target(((record.adapter, PPM),), record.base)
+
+
+def _is_cid(text: str) -> bool:
+    try:
+        parse_cid(text)
+    except RemoteProtocolError:
+        return False
+    return True
+
+
+def _base_entry(name: str, base: Cid, since: int) -> dict[str, Any]:
+    facts = {"kind": "base", "id": base, "base": base, "available": True}
+    return _entry(name, since, "commonlore", facts)
+
+
+def _adapter_entry(record: AdapterRecord, available: bool) -> dict[str, Any]:
+    owner = record.alias.partition("/")[0]
+    facts = {"kind": "adapter", "id": record.adapter, "base": record.base, "available": available}
+    return _entry(record.alias, record.issued_ms // 1000, owner, facts)
+
+
+def _entry(name: str, created: int, owner: str, facts: dict[str, Any]) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": created, "owned_by": owner, "commonlore": facts}

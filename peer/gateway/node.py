@@ -1,0 +1,227 @@
+"""What the HTTP doors need of their node, and nothing more: `peer.node.Node` is one, `fake.FakeNode` too."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ...protocol.adverts import AdapterRecord, DatanetRecord
+from ...protocol.eip712 import Domain
+from ...protocol.ids import Cid, PeerId, ReceiptId
+from ...worker.factory.job import Pair, TrainConfig
+from ..answers import Answer, AskOptions
+from ..attempt import Offer
+from ..clock import Clock
+from ..config import Config
+from ..datanets import DatanetPlan
+from ..home import Home
+from ..ledger_rows import StoredReceipt
+from ..statements import ReceiptCredits
+
+
+class CatalogView(Protocol):
+    """Names of adapters and Datanets: see `peer.catalog`."""
+
+    def adapters(self) -> tuple[AdapterRecord, ...]:
+        """Every adapter record in force, by alias."""
+        ...
+
+    def datanets(self) -> tuple[DatanetRecord, ...]:
+        """Every Datanet record in force, by name."""
+        ...
+
+    def record_of(self, adapter: Cid) -> AdapterRecord | None:
+        """The latest record that names this adapter id."""
+        ...
+
+
+class AskerView(Protocol):
+    """The workers that are known: see `peer.asker`."""
+
+    def offers(self) -> tuple[Offer, ...]:
+        """The adverts of workers believed alive."""
+        ...
+
+
+class HostView(Protocol):
+    """Connections: see `peer.host`."""
+
+    @property
+    def peer_id(self) -> PeerId:
+        """This peer."""
+        ...
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where others find it."""
+        ...
+
+    def connected(self) -> set[PeerId]:
+        """Peers with an open connection."""
+        ...
+
+    async def connect(self, address: str) -> PeerId:
+        """Connect to a full multiaddr. Raises ConfigError, Unreachable."""
+        ...
+
+
+class LedgerView(Protocol):
+    """Receipts: see `peer.ledger`."""
+
+    async def receipt(self, receipt_id: ReceiptId) -> StoredReceipt | None:
+        """The receipt of this id, or of this receipt hash."""
+        ...
+
+    async def receipts(self, *, before: int | None = None, limit: int = 50) -> tuple[StoredReceipt, ...]:
+        """The newest first."""
+        ...
+
+
+class StoreView(Protocol):
+    """The part of the store that is read here."""
+
+    @property
+    def ledger(self) -> LedgerView:
+        """Receipts and channels."""
+        ...
+
+
+class StatementsView(Protocol):
+    """Credits: see `peer.statements`."""
+
+    async def credits(self, receipt_id: ReceiptId) -> ReceiptCredits:
+        """The credits of a receipt by its id or hash. Raises NotFound and Unreachable."""
+        ...
+
+
+class ContentView(Protocol):
+    """Blobs: see `peer.content`."""
+
+    async def get(self, cid: Cid, max_bytes: int) -> bytes:
+        """The verified content. Raises NotFound, Unreachable."""
+        ...
+
+
+class GatewayNode(Protocol):
+    """A running peer, as the OpenAI-compatible API and the reading half of the control API see it."""
+
+    @property
+    def config(self) -> Config:
+        """What a person has set."""
+        ...
+
+    @property
+    def home(self) -> Home:
+        """Where the control socket is."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """Wall time."""
+        ...
+
+    @property
+    def domain(self) -> Domain:
+        """What receipts are signed under."""
+        ...
+
+    @property
+    def catalog(self) -> CatalogView:
+        """Names."""
+        ...
+
+    @property
+    def asker(self) -> AskerView:
+        """Workers."""
+        ...
+
+    @property
+    def host(self) -> HostView:
+        """Connections."""
+        ...
+
+    @property
+    def store(self) -> StoreView:
+        """Receipts."""
+        ...
+
+    @property
+    def statements(self) -> StatementsView:
+        """Credits."""
+        ...
+
+    @property
+    def content(self) -> ContentView:
+        """Blobs."""
+        ...
+
+    @property
+    def adapter_fetches(self) -> int:
+        """Adapters pulled from other peers since the start."""
+        ...
+
+    def ask(self, options: AskOptions) -> AbstractAsyncContextManager[Answer]:
+        """The answer to one question as it grows; leaving the block cancels it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RowsDraft:
+    """One contributor's rows before they are salted and signed. `contributor` names an identity of the home's
+    keystore.
+    """
+
+    contributor: str
+    rows: tuple[Pair, ...]
+    licence: str
+    origin: str
+    notice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOrder:
+    """An adapter wanted: `name` is its alias, owner/name; `datanets` are names or ids; `index_rows` of their
+    rows are indexed for attribution.
+    """
+
+    name: str
+    datanets: tuple[str, ...]
+    config: TrainConfig
+    licence: str = ""
+    index_rows: int = 120
+    heldout: tuple[Pair, ...] = ()
+    """Pairs that only measure; none given: every tenth row is held out."""
+
+
+class NodeActions(Protocol):
+    """What a person may order a running peer to do. What a method returns is shown as JSON: see
+    `views.plain`.
+    """
+
+    async def status(self) -> Mapping[str, Any]:
+        """How this peer is doing."""
+        ...
+
+    async def publish_datanet(self, plan: DatanetPlan, drafts: Sequence[RowsDraft]) -> DatanetRecord:
+        """Salt, sign and publish rows as the next version of a Datanet. Raises InvalidShard, NotFound."""
+        ...
+
+    def train(self, order: TrainOrder) -> AbstractAsyncContextManager[AsyncIterator[object]]:
+        """Train, index and publish an adapter: `async with actions.train(order) as updates`; the last update
+        tells what was published. Leaving the block stops the training; ordered again, it goes on.
+        """
+        ...
+
+    async def settle_once(self) -> object:
+        """One round of settlement. Raises ConfigError without a chain."""
+        ...
+
+    async def claim(self) -> object:
+        """Claim what this home has earned. Raises ConfigError without a chain."""
+        ...
+
+    async def deposit(self, amount: int) -> object:
+        """Move token units into this home's escrow. Raises ConfigError without a chain, ChainError."""
+        ...
