@@ -22,9 +22,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from ...protocol.codec import FrameReader, decode_message
 from ...protocol.errors import CommonloreError, EngineFailed, RemoteProtocolError
+from ..models.reference import load_base
 from .engine import Engine
 from .outbox import Outbox
 from .types import EngineConfig, GenerationRequest
@@ -167,10 +169,8 @@ def read_frames(channel: socket.socket) -> Iterator[bytes]:
 
 
 def build_engine(config: EngineConfig) -> Engine:
-    """The engine of this configuration.
-
-    Raises InvalidModel. Imports torch here, after its environment is set.
-    """
+    """The engine of this configuration. Raises InvalidModel, and that before it spends seconds on torch."""
+    load_base(Path(config.base_dir))
     import torch
 
     from .torch_engine import TorchEngine

@@ -1,0 +1,218 @@
+"""The store's decisions, on a host and a network that are scripted, in trio's virtual time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from commonlore.protocol.errors import EngineFailed, InvalidAdapter, Refused, Unreachable
+from commonlore.protocol.ids import Cid, cid_of
+from commonlore.worker.adapters.store import BAD_FOR_S, AdapterStore, FetchedAdapter
+from commonlore.worker.engine.types import AdapterSource
+
+BASE = cid_of(b"base")
+A, B, C, D = (cid_of(name) for name in (b"a", b"b", b"c", b"d"))
+
+
+class ScriptedHost:
+    """An engine with slots that says what it was asked; fetching takes a second of virtual time."""
+
+    def __init__(self, slots: int = 2) -> None:
+        self.facts: Any = SimpleNamespace(base=BASE, artefact=cid_of(b"artefact"), max_rank=64, slots=slots)
+        self.resident: dict[Cid, int] = {}
+        self.fetches: Counter[Cid] = Counter()
+        self.failing: dict[Cid, Exception] = {}
+        self.fetch_failing: dict[Cid, Exception] = {}
+
+    async def load_adapter(self, source: AdapterSource) -> None:
+        await trio.sleep(0.1)
+        if source.adapter in self.failing:
+            raise self.failing[source.adapter]
+        assert len(self.resident) < self.facts.slots
+        self.resident[source.adapter] = source.rank
+
+    async def unload_adapter(self, adapter: Cid) -> None:
+        self.resident.pop(adapter, None)
+        await trio.sleep(0.1)
+
+    async def fetch(self, adapter: Cid) -> FetchedAdapter:
+        self.fetches[adapter] += 1
+        await trio.sleep(1)
+        if adapter in self.fetch_failing:
+            raise self.fetch_failing[adapter]
+        manifest: Any = SimpleNamespace(name="x", base=BASE, rank=8, alpha=16, targets=("q_proj",))
+        return FetchedAdapter(manifest, Path("/adapters") / adapter)
+
+
+def play(body: Callable[[ScriptedHost, AdapterStore], Awaitable[None]], slots: int = 2) -> None:
+    async def main() -> None:
+        host = ScriptedHost(slots)
+        with trio.fail_after(3600):
+            await body(host, AdapterStore(host, host.fetch))
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+def test_many_who_wait_for_one_adapter_fetch_it_once() -> None:
+    async def body(host: ScriptedHost, store: AdapterStore) -> None:
+        async with trio.open_nursery() as nursery:
+            for _ in range(10):
+                nursery.start_soon(store.ensure, A)
+        assert (host.fetches[A], store.counts.loads, store.is_ready(A)) == (1, 1, True)
+        assert (await store.ensure(A)).rank == 8
+        assert host.fetches[A] == 1
+
+    play(body)
+
+
+def test_the_least_recently_used_gives_way() -> None:
+    async def body(host: ScriptedHost, store: AdapterStore) -> None:
+        for adapter in (A, B, A, C):
+            await store.ensure(adapter)
+        assert store.ready() == [C, A]
+        assert store.counts.evictions == 1
+
+    play(body)
+
+
+def test_a_lease_keeps_its_slot_and_others_wait_for_theirs() -> None:
+    async def body(host: ScriptedHost, store: AdapterStore) -> None:
+        async with trio.open_nursery() as nursery, store.lease((A, B)) as prepare:
+            await prepare()
+            nursery.start_soon(store.ensure, C)
+            await trio.sleep(60)
+            assert set(host.resident) == {A, B}
+            assert host.fetches[C] == 0
+            await store.ensure(A)  # what is leased already needs no turn
+        assert C in host.resident
+
+    play(body)
+
+
+def test_leases_that_overlap_never_wait_in_a_circle() -> None:
+    async def body(host: ScriptedHost, store: AdapterStore) -> None:
+        done: list[Cid] = []
+
+        async def use(first: Cid, second: Cid) -> None:
+            async with store.lease((first, second)) as prepare:
+                await prepare()
+                assert {first, second} <= set(host.resident)
+                await trio.sleep(5)
+                assert {first, second} <= set(host.resident)
+                done.append(first)
+
+        async with trio.open_nursery() as nursery:
+            for pair in ((A, B), (C, D), (B, C), (D, A), (A, B)):
+                nursery.start_soon(use, *pair)
+        assert len(done) == 5
+
+    play(body)
+
+
+def test_a_lease_may_be_left_before_it_is_ready() -> None:
+    async def body(host: ScriptedHost, store: AdapterStore) -> None:
+        async with store.lease((A, B)):
+            pass
+        with trio.move_on_after(0.5):
+            async with store.lease((A, B)) as prepare:
+                await prepare()
+        async with store.lease((C, D)) as prepare:
+            await prepare()
+        assert set(host.resident) == {C, D}
+
+    play(body)
+
+
+def test_more_adapters_than_slots_are_refused() -> None:
+    async def body(_host: ScriptedHost, store: AdapterStore) -> None:
+        async with store.lease((A, B, C)) as prepare:
+            with pytest.raises(Refused, match="composes 3 adapters; this worker has 2 slots"):
+                await prepare()
+
+    play(body)
+
+
+def test_when_the_one_who_fetches_is_cancelled_another_takes_over() -> None:
+    async def body(host: ScriptedHost, store: AdapterStore) -> None:
+        async with trio.open_nursery() as nursery:
+            with trio.move_on_after(0.5):
+                async with trio.open_nursery() as leader:
+                    leader.start_soon(store.ensure, A)
+                    await wait_all_tasks_blocked()
+                    nursery.start_soon(store.ensure, A)
+        assert host.fetches[A] == 2
+        assert store.is_ready(A)
+
+    play(body)
+
+
+def test_a_bad_adapter_is_remembered_and_holds_up_nobody() -> None:
+    async def body(host: ScriptedHost, store: AdapterStore) -> None:
+        host.failing[A] = InvalidAdapter("A is bad")
+        failed: list[str] = []
+
+        async def fail() -> None:
+            with pytest.raises(InvalidAdapter, match="A is bad"):
+                await store.ensure(A)
+            failed.append("A")
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(fail)
+            nursery.start_soon(store.ensure, B)
+        await fail()
+        assert (host.fetches[A], len(failed), store.is_ready(B)) == (1, 4, True)
+        del host.failing[A]
+        await trio.sleep(BAD_FOR_S + 1)
+        await store.ensure(A)
+        assert store.is_ready(A)
+
+    play(body)
+
+
+def test_an_adapter_of_another_base_never_reaches_the_engine() -> None:
+    async def body(host: ScriptedHost, store: AdapterStore) -> None:
+        host.facts.base = cid_of(b"another base")
+        with pytest.raises(InvalidAdapter, match="made for the base"):
+            await store.ensure(A)
+        assert host.resident == {}
+
+    play(body)
+
+
+@pytest.mark.parametrize("error", [Unreachable("nobody has it"), EngineFailed("died")])
+def test_other_failures_are_shared_but_not_remembered(error: Exception) -> None:
+    async def body(host: ScriptedHost, store: AdapterStore) -> None:
+        host.fetch_failing[A] = error
+
+        async def fail() -> None:
+            with pytest.raises(type(error)):
+                await store.ensure(A)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fail)
+            nursery.start_soon(fail)
+        assert host.fetches[A] == 1
+        host.fetch_failing.clear()
+        await store.ensure(A)
+        assert (host.fetches[A], store.counts.failures) == (2, 1)
+
+    play(body)
+
+
+def test_after_the_engine_was_replaced_adapters_load_again() -> None:
+    async def body(host: ScriptedHost, store: AdapterStore) -> None:
+        await store.ensure(A)
+        host.resident.clear()
+        assert (store.is_ready(A), store.ready()) == (False, [])
+        await store.ensure(A)
+        assert store.ready() == [A]
+
+    play(body)

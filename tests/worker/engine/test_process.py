@@ -1,0 +1,199 @@
+"""The engine in its own process, real: started, asked, killed, restarted, closed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+import trio
+import trio.testing
+
+from commonlore.protocol.errors import (
+    EngineFailed,
+    InvalidAdapter,
+    InvalidModel,
+    Refused,
+    RemoteProtocolError,
+)
+from commonlore.protocol.requests import Sampling
+from commonlore.worker.engine.connection import Answer
+from commonlore.worker.engine.process import EngineProcess, open_engine
+from commonlore.worker.engine.types import AdapterSource, EngineConfig, GenerationRequest, TokenEvent
+from commonlore.worker.models.reference import BaseModel
+
+ENDLESS = Sampling(seed=1, max_tokens=1900)
+
+
+@pytest.fixture
+def config(tiny: BaseModel) -> EngineConfig:
+    return EngineConfig(str(tiny.directory), "fp32", pages=512, max_batch=4, max_queue=4)
+
+
+def with_engine(config: EngineConfig, body: Callable[[EngineProcess], Awaitable[None]]) -> None:
+    async def main() -> None:
+        with trio.fail_after(60):
+            async with open_engine(config) as engine:
+                await body(engine)
+
+    trio.run(main)
+
+
+async def collect(engine: EngineProcess, request: GenerationRequest) -> tuple[list[int], str, TokenEvent]:
+    tokens: list[int] = []
+    text = ""
+    async with aclosing(engine.generate(request)) as events:
+        async for event in events:
+            tokens += event.tokens
+            text += event.text
+    return tokens, text, event
+
+
+def engine_child() -> psutil.Process:
+    (child,) = [p for p in psutil.Process().children() if "commonlore.worker.engine.serve" in p.cmdline()]
+    return child
+
+
+def test_answers_calls_and_adapters(
+    lab, engine, config, adapters: list[AdapterSource], tmp_path: Path
+) -> None:
+    """What the process says is what the engine says in this one; bad input fails alone."""
+    plain = lab.ask("hello", 1, top_logprobs=2, stop=("zz",))
+    adapted = lab.ask("hello", 2, adapters=lab.one_adapter(adapters[0]))
+    expected = lab.run(engine, plain, adapted)
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(Path(adapters[0].path).read_bytes()[:5000])
+
+    async def body(remote: EngineProcess) -> None:
+        assert (remote.facts.base, remote.facts.artefact) == (engine.facts.base, engine.facts.artefact)
+        with pytest.raises(Refused, match="not loaded") as refused:
+            await collect(remote, adapted)
+        assert refused.value.code == "unknown_adapter"
+        with pytest.raises(InvalidAdapter, match="truncated"):
+            await remote.load_adapter(replace(adapters[0], path=str(broken)))
+        await remote.load_adapter(adapters[0])
+        assert remote.resident == {adapters[0].adapter: 8}
+        answers: dict[int, tuple[list[int], str, TokenEvent]] = {}
+
+        async def one(number: int, request: GenerationRequest) -> None:
+            answers[number] = await collect(remote, request)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one, 0, plain)
+            nursery.start_soon(one, 1, adapted)
+        for number, said in enumerate(expected):
+            assert answers[number][:2] == (said.tokens, said.text)
+            assert answers[number][2].finish == "length"
+            assert answers[number][2].prompt_tokens == said.last.prompt_tokens
+        with pytest.raises(RemoteProtocolError, match="either messages or prompt tokens"):
+            await collect(remote, lab.ask("", 3, messages=()))
+        assert await remote.count_tokens(plain.messages) == expected[0].last.prompt_tokens
+        await remote.unload_adapter(adapters[0].adapter)
+        stats = await remote.stats()
+        assert (stats.running, stats.queued, stats.resident, stats.output_tokens) == (0, 0, (), 48)
+
+    with_engine(config, body)
+
+
+def test_leaving_aborts_and_a_full_engine_refuses(lab, config: EngineConfig) -> None:
+    async def body(remote: EngineProcess) -> None:
+        before = (await remote.stats()).free_pages
+        async with aclosing(remote.generate(lab.ask("x", 1, sampling=ENDLESS))) as events:
+            async for _ in events:
+                break
+        with trio.move_on_after(0.05):
+            await collect(remote, lab.ask("y", 2, sampling=ENDLESS))
+
+        stats = await remote.stats()  # what was said before it, the engine has heard before it
+        assert (stats.running, stats.queued, stats.free_pages) == (0, 0, before)
+        assert stats.output_tokens < 1900
+        async with trio.open_nursery() as nursery:
+            for number in range(8):
+                nursery.start_soon(collect, remote, lab.ask("z", 10 + number, sampling=ENDLESS))
+            await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(Refused, match="open already"):
+                await collect(remote, lab.ask("z", 99))
+            nursery.cancel_scope.cancel()
+
+    with_engine(config, body)
+
+
+def test_death_fails_what_runs_and_the_next_process_serves(
+    lab, config: EngineConfig, adapters: list[AdapterSource]
+) -> None:
+    async def body(remote: EngineProcess) -> None:
+        await remote.load_adapter(adapters[0])
+
+        async def ask_and_kill() -> None:
+            async with aclosing(remote.generate(lab.ask("x", 1, sampling=ENDLESS))) as events:
+                async for _ in events:
+                    engine_child().kill()
+
+        with pytest.raises(EngineFailed, match="signal 9"):
+            await ask_and_kill()
+        assert remote.resident == {}
+        _, _, last = await collect(remote, lab.ask("x", 1))  # waits for the next process
+        assert (last.finish, remote.restarts) == ("length", 1)
+        with pytest.raises(Refused, match="not loaded"):
+            await collect(remote, lab.ask("x", 2, adapters=lab.one_adapter(adapters[0])))
+
+    with_engine(config, body)
+
+
+def test_an_engine_that_cannot_start_says_why(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_engine(EngineConfig(str(tmp_path))):
+            raise AssertionError("it started")
+
+    with pytest.raises(InvalidModel, match="not an imported base"):
+        trio.run(main)
+
+
+PARENT = """
+import sys, trio
+from commonlore.worker.engine.process import open_engine
+from commonlore.worker.engine.types import EngineConfig
+
+async def main():
+    async with open_engine(EngineConfig(sys.argv[1], "fp32")) as engine:
+        print("ready", flush=True)
+        await trio.sleep_forever()
+
+trio.run(main)
+"""
+
+
+def test_the_process_ends_with_its_parent(tiny: BaseModel) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(tiny.directory)], stdout=subprocess.PIPE
+    ) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"ready\n"
+        (child,) = psutil.Process(parent.pid).children()
+        os.kill(parent.pid, signal.SIGKILL)
+        psutil.wait_procs([child], timeout=10)
+        assert not child.is_running()
+
+
+def test_events_for_a_slow_reader_become_fewer_but_lose_nothing() -> None:
+    async def main() -> None:
+        answer = Answer()
+        for token in range(100):
+            answer.push(TokenEvent(b"x", tokens=(token,), text=f"{token} "))
+        answer.push(TokenEvent(b"x", finish="length"))
+        answer.fail(EngineFailed("too late to matter"))
+        events = [await answer.next()]
+        while events[-1].finish is None:
+            events.append(await answer.next())
+        assert [token for event in events for token in event.tokens] == list(range(100))
+        assert len(events) < 10
+        assert max(len(event.tokens) for event in events) <= 16
+
+    trio.run(main)
