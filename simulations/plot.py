@@ -52,7 +52,7 @@ def _draw_times(axes: Axes, results: Sequence[RunResult], title: str, median: st
 
     medians, tails = _intervals(results, median), _intervals(results, tail)
     for row, (low, high) in enumerate(zip(medians, tails, strict=True)):
-        axes.plot([low.mean / 1e3, high.mean / 1e3], [row, row], color=_GRID, linewidth=6, zorder=1)
+        axes.plot([_to_s(low.mean), _to_s(high.mean)], [row, row], color=_GRID, linewidth=6, zorder=1)
         _draw_point(axes, row, low, _FAST)
         _draw_point(axes, row, high, _SLOW)
     axes.set_xscale("log")
@@ -66,9 +66,20 @@ def _draw_times(axes: Axes, results: Sequence[RunResult], title: str, median: st
 
 
 def _draw_point(axes: Axes, row: int, value: Interval, colour: str) -> None:
-    low, high = max(value.low, value.mean / 10) / 1e3, value.high / 1e3
-    axes.plot([low, high], [row, row], color=colour, linewidth=1.6, solid_capstyle="butt", zorder=2)
-    axes.plot(value.mean / 1e3, row, "o", color=colour, markersize=7, zorder=3)
+    axes.plot(
+        [_to_s(max(value.low, value.mean / 10)), _to_s(value.high)],
+        [row, row],
+        color=colour,
+        linewidth=1.6,
+        solid_capstyle="butt",
+        zorder=2,
+    )
+    axes.plot(_to_s(value.mean), row, "o", color=colour, markersize=7, zorder=3)
+
+
+def _to_s(milliseconds: float) -> float:
+    """Seconds, at least one millisecond: a logarithmic scale has no zero."""
+    return max(1.0, milliseconds) / 1e3
 
 
 def _draw_share(axes: Axes, results: Sequence[RunResult], title: str, name: str) -> None:

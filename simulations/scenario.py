@@ -208,7 +208,7 @@ def read_experiment(table: Table) -> Experiment:
     """The experiment a parsed TOML table describes. Raises ConfigError."""
     sweep = table.get("sweep", {})
     plain = {key: value for key, value in table.items() if key != "sweep"}
-    if not all(isinstance(values, list) and values for values in sweep.values()):
+    if not isinstance(sweep, dict) or not all(isinstance(each, list) and each for each in sweep.values()):
         raise ConfigError("[sweep] maps dotted keys to lists of values that are not empty")
     arms = tuple(_arm(plain, dict(zip(sweep, values, strict=True))) for values in product(*sweep.values()))
     canonical = json.dumps({**plain, "sweep": sweep}, sort_keys=True, separators=(",", ":"))
@@ -223,6 +223,8 @@ def _arm(table: Table, choice: Mapping[str, Any]) -> Arm:
         inner = chosen
         for parent in parents:
             inner = inner.setdefault(parent, {})
+            if not isinstance(inner, dict):
+                raise ConfigError(f"{key}: there is no table {parent}")
         inner[last] = value
     label = ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in choice.items())
     scenario = read_table(Scenario, chosen, "")
