@@ -5,6 +5,8 @@ Rule of this file: what an agent says reaches another one only through the kerne
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..protocol.adverts import WorkerAd
 from ..protocol.credits import compute_price
 from ..protocol.ids import PeerId
@@ -40,7 +42,8 @@ class Gateway:
     def __init__(self, number: int, world: World, seed: int, latency_us: list[int]) -> None:
         self.latency_us = latency_us
         self._world = world
-        self._scheduler = Scheduler(world.scenario.scheduler, seed * 1_000_003 + number)
+        config = replace(world.scenario.scheduler, advert_lifetime_ms=world.scenario.advert_lifetime_ms)
+        self._scheduler = Scheduler(config, seed * 1_000_003 + number)
         self._alarm = Alarm(world.kernel, lambda: self._tell(Tick()))
         self._asks: dict[int, Ask] = {}
 

@@ -148,6 +148,11 @@ class Scenario:
             self.network.advert_interval_ms, self.workers.count * 1000 // self.network.topic_messages_per_s
         )
 
+    @property
+    def advert_lifetime_ms(self) -> int:
+        """How long a silent worker is believed in: three intervals at least."""
+        return max(self.scheduler.advert_lifetime_ms, 3 * self.advert_interval_ms)
+
 
 @dataclass(frozen=True, slots=True)
 class Arm:
