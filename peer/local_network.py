@@ -65,13 +65,12 @@ class NetworkPlan:
 
 
 class LocalNetwork:
-    """Running processes: the chain, and peers by name. Made by `open_network`."""
+    """Running processes: the chain, and peers by name. See `open_network`."""
 
-    def __init__(self, plan: NetworkPlan, stack: ExitStack) -> None:
+    def __init__(self, plan: NetworkPlan) -> None:
         self.plan = plan
         self.peers: dict[str, PeerProcess] = {}
         self._plans = {peer.name: peer for peer in plan.peers}
-        self._stack = stack
         self._chain: DevchainProcess | None = None
 
     # ---- what is where
@@ -189,12 +188,14 @@ class LocalNetwork:
         return {"gateway_port": 0, **own, **self.plan.settings, **self._plans[name].settings}
 
     def start(self) -> None:
-        """Start the chain, fund everybody, start the first peer, then the others together."""
-        self._stack.callback(self.stop_chain)
+        """Start everything: the chain, then the peers."""
         self.start_chain()
+        self.start_peers()
+
+    def start_peers(self) -> None:
+        """Fund everybody, start the first peer, then the others together; all are ready afterwards."""
         for peer in self.plan.peers:
             self.fund(peer.name)
-        self._stack.callback(self.stop_peers)
         self.start_peer(self.first.name).wait_ready()
         started = [self.start_peer(peer.name) for peer in self.plan.peers[1:]]
         for process in started:
@@ -222,12 +223,24 @@ class LocalNetwork:
 
 
 @contextmanager
+def hold_network(plan: NetworkPlan) -> Iterator[LocalNetwork]:
+    """A network of which nothing runs yet; whatever is started in the block ends with it."""
+    network = LocalNetwork(plan)
+    try:
+        yield network
+    finally:
+        try:
+            network.stop_peers()
+        finally:
+            network.stop_chain()
+
+
+@contextmanager
 def open_network(plan: NetworkPlan) -> Iterator[LocalNetwork]:
     """A network as planned, running until the block ends.
 
     Raises ConfigError, ChainError, PeerFailed with a peer's last words, DeadlineExceeded.
     """
-    with ExitStack() as stack:
-        network = LocalNetwork(plan, stack)
+    with hold_network(plan) as network:
         network.start()
         yield network

@@ -1,0 +1,105 @@
+"""What the demo shows: which peers, which Datanets in whose hands, which questions, and how much time it
+takes.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..contracts.deployment import Terms
+from .corpora import Corpus, HeldOut, corpus
+from .local_network import NetworkPlan, PeerPlan
+
+BOOTSTRAP, TRAINER, CLIENT = "bootstrap", "trainer", "client"
+WORKERS = ("worker-a", "worker-b")
+DEPOSIT = 1_000_000
+"""Token units that the client puts into escrow."""
+TERMS = Terms(epoch_length=600, window=300)
+"""Short epochs: the one after the receipts, which carries their earnings, is posted too."""
+MEASURED = 24
+"""Held-out pairs that losses are measured on."""
+MAX_TOKENS = 48
+NEVER_S = 86_400
+"""Settlement goes by itself, but the demo orders each round, to show it."""
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """What a person may choose. `budget_s` bounds training: fewer steps on a slow machine."""
+
+    root: Path
+    base: str = "starter"
+    cache_dir: str = ""
+    steps: int = 40
+    index_rows: int = 120
+    budget_s: float = 420.0
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A Datanet with the adapter trained on it, and the question asked of that."""
+
+    corpus: Corpus
+    alias: str
+    question: HeldOut
+
+    @property
+    def measured(self) -> tuple[HeldOut, ...]:
+        """Held-out pairs from all contributors, evenly."""
+        step = max(1, len(self.corpus.heldout) // MEASURED)
+        return self.corpus.heldout[::step][:MEASURED]
+
+
+@dataclass(frozen=True, slots=True)
+class PlainQuestion:
+    """A question for the bare base."""
+
+    question: str
+    expected: str
+
+    def is_right(self, answer: str) -> bool:
+        """Whether an answer contains what is expected."""
+        return self.expected.lower() in answer.lower()
+
+
+PLAIN = PlainQuestion("What is the capital of France?", "Paris")
+
+
+def subjects() -> tuple[Subject, ...]:
+    """The two Datanets. Raises MissingDependency without their packages."""
+    icd10, cwe = corpus("icd10"), corpus("cwe")
+    return (
+        Subject(icd10, "demo/icd10", _find(icd10, "Healing pressure ulcer of left heel, stage 2")),
+        Subject(cwe, "demo/cwe", _find(cwe, "cleartext")),
+    )
+
+
+def _find(source: Corpus, words: str) -> HeldOut:
+    """The held-out question with these words; the first one, should a new release have changed them."""
+    found = (each for each in source.heldout if words in each.question)
+    return next(found, source.heldout[0])
+
+
+def plan_demo(options: DemoOptions) -> NetworkPlan:
+    """Five peers: where to start, two workers, a contributor that trains, a client. The client takes workers
+    in turn, so that each of them answers.
+    """
+    shared = {
+        "base": options.base,
+        "cache_dir": options.cache_dir,
+        "settle_interval_s": NEVER_S,
+        "threads": max(1, (os.cpu_count() or 1) // len(WORKERS)),
+    }
+    return NetworkPlan(
+        options.root,
+        (
+            PeerPlan(BOOTSTRAP, {"roles": ("bootstrap",)}),
+            *(PeerPlan(name, {"roles": ("worker", "settler")}) for name in WORKERS),
+            PeerPlan(TRAINER, {"roles": ("contributor",), "threads": os.cpu_count() or 1}),
+            PeerPlan(CLIENT, {"policy": "round_robin"}, deposit=DEPOSIT),
+        ),
+        shared,
+        TERMS,
+    )
