@@ -20,7 +20,9 @@ from .prompts import Answer, Prepared
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """One request on its way. `computed` tokens have their keys and values in the pages of `table`."""
+    """One request on its way. `computed` tokens have their keys and values in the pages of `table`; while it
+    is `held` it keeps them and says nothing new.
+    """
 
     prepared: Prepared
     root: bytes
@@ -28,6 +30,7 @@ class Sequence:
     table: list[int] = field(default_factory=list)
     computed: int = 0
     cached: int = 0
+    held: bool = False
     keys: list[bytes] = field(default_factory=list)
     registered: int = 0
 
@@ -134,7 +137,8 @@ class Batcher:
     def _decodes(self) -> list[Work]:
         works: list[Work] = []
         for sequence in list(self.running):
-            if sequence in self.running and sequence.remaining == 1 and self._grow(sequence):
+            ready = sequence in self.running and sequence.remaining == 1 and not sequence.held
+            if ready and self._grow(sequence):
                 works.append(Work(sequence, sequence.computed, 1))
         return works
 

@@ -3,8 +3,8 @@ dies.
 
 Rules of this file:
 - Whoever waits for something of a process gets its answer or, when the process is gone, EngineFailed.
-- What waits here is bounded by what the node has open: a request keeps at most its own tokens, a call its one
-  answer, and the way out one frame a call and two a request.
+- What waits here is bounded by what the node has open: a request keeps a few hundred tokens (`answers`), a
+  call its one answer, and the way out a frame or two for each.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import os
 import socket
 import subprocess
 import sys
-from collections import deque
 from dataclasses import dataclass, field
 
 import trio
@@ -25,7 +24,8 @@ from ...protocol.errors import CommonloreError, EngineFailed, LocalProtocolError
 from ...protocol.ids import Cid
 from ...protocol.messages import RefusalCode
 from ...protocol.shapes import Record
-from .types import EngineConfig, EngineFacts, GenerationRequest, TokenEvent, merge_events
+from .answers import Answer
+from .types import EngineConfig, EngineFacts, GenerationRequest
 from .wire import (
     GREETINGS,
     REPLIES,
@@ -36,6 +36,7 @@ from .wire import (
     Counted,
     Done,
     Events,
+    Hold,
     Measured,
     Reply,
     RequestFailed,
@@ -43,45 +44,8 @@ from .wire import (
 )
 
 log = logging.getLogger("commonlore.worker.engine")
-MAX_TOKENS_TOGETHER = 16
-"""Tokens above which events that wait for a slow reader are no longer made one."""
 _STDERR_TAIL = 4096
 _CLOSE_PATIENCE_S = 2.0
-
-
-class Answer:
-    """The events of one request, in order, for one reader."""
-
-    def __init__(self) -> None:
-        self._events: deque[TokenEvent] = deque()
-        self._error: CommonloreError | None = None
-        self._news = trio.Event()
-        self.over = False
-
-    def push(self, event: TokenEvent) -> None:
-        """The next event."""
-        last = self._events[-1] if self._events else None
-        if last is not None and len(last.tokens) + len(event.tokens) <= MAX_TOKENS_TOGETHER:
-            self._events[-1] = merge_events(last, event)
-        else:
-            self._events.append(event)
-        self.over = event.finish is not None
-        self._news.set()
-
-    def fail(self, error: CommonloreError) -> None:
-        """No more events come, and this is why."""
-        if not self.over:
-            self.over, self._error = True, error
-            self._news.set()
-
-    async def next(self) -> TokenEvent:
-        """The next event; raises what `fail` was given once the events before it are read."""
-        while not self._events:
-            if self._error is not None:
-                raise self._error
-            self._news = trio.Event()
-            await self._news.wait()
-        return self._events.popleft()
 
 
 @dataclass(slots=True)
@@ -123,7 +87,8 @@ class Connection:
         if request.request_id in self._answers:
             raise LocalProtocolError(f"the request {request.request_id.hex()} is already running")
         self._send(request)
-        answer = self._answers[request.request_id] = Answer()
+        request_id = request.request_id
+        answer = self._answers[request_id] = Answer(lambda held: self._hold(request_id, held))
         return answer
 
     def end(self, request_id: bytes) -> None:
@@ -131,6 +96,10 @@ class Connection:
         answer = self._answers.pop(request_id)
         if not answer.over and not self.dead:
             self._send(Abort(request_id))
+
+    def _hold(self, request_id: bytes, held: bool) -> None:
+        if not self.dead:
+            self._send(Hold(request_id, held))
 
     def next_call(self) -> int:
         """A number for a call."""

@@ -1,8 +1,8 @@
 """What every engine does, whatever computes inside: one base, continuous batching, an adapter per request.
 
 Rules of this file:
-- Two sides. `prepare`, `read_adapter` and `count_tokens` may run in any thread beside a step; everything else
-  belongs to the one thread that steps.
+- Two sides. `prepare`, `read_adapter`, `count_tokens` and `stats` may run in any thread beside a step;
+  everything else belongs to the one thread that steps.
 - A request or adapter that is wrong raises at the call that brought it; what goes wrong later ends that
   request with `FinishReason.ERROR`. Neither disturbs another request.
 """
@@ -67,8 +67,16 @@ class Engine(ABC):
         """Forget a request; nothing happens when it is not here. No event follows."""
 
     @abstractmethod
+    def hold(self, request_id: bytes, held: bool) -> None:
+        """Make a request wait where it is, or go on; nothing happens when it is not here."""
+
+    @abstractmethod
     def has_work(self) -> bool:
-        """Whether a step would do anything."""
+        """Whether a step would do anything now."""
+
+    @abstractmethod
+    def seconds_to_deadline(self) -> float | None:
+        """When a step is due although nothing can be computed: the nearest deadline; None without one."""
 
     @abstractmethod
     def step(self) -> list[TokenEvent]:
@@ -76,7 +84,7 @@ class Engine(ABC):
 
     @abstractmethod
     def stats(self) -> EngineStats:
-        """Load at this moment."""
+        """Load at this moment. Any thread."""
 
     def load_adapter(self, source: AdapterSource) -> None:
         """Read and install in one go. Raises InvalidAdapter, Refused(busy)."""

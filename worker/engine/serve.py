@@ -40,6 +40,7 @@ from .wire import (
     Count,
     Counted,
     Done,
+    Hold,
     Load,
     Measure,
     Measured,
@@ -75,13 +76,22 @@ class EngineServer:
         """Do what was asked between two steps; with nothing to compute, wait until something is asked."""
         if not self._engine.has_work():
             self._outbox.flush()
-            self._actions.get()()
+            self._wait()
         while True:
             try:
                 action = self._actions.get_nowait()
             except queue.Empty:
                 return
             action()
+
+    def _wait(self) -> None:
+        """Until something is asked, or the deadline of a request that is held passes."""
+        seconds = self._engine.seconds_to_deadline()
+        try:
+            action = self._actions.get(timeout=None if seconds is None else max(0.0, seconds))
+        except queue.Empty:
+            return
+        action()
 
     # ---- the reading thread
 
@@ -109,7 +119,9 @@ class EngineServer:
             case Count():
                 self._count(command)
             case Measure():
-                self._actions.put(lambda: self._outbox.send(Measured(command.call, self._engine.stats())))
+                self._outbox.send(Measured(command.call, self._engine.stats()))
+            case Hold():
+                self._actions.put(lambda: self._engine.hold(command.request_id, command.held))
 
     def _request(self, request: GenerationRequest) -> None:
         try:

@@ -32,8 +32,9 @@ class AdapterSlots:
         self._batcher = LoraBatcher()
 
     def resident(self) -> tuple[ResidentAdapter, ...]:
-        """What the slots hold."""
-        return tuple(ResidentAdapter(cid, loaded.source.rank) for cid, loaded in self._resident.items())
+        """What the slots hold. Any thread."""
+        present = tuple(self._resident.items())  # in one go: another thread may ask
+        return tuple(ResidentAdapter(cid, loaded.source.rank) for cid, loaded in present)
 
     def install(self, adapter: LoadedAdapter) -> None:
         """Raises Refused(busy) when every slot is taken."""

@@ -64,6 +64,7 @@ class TorchEngine(Engine):
         self._slots = AdapterSlots(config.slots)
         self._sequences: dict[bytes, Running] = {}
         self._over_before_it_began: list[TokenEvent] = []
+        self._stuck = False  # nothing can be computed until something changes: all that runs is held
         self._steps = self._output_tokens = self._computed_tokens = 0
 
     # ---- any thread
@@ -116,16 +117,32 @@ class TorchEngine(Engine):
         else:
             self._sequences[request.request_id] = sequence
             self._batcher.add(sequence)
+            self._stuck = False
 
     def abort(self, request_id: bytes) -> None:
         """See Engine."""
         sequence = self._sequences.pop(request_id, None)
         if sequence is not None:
             self._remove(sequence)
+            self._stuck = False
+
+    def hold(self, request_id: bytes, held: bool) -> None:
+        """See Engine."""
+        sequence = self._sequences.get(request_id)
+        if sequence is not None:
+            sequence.held, self._stuck = held, False
 
     def has_work(self) -> bool:
         """See Engine."""
-        return bool(self._sequences or self._over_before_it_began)
+        if self._over_before_it_began or (self._sequences and not self._stuck):
+            return True
+        seconds = self.seconds_to_deadline()
+        return seconds is not None and seconds <= 0
+
+    def seconds_to_deadline(self) -> float | None:
+        """See Engine."""
+        deadlines = [s.prepared.deadline for s in self._sequences.values() if s.prepared.deadline is not None]
+        return min(deadlines) - time.monotonic() if deadlines else None
 
     def stats(self) -> EngineStats:
         """See Engine."""
@@ -139,6 +156,7 @@ class TorchEngine(Engine):
             computed_tokens=self._computed_tokens,
             cached_tokens=self._batcher.cached_tokens,
             preemptions=self._batcher.preemptions,
+            held=sum(sequence.held for sequence in tuple(self._sequences.values())),
         )
 
     def check_integrity(self) -> None:
@@ -150,6 +168,7 @@ class TorchEngine(Engine):
         events, self._over_before_it_began = self._over_before_it_began, []
         events += self._expire()
         works = self._batcher.schedule()
+        self._stuck = not works
         return events + self._run(works) if works else events
 
     # ---- inside a step

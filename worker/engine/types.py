@@ -159,7 +159,7 @@ class EngineFacts:
 @dataclass(frozen=True, slots=True)
 class EngineStats:
     """Load of an engine at one moment, and counters since its start. `free_pages` includes cached ones that
-    may go.
+    may go; `held` requests wait for their readers.
     """
 
     resident: Annotated[tuple[ResidentAdapter, ...], Size(0, 4096)]
@@ -171,3 +171,4 @@ class EngineStats:
     computed_tokens: U64
     cached_tokens: U64
     preemptions: U64
+    held: U32 = 0

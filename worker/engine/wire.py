@@ -54,6 +54,14 @@ class Abort:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """node → engine: this request's reader is far behind, let it wait (`held`); or: it has caught up."""
+
+    request_id: RequestKey
+    held: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
     """node → engine: read, check and install an adapter."""
 
@@ -155,8 +163,8 @@ class CallFailed:
 
 Greeting = Ready | Broken
 GREETINGS: tuple[type[Greeting], ...] = (Ready, Broken)
-Command = GenerationRequest | Abort | Load | Unload | Count | Measure
-COMMANDS: tuple[type[Command], ...] = (GenerationRequest, Abort, Load, Unload, Count, Measure)
+Command = GenerationRequest | Abort | Hold | Load | Unload | Count | Measure
+COMMANDS: tuple[type[Command], ...] = (GenerationRequest, Abort, Hold, Load, Unload, Count, Measure)
 Reply = Events | RequestFailed | Done | Counted | Measured | CallFailed
 REPLIES: tuple[type[Reply], ...] = (Events, RequestFailed, Done, Counted, Measured, CallFailed)
 

@@ -184,6 +184,32 @@ def finish(engine: TorchEngine) -> list:
     return events
 
 
+def test_a_held_request_waits_and_says_the_same_in_the_end(lab, build_engine) -> None:
+    engine = build_engine(max_batch=1)
+    request, other = lab.ask("x", 1), lab.ask("y", 2)
+    expected = [said.tokens for said in lab.run(engine, request, other)]
+    for one in (request, other):
+        engine.add(engine.prepare(one))
+    events = engine.step()
+    engine.hold(request.request_id, True)
+    assert engine.step() == []
+    assert not engine.has_work()
+    engine.hold(request.request_id, False)
+    events += finish(engine)
+    assert [t for e in events if e.request_id == request.request_id for t in e.tokens] == expected[0]
+
+
+def test_a_held_request_still_meets_its_deadline(lab, engine: TorchEngine) -> None:
+    request = lab.ask("x", 1, deadline_ms=30)
+    engine.add(engine.prepare(request))
+    engine.hold(request.request_id, True)
+    events = []
+    while not events or events[-1].finish is None:
+        events += engine.step()
+    assert events[-1].finish == "deadline"
+    assert engine.seconds_to_deadline() is None
+
+
 def test_a_deadline_ends_a_request(lab, engine: TorchEngine) -> None:
     said = lab.run(engine, lab.ask(LONG, deadline_ms=0), lab.ask("neighbour", 2))
     assert [one.last.finish for one in said] == ["deadline", "length"]
