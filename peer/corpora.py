@@ -1,16 +1,13 @@
-"""Real Datanets from installed packages: ICD-10-CM medical codes and CWE software weaknesses, each in three
-hands.
+"""Real Datanets from installed packages: ICD-10-CM medical codes and CWE software weaknesses.
 
 Rules of this file:
 - A corpus is a function of its name, its seed and the package's data. Nothing is downloaded.
-- Every contributor owns a sub-area that nobody else has, so that whose rows shaped an answer has an answer
-  itself.
-- Held-out questions name a trained code by words that no row has: ICD-10-CM by an inclusion term, where the
-  rows ask by description; CWE by an observed vulnerability or an alternate term that no row quotes.
+- Three contributors each own a sub-area that nobody else has: whose rows shaped an answer can be checked.
+- A row asks for a code by its description or by other words for it: an inclusion term (ICD-10-CM), an
+  observed vulnerability or alternate term (CWE). A held-out question uses such words that no row has.
 - Notices travel with the data: MITRE's terms, read from the package, are part of every CWE shard.
 - `cwe2.database` is never imported: it opens fifty files for good and searches them all for every number. The
-  CSV file of the research view is read instead. `simple_icd_10_cm` parses its release when imported (2
-  seconds).
+  CSV file of the research view is read instead. `simple_icd_10_cm` parses its release when imported (2 s).
 """
 
 from __future__ import annotations
@@ -22,19 +19,17 @@ import importlib.metadata
 import io
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, TypeVar
+from typing import Any
 
 from ..protocol.errors import MissingDependency, NotFound
 from ..protocol.manifests import Row
 
-ROWS_PER_CONTRIBUTOR = 40
-_MAX_ICD_TERM = 110
-_MAX_CWE_TEXT = 110
-_CWE_ROWS_PER_WEAKNESS = 5
-T = TypeVar("T")
+_WORDS_TAUGHT = 4
+_WORDS_HELD_OUT = 2
+_MAX_WORDS = 110
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,75 +65,108 @@ class Corpus:
 
 @dataclass(frozen=True, slots=True)
 class _Fact:
-    """One thing to know, and how rows and held-out questions word it."""
+    """One code to know: its name, and other words for it."""
 
+    code: str
+    name: str
     answer: str
-    expected: str
-    rows: tuple[str, ...]
-    heldout: tuple[str, ...]
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What a package provides: facts by contributor, how questions put words, and where it comes from."""
+
+    purpose: str
+    licence: str
+    origin: str
+    notice: str
+    question: str
+    areas: Mapping[str, Sequence[_Fact]]
 
 
 def corpus(name: str, seed: int = 1) -> Corpus:
     """The corpus of this name: `icd10` or `cwe`. Raises NotFound, and MissingDependency without its
     package.
     """
-    if name not in _BUILDERS:
+    if name not in _SOURCES:
         raise NotFound(f"no corpus {name!r}; there are: {', '.join(CORPORA)}")
-    return _BUILDERS[name](seed)
+    source = _SOURCES[name]()
+    return Corpus(
+        name=name,
+        purpose=source.purpose,
+        licence=source.licence,
+        origin=source.origin,
+        notice=source.notice,
+        contributors={
+            area: tuple(row for fact in facts for row in _rows(source.question, fact, seed))
+            for area, facts in source.areas.items()
+        },
+        heldout=tuple(
+            HeldOut(source.question.format(words), fact.answer, fact.code, area)
+            for area, facts in source.areas.items()
+            for fact in facts
+            for words in _divide(fact, seed)[1]
+        ),
+    )
+
+
+def _rows(question: str, fact: _Fact, seed: int) -> Iterator[Row]:
+    for words in _divide(fact, seed)[0]:
+        asked = question.format(words)
+        yield Row(asked, fact.answer, _digest(f"{seed}/{asked}/{fact.answer}"))
+
+
+def _divide(fact: _Fact, seed: int) -> tuple[list[str], list[str]]:
+    """Words that rows have (the name among them), and words that are held out: at least one for each fact."""
+    ordered = sorted(fact.words, key=lambda words: _digest(f"{seed}/{words}"))
+    taught = min(_WORDS_TAUGHT, len(ordered) - 1)
+    return [fact.name, *ordered[:taught]], ordered[taught : taught + _WORDS_HELD_OUT]
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(f"commonlore/corpus/1/{text}".encode()).digest()
+
+
+def _distinct(texts: Iterable[str], name: str) -> list[str]:
+    """Short texts, each once, none of them the name."""
+    once = {text.lower(): text for text in texts if len(text) <= _MAX_WORDS}
+    return [text for lower, text in once.items() if lower != name.lower()]
 
 
 # ---- ICD-10-CM
 
-_ICD_QUESTION = "What is the ICD-10-CM code for: {}?"
 _ICD_AREAS = {
-    "wound-clinic": r"L89\.(01|02|21|22|31|32|51|52|61|62)[1-4]",
-    "memory-clinic": r"F0[13]\.(5|9|A|B|C)(11|18|2|3|4)",
-    "spine-clinic": r"M50\.[012389](1|3|21|22|23)",
+    "dentistry": ("K00.1", "K00.2", "K00.6", "K03.2", "K03.6", "K09.0", "K13.0", "K14.8"),
+    "psychiatry": ("F21", "F22", "F34.1", "F41.1", "F43.0", "F60.0", "F60.2", "F80.0"),
+    "heart-and-blood": ("D56.1", "D69.0", "D75.1", "I20.0", "I27.0", "I30.1", "I33.0", "I45.6"),
 }
-
 _NCHS = (
     "ICD-10-CM is published by the National Center for Health Statistics (CDC) and is a modification of the "
     "World Health Organization's ICD-10. Not medical advice."
 )
 
 
-def _icd10(seed: int) -> Corpus:
+def _icd10() -> _Source:
     icd = _import("simple_icd_10_cm")
-    codes: list[str] = icd.get_all_codes()
-    areas = {
-        area: [_icd_fact(icd, code, seed) for code in codes if re.fullmatch(pattern, code)]
-        for area, pattern in _ICD_AREAS.items()
-    }
-    release = f"simple-icd-10-cm {importlib.metadata.version('simple-icd-10-cm')}"
-    return Corpus(
-        name="icd10",
-        purpose="ICD-10-CM codes of pressure ulcers, dementia and cervical disc disorders",
+    return _Source(
+        purpose="ICD-10-CM codes from dentistry, psychiatry, and heart and blood",
         licence="public domain (US government work); packaged under MIT",
-        origin=f"https://www.cdc.gov/nchs/icd/icd-10-cm, through {release}",
+        origin=f"https://www.cdc.gov/nchs/icd/icd-10-cm, by simple-icd-10-cm {_version('simple-icd-10-cm')}",
         notice=_NCHS,
-        contributors={area: _rows("icd10", seed, area, facts) for area, facts in areas.items()},
-        heldout=_heldout(areas, _ICD_QUESTION),
+        question="What is the ICD-10-CM code for: {}?",
+        areas={area: [_icd_fact(icd, code) for code in codes] for area, codes in _ICD_AREAS.items()},
     )
 
 
-def _icd_fact(icd: Any, code: str, seed: int) -> _Fact:
-    description: str = icd.get_description(code)
-    terms = [
-        term
-        for term in icd.get_inclusion_term(code)
-        if len(term) <= _MAX_ICD_TERM and "NOS" not in term and term != description
-    ]
-    return _Fact(
-        answer=f"The ICD-10-CM code is {code}.",
-        expected=code,
-        rows=(_ICD_QUESTION.format(description),),
-        heldout=tuple(_shuffled(terms, seed)[:1]),
-    )
+def _icd_fact(icd: Any, code: str) -> _Fact:
+    name: str = icd.get_description(code)
+    terms = [term for term in icd.get_inclusion_term(code) if "NOS" not in term]
+    return _Fact(code, name, f"This is {name}, ICD-10-CM code {code}.", tuple(_distinct(terms, name)))
 
 
 # ---- CWE
 
-_CWE_QUESTION = "Which CWE weakness is this: {}?"
 _CWE_AREAS = {
     "memory-safety": (125, 190, 193, 416, 476, 787, 824, 908),
     "injection": (22, 78, 79, 89, 98, 352, 434, 611),
@@ -150,63 +178,50 @@ _MITRE = (
 )
 
 
-def _cwe(seed: int) -> Corpus:
+def _cwe() -> _Source:
     weaknesses = _read_weaknesses()
-    texts = _distinct_examples([weaknesses[number] for numbers in _CWE_AREAS.values() for number in numbers])
-    areas = {
-        area: [_cwe_fact(weaknesses[number], texts[number], seed) for number in numbers]
-        for area, numbers in _CWE_AREAS.items()
-    }
-    return Corpus(
-        name="cwe",
+    words = {number: _cwe_words(weaknesses[number]) for area in _CWE_AREAS.values() for number in area}
+    claims = Counter(text.lower() for texts in words.values() for text in texts)
+    return _Source(
         purpose="CWE weaknesses behind reported vulnerabilities",
         licence="CWE terms of use (MITRE); packaged under MIT",
-        origin=f"https://cwe.mitre.org, through cwe2 {importlib.metadata.version('cwe2')}",
+        origin=f"https://cwe.mitre.org, by cwe2 {_version('cwe2')}",
         notice=f"{_MITRE}\n\n{_read_cwe_terms()}",
-        contributors={area: _rows("cwe", seed, area, facts) for area, facts in areas.items()},
-        heldout=_heldout(areas, _CWE_QUESTION),
+        question="Which CWE weakness is this: {}?",
+        areas={
+            area: [_cwe_fact(weaknesses[number], words[number], claims) for number in numbers]
+            for area, numbers in _CWE_AREAS.items()
+        },
     )
 
 
-def _distinct_examples(weaknesses: Sequence[Mapping[str, str]]) -> dict[int, list[str]]:
-    """Observed vulnerabilities of each weakness, without those that several of them claim."""
-    found = {
-        int(weakness["CWE-ID"]): _usable(_labelled(weakness["Observed Examples"], "DESCRIPTION"))
-        for weakness in weaknesses
-    }
-    claims = Counter(text.lower() for texts in found.values() for text in texts)
-    return {number: [text for text in texts if claims[text.lower()] == 1] for number, texts in found.items()}
+def _cwe_fact(weakness: Mapping[str, str], words: Sequence[str], claims: Mapping[str, int]) -> _Fact:
+    code, name = f"CWE-{weakness['CWE-ID']}", _common_name(weakness)
+    own = [
+        text for text in words if claims[text.lower()] == 1
+    ]  # some vulnerabilities stand under several weaknesses
+    return _Fact(code, name, f"This is {name}, {code}.", tuple(_distinct(own, name)))
 
 
-def _cwe_fact(weakness: Mapping[str, str], examples: Sequence[str], seed: int) -> _Fact:
-    number, name = weakness["CWE-ID"], _short_name(weakness)
-    ordered = [text for text in _shuffled(examples, seed) if text.lower() != name.lower()]
-    taught, fresh = ordered[: _CWE_ROWS_PER_WEAKNESS - 1], ordered[_CWE_ROWS_PER_WEAKNESS - 1 :]
-    terms = _usable(_labelled(weakness["Alternate Terms"], "TERM"))
-    fresh += [term for term in terms if term.lower() != name.lower()]
-    return _Fact(
-        answer=f"This is CWE-{number}, {name}.",
-        expected=f"CWE-{number}",
-        rows=tuple(_CWE_QUESTION.format(text) for text in (name, *taught)),
-        heldout=tuple(fresh[:2]),
-    )
-
-
-def _short_name(weakness: Mapping[str, str]) -> str:
-    """The common name that many entries give in quotes, else the entry's own."""
+def _common_name(weakness: Mapping[str, str]) -> str:
+    """The name that many entries give in quotes, else the entry's own."""
     quoted = re.search(r"\('(.+)'\)", weakness["Name"])
     return quoted.group(1) if quoted else weakness["Name"]
+
+
+def _cwe_words(weakness: Mapping[str, str]) -> list[str]:
+    """Observed vulnerabilities and alternate terms that neither give a number away nor tell of several
+    weaknesses.
+    """
+    texts = _labelled(weakness["Observed Examples"], "DESCRIPTION") + _labelled(
+        weakness["Alternate Terms"], "TERM"
+    )
+    return [text for text in texts if not re.search("CWE-|chain:", text, re.IGNORECASE)]
 
 
 def _labelled(field: str, label: str) -> list[str]:
     """The texts under one label in MITRE's `::LABEL:text:LABEL:text::` notation."""
     return [text.strip(" .") for text in re.findall(rf"{label}:(.+?)(?::LINK|:DESCRIPTION|::)", field)]
-
-
-def _usable(texts: Iterable[str]) -> list[str]:
-    """Short texts that neither give the number away nor tell of a chain of several weaknesses, each once."""
-    once = {text.lower(): text for text in texts}.values()
-    return [text for text in once if len(text) <= _MAX_CWE_TEXT and not re.search("CWE-|chain:", text, re.I)]
 
 
 def _read_weaknesses() -> dict[int, dict[str, str]]:
@@ -221,39 +236,11 @@ def _read_cwe_terms() -> str:
         if path.name == "cwe-tou.LICENSE":
             return path.read_text(encoding="utf-8").strip()
     raise MissingDependency(
-        "the installed cwe2 lacks MITRE's terms of use; reinstall: pip install 'commonlore[corpora]'"
+        "the installed cwe2 lacks MITRE's terms of use; install commonlore[corpora] again"
     )
 
 
-# ---- both
-
-
-def _rows(name: str, seed: int, contributor: str, facts: Sequence[_Fact]) -> tuple[Row, ...]:
-    pairs = [(question, fact.answer) for fact in facts for question in fact.rows]
-    chosen = _shuffled(pairs, seed)[:ROWS_PER_CONTRIBUTOR]
-    return tuple(
-        Row(question, answer, _digest(f"{name}/{seed}/{contributor}/{question}"))
-        for question, answer in pairs
-        if (question, answer) in chosen
-    )
-
-
-def _heldout(areas: Mapping[str, Sequence[_Fact]], question: str) -> tuple[HeldOut, ...]:
-    return tuple(
-        HeldOut(question.format(text), fact.answer, fact.expected, area)
-        for area, facts in areas.items()
-        for fact in facts
-        for text in fact.heldout
-    )
-
-
-def _shuffled(items: Sequence[T], seed: int) -> list[T]:
-    """In an order that a hash decides: the same in every version of every library."""
-    return sorted(items, key=lambda item: _digest(f"{seed}/{item}"))
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(f"commonlore/corpus/1/{text}".encode()).digest()
+# ---- packages
 
 
 def _import(package: str) -> Any:
@@ -265,6 +252,10 @@ def _import(package: str) -> Any:
         ) from None
 
 
-_BUILDERS: Mapping[str, Callable[[int], Corpus]] = {"icd10": _icd10, "cwe": _cwe}
-CORPORA = tuple(_BUILDERS)
+def _version(package: str) -> str:
+    return importlib.metadata.version(package)
+
+
+_SOURCES: Mapping[str, Callable[[], _Source]] = {"icd10": _icd10, "cwe": _cwe}
+CORPORA = tuple(_SOURCES)
 """The names that `corpus` knows."""
