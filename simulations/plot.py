@@ -58,7 +58,7 @@ def _draw_times(axes: Axes, results: Sequence[RunResult], title: str, median: st
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(_seconds)
     low_s, high_s = axes.get_xlim()
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high_s < 60 * low_s else (1,)))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high_s < 60 * low_s else (1, 3)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.text(0, 1.02, "● p50", color=_FAST, transform=axes.transAxes, fontsize=8.5, va="bottom")
     axes.text(0.2, 1.02, "● p99", color=_SLOW, transform=axes.transAxes, fontsize=8.5, va="bottom")
