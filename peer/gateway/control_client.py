@@ -42,7 +42,7 @@ class ControlClient:
         """`answer_s`: how long one call may take, in seconds."""
         self._home = home
         self._answer_s = answer_s
-        transport = httpx.HTTPTransport(uds=os.fspath(home.control_socket))
+        transport = httpx.HTTPTransport(verify=False, uds=os.fspath(home.control_socket))  # no TLS to set up
         self._http = httpx.Client(transport=transport, base_url="http://commonlore", trust_env=False)
 
     def __enter__(self) -> ControlClient:
@@ -60,7 +60,8 @@ class ControlClient:
     def get(self, path: str, **query: str | int) -> Any:
         """GET `path`: the JSON that the node answers. Raises CommonloreError."""
         with self._mapped():
-            return self._result(self._http.get(path, params=query, timeout=self._timeout(self._answer_s)))
+            timeout = self._timeout(self._answer_s)
+            return self._result(self._http.get(path, params=query or None, timeout=timeout))
 
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """POST a JSON object: the JSON that the node answers. Raises CommonloreError."""
@@ -84,6 +85,9 @@ class ControlClient:
             finally:
                 response.close()
 
+    def _no_node(self) -> Unreachable:
+        return Unreachable(f"no node runs in {self._home.path}; start one with: commonlore up")
+
     def _timeout(self, read_s: float | None) -> httpx.Timeout:
         return httpx.Timeout(CONNECT_S, read=read_s, write=CONNECT_S * 12)
 
@@ -96,10 +100,12 @@ class ControlClient:
     @contextmanager
     def _mapped(self) -> Iterator[None]:
         """httpx's errors as ours."""
+        if not is_running(self._home):  # asked first: httpcore leaks the socket of a failed connection
+            raise self._no_node()
         try:
             yield
         except httpx.ConnectError:
-            raise Unreachable(f"no node runs in {self._home.path}; start one with: commonlore up") from None
+            raise self._no_node() from None
         except httpx.TimeoutException:
             raise DeadlineExceeded(
                 f"the node in {self._home.path} did not answer in time; see its logs in {self._home.logs}"
@@ -111,7 +117,7 @@ class ControlClient:
 
 
 def _encode(body: Mapping[str, Any] | None) -> bytes:
-    return json.dumps(body or {}, ensure_ascii=False).encode()
+    return json.dumps(body or {}).encode()  # ASCII: text that is not valid is for the node to name
 
 
 def _line(line: str) -> dict[str, Any]:

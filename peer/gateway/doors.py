@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from ..unwrap import single_error
+from ..unwrap import single_leaf
 from .asks import Asks
 from .control import make_control
 from .guard import check_exposure
@@ -44,7 +44,7 @@ async def open_doors(node: GatewayNode, actions: NodeActions) -> AsyncIterator[D
             if is_gateway
             else None
         )
-        stack.enter_context(single_error())
+        stack.enter_context(single_leaf())
         nursery = await stack.enter_async_context(trio.open_nursery())
         stack.callback(nursery.cancel_scope.cancel)
         await nursery.start(serve_http, make_control(node, actions, asks, stopped.set), [control])
