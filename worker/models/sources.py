@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ...protocol.errors import InvalidModel, MissingDependency, NotFound, Unreachable
+from ...protocol.errors import CommonloreError, InvalidModel, MissingDependency, NotFound, Unreachable
 from .reference import Material, Progress
 from .tensor_file import Malformed, PendingTensor, TensorFile, open_tensor_file
 
@@ -97,8 +97,10 @@ def read_gguf(path: Path, identity: tuple[str, str], progress: Progress) -> Mate
     progress("reading and dequantising", 0, 1)
     try:
         model, tokenizer = _load_gguf(path)
-    except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError) as wrong:
-        raise InvalidModel(f"{path} cannot be read as a GGUF model: {str(wrong)[:200]}") from None
+    except CommonloreError:
+        raise
+    except Exception as wrong:  # the library checks nothing first: a broken file ends it anywhere
+        raise InvalidModel(f"{path} cannot be read as a GGUF model: {str(wrong)[:200]}") from wrong
     progress("reading and dequantising", 1, 1)
     config = model.config.to_dict()
     return Material(
