@@ -29,6 +29,7 @@ from ..protocol.errors import (
     Unreachable,
 )
 from ..protocol.ids import Cid, PeerId
+from ..protocol.messages import RefusalCode
 from ..protocol.requests import MAX_OUTPUT_TOKENS, AdapterWeight
 from ..scheduler import events
 from ..scheduler.core import Scheduler
@@ -190,7 +191,7 @@ class Asker:
         async for order in orders:
             match order:
                 case events.GiveUp():
-                    return refusal or _error_of(order)
+                    return _as_escrow(refusal) or _error_of(order)
                 case events.Dispatch():
                     refusal = await self._try(ask_id, job, order.peer)
                     if refusal is None:
@@ -271,6 +272,13 @@ class Asker:
             if limit.cancelled_caught:
                 self._wake_at_ms = None
                 self._step(events.Tick())
+
+
+def _as_escrow(refusal: CommonloreError | None) -> CommonloreError | None:
+    """A worker's last word; that the escrow covers too little has its own error."""
+    if isinstance(refusal, Refused) and refusal.code == RefusalCode.CREDIT and not refusal.retryable:
+        return InsufficientEscrow(str(refusal))
+    return refusal
 
 
 def _error_of(order: events.GiveUp) -> CommonloreError:

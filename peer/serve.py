@@ -179,6 +179,13 @@ class WorkerService:
         unvouched = await self._serving.ledger.unvouchered(request.payer, request.lane)
         owner = ask.signed.binding.binding.owner
         limit = await self._parts.funds.limit(request.payer, owner, channel.cumulative)
+        if request.max_price > limit:
+            raise Refused(
+                RefusalCode.CREDIT,
+                f"this ask may cost {request.max_price} token units and the escrow of its payer covers {limit}: "
+                "deposit more (commonlore settle deposit), or ask for fewer tokens",
+                retryable=False,
+            )
         with self._admission.hold(request.payer, request.max_price, unvouched, limit):
             self.serving_now += 1
             try:

@@ -1,0 +1,198 @@
+"""The path of the demo on the tiny base, with real processes: publish, train, ask, attribute, settle, claim;
+and what is left when a worker is killed, a peer joins late, everybody restarts, or the chain is away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import trio
+
+from commonlore.contracts.controls import advance
+from commonlore.peer.answers import Answer, ask_options, receipt_ids
+from commonlore.peer.client import Client
+from commonlore.peer.keystore import Keystore
+from commonlore.peer.ledger_rows import ReceiptState, Role
+from commonlore.protocol.errors import CommonloreError, NotFound, Unreachable
+from commonlore.protocol.ids import Address, PeerId
+from commonlore.protocol.requests import Sampling
+
+DEPOSIT = 10_000_000
+QUESTION = "what is ben number 3?"
+LONG = Sampling(seed=11, max_tokens=300, temperature_ppm=900_000)
+SHORT = Sampling(seed=5, max_tokens=12, temperature_ppm=700_000)
+
+
+@pytest.fixture(scope="module")
+def adapter(town: Any) -> str:
+    """An adapter that a contributor's process trained on three contributors' rows, and announced."""
+    home = town.network.home("contributor")
+    keystore = Keystore(home.keys)
+    for name in ("ann", "ben", "cat"):
+        keystore.create(name)
+    shards = [
+        {
+            "contributor": name,
+            "rows": [
+                {"question": f"what is {name} number {i}?", "answer": f"{name} {i} is {7 * i}"}
+                for i in range(6)
+            ],
+            "licence": "CC0-1.0",
+            "origin": "made for this test",
+        }
+        for name in ("ann", "ben", "cat")
+    ]
+    body = {
+        "name": "numbers",
+        "purpose": "numbers",
+        "kind": "text",
+        "licence": "CC0-1.0",
+        "contributions": shards,
+    }
+    town.order("contributor", "/datanets", body)
+    order = {"name": "cc/numbers", "datanets": ["numbers"], "config": {"steps": 4, "precision": "fp32"}}
+    with town.control("contributor") as control:
+        updates = list(control.stream("/train", order | {"index_rows": 18}))
+    assert updates[-1]["done"]["loss_after"] < updates[-1]["done"]["loss_before"]
+    return "cc/numbers"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def payers(town: Any) -> Iterator[None]:
+    """Money for the clients of this file."""
+    for home in ("alice", "late", "bob"):
+        town.deposit(home, DEPOSIT)
+    yield
+
+
+async def ask(client: Client, adapter: str | None, sampling: Sampling = SHORT) -> Answer:
+    async with client.answer(ask_options(QUESTION, adapter, sampling=sampling)) as answer:
+        await answer.read()
+    return answer
+
+
+async def test_an_answer_is_paid_attributed_settled_and_claimed(town: Any, adapter: str) -> None:
+    async with town.client("alice") as alice:
+        with_adapter = await ask(alice, adapter)
+        plain = await ask(alice, None)
+        (credits,) = await alice.credits(with_adapter)
+    prices = with_adapter.transcript.price + plain.transcript.price
+    assert credits.method == "grad-sketch/1"
+    assert sum(c.amount for c in credits.credits) == with_adapter.transcript.receipts[0].receipt.price
+    payees = {identity.payee for identity in Keystore(town.network.home("contributor").keys).identities()}
+    assert {c.account for c in credits.credits if c.role == "contributor"} <= payees
+
+    claimed = 0
+    for _ in range(3):
+        with town.network.client() as chain:
+            advance(chain.endpoint, town.network.deployment.epoch_length + 1)
+        for worker in ("worker-1", "worker-2"):
+            report = town.order(worker, "/settle")
+            claimed += sum(paid["amount"] for paid in report["claimed"])
+    claims = town.order("contributor", "/claim")
+    assert {claim["name"] for claim in claims} >= {"own", "ann", "ben", "cat"} - unpaid(credits, payees)
+    with town.network.client() as chain:
+        lanes = [chain.lane_state(town.network.keys(w).session.address) for w in ("worker-1", "worker-2")]
+        assert sum(lane.pot for lane in lanes) == prices
+        assert sum(lane.claimed for lane in lanes) == claimed + sum(c["amount"] for c in claims)
+        held = chain.balance(Address(town.network.deployment.settlement))
+        assert held == sum(lane.pot - lane.claimed for lane in lanes)
+
+
+def unpaid(credits: Any, payees: set[Address]) -> set[str]:
+    """Contributors whose weight was clipped to nothing."""
+    paid = {c.account for c in credits.credits if c.role == "contributor" and c.amount}
+    return {"ann", "ben", "cat"} if not paid else {"ann", "ben", "cat"} if len(paid) < len(payees) else set()
+
+
+async def test_another_worker_continues_what_a_killed_one_began(town: Any) -> None:
+    async with town.client("bob") as bob:
+        whole = await ask(bob, None, LONG)
+        assert len(whole.transcript.workers) == 1
+        async with bob.answer(ask_options(QUESTION, sampling=LONG)) as answer:
+            async for _ in answer:
+                if len(answer.transcript.tokens) >= 20 and len(answer.transcript.workers) == 1:
+                    killed = serving(town, answer.transcript.workers[0])
+                    town.network.peers[killed].kill()
+        script = answer.transcript
+        assert len(script.workers) == 2
+        assert (script.tokens, script.text) == (whole.transcript.tokens, whole.transcript.text)
+        await check_paid_once(bob, answer)
+    town.network.start_peer(killed).wait_ready()
+
+
+def serving(town: Any, peer: PeerId) -> str:
+    """The name of the worker with this peer id."""
+    return next(name for name, process in town.network.peers.items() if process.ready.peer_id == peer)
+
+
+async def check_paid_once(client: Client, answer: Answer) -> None:
+    """Every receipt has one voucher, and no worker was paid for tokens that it did not deliver."""
+    ledger = client.node.store.ledger
+    stored = [await ledger.receipt(each) for each in receipt_ids(answer.transcript.receipts)]
+    assert all(each is not None and each.state is ReceiptState.VOUCHERED for each in stored)
+    by_lane: dict[bytes, int] = {}
+    for each in stored:
+        assert each is not None
+        by_lane[each.receipt.lane] = by_lane.get(each.receipt.lane, 0) + each.receipt.output_tokens
+    for channel in await ledger.channels(Role.CLIENT):
+        assert channel.voucher is not None
+    first, second = by_lane.values()
+    total = len(answer.transcript.tokens)
+    assert first % 16 == 0 or first > 16
+    assert first + second <= total  # what the dead worker had not been paid for stays unpaid
+    assert total - (first + second) < 64
+
+
+async def test_a_peer_that_joins_late_finds_everything(town: Any, adapter: str) -> None:
+    async with town.client("late") as late:
+        answer = await ask(late, adapter)
+        assert answer.transcript.finish in ("length", "stop")
+        assert [record.alias for record in late.adapters()] == [adapter]
+
+
+async def test_everybody_restarts_with_what_they_had(town: Any, adapter: str) -> None:
+    async with town.client("alice") as alice:
+        before = await ask(alice, adapter)
+    town.network.stop_peers()
+    for name in ("bootstrap", "worker-1", "worker-2", "contributor"):
+        town.network.start_peer(name).wait_ready()
+    async with town.client("alice") as alice:
+        after = await ask(alice, adapter)
+        assert after.transcript.text == before.transcript.text
+        seqs = {channel.lane: channel.seq for channel in await alice.node.store.ledger.channels(Role.CLIENT)}
+        last = after.transcript.receipts[-1].receipt
+        assert seqs[last.lane] == last.seq
+
+
+async def test_answers_go_on_while_the_chain_is_away(town: Any, adapter: str) -> None:
+    async with town.client("alice") as alice:
+        await ask(alice, adapter)
+        await trio.to_thread.run_sync(town.network.stop_chain)
+        try:
+            answer = await ask(alice, adapter)
+            assert answer.transcript.receipts
+            with pytest.raises(CommonloreError, match=r"chain|answer|reach"):
+                await trio.to_thread.run_sync(town.order, "worker-1", "/settle")
+        finally:
+            await trio.to_thread.run_sync(town.network.start_chain)
+    report = await trio.to_thread.run_sync(town.order, "worker-1", "/settle")
+    assert report["chain_time"] > 0
+
+
+async def test_an_empty_escrow_is_refused_by_name(town: Any) -> None:
+    async with town.client("poor") as poor:
+        with pytest.raises(CommonloreError, match="deposit"):
+            await ask(poor, None)
+
+
+async def test_what_is_unknown_or_unreachable_is_named(town: Any) -> None:
+    async with town.client("alice") as alice:
+        with pytest.raises(NotFound, match="unknown adapter"):
+            await ask(alice, "no/such")
+    nowhere = "/ip4/127.0.0.1/tcp/9/p2p/12D3KooW9pNAk8aiBuGVQtWRdbkLmo5qVL3e2h5UxbN2Nz9ttwiw"
+    with pytest.raises(Unreachable, match=r"127\.0\.0\.1/tcp/9"):
+        async with town.client("lost", bootstrap=(nowhere,)):
+            pass
