@@ -21,6 +21,7 @@ from ..worker.adapters.store import AdapterStore, FetchedAdapter
 from ..worker.engine.process import EngineProcess, open_engine
 from ..worker.engine.types import EngineConfig
 from ..worker.models.cache import default_cache_dir, find_base
+from ..worker.models.reference import MANIFEST_FILE
 from .attributing import Attributing, open_attributing
 from .funds import Funds
 from .keyed_lock import KeyedLock
@@ -75,6 +76,7 @@ async def open_worker(node: Node) -> AsyncIterator[WorkerRole]:
         service = WorkerService(_door(node, engine, adapters, offers, attributing))
         await node.store.ledger.abandon_all(Role.WORKER)
         service.register(node.rpc)
+        await node.content.put_file(base_dir / MANIFEST_FILE)  # its id is the base's: others learn its name
         node.discovery.provide(engine.facts.base)
         await node.gossip.follow(engine.facts.base)
         role = WorkerRole(engine, adapters, offers, service, attributing, fetches)

@@ -49,7 +49,12 @@ class Metrics:
         own.register(_NodeFigures(node))
         ProcessCollector(registry=own)
         self._asks = Counter("commonlore_asks", "Asks ended", ["door", "outcome"], registry=own)
-        self._tokens = Counter("commonlore_tokens", "Tokens delivered and paid for", ["kind"], registry=own)
+        self._tokens = Counter(
+            "commonlore_tokens",
+            "Prompt tokens of receipts, and output tokens delivered",
+            ["kind"],
+            registry=own,
+        )
         self._receipts = Counter("commonlore_receipts", "Receipts verified and paid", registry=own)
         self._price = Counter("commonlore_price", "Token units promised by vouchers", registry=own)
         self._ttft = Histogram(
