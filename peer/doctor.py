@@ -26,7 +26,7 @@ NEEDED_DISK = 2 * 1024**3
 EXTRAS = {
     "worker": ("torch", "transformers", "peft", "safetensors", "gguf"),
     "settle": ("web3",),
-    "devchain": ("py-evm", "eth-tester"),
+    "devchain": ("py-evm",),
     "simulate": ("matplotlib",),
     "corpora": ("simple-icd-10-cm", "cwe2"),
 }
