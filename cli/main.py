@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from . import base, key, simulate
+from .demo import demo
 from .devchain import devchain
 from .doctor import doctor
 from .ending import Commands
@@ -50,6 +51,7 @@ def root(
     """The options of every command."""
 
 
+app.command(rich_help_panel=TRY)(demo)
 app.command(rich_help_panel=TRY)(up)
 app.add_typer(simulate.app, name="simulate", rich_help_panel=TRY)
 app.command(rich_help_panel=RUN)(worker)

@@ -4,33 +4,40 @@ Bars go to stderr, so that stdout stays what a program may read."""
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from .printing import console, say
+from .printing import console
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress, TaskID
 
-Advance = Callable[[str, int, int], None]
-"""(stage, done, total): a stage's first call begins its bar; `done` equal to `total` ends it."""
+
+class Advance(Protocol):
+    """Tells of a stage; its first call begins its bar, `done` equal to `total` ends it. `detail` is the
+    newest figure.
+    """
+
+    def __call__(self, stage: str, done: int, total: int, detail: str = "") -> None: ...
 
 
 @contextmanager
-def bars() -> Iterator[Advance]:
-    """Bars for the stages of one job, while the block lasts."""
-    if not sys.stderr.isatty():
-        yield _Lines().advance
+def bars(on: Console | None = None) -> Iterator[Advance]:
+    """Bars for the stages of one job, while the block lasts; on stderr unless a console is given."""
+    screen = on or console(stderr=True)
+    if not screen.is_terminal:
+        yield _Lines(screen)
         return
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
     from rich.progress import TimeRemainingColumn as Remaining
 
-    columns = (TextColumn("  {task.description}"), BarColumn(24), TaskProgressColumn())
-    with Progress(*columns, TimeElapsedColumn(), Remaining(), console=console(stderr=True)) as progress:
-        yield _Bars(progress).advance
+    columns = (TextColumn("   {task.description}"), BarColumn(24), MofNCompleteColumn())
+    times = (TimeElapsedColumn(), TextColumn("left"), Remaining(), TextColumn("{task.fields[detail]}"))
+    with Progress(*columns, *times, console=screen) as progress:
+        yield _Bars(progress)
 
 
 class _Bars:
@@ -40,20 +47,22 @@ class _Bars:
         self._progress = progress
         self._tasks: dict[str, TaskID] = {}
 
-    def advance(self, stage: str, done: int, total: int) -> None:
+    def __call__(self, stage: str, done: int, total: int, detail: str = "") -> None:
         if stage not in self._tasks:
-            self._tasks[stage] = self._progress.add_task(stage)
-        self._progress.update(self._tasks[stage], completed=done, total=max(total, 1))
+            self._tasks[stage] = self._progress.add_task(stage, detail="")
+        self._progress.update(self._tasks[stage], completed=done, total=max(total, 1), detail=detail)
 
 
 class _Lines:
     """A line a stage, when it ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, console: Console) -> None:
+        self._console = console
         self._began: dict[str, float] = {}
 
-    def advance(self, stage: str, done: int, total: int) -> None:
+    def __call__(self, stage: str, done: int, total: int, detail: str = "") -> None:
         began = self._began.setdefault(stage, time.monotonic())
         if done >= total and began >= 0:
-            say(f"  {stage}: done in {time.monotonic() - began:.1f} s")
+            took = f"{time.monotonic() - began:.1f} s"
+            self._console.print(f"   {stage}: {took}{', ' + detail if detail else ''}")
             self._began[stage] = -1.0

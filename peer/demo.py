@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from ..protocol.errors import DeadlineExceeded
 from ..protocol.ids import Address, Cid, checksummed, to_address
@@ -48,7 +48,7 @@ PATIENCE_S = 60.0
 FEWEST_STEPS = 8
 STEPS_TO_JUDGE = 3
 """After so many training steps their pace is known well enough to plan by."""
-T = TypeVar("T")
+ATTRIBUTION = "the worker states whose rows shaped the answer"
 
 
 @dataclass(slots=True)
@@ -299,7 +299,11 @@ def _ask_one(
         done = line.get("done", done)
         if "delta" in line:
             yield Said(line["delta"])
+    if adapter is not None:
+        yield Advanced(ATTRIBUTION, 0, 1)
     receipts = [stage.client.get(f"/receipts/{receipt['id']}") for receipt in done["receipts"]]
+    if adapter is not None:
+        yield Advanced(ATTRIBUTION, 1, 1)
     fetched = [fetch for fetch in _fetches(stage) if fetch not in before]
     peers = {process.ready.peer_id: name for name, process in stage.network.peers.items()}
     return Answered(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -74,8 +75,10 @@ async def _signalled() -> None:
 
 
 async def _orphaned() -> None:
-    while await trio.to_thread.run_sync(sys.stdin.buffer.read, 65_536, abandon_on_cancel=True):
-        pass
+    stdin = sys.stdin.fileno()
+    await trio.lowlevel.wait_readable(stdin)
+    while os.read(stdin, 65_536):  # unbuffered, and no thread that would still read when the interpreter ends
+        await trio.lowlevel.wait_readable(stdin)
 
 
 def parse(arguments: list[str]) -> tuple[Home, Config, bool]:
