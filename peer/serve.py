@@ -182,7 +182,7 @@ class WorkerService:
         if request.max_price > limit:
             raise Refused(
                 RefusalCode.CREDIT,
-                f"this ask may cost {request.max_price} token units and the escrow of its payer covers {limit}: "
+                f"this ask may cost {request.max_price} token units and its payer's escrow covers {limit}: "
                 "deposit more (commonlore settle deposit), or ask for fewer tokens",
                 retryable=False,
             )

@@ -4,7 +4,6 @@ and what is left when a worker is killed, a peer joins late, everybody restarts,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -60,11 +59,10 @@ def adapter(town: Any) -> str:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def payers(town: Any) -> Iterator[None]:
+def payers(town: Any) -> None:
     """Money for the clients of this file."""
     for home in ("alice", "late", "bob"):
         town.deposit(home, DEPOSIT)
-    yield
 
 
 async def ask(client: Client, adapter: str | None, sampling: Sampling = SHORT) -> Answer:
@@ -113,7 +111,8 @@ async def test_another_worker_continues_what_a_killed_one_began(town: Any) -> No
         assert len(whole.transcript.workers) == 1
         async with bob.answer(ask_options(QUESTION, sampling=LONG)) as answer:
             async for _ in answer:
-                if len(answer.transcript.tokens) >= 20 and len(answer.transcript.workers) == 1:
+                script = answer.transcript
+                if 0 < script.paid_tokens < len(script.tokens) and len(script.workers) == 1:
                     killed = serving(town, answer.transcript.workers[0])
                     town.network.peers[killed].kill()
         script = answer.transcript
@@ -140,10 +139,9 @@ async def check_paid_once(client: Client, answer: Answer) -> None:
     for channel in await ledger.channels(Role.CLIENT):
         assert channel.voucher is not None
     first, second = by_lane.values()
-    total = len(answer.transcript.tokens)
-    assert first % 16 == 0 or first > 16
-    assert first + second <= total  # what the dead worker had not been paid for stays unpaid
-    assert total - (first + second) < 64
+    assert first > 0
+    assert second > 0
+    assert first + second <= len(answer.transcript.tokens)  # what the dead worker was not paid for stays so
 
 
 async def test_a_peer_that_joins_late_finds_everything(town: Any, adapter: str) -> None:
