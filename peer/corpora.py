@@ -137,9 +137,9 @@ def _distinct(texts: Iterable[str], name: str) -> list[str]:
 # ---- ICD-10-CM
 
 _ICD_AREAS = {
-    "dentistry": ("K00.1", "K00.2", "K00.6", "K03.2", "K03.6", "K09.0", "K13.0", "K14.8"),
     "psychiatry": ("F21", "F22", "F34.1", "F41.1", "F43.0", "F60.0", "F60.2", "F80.0"),
     "heart-and-blood": ("D56.1", "D69.0", "D75.1", "I20.0", "I27.0", "I30.1", "I33.0", "I45.6"),
+    "chest-and-abdomen": ("J04.0", "J31.0", "J60", "J86.9", "K65.1", "K81.0", "N10", "N20.0"),
 }
 _NCHS = (
     "ICD-10-CM is published by the National Center for Health Statistics (CDC) and is a modification of the "
@@ -150,7 +150,7 @@ _NCHS = (
 def _icd10() -> _Source:
     icd = _import("simple_icd_10_cm")
     return _Source(
-        purpose="ICD-10-CM codes from dentistry, psychiatry, and heart and blood",
+        purpose="ICD-10-CM codes from psychiatry, heart and blood, and chest and abdomen",
         licence="public domain (US government work); packaged under MIT",
         origin=f"https://www.cdc.gov/nchs/icd/icd-10-cm, by simple-icd-10-cm {_version('simple-icd-10-cm')}",
         notice=_NCHS,

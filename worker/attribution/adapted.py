@@ -83,7 +83,7 @@ class AdaptedModel:
 
     def __init__(self, base: BaseModel) -> None:
         self.architecture = base.architecture
-        self._model: Any = load_model(base, torch.float32, attention="eager")
+        self._model: Any = load_model(base, torch.float32)
         self._linears = list(_wrap(self._model, base.architecture))
 
     def use(self, factors: Factors) -> None:

@@ -53,7 +53,7 @@ from .wire import (
 )
 
 LOG_FILE = "attribution.log"
-ROWS_A_CALL = 2
+ROWS_A_CALL = 4
 R = TypeVar("R", bound=Reply)
 Progress = Callable[[int, int], None]
 """Told rows done and all rows."""

@@ -48,7 +48,7 @@ class TrainConfig:
     batch_size: int = 8
     rank: int = 8
     alpha: int = 16
-    learning_rate: float = 4e-3
+    learning_rate: float = 8e-3
     warmup_steps: int = 3
     seed: int = 1
     precision: str = "bf16"
