@@ -37,6 +37,7 @@ from ..scheduler.view import worker_view
 from .answers import BUFFERED_DELTAS, Answer, AskOptions, Delta
 from .attempt import Attempt, AttemptParts, AttemptTerms, Offer
 from .catalog import Catalog
+from .prefetch import suggest
 
 log = logging.getLogger("commonlore.peer.asker")
 T = TypeVar("T")
@@ -260,7 +261,7 @@ class Asker:
                     self._wake_at_ms = at_ms
                     self._alarm.set()
                 case events.Prefetch():
-                    log.debug("prefetch of %s suggested to %s", action.adapter, action.peer)
+                    self._nursery.start_soon(suggest, self._parts.rpc, action.peer, action.adapter)
 
     async def run(self) -> None:
         """Send a Tick when the latest Wake is due; for ever."""

@@ -70,16 +70,7 @@ class Node:
     """A running peer. `worker` and `settler` are None for a peer without that role."""
 
     def __init__(
-        self,
-        own: Own,
-        store: Store,
-        chain: ChainLink,
-        network: Network,
-        content: Content,
-        catalog: Catalog,
-        asker: Asker,
-        statements: Statements,
-        nursery: trio.Nursery,
+        self, own: Own, store: Store, chain: ChainLink, network: Network, nursery: trio.Nursery
     ) -> None:
         self.config, self.home, self.keys, self.clock = own.config, own.home, own.keys, own.clock
         self.binding = own.binding
@@ -87,9 +78,11 @@ class Node:
         self.chain, self.domain = chain, chain.domain
         self.host, self.rpc = network.host, network.rpc
         self.gossip, self.discovery = network.gossip, network.discovery
-        self.content, self.catalog = content, catalog
-        self.asker, self.statements = asker, statements
         self.nursery = nursery
+        self.content = Content(network.blobs, _Providers(network.host, network.discovery).find)
+        self.catalog = Catalog(self.content.get)
+        self.statements = Statements(self.rpc, store.records, store.ledger, self.catalog, chain.accounts)
+        self.asker = Asker(_scheduler(own.config), _attempt_parts(self), self.catalog, nursery)
         self.bases: set[Cid] = set()
         """Bases whose workers this peer follows."""
         self.worker: WorkerRole | None = None
@@ -145,34 +138,31 @@ async def open_node(
         nursery = await stack.enter_async_context(trio.open_nursery())
         stack.callback(nursery.cancel_scope.cancel)
         own = Own(config, home, keys, clock, await _binding(store, keys, chain.domain, clock))
-        node = _assemble(own, store, chain, network, nursery)
+        node = Node(own, store, chain, network, nursery)
         await _start(node)
         await _open_roles(node, stack)
         nursery.start_soon(_say_where, node)
         yield node
 
 
-def _assemble(own: Own, store: Store, chain: ChainLink, network: Network, nursery: trio.Nursery) -> Node:
-    """The parts that only need each other."""
-    content = Content(network.blobs, _Providers(network.host, network.discovery).find)
-    catalog = Catalog(content.get)
-    parts = AttemptParts(
-        rpc=network.rpc,
-        ledger=store.ledger,
-        records=store.records,
-        catalog=catalog,
-        session=own.keys.session,
-        binding=own.binding,
-        domain=chain.domain,
-        clock=own.clock,
-        chain_clock=chain.clock,
+def _scheduler(config: Config) -> Scheduler:
+    return Scheduler(SchedulerConfig(policy=config.policy), int.from_bytes(os.urandom(8), "big"))
+
+
+def _attempt_parts(node: Node) -> AttemptParts:
+    return AttemptParts(
+        rpc=node.rpc,
+        ledger=node.store.ledger,
+        records=node.store.records,
+        catalog=node.catalog,
+        session=node.keys.session,
+        binding=node.binding,
+        domain=node.domain,
+        clock=node.clock,
+        chain_clock=node.chain.clock,
         channels=KeyedLock(),
         entropy=os.urandom,
     )
-    scheduler = Scheduler(SchedulerConfig(policy=own.config.policy), int.from_bytes(os.urandom(8), "big"))
-    asker = Asker(scheduler, parts, catalog, nursery)
-    statements = Statements(network.rpc, store.records, store.ledger, catalog, chain.accounts)
-    return Node(own, store, chain, network, content, catalog, asker, statements, nursery)
 
 
 async def _start(node: Node) -> None:

@@ -28,6 +28,8 @@ from .keyed_lock import KeyedLock
 from .ledger_rows import Role
 from .node import Node
 from .offers import Load, Offers, Terms
+from .prefetch import METHOD as PREFETCH
+from .prefetch import Prefetching
 from .serve import DoorParts, WorkerService
 from .serving import ServingParts
 
@@ -76,6 +78,7 @@ async def open_worker(node: Node) -> AsyncIterator[WorkerRole]:
         service = WorkerService(_door(node, engine, adapters, offers, attributing))
         await node.store.ledger.abandon_all(Role.WORKER)
         service.register(node.rpc)
+        node.rpc.serve(PREFETCH, Prefetching(adapters, node.catalog, engine.facts.slots).serve)
         await node.content.put_file(base_dir / MANIFEST_FILE)  # its id is the base's: others learn its name
         node.discovery.provide(engine.facts.base)
         await node.gossip.follow(engine.facts.base)
