@@ -1,6 +1,7 @@
 """`prefetch`: a client suggests to a worker to load an adapter before anybody asks it for one.
 
-Rules of this file: a suggestion costs the worker a free slot at most, never an eviction, and nobody waits for it.
+Rules of this file: a suggestion costs the worker a free slot at most, never an eviction, and nobody waits for
+it.
 """
 
 from __future__ import annotations
