@@ -28,8 +28,9 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave the peers' homes where they are.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Start a real network on this machine that trains, answers, attributes and pays; at most eight
-    minutes.
+    """The main job: a real network on this machine that trains, answers, attributes and pays.
+
+    Takes at most eight minutes on two cores; it downloads its base model once.
     """
     from ..peer.demo import run_demo
     from ..peer.demo_events import Finished

@@ -15,7 +15,7 @@ def devchain(
     window: Annotated[int, typer.Option(help="Seconds from a posted epoch to its claims.")] = 3600,
     json: Annotated[bool, typer.Option("--json", help="Print URL and deployment as one JSON line.")] = False,
 ) -> None:
-    """Run a chain for development, with the contracts deployed; its money is play money."""
+    """Run a development chain with the contracts deployed; its money is play money."""
     from ..contracts import devchain as chain
 
     arguments = ["--port", str(port), "--epoch-length", str(epoch_length), "--window", str(window)]

@@ -12,7 +12,10 @@ from .printing import print_json
 
 
 def doctor(home: HomeOption = None, json: JsonOption = False) -> None:
-    """Say what is wrong with this machine and how to mend it. Exit status 1 when something is."""
+    """Say what is wrong with this machine and how to mend it.
+
+    Exit status 1 when something is.
+    """
     from ..peer.doctor import State, examine
 
     marks = {State.OK: "ok", State.MISSING: "--", State.WRONG: "!!"}

@@ -9,12 +9,16 @@ from typing import Annotated
 
 import typer
 
-from . import base, key, simulate
+from . import adapter, base, datanet, key, receipt, simulate
+from .ask import ask, chat
 from .demo import demo
 from .devchain import devchain
 from .doctor import doctor
 from .ending import Commands
 from .node import node, worker
+from .settle import claim, deposit, settle
+from .status import status
+from .train import train
 from .up import up
 
 TRY, RUN, ASK, MAKE, MONEY, CARE = (
@@ -54,10 +58,19 @@ def root(
 app.command(rich_help_panel=TRY)(demo)
 app.command(rich_help_panel=TRY)(up)
 app.add_typer(simulate.app, name="simulate", rich_help_panel=TRY)
+app.command(rich_help_panel=ASK)(ask)
+app.command(rich_help_panel=ASK)(chat)
 app.command(rich_help_panel=RUN)(worker)
 app.command(rich_help_panel=RUN)(node)
+app.command(rich_help_panel=RUN)(status)
 app.command(rich_help_panel=RUN)(devchain)
 app.add_typer(base.app, name="base", rich_help_panel=MAKE)
+app.add_typer(datanet.app, name="datanet", rich_help_panel=MAKE)
+app.command(rich_help_panel=MAKE)(train)
+app.add_typer(adapter.app, name="adapter", rich_help_panel=MAKE)
+app.add_typer(receipt.app, name="receipt", rich_help_panel=MONEY)
+for command in (deposit, settle, claim):
+    app.command(rich_help_panel=MONEY)(command)
 app.add_typer(key.app, name="key", rich_help_panel=CARE)
 app.command(rich_help_panel=CARE)(doctor)
 

@@ -24,12 +24,14 @@ def up(
     home: HomeOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Start a network on this machine: chain, bootstrap peer, workers, and a peer of yours with a gateway.
+    """Keep a network on this machine, until Ctrl-C: chain, workers, and a peer of yours with a gateway.
 
-    It stays until Ctrl-C; started again it goes on with the same keys, content and chain.
+    Started again, it goes on with the same keys, content and chain.
     """
+    from ..peer.gateway.control_client import ControlClient
     from ..peer.local_network import open_network
-    from ..peer.one_machine import Wanted, plan_one_machine
+    from ..peer.one_machine import YOURS, Wanted, plan_one_machine
+    from ..peer.visits import get_acquainted
     from ..worker.models.importing import import_base
     from .base import cache_dir
 
@@ -41,6 +43,8 @@ def up(
         say("starting the chain and the peers …")
         with open_network(plan_one_machine(place, config, Wanted(workers, gateway_port))) as network:
             facts = _facts(network)
+            with ControlClient(network.home(YOURS)) as client:
+                get_acquainted(client)
             if json:
                 print_json(facts)
             else:

@@ -24,12 +24,13 @@ from ..protocol.ids import Address, Cid, checksummed, to_address
 from ..worker.models.importing import import_base
 from ..worker.models.reference import BaseModel, Progress
 from .corpora import HeldOut
-from .datanets import DatanetPlan
+from .corpus_orders import contributors_of, measured, pairs_of, publication_of
 from .demo_events import Advanced, Answered, Asked, Began, CreditLine, Event, Fetch, Said, Told, Trained
 from .demo_money import settle_and_claim
 from .demo_plan import (
     CLIENT,
     MAX_TOKENS,
+    MEASURED,
     PLAIN,
     TRAINER,
     WORKERS,
@@ -42,8 +43,8 @@ from .demo_plan import (
 from .gateway.control_client import ControlClient
 from .keystore import Keystore
 from .local_network import LocalNetwork, hold_network
+from .visits import wait_for
 
-POLL_S = 0.2
 PATIENCE_S = 60.0
 FEWEST_STEPS = 8
 STEPS_TO_JUDGE = 3
@@ -141,7 +142,7 @@ def _start_peers(stage: Stage, stack: ExitStack) -> Iterator[Event]:
     treasury = network.treasury()
     stage.names |= {treasury.platform: "platform", treasury.work_pool: "work pool"}
     started = time.monotonic()
-    wait_for("the client to hear of both workers", lambda: len(_workers(stage)) == len(WORKERS))
+    wait_for("the client to hear of both workers", lambda: len(_workers(stage)) == len(WORKERS), PATIENCE_S)
     known = len(stage.client.get("/peers")["connected"])
     waited = time.monotonic() - started
     yield Told(
@@ -164,28 +165,11 @@ def _publish(stage: Stage, chosen: tuple[Subject, ...]) -> Iterator[Event]:
     keystore = Keystore(stage.network.home(TRAINER).keys)
     for subject in chosen:
         source = subject.corpus
-        for name in source.contributors:
-            stage.names[keystore.create(name).payee.address] = name
-        plan = DatanetPlan(source.name, source.purpose, "questions", source.licence)
-        record = stage.lines[TRAINER].post("/datanets", _publication(plan, subject))
+        stage.names |= {payee: name for name, payee in contributors_of(source, keystore).items()}
+        record = stage.lines[TRAINER].post("/datanets", publication_of(source))
         hands = ", ".join(f"{name} {len(rows)}" for name, rows in source.contributors.items())
         yield Told(source.name, f"{source.purpose}; rows: {hands}")
         yield Told("", f"version {record['version']}, {record['datanet']}; {source.licence}")
-
-
-def _publication(plan: DatanetPlan, subject: Subject) -> dict[str, Any]:
-    source = subject.corpus
-    travels = {"licence": source.licence, "origin": source.origin, "notice": source.notice}
-    contributions = [
-        {"contributor": name, "rows": [_pair(row) for row in rows], **travels}
-        for name, rows in source.contributors.items()
-    ]
-    described = {"name": plan.name, "purpose": plan.purpose, "kind": plan.kind, "licence": plan.licence}
-    return {**described, "contributions": contributions}
-
-
-def _pair(row: Any) -> dict[str, str]:
-    return {"question": row.question, "answer": row.answer}
 
 
 def _train(stage: Stage, chosen: tuple[Subject, ...]) -> Generator[Event, None, tuple[Trained, ...]]:
@@ -199,7 +183,7 @@ def _train(stage: Stage, chosen: tuple[Subject, ...]) -> Generator[Event, None, 
     aliases = {adapter.alias for adapter in trained}
     for name in (CLIENT, *WORKERS):
         line = stage.lines[name]
-        wait_for(f"{name} to hear of the adapters", lambda: aliases <= _aliases(line))  # noqa: B023
+        wait_for(f"{name} to hear of the adapters", lambda: aliases <= _aliases(line), PATIENCE_S)  # noqa: B023
     yield Told("announced", "client and workers have heard of both adapters by gossip; no worker has one yet")
     return tuple(trained)
 
@@ -229,7 +213,7 @@ def _try_training(
         "datanets": [subject.corpus.name],
         "config": {"steps": steps},
         "index_rows": stage.options.index_rows,
-        "heldout": [_pair(each) for each in subject.measured],
+        "heldout": pairs_of(measured(subject.corpus, MEASURED)),
     }
     trained_any = False
     updates = stage.lines[TRAINER].stream("/train", order)
@@ -347,12 +331,3 @@ def _fetches(stage: Stage) -> list[Fetch]:
         for name in WORKERS
         for fetch in stage.lines[name].get("/status")["worker"]["fetches"]
     ]
-
-
-def wait_for(what: str, holds: Callable[[], bool], patience_s: float = PATIENCE_S) -> None:
-    """Return once `holds()`. Raises DeadlineExceeded, naming what did not come."""
-    deadline = time.monotonic() + patience_s
-    while not holds():
-        if time.monotonic() > deadline:
-            raise DeadlineExceeded(f"waited {patience_s:.0f} s for {what}; see the logs of the peers")
-        time.sleep(POLL_S)

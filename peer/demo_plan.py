@@ -45,12 +45,6 @@ class Subject:
     alias: str
     question: HeldOut
 
-    @property
-    def measured(self) -> tuple[HeldOut, ...]:
-        """Held-out pairs from all contributors, evenly."""
-        step = max(1, len(self.corpus.heldout) // MEASURED)
-        return self.corpus.heldout[::step][:MEASURED]
-
 
 @dataclass(frozen=True, slots=True)
 class PlainQuestion:

@@ -57,15 +57,22 @@ class Ready:
 
 
 class PeerProcess:
-    """A peer's process. `name` is for people; `environment` replaces this program's."""
+    """A peer's process. `name` is for people; `environment` replaces this program's; `flags` are settings."""
 
-    def __init__(self, name: str, home: Home, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        home: Home,
+        environment: Mapping[str, str] | None = None,
+        flags: Mapping[str, str] | None = None,
+    ) -> None:
         """Starts it; `wait_ready` says when it is a peer."""
         self.name = name
         self.home = home.create()
         self.stderr_file = home.logs / "stderr.txt"
         self._ready: Ready | None = None
         command = [sys.executable, "-m", "commonlore.peer.run", "--home", os.fspath(home.path)]
+        command += [word for flag in (flags or {}).items() for word in flag]
         with self.stderr_file.open("wb") as stderr:
             self.process = subprocess.Popen(
                 [*command, "--with-parent"],

@@ -183,7 +183,7 @@ class WorkerService:
             raise Refused(
                 RefusalCode.CREDIT,
                 f"this ask may cost {request.max_price} token units and its payer's escrow covers {limit}: "
-                "deposit more (commonlore settle deposit), or ask for fewer tokens",
+                "deposit more (commonlore deposit AMOUNT), or ask for fewer tokens",
                 retryable=False,
             )
         with self._admission.hold(request.payer, request.max_price, unvouched, limit):

@@ -1,0 +1,132 @@
+"""`commonlore ask` and `commonlore chat`: a question, or several, to the network."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .node import BootstrapOption, ChainOption, DeploymentOption
+from .options import HomeOption, JsonOption, home_at
+from .printing import print_json, say
+
+if TYPE_CHECKING:
+    from ..peer.gateway.control_client import ControlClient
+
+AdapterOption = Annotated[
+    str | None, typer.Option("--adapter", "-a", metavar="OWNER/NAME", help="An adapter by name or id.")
+]
+TokensOption = Annotated[int, typer.Option(min=1, max=8192, help="Output tokens at most.")]
+TemperatureOption = Annotated[float, typer.Option(min=0, max=10, help="0 takes the likeliest token.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="The same seed gives the same answer.")]
+PriceOption = Annotated[int | None, typer.Option(min=0, help="Token units at most for one answer.")]
+
+
+def ask(
+    question: Annotated[str, typer.Argument(help="What to ask; - reads it from standard input.")],
+    adapter: AdapterOption = None,
+    max_tokens: TokensOption = 256,
+    temperature: TemperatureOption = 0.0,
+    seed: SeedOption = 0,
+    stop: Annotated[list[str] | None, typer.Option(help="End where this text comes. Repeatable.")] = None,
+    max_price: PriceOption = None,
+    deadline: Annotated[float, typer.Option(min=1, max=600, help="Seconds.")] = 120.0,
+    bootstrap: BootstrapOption = None,
+    chain_url: ChainOption = None,
+    deployment: DeploymentOption = None,
+    home: HomeOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Ask once; the answer streams to stdout, its receipt to stderr.
+
+    Through the node that runs in this home; with --bootstrap through a peer that lives as long as the answer.
+    """
+    body = _without_nothing(
+        prompt=sys.stdin.read() if question == "-" else question,
+        adapter=adapter,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        seed=seed,
+        stop=stop,
+        max_price=max_price,
+        deadline_s=deadline,
+    )
+    flags = {"bootstrap": bootstrap, "chain_url": chain_url, "deployment": deployment}
+    with _node(home, flags, adapter) as client:
+        done = _stream(client, body, quiet=json)
+        if json:
+            print_json(done)
+        else:
+            _show_receipts(done)
+
+
+def chat(
+    adapter: AdapterOption = None,
+    max_tokens: TokensOption = 256,
+    temperature: TemperatureOption = 0.0,
+    seed: SeedOption = 0,
+    bootstrap: BootstrapOption = None,
+    chain_url: ChainOption = None,
+    deployment: DeploymentOption = None,
+    home: HomeOption = None,
+) -> None:
+    """Talk in turns; an empty line or Ctrl-D ends it."""
+    flags = {"bootstrap": bootstrap, "chain_url": chain_url, "deployment": deployment}
+    fixed = _without_nothing(
+        adapter=adapter, max_tokens=max_tokens, temperature=temperature, seed=seed, deadline_s=120.0
+    )
+    turns: list[dict[str, str]] = []
+    with _node(home, flags, adapter) as client:
+        for line in _lines():
+            turns.append({"role": "user", "content": line})
+            done = _stream(client, {**fixed, "messages": turns}, quiet=False)
+            turns.append({"role": "assistant", "content": done["text"]})
+            _show_receipts(done)
+
+
+@contextmanager
+def _node(home: Path | None, flags: Mapping[str, object], adapter: str | None) -> Iterator[ControlClient]:
+    from ..peer.visits import get_acquainted, visit
+    from .ending import ended_by_signals
+
+    with ended_by_signals(), visit(home_at(home), flags) as client:
+        get_acquainted(client, adapter)
+        yield client
+
+
+def _stream(client: ControlClient, body: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
+    """Print the answer as it comes; the whole of it."""
+    done: dict[str, Any] = {}
+    for line in client.stream("/ask", body):
+        done = line.get("done", done)
+        if "delta" in line and not quiet:
+            print(line["delta"], end="", flush=True)
+    if not quiet:
+        print(flush=True)
+    return done
+
+
+def _show_receipts(done: dict[str, Any]) -> None:
+    for receipt in done["receipts"]:
+        verified = "verified" if receipt["verified"] else "NOT VERIFIED"
+        tokens = f"{receipt['prompt_tokens']} + {receipt['output_tokens']} tokens"
+        say(f"receipt {receipt['id']}: {receipt['price']} units for {tokens}, {verified}")
+
+
+def _lines() -> Iterator[str]:
+    """What a person types, until an empty line or the end."""
+    while True:
+        if sys.stdin.isatty():
+            print("> ", end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline()
+        if not line.strip():
+            return
+        yield line.rstrip("\n")
+
+
+def _without_nothing(**fields: object) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}

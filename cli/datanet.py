@@ -1,0 +1,102 @@
+"""`commonlore datanet`: publishing rows that adapters learn from, and who gave them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .options import HomeOption, JsonOption
+from .printing import print_facts, print_json, print_table
+from .reach import node_of
+
+app = typer.Typer(help="Datanets: rows that adapters learn from, signed by who gave them.")
+
+
+@app.command("list")
+def list_(home: HomeOption = None, json: JsonOption = False) -> None:
+    """The Datanets that are announced."""
+    with node_of(home) as client:
+        found = client.get("/datanets")
+    if json:
+        print_json(found)
+    elif found:
+        print_table(("name", "version", "id"), [[d["name"], d["version"], d["datanet"]] for d in found])
+    else:
+        print("no Datanets are announced yet; publish one with: commonlore datanet add NAME --rows YOU=FILE")
+
+
+@app.command()
+def add(
+    name: Annotated[str, typer.Argument(help="What the Datanet is called.")],
+    rows: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="IDENTITY=FILE", help="Rows of one contributor: .jsonl or .csv with question and answer."
+        ),
+    ] = None,
+    corpus: Annotated[
+        str | None, typer.Option(help="Instead of files, a packaged corpus: icd10 or cwe.")
+    ] = None,
+    purpose: Annotated[str, typer.Option(help="What it is for, in a sentence.")] = "",
+    licence: Annotated[str, typer.Option(help="Under which the rows may be used.")] = "",
+    origin: Annotated[str, typer.Option(help="Where the rows come from.")] = "",
+    notice: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A notice that travels with them.")
+    ] = None,
+    home: HomeOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Publish a version of a Datanet: every contributor's rows, signed with its keys (`commonlore key
+    new`).
+    """
+    if (corpus is None) == (not rows):
+        raise typer.BadParameter("give --rows IDENTITY=FILE, once a contributor, or --corpus")
+    if corpus is not None:
+        body = _from_corpus(name, corpus, home)
+    else:
+        travels = {"licence": _required(licence), "origin": origin, "notice": _text_of(notice)}
+        body = _from_files(name, purpose, rows or [], travels)
+    with node_of(home) as client:
+        record = client.post("/datanets", body)
+    if json:
+        print_json(record)
+    else:
+        print_facts({"name": record["name"], "version": record["version"], "id": record["datanet"]})
+
+
+def _required(licence: str) -> str:
+    if not licence:
+        raise typer.BadParameter("say under which licence the rows may be used: --licence CC0-1.0")
+    return licence
+
+
+def _text_of(notice: Path | None) -> str:
+    return "" if notice is None else notice.read_text(encoding="utf-8")
+
+
+def _from_files(name: str, purpose: str, rows: list[str], travels: dict[str, str]) -> dict[str, Any]:
+    from ..peer.row_files import read_rows
+
+    contributions = []
+    for text in rows:
+        identity, equals, file = text.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"--rows {text} is not IDENTITY=FILE")
+        pairs = [pair._asdict() for pair in read_rows(Path(file))]
+        contributions.append({"contributor": identity, "rows": pairs, **travels})
+    described = {"name": name, "purpose": purpose, "kind": "questions", "licence": travels["licence"]}
+    return {**described, "contributions": contributions}
+
+
+def _from_corpus(name: str, corpus: str, home: Path | None) -> dict[str, Any]:
+    """A packaged corpus in the hands of its contributors; identities that are missing are made."""
+    from ..peer.corpora import corpus as load_corpus
+    from ..peer.corpus_orders import contributors_of, publication_of
+    from ..peer.one_machine import running_home
+    from .options import home_at, keystore_of
+
+    source = load_corpus(corpus)
+    contributors_of(source, keystore_of(running_home(home_at(home))))
+    return {**publication_of(source), "name": name}

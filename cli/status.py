@@ -1,0 +1,42 @@
+"""`commonlore status`: how the running node of this home is doing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .options import HomeOption, JsonOption
+from .printing import print_facts, print_json
+from .reach import node_of
+
+
+def status(home: HomeOption = None, json: JsonOption = False) -> None:
+    """How the running node is doing: peers, workers, adapters, chain."""
+    with node_of(home) as client:
+        found = client.get("/status")
+    if json:
+        print_json(found)
+    else:
+        print_facts(_summary(found))
+
+
+def _summary(found: Mapping[str, Any]) -> dict[str, object]:
+    worker, settlement = found["worker"], found["settlement"]
+    facts: dict[str, object] = {
+        "peer": found["peer_id"],
+        "roles": found["roles"],
+        "addresses": found["addresses"],
+        "owner": found["owner"],
+        "connected": f"{len(found['connected'])} peers",
+        "workers": [entry["peer"] for entry in found["workers"]],
+        "adapters": found["adapters"],
+        "datanets": found["datanets"],
+        "chain": f"{found['chain']}, epoch {found['epoch']}" if found["chain"] else None,
+    }
+    if worker is not None:
+        facts["serves"] = f"{worker['name']} ({worker['base']}) in {worker['precision']}"
+        facts["resident"] = worker["resident"]
+        facts["load"] = f"{worker['running']} running, {worker['queued']} queued"
+    if settlement is not None:
+        facts["settlement"] = settlement["waiting_for"] or "up to date"
+    return facts

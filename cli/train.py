@@ -1,0 +1,63 @@
+"""`commonlore train`: an adapter from Datanets, indexed for attribution and announced."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from .ending import ended_by_signals
+from .options import HomeOption, JsonOption
+from .printing import print_facts, print_json
+from .progress import bars
+from .reach import node_of
+
+STAGES = {
+    "pulling": "pulling Datanets",
+    "measuring": "measuring held-out loss",
+    "training": "training",
+    "indexing": "indexing: a gradient a row",
+}
+
+
+def train(
+    name: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="What the adapter is called.")],
+    datanet: Annotated[list[str], typer.Option(help="A Datanet by name. Repeatable.")],
+    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 40,
+    rank: Annotated[int, typer.Option(min=1, max=256, help="Of the LoRA factors.")] = 8,
+    batch_size: Annotated[int, typer.Option(min=1, help="Examples a step.")] = 8,
+    learning_rate: Annotated[float | None, typer.Option(help="At its peak.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of order and initial factors.")] = 1,
+    index_rows: Annotated[int, typer.Option(min=1, help="Rows indexed for attribution.")] = 120,
+    licence: Annotated[str, typer.Option(help="The adapter's; default: its first Datanet's.")] = "",
+    home: HomeOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Train an adapter in the running node and announce it.
+
+    Stopped, the same command goes on where it was.
+    """
+    config: dict[str, Any] = {"steps": steps, "rank": rank, "alpha": 2 * rank}
+    config |= {"batch_size": batch_size, "seed": seed}
+    if learning_rate is not None:
+        config["learning_rate"] = learning_rate
+    order = {
+        "name": name,
+        "datanets": datanet,
+        "config": config,
+        "index_rows": index_rows,
+        "licence": licence,
+    }
+    done: dict[str, Any] = {}
+    with ended_by_signals(), node_of(home) as client, bars() as advance:
+        for line in client.stream("/train", order):
+            done = line.get("done", done)
+            update = line.get("progress", {})
+            if update.get("phase") in STAGES and update["steps"]:
+                detail = f"loss {update['loss']:.2f}" if update.get("loss") is not None else ""
+                advance(STAGES[update["phase"]], update["step"], update["steps"], detail)
+    if json:
+        print_json(done)
+    else:
+        losses = f"{done['loss_before']:.3f} before, {done['loss_after']:.3f} after"
+        print_facts({"adapter": done["alias"], "id": done["adapter"], "held-out loss": losses})
