@@ -2,23 +2,30 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-export PIP_DISABLE_PIP_VERSION_CHECK := 1
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types bench contracts clean
+.PHONY: help system install demo test lint types bench contracts clean
 
 help: ## show these words
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
+system: ## check what must be on this machine before install: Python 3.11+, a C compiler, two headers
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "install: Python 3.11 or later is needed; choose it: make install PYTHON=python3.11" >&2; exit 1; }
+	@include=$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))'); \
+	  printf '#include <gmp.h>\n#include <Python.h>\n' | gcc -E -I "$$include" - >/dev/null 2>&1 || \
+	  { echo "install: libp2p's fastecdsa compiles C code; first run: sudo apt-get install -y gcc libgmp-dev python3-dev" >&2; exit 1; }
+
 install: $(VENV)/.installed ## make .venv and install everything the demo and the tests need
 
+# torch is not in constraints.txt: which build of it is right depends on the machine (README, "Develop").
 $(VENV)/.installed: pyproject.toml constraints.txt
-	@command -v gcc >/dev/null && echo '#include <gmp.h>' | gcc -E - >/dev/null 2>&1 || \
-	  { echo "install: libp2p's fastecdsa compiles C code; first run: sudo apt-get install -y gcc libgmp-dev python3-dev" >&2; exit 1; }
+	@$(MAKE) --no-print-directory system
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet torch==2.13.0
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	$(PIP) --upgrade pip
+	$(PIP) torch==2.13.0
+	PYTHONWARNINGS="ignore:Editable installation" $(PIP) -c constraints.txt -e ".[dev]"
 	@touch $@
 
 demo: install ## the main job: a real network on this machine that trains, answers, attributes and pays
@@ -36,7 +43,7 @@ types: install .types/commonlore ## mypy strict everywhere, pyright strict on pr
 bench: install ## the measurements of benchmarks/
 	$(BIN)/python -m benchmarks.path --json
 
-contracts: ## recompile the contracts with npm's solc and compare with the committed artefacts
+contracts: install ## recompile the contracts with npm's solc and compare with the committed artefacts
 	cd contracts && npm ci --ignore-scripts --no-audit --no-fund && ../$(BIN)/python -m commonlore.contracts.build --check
 
 .types/commonlore: ## the type checkers' way from the import name to this folder, and to trio's own types
