@@ -1,5 +1,6 @@
-"""What is gossiped: small sealed announcements. Bodies are pulled by content id; nothing here is larger than
-4 KiB.
+"""What is gossiped: small sealed announcements.
+
+Bodies are pulled by content id; nothing here is larger than 4 KiB.
 
 `issued_ms` is Unix milliseconds; `seq` rises with each announcement of the same key (peer, or peer and id).
 """
@@ -30,8 +31,9 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class WorkerAd:
-    """A worker's offer and load. `binding.session_key` is its lane; `resident` the adapters it holds (the
-    most used first).
+    """A worker's offer and load.
+
+    `binding.session_key` is its lane; `resident` the adapters it holds (the most used first).
     """
 
     binding: SignedBinding
@@ -67,8 +69,9 @@ class PeerAd:
 
 @dataclass(frozen=True, slots=True)
 class AdapterRecord:
-    """`alias` (owner/name) points to an adapter manifest. `index` is the CID of its sealed IndexManifest,
-    when there is one.
+    """`alias` (owner/name) points to an adapter manifest.
+
+    `index` is the CID of its sealed IndexManifest, when there is one.
     """
 
     alias: Label

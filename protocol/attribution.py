@@ -76,8 +76,10 @@ def compute_priors(row_counts: Iterable[tuple[Address, int]]) -> tuple[PriorWeig
 
 
 def sum_rows(rows: Int8s) -> Int64s:
-    """The exact sum, (width,) int64, of one contributor's rows, (rows, width) int8. Raises
-    LocalProtocolError."""
+    """The exact sum, (width,) int64, of one contributor's rows, (rows, width) int8.
+
+    Raises LocalProtocolError.
+    """
     if (
         rows.dtype != np.int8
         or rows.ndim != 2

@@ -1,5 +1,6 @@
-"""A sealed record: what was said, by which peer. The canonical CBOR list [tag, record, public key,
-signature].
+"""A sealed record: what was said, by which peer.
+
+The canonical CBOR list [tag, record, public key, signature].
 
 The Ed25519 signature is over the record's own encoding under the domain `commonlore/<tag>/1`.
 """

@@ -45,8 +45,9 @@ class Stale(RemoteProtocolError):
 
 
 class Refused(CommonloreError):
-    """The other side declined. `code` says why (see `protocol.messages.RefusalCode`); `retryable` whether
-    another may accept.
+    """The other side declined.
+
+    `code` says why (see `protocol.messages.RefusalCode`); `retryable` whether another may accept.
     """
 
     def __init__(self, code: str, message: str, *, retryable: bool = True) -> None:

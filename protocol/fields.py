@@ -1,5 +1,6 @@
-"""The types that fields of wire records may have. One annotation serves CBOR's checks (`codec`) and EIP-712's
-types (`eip712`).
+"""The types that fields of wire records may have.
+
+One annotation serves CBOR's checks (`codec`) and EIP-712's types (`eip712`).
 
 Records are frozen dataclasses whose fields are: `bool`, the integers below, `Cid`, `PeerId`, `Address`,
 `Text`s, `Blob`s and fixed-size bytes below, another record, `T | None`, or `tuple[T, ...]`. There are no

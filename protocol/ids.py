@@ -1,5 +1,6 @@
-"""Names: content ids (CIDv1, sha2-256), peer ids, addresses. Values of these types are always well-formed:
-build them here.
+"""Names: content ids (CIDv1, sha2-256), peer ids, addresses.
+
+Values of these types are always well-formed: build them here.
 
 Content of at most one chunk is named by the CID of its bytes (codec `raw`); larger content by the CID of its
 `BlobManifest` (codec `dag-cbor`). Text form is lower-case base32 (multibase `b`), the CIDv1 default:

@@ -1,5 +1,6 @@
-"""What is stored, described: blobs, base models and artefacts, Datanets and shards, adapters. A manifest's
-CID is its id.
+"""What is stored, described: blobs, base models and artefacts, Datanets and shards, adapters.
+
+A manifest's CID is its id.
 
 Manifests commit what exists before anyone judges it. Statements about an id (evaluation, attribution index)
 stand outside.
@@ -31,8 +32,9 @@ class BlobManifest:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One tensor of reference weights. `digest` is sha2-256 of its little-endian row-major bytes; dtype as in
-    safetensors.
+    """One tensor of reference weights.
+
+    `digest` is sha2-256 of its little-endian row-major bytes; dtype as in safetensors.
     """
 
     name: Label
@@ -76,8 +78,9 @@ class ArtefactManifest:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One example of a Datanet. `answer` is what training scores; salt keeps its leaf hash from being
-    guessed.
+    """One example of a Datanet.
+
+    `answer` is what training scores; salt keeps its leaf hash from being guessed.
     """
 
     question: Text
@@ -117,8 +120,9 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class DatanetManifest:
-    """One version of a Datanet. `shards` are CIDs of `Shard`s; `contributors_root` the Merkle root of their
-    sorted payees.
+    """One version of a Datanet.
+
+    `shards` are CIDs of `Shard`s; `contributors_root` the Merkle root of their sorted payees.
     """
 
     name: Name
@@ -153,8 +157,9 @@ class PriorWeight:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Every parameter of a training run. Rates and ratios are parts per million; `templates` are (question →
-    chat) formats.
+    """Every parameter of a training run.
+
+    Rates and ratios are parts per million; `templates` are (question → chat) formats.
     """
 
     trainer: Label
@@ -171,8 +176,9 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class AdapterManifest:
-    """A LoRA adapter; its CID is the adapter id. `weights` and `early_checkpoint` are CIDs of safetensors
-    blobs.
+    """A LoRA adapter; its CID is the adapter id.
+
+    `weights` and `early_checkpoint` are CIDs of safetensors blobs.
     """
 
     name: Name

@@ -42,8 +42,9 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """worker → client: admitted. `channel` is the highest voucher the worker holds, the client's own
-    signature.
+    """worker → client: admitted.
+
+    `channel` is the highest voucher the worker holds, the client's own signature.
     """
 
     queue_depth: U32
@@ -77,8 +78,9 @@ class TokenChunk:
 
 @dataclass(frozen=True, slots=True)
 class ReceiptMessage:
-    """worker → client: after a step; `final` when the answer is complete. Nothing more is sent until its
-    voucher came.
+    """worker → client: after a step; `final` when the answer is complete.
+
+    Nothing more is sent until its voucher came.
     """
 
     receipt: SignedReceipt

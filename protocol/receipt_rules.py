@@ -171,8 +171,10 @@ def compute_voucher(domain: Domain, receipt: Receipt, previous: SignedVoucher | 
 def make_voucher(
     domain: Domain, key: AccountKey, receipt: Receipt, previous: SignedVoucher | None
 ) -> SignedVoucher:
-    """Pays a receipt that `check_receipt` passed. Raises LocalProtocolError with another key than the
-    payer's."""
+    """Pays a receipt that `check_receipt` passed.
+
+    Raises LocalProtocolError with another key than the payer's.
+    """
     if key.address != receipt.payer:
         raise LocalProtocolError("a voucher is signed by the session key that the receipt names as payer")
     voucher = compute_voucher(domain, receipt, previous)

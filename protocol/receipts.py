@@ -76,8 +76,9 @@ class SignedReceipt:
 
 @dataclass(frozen=True, slots=True)
 class Voucher:
-    """Signed (EIP-712) by the payer's session key. `cumulative` includes `price`; `receipt_hash` is the
-    receipt's digest.
+    """Signed (EIP-712) by the payer's session key.
+
+    `cumulative` includes `price`; `receipt_hash` is the receipt's digest.
     """
 
     payer: Address

@@ -50,8 +50,9 @@ class AdapterWeight:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """The pinned sampler's parameters (see `sampler`). Temperature 0 is greedy; top_k 0, top_p 1e6 and min_p
-    0 are off.
+    """The pinned sampler's parameters (see `sampler`).
+
+    Temperature 0 is greedy; top_k 0, top_p 1e6 and min_p 0 are off.
     """
 
     seed: U64
@@ -88,8 +89,9 @@ class SignedBinding:
 
 @dataclass(frozen=True, slots=True)
 class InferenceRequest:
-    """One answer wanted from one lane. `deadline` and the binding's times are Unix seconds; prices are token
-    units.
+    """One answer wanted from one lane.
+
+    `deadline` and the binding's times are Unix seconds; prices are token units.
     """
 
     request_id: Bytes16
@@ -116,8 +118,9 @@ class ChatMessage:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """The opening of `prompt_root`: salt and turns. `delivered` are output tokens that another worker already
-    gave.
+    """The opening of `prompt_root`: salt and turns.
+
+    `delivered` are output tokens that another worker already gave.
     """
 
     salt: Hash32

@@ -13,14 +13,14 @@ Rules of this file, in their order:
    worker delivered included.
 3. Temperature T = temperature_ppm / 10^6. T = 0 is greedy: the largest logit wins, ties to the lowest id, and
    nothing below applies. Otherwise z = x / T.
-4. Ids are ranked by (-z, id). Filters follow each other, each on what the one before left:
-   top-k (when k > 0) keeps the first k. top-p (when p < 1) keeps the shortest prefix whose weights
-   w = exp(z - max z), summed one by one in rank order, reach p · (the sum of all kept weights); never fewer
-   than one. min-p (when m > 0) keeps w >= m. The first id in rank survives everything.
+4. Ids are ranked by (-z, id). Filters follow each other, each on what the one before left: top-k (when k > 0)
+   keeps the first k. top-p (when p < 1) keeps the shortest prefix whose weights w = exp(z - max z), summed
+   one by one in rank order, reach p · (the sum of all kept weights); never fewer than one. min-p (when m > 0)
+   keeps w >= m. The first id in rank survives everything.
 5. Noise of an id: g = -ln(-ln u) with u = (x + 1/2) / 2^32, where x is word 0 of Philox4x32-10
    (https://doi.org/10.1145/2063384.2063405) with counter (position, id, 0, 0) and as key the two
-   little-endian uint32 words of BLAKE2b-64(seed as 8 bytes big-endian). u is never 0 or 1, and
-   -3.14 < g < 22.88.
+   little-endian uint32 words of BLAKE2b-64(seed as 8 bytes big-endian). u is never 0 or 1, and -3.14 < g <
+   22.88.
 6. The token is the survivor with the largest z + g (a draw from their softmax), ties to the lowest id.
 
 `position` counts output tokens of the answer from 0, those that another worker delivered included: a

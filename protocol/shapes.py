@@ -1,5 +1,6 @@
-"""What a field's annotation means, read once per class. `codec` and `eip712` both compile these shapes, so
-that they cannot disagree.
+"""What a field's annotation means, read once per class.
+
+`codec` and `eip712` both compile these shapes, so that they cannot disagree.
 
 A record whose annotations say anything else than `fields` allows is a mistake of this program: TypeError at
 first use.

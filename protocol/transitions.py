@@ -16,12 +16,10 @@ Rules of this file:
 
 The picture (c: the client sends, w: the worker; crossing moves left out):
 
-    START -c ask-> ASKED -w accepted-> STREAMING -w chunk-> STREAMING
-    STREAMING -w receipt-> RECEIPTED -c voucher-> STREAMING
-    STREAMING -w final receipt-> SETTLING -c voucher-> DONE
-    ASKED, STREAMING -c cancel-> CANCELLING -w final receipt-> SETTLING
-    RECEIPTED -c cancel-> SETTLING
-    ASKED, STREAMING, CANCELLING -w refusal-> REFUSED
+    START -c ask-> ASKED -w accepted-> STREAMING -w chunk-> STREAMING STREAMING -w receipt-> RECEIPTED -c
+    voucher-> STREAMING STREAMING -w final receipt-> SETTLING -c voucher-> DONE ASKED, STREAMING -c cancel->
+    CANCELLING -w final receipt-> SETTLING RECEIPTED -c cancel-> SETTLING ASKED, STREAMING, CANCELLING -w
+    refusal-> REFUSED
 """
 
 from __future__ import annotations
