@@ -1,11 +1,9 @@
 """The worker's side of scheduling: how much work a payer may have under way before it pays.
 
 Rule of this file: for each payer, Σ max price in flight + Σ unvouched ≤ its limit. So many asks may run at
-once,
-without waiting for each other's vouchers, and whoever vanishes has cost this worker at most the limit. What
-is
-unvouched (receipts sent whose voucher never came) and what the limit is (escrow, reservation, a new payer's
-bounded credit) are facts that the caller reads from its ledger and the chain.
+once, without waiting for each other's vouchers, and whoever vanishes has cost this worker at most the limit.
+What is unvouched (receipts sent whose voucher never came) and what the limit is (escrow, reservation, a new
+payer's bounded credit) are facts that the caller reads from its ledger and the chain.
 """
 
 from __future__ import annotations

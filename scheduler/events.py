@@ -72,8 +72,10 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The connection was lost or broke the protocol. `tokens` as in `Progress`; `spent` is what vouchers
-    have paid so far."""
+    """The connection was lost or broke the protocol.
+
+    `tokens` as in `Progress`; `spent` is what vouchers have paid so far.
+    """
 
     ask_id: AskId
     peer: PeerId
@@ -109,8 +111,10 @@ Event = AdvertSeen | AskArrived | Progress | Refused | Failed | Completed | Canc
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """Send the ask to this worker. `attempt` counts from 1; `holds` says that its adapters are believed
-    resident there."""
+    """Send the ask to this worker.
+
+    `attempt` counts from 1; `holds` says that its adapters are believed resident there.
+    """
 
     ask_id: AskId
     peer: PeerId
@@ -120,8 +124,10 @@ class Dispatch:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """The ask has failed for good: `code` as in `protocol.errors`, `message` for people. Abort what is
-    under way for it."""
+    """The ask has failed for good: `code` as in `protocol.errors`, `message` for people.
+
+    Abort what is under way for it.
+    """
 
     ask_id: AskId
     code: str

@@ -1,5 +1,6 @@
-"""Routing policies: each draws workers from the view and scores those that may serve the ask. The lowest
-score wins.
+"""Routing policies: each draws workers from the view and scores those that may serve the ask.
+
+The lowest score wins.
 
 Rules of this file: a policy looks at a bounded number of workers, however many there are, so that routing
 costs the same at ten peers and at ten thousand; at equal scores the earlier drawn wins, and draws come in

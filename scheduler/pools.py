@@ -1,5 +1,7 @@
-"""Sets of peers that can be drawn from in O(1), and a consistent-hashing ring. Their order follows from
-events, not hashes."""
+"""Sets of peers that can be drawn from in O(1), and a consistent-hashing ring.
+
+Their order follows from events, not hashes.
+"""
 
 from __future__ import annotations
 

@@ -40,8 +40,10 @@ _PASSING = frozenset((Bar.TRIED, Bar.RESTING, Bar.FULL))
 
 @dataclass(slots=True)
 class Survey:
-    """Everybody who serves the base, by what bars them. `next_ms` is when a bar that passes will have
-    passed, if known."""
+    """Everybody who serves the base, by what bars them.
+
+    `next_ms` is when a bar that passes will have passed, if known.
+    """
 
     base: str
     bars: Counter[Bar] = field(default_factory=Counter[Bar])
@@ -76,8 +78,10 @@ class Survey:
 
 @dataclass(slots=True)
 class Router:
-    """Applies one policy. `backlog` is how many batches of asks a worker may be behind before it counts as
-    full."""
+    """Applies one policy.
+
+    `backlog` is how many batches of asks a worker may be behind before it counts as full.
+    """
 
     policy: Policy
     field: Field
@@ -104,8 +108,10 @@ class Router:
     def assess(
         self, now_ms: int, spec: AskSpec, tried: Mapping[PeerId, int], peer: PeerId
     ) -> Candidate | Bar:
-        """`peer` as a candidate for the ask, or what bars it. `tried` maps peers to when they may be tried
-        again."""
+        """`peer` as a candidate for the ask, or what bars it.
+
+        `tried` maps peers to when they may be tried again.
+        """
         view = self.field.view
         worker = view.get(peer)
         if worker is None or peer in spec.excluded or (spec.only and peer not in spec.only):

@@ -25,8 +25,10 @@ _FAILURE_INERTIA = 4
 
 
 class Standing:
-    """One worker's record. `token_us` is the observed time of an output token; `not_before_ms` ends its
-    ban or pause."""
+    """One worker's record.
+
+    `token_us` is the observed time of an output token; `not_before_ms` ends its ban or pause.
+    """
 
     __slots__ = (
         "_advertised",

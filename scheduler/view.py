@@ -24,8 +24,10 @@ yet."""
 
 @dataclass(frozen=True, slots=True)
 class WorkerView:
-    """The facts of one worker's advert that routing needs. `base` is the reference, `artefact` what is
-    really loaded."""
+    """The facts of one worker's advert that routing needs.
+
+    `base` is the reference, `artefact` what is really loaded.
+    """
 
     peer: PeerId
     lane: Address
@@ -115,8 +117,10 @@ class NetworkView:
         return self._rings[base]
 
     def apply(self, now_ms: int, worker: WorkerView) -> bool:
-        """Take an advert in. False, and nothing changed, if it is old news or from outside the clock
-        window."""
+        """Take an advert in.
+
+        False, and nothing changed, if it is old news or from outside the clock window.
+        """
         old = self._workers.get(worker.peer)
         if not self._is_current(now_ms, worker) or (old is not None and worker.seq <= old.seq):
             return False
