@@ -47,8 +47,10 @@ def targets() -> list[Target]:
 
 
 def compile_all() -> dict[Path, str]:
-    """Text of every artefact by its path. Raises ConfigError with the compiler's message, MissingDependency
-    without Node."""
+    """Text of every artefact by its path.
+
+    Raises ConfigError with the compiler's message, MissingDependency without Node.
+    """
     output = _run_compiler()
     return {target.artefact: _render(target, output) for target in targets()}
 
@@ -112,8 +114,10 @@ def _render(target: Target, output: dict[str, Any]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Writes the artefacts, or with --check says which are not what the sources compile to. Exit status 1 if
-    any."""
+    """Writes the artefacts, or with --check says which are not what the sources compile to.
+
+    Exit status 1 if any.
+    """
     parser = argparse.ArgumentParser(prog="python -m commonlore.contracts.build", description=__doc__)
     parser.add_argument(
         "--check", action="store_true", help="write nothing; compare with the committed artefacts"

@@ -226,8 +226,10 @@ class ChainClient:
         return int(self._read("Settlement", "claimed", checksummed(lane), checksummed(account)))
 
     def claim(self, lane: Address, commitment: Commitment, claims: Sequence[Claim]) -> Claims:
-        """Pays accounts their earnings under a final commitment, in batches. Any account may submit anybody's
-        claims."""
+        """Pays accounts their earnings under a final commitment, in batches.
+
+        Any account may submit anybody's claims.
+        """
         paid: list[PaidClaim] = []
         transactions: list[str] = []
         for start in range(0, len(claims), CLAIM_BATCH):
@@ -242,8 +244,10 @@ class ChainClient:
     # ---- the way to the contracts
 
     def check(self) -> None:
-        """Raises ChainError unless the endpoint is the deployment's chain and has its contracts. Asked
-        once."""
+        """Raises ChainError unless the endpoint is the deployment's chain and has its contracts.
+
+        Asked once.
+        """
         with self._checking:
             if self._checked:
                 return

@@ -19,8 +19,10 @@ START_S = 60.0
 
 
 def fund(endpoint: Endpoint, account: Address, tokens: int | None = None, wei: int | None = None) -> None:
-    """Gives an account ETH and tokens (token units, wei) from the faucet. Raises ChainError on any other
-    chain."""
+    """Gives an account ETH and tokens (token units, wei) from the faucet.
+
+    Raises ChainError on any other chain.
+    """
     amounts = [] if tokens is None else [hex(tokens)] if wei is None else [hex(tokens), hex(wei)]
     _ask(endpoint, "commonlore_fund", [checksummed(account), *amounts])
 

@@ -20,8 +20,10 @@ _ADDRESSES = ("token", "registry", "escrow", "settlement", "platform", "work_poo
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What is chosen at deployment, for good; seconds. `thaw` 0 takes twice the time from a voucher to its
-    claim."""
+    """What is chosen at deployment, for good; seconds.
+
+    `thaw` 0 takes twice the time from a voucher to its claim.
+    """
 
     epoch_length: int = 3600
     window: int = 3600
@@ -35,8 +37,10 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """The contracts of one network. Times are seconds (genesis: Unix); `block` is where their events
-    begin."""
+    """The contracts of one network.
+
+    Times are seconds (genesis: Unix); `block` is where their events begin.
+    """
 
     chain_id: int
     token: Address

@@ -64,8 +64,10 @@ class DevchainConfig:
 
 
 class Devchain:
-    """A chain with the contracts deployed and a faucet. Thread-safe. Raises MissingDependency, ConfigError,
-    ChainError."""
+    """A chain with the contracts deployed and a faucet. Thread-safe.
+
+    Raises MissingDependency, ConfigError, ChainError.
+    """
 
     def __init__(self, config: DevchainConfig | None = None) -> None:
         config = config or DevchainConfig()

@@ -83,8 +83,10 @@ class Endpoint:
         return self._contracts[key]
 
     def function(self, name: str, address: Address, function: str, *arguments: Any) -> ContractFunction:
-        """A deployed contract's function with its arguments. Raises LocalProtocolError where they do not
-        fit."""
+        """A deployed contract's function with its arguments.
+
+        Raises LocalProtocolError where they do not fit.
+        """
         from web3.exceptions import MismatchedABI
 
         try:
@@ -101,8 +103,10 @@ class Endpoint:
         return self.attempt(what, lambda _: function.call(options))
 
     def attempt(self, what: str, action: Callable[[Web3], _T]) -> _T:
-        """`action`'s result, repeated while the endpoint does not answer. `what` opens the message of an
-        error."""
+        """`action`'s result, repeated while the endpoint does not answer.
+
+        `what` opens the message of an error.
+        """
         deadline = time.monotonic() + self.patience_s
         pause = _FIRST_PAUSE_S
         while True:

@@ -53,8 +53,10 @@ class EmbeddedChain:
     # ---- making blocks
 
     def send(self, raw: bytes, timestamp: int) -> bytes:
-        """Mines a signed transaction; its hash. Raises ChainError if it cannot be included, whatever its
-        outcome is then."""
+        """Mines a signed transaction; its hash.
+
+        Raises ChainError if it cannot be included, whatever its outcome is then.
+        """
         from eth_utils.exceptions import ValidationError
         from rlp.exceptions import RLPException  # type: ignore[import-untyped]
 

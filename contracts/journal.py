@@ -96,8 +96,10 @@ class FileJournal:
 
 
 def replay(chain: EmbeddedChain, memory: Memory) -> int:
-    """Applies a memory to a chain at its genesis; the time offset it ends with. Raises ConfigError where it
-    differs."""
+    """Applies a memory to a chain at its genesis; the time offset it ends with.
+
+    Raises ConfigError where it differs.
+    """
     offset = 0
     for entry in memory.entries:
         if "offset" in entry:

@@ -29,8 +29,10 @@ class FundState:
 
 @dataclass(frozen=True, slots=True)
 class ChannelState:
-    """All that decides whether a channel's next voucher will be paid. `owner` is None while the payer's key
-    is not bound."""
+    """All that decides whether a channel's next voucher will be paid.
+
+    `owner` is None while the payer's key is not bound.
+    """
 
     owner: Address | None
     session_ends: int
@@ -149,8 +151,10 @@ class AliasLog:
 
 @dataclass(frozen=True, slots=True)
 class AdapterRegistration:
-    """What an adapter's author signs (EIP-712) and anyone may submit. `datanets` and `parents` are record
-    ids."""
+    """What an adapter's author signs (EIP-712) and anyone may submit.
+
+    `datanets` and `parents` are record ids.
+    """
 
     adapter: Cid
     base: Cid

@@ -63,8 +63,10 @@ class RegistryClient:
         return sign(self._client.deployment.domain, author, registration)
 
     def register_adapter(self, registration: AdapterRegistration, signature: bytes) -> bytes:
-        """Records an adapter under its author's payee, who signed; its record id. Any account may submit
-        it."""
+        """Records an adapter under its author's payee, who signed; its record id.
+
+        Any account may submit it.
+        """
         fields = (
             digest_of(registration.adapter),
             digest_of(registration.base),

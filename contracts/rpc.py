@@ -59,8 +59,10 @@ class _Saved:
 
 
 class ChainRpc:
-    """Answers requests, from any number of threads. `clock` gives Unix seconds; `offset` is what was jumped
-    beyond it."""
+    """Answers requests, from any number of threads.
+
+    `clock` gives Unix seconds; `offset` is what was jumped beyond it.
+    """
 
     def __init__(
         self, chain: EmbeddedChain, clock: Callable[[], int], journal: Journal | None = None, offset: int = 0

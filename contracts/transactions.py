@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from web3.contract.contract import ContractConstructor, ContractFunction
 
 MAX_GAS = 12_000_000
-"""A transaction's limit: below EIP-7825's cap of 16.78M with room to spare. Batches are sized to stay under
-10M."""
+"""A transaction's limit: below EIP-7825's cap of 16.78M with room to spare.
+
+Batches are sized to stay under 10M.
+"""
 CONFIRM_S = 120.0
 _FIRST_POLL_S, _LONGEST_POLL_S = 0.01, 1.0
 _RENUMBERINGS = 4

@@ -1,5 +1,7 @@
-"""Records as the tuples that the contracts' ABI wants, and back. Field orders are those of the Solidity
-structs."""
+"""Records as the tuples that the contracts' ABI wants, and back.
+
+Field orders are those of the Solidity structs.
+"""
 
 from __future__ import annotations
 
