@@ -34,8 +34,9 @@ class Ask:
 
 @dataclass(slots=True, eq=False)
 class Attempt:
-    """An ask at one worker: what remains of it when it is sent. `latency_us` is one way; `job` exists once
-    the worker took it.
+    """An ask at one worker: what remains of it when it is sent.
+
+    `latency_us` is one way; `job` exists once the worker took it.
     """
 
     ask: Ask

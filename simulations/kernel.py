@@ -1,5 +1,6 @@
-"""A discrete-event kernel: a heap of (time, order, what to do). Time is whole microseconds, so runs repeat
-exactly.
+"""A discrete-event kernel: a heap of (time, order, what to do).
+
+Time is whole microseconds, so runs repeat exactly.
 
 Events of one time run in the order in which they were planned. Nothing is ever removed from the heap: an
 agent that changes its mind ignores the old event when it comes (see `Alarm`).

@@ -93,8 +93,9 @@ def _rates(scenario: Scenario, price_ppm: int) -> Rates:
 
 
 def _adapter(scenario: Scenario, seed: int, number: int) -> Adapter:
-    """An adapter whose contributors' scores are exponential: few matter much. Their weights are the
-    protocol's.
+    """An adapter whose contributors' scores are exponential: few matter much.
+
+    Their weights are the protocol's.
     """
     draw = generator(seed, Stream.PEOPLE, number)
     count = int(draw.integers(1, min(MOST_CONTRIBUTORS, scenario.work.contributors) + 1))

@@ -1,5 +1,6 @@
-"""What is simulated: a TOML file becomes one frozen Scenario. Unknown keys, wrong types and impossible values
-are errors.
+"""What is simulated: a TOML file becomes one frozen Scenario.
+
+Unknown keys, wrong types and impossible values are errors.
 
 `[sweep]` maps dotted keys to lists of values, e.g. `"scheduler.policy" = ["random", "cheapest"]`; each
 combination is an arm of the experiment. All arms of a seed see the same workload, the same workers and the

@@ -121,8 +121,9 @@ class Engine:
         self._pump()
 
     def stop(self) -> list[Job]:
-        """The worker dies: every job ends where it is, slots empty, the disk stays. Returns the jobs, oldest
-        first.
+        """The worker dies: every job ends where it is, slots empty, the disk stays.
+
+        Returns the jobs, oldest first.
         """
         self._settle()
         jobs = [*(job for _, _, job in self._running), *self._queue]
