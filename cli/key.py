@@ -50,8 +50,9 @@ def show(
     ask: AskOption = False,
     json: JsonOption = False,
 ) -> None:
-    """The public parts of an identity, or of this peer's own keys (made at first use). Secrets are never
-    shown.
+    """The public parts of an identity, or of this peer's own keys (made at first use).
+
+    Secrets are never shown.
     """
     from ..protocol.ids import checksummed
 

@@ -1,5 +1,6 @@
-"""What commands print: tables and facts for people, one JSON value for programs. Answers go to stdout, the
-rest to stderr.
+"""What commands print: tables and facts for people, one JSON value for programs.
+
+Answers go to stdout, the rest to stderr.
 
 rich is imported on first use: it costs 50 ms that `--json` and `--help` need not pay."""
 

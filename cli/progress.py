@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 
 class Advance(Protocol):
-    """Tells of a stage; its first call begins its bar, `done` equal to `total` ends it. `detail` is the
-    newest figure.
+    """Tells of a stage; its first call begins its bar, `done` equal to `total` ends it.
+
+    `detail` is the newest figure.
     """
 
     def __call__(self, stage: str, done: int, total: int, detail: str = "") -> None: ...
