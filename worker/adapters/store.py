@@ -52,8 +52,9 @@ class AdapterHost(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FetchedAdapter:
-    """An adapter on this machine's disk. `manifest` is the one that the adapter id names, `path` its
-    safetensors.
+    """An adapter on this machine's disk.
+
+    `manifest` is the one that the adapter id names, `path` its safetensors.
     """
 
     manifest: AdapterManifest
@@ -116,8 +117,9 @@ class AdapterStore:
 
     @asynccontextmanager
     async def lease(self, adapters: Sequence[Cid]) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-        """For the life of a request. Await what it gives before generating: then all of them have slots and
-        keep them.
+        """For the life of a request.
+
+        Await what it gives before generating: then all of them have slots and keep them.
 
         That wait raises Refused(busy) when there are more than the engine has slots, InvalidAdapter,
         NotFound, Unreachable, EngineFailed; cancel it at the request's deadline.

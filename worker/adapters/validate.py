@@ -31,8 +31,9 @@ MAX_UPDATE_NORM = 1e4
 
 
 def check_manifest(manifest: AdapterManifest, bases: Sequence[Cid], max_rank: int = MAX_RANK) -> None:
-    """Whether an adapter with this manifest can be served on a base of these names at all. Raises
-    InvalidAdapter.
+    """Whether an adapter with this manifest can be served on a base of these names at all.
+
+    Raises InvalidAdapter.
 
     `bases`: the reference's id first, then the artefact's.
     """

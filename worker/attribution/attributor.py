@@ -93,8 +93,9 @@ class Attributor:
         return compute
 
     def query(self, adapter: Cid, messages: Sequence[ChatMessage], output: Sequence[int] | str) -> Int8s:
-        """An answer's vector, from its output tokens (or, where only that is left, its text). Raises
-        AttributionFailed.
+        """An answer's vector, from its output tokens (or, where only that is left, its text).
+
+        Raises AttributionFailed.
         """
         loaded = self._find(adapter)
         tokens = self._encoder.output_tokens(output) if isinstance(output, str) else output
@@ -117,8 +118,9 @@ class Attributor:
 
 
 def read_factors(path: Path, shapes: Mapping[str, tuple[int, int]], scale: float) -> Factors:
-    """An adapter file's tensors as float32. Raises InvalidAdapter unless names and shapes are exactly
-    these.
+    """An adapter file's tensors as float32.
+
+    Raises InvalidAdapter unless names and shapes are exactly these.
     """
     try:
         file = open_tensor_file(path)

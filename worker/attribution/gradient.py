@@ -36,8 +36,9 @@ def compute_vectors(
 
 
 def _collate(examples: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Right-padded ids and the marks of scored tokens. Padding comes after everything that attends, so it
-    adds nothing.
+    """Right-padded ids and the marks of scored tokens.
+
+    Padding comes after everything that attends, so it adds nothing.
     """
     longest = max(len(example.tokens) for example in examples)
     tokens = torch.zeros(len(examples), longest, dtype=torch.long)

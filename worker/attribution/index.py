@@ -111,8 +111,9 @@ def build_index(
     compute: ComputeVectors,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> tuple[IndexManifest, bytes]:
-    """Index rows one at a time, keeping what is done in the file `path`. `progress` is told rows done and all
-    rows.
+    """Index rows one at a time, keeping what is done in the file `path`.
+
+    `progress` is told rows done and all rows.
     """
     build = IndexBuild(subject, rows, path)
     while not build.done:

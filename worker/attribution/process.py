@@ -61,8 +61,9 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class AttributionConfig:
-    """`work_dir` holds what this and the child hand each other, and unfinished builds. `threads` 0 leaves it
-    to torch.
+    """`work_dir` holds what this and the child hand each other, and unfinished builds.
+
+    `threads` 0 leaves it to torch.
     """
 
     base_dir: Path
@@ -71,8 +72,9 @@ class AttributionConfig:
 
 
 class AttributionProcess:
-    """A child process that scores answers; get one from `open_attribution`. Errors of calls arrive as the
-    child's own.
+    """A child process that scores answers; get one from `open_attribution`.
+
+    Errors of calls arrive as the child's own.
     """
 
     def __init__(self, config: AttributionConfig) -> None:
@@ -141,8 +143,9 @@ class AttributionProcess:
         return Score(scored.query, scored.weights or None)
 
     async def recompute_row(self, adapter: Cid, row: Row) -> Int8s:
-        """A row's vector under a loaded adapter, to recheck an index with. Raises NotFound,
-        AttributionFailed.
+        """A row's vector under a loaded adapter, to recheck an index with.
+
+        Raises NotFound, AttributionFailed.
         """
         reply = await self._call(lambda call: RecomputeRow(call, adapter, row), Recomputed)
         return np.frombuffer(reply.vector, np.int8)

@@ -49,8 +49,9 @@ class Sketch:
 
     @classmethod
     def draw(cls, seed: bytes, size: int, width: int = WIDTH) -> Sketch:
-        """The projection that `seed` names. Raises LocalProtocolError unless `width` is a power of two up to
-        2^17.
+        """The projection that `seed` names.
+
+        Raises LocalProtocolError unless `width` is a power of two up to 2^17.
         """
         if width & (width - 1) or not 0 < width <= 1 << 17:
             raise LocalProtocolError(f"a sketch of width {width}; it must be a power of two up to {1 << 17}")

@@ -28,8 +28,9 @@ class Subject:
 
 
 def subject_of(manifest: AdapterManifest, early: Path, beacon: bytes = b"") -> Subject:
-    """An adapter under the projection that its id and a later beacon fix. `early` is its early checkpoint's
-    file.
+    """An adapter under the projection that its id and a later beacon fix.
+
+    `early` is its early checkpoint's file.
     """
     adapter = record_cid(manifest)
     seed = sketch_seed(adapter, beacon)

@@ -1,5 +1,6 @@
-"""One engine process and the socket to it: started, spoken to, and mourned. `process` replaces it when it
-dies.
+"""One engine process and the socket to it: started, spoken to, and mourned.
+
+`process` replaces it when it dies.
 
 Rules of this file:
 - Whoever waits for something of a process gets its answer or, when the process is gone, EngineFailed.

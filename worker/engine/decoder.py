@@ -38,8 +38,9 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """Rows 0 … count - 1, one token each. `tables` is [count, pages], `mask` [count, 1, 1, pages ·
-    page_size].
+    """Rows 0 … count - 1, one token each.
+
+    `tables` is [count, pages], `mask` [count, 1, 1, pages · page_size].
     """
 
     count: int
@@ -49,8 +50,9 @@ class Decoding:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One step's input. `tokens`, `positions` and cache `slots` are int64 [rows]; `wanted` are the rows whose
-    logits matter.
+    """One step's input.
+
+    `tokens`, `positions` and cache `slots` are int64 [rows]; `wanted` are the rows whose logits matter.
     """
 
     tokens: Tensor
@@ -72,8 +74,9 @@ class _Step:
 
 
 class Decoder:
-    """A base's weights and arithmetic for positions below `max_context`. Keys and values live in the cache it
-    is given.
+    """A base's weights and arithmetic for positions below `max_context`.
+
+    Keys and values live in the cache it is given.
     """
 
     def __init__(self, architecture: Architecture, weights: Weights, max_context: int) -> None:

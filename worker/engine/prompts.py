@@ -1,5 +1,6 @@
-"""A request made ready for an engine: checked, tokenised, its delivered part replayed. Any thread may do
-this.
+"""A request made ready for an engine: checked, tokenised, its delivered part replayed.
+
+Any thread may do this.
 
 Rules of this file:
 - Whatever is wrong with a request is found here, before it costs a step, and is that request's error alone.

@@ -66,8 +66,9 @@ class Logprobs:
 
 @dataclass(frozen=True, slots=True)
 class TokenEvent:
-    """Progress of one request; the last event has `finish`. `logprobs` are one per token where they were
-    asked for.
+    """Progress of one request; the last event has `finish`.
+
+    `logprobs` are one per token where they were asked for.
 
     `prompt_tokens` counts the prompt without delivered tokens; `cached_tokens` those found in the prefix
     cache.
@@ -118,8 +119,9 @@ class ResidentAdapter:
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """How to run one base. `pages` of `page_size` tokens hold the keys and values of everything that runs or
-    is cached.
+    """How to run one base.
+
+    `pages` of `page_size` tokens hold the keys and values of everything that runs or is cached.
 
     A step computes at most `max_step_tokens` tokens, so a long prompt delays running answers by one such step
     at most.

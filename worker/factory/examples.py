@@ -50,8 +50,9 @@ class Encoder:
 
 
 def encode_pairs(encoder: Encoder, pairs: Sequence[Pair], max_tokens: int) -> list[Example]:
-    """All pairs as examples. Raises ConfigError where one is longer than `max_tokens`, named by its number
-    from 1.
+    """All pairs as examples.
+
+    Raises ConfigError where one is longer than `max_tokens`, named by its number from 1.
     """
     examples = [encoder.pair(pair) for pair in pairs]
     for number, example in enumerate(examples, 1):

@@ -38,8 +38,9 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """How to train. Rates are per step at their peak; the schedule warms up over `warmup_steps` and falls
-    linearly to zero.
+    """How to train.
+
+    Rates are per step at their peak; the schedule warms up over `warmup_steps` and falls linearly to zero.
 
     `threads` 0 leaves the number to torch. `max_tokens` bounds one example, its prompt included.
     """
@@ -74,8 +75,9 @@ class TrainJob:
 
 @dataclass(frozen=True, slots=True)
 class TrainProgress:
-    """One line of a run's progress. `stage` is loading, measuring, training or done; steps count within the
-    stage.
+    """One line of a run's progress.
+
+    `stage` is loading, measuring, training or done; steps count within the stage.
 
     `loss` is in nats a token of answer, of the last batch; `eta` the seconds that training still needs.
     """
@@ -90,8 +92,9 @@ class TrainProgress:
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """What came of a run. Losses are nats a token of answer; `seconds` is this machine's time in training
-    steps.
+    """What came of a run.
+
+    Losses are nats a token of answer; `seconds` is this machine's time in training steps.
     """
 
     digest: str

@@ -26,8 +26,9 @@ _PPB = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """What an author decides about an adapter. `payees` has one entry for each row trained on, in any
-    order.
+    """What an author decides about an adapter.
+
+    `payees` has one entry for each row trained on, in any order.
     """
 
     name: str

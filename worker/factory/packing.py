@@ -34,8 +34,9 @@ class Packed:
 
 
 def pack(examples: Sequence[Example]) -> Packed:
-    """One sequence of the examples. The shared beginning ends before the first place that predicts an
-    answer.
+    """One sequence of the examples.
+
+    The shared beginning ends before the first place that predicts an answer.
     """
     shared = _shared_length([example.tokens[: example.answer_start - 1] for example in examples])
     tokens, positions, owners = list(examples[0].tokens[:shared]), list(range(shared)), [0] * shared

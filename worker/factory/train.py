@@ -64,8 +64,9 @@ class Losses:
 
 
 def run_job(job_dir: Path, report: Report) -> TrainResult:
-    """Train the folder's job to its end, from wherever it stands. Raises ConfigError, InvalidModel,
-    TrainingFailed.
+    """Train the folder's job to its end, from wherever it stands.
+
+    Raises ConfigError, InvalidModel, TrainingFailed.
     """
     job = read_job(job_dir)
     base = load_base(job.base)

@@ -47,8 +47,9 @@ class Rope:
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """Sizes of a decoder of the Llama family. `max_positions` is in tokens; a sliding window has already cut
-    it.
+    """Sizes of a decoder of the Llama family.
+
+    `max_positions` is in tokens; a sliding window has already cut it.
     """
 
     family: str

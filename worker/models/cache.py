@@ -75,8 +75,9 @@ def _file_name(name: str) -> str:
 
 @contextmanager
 def importing(cache_dir: Path) -> Iterator[Path]:
-    """Hold the machine's import lock; gives an empty working directory beside the bases. Blocks while another
-    imports.
+    """Hold the machine's import lock; gives an empty working directory beside the bases.
+
+    Blocks while another imports.
 
     Raises ConfigError when the cache cannot be written.
     """

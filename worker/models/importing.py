@@ -48,8 +48,9 @@ def open_base(name_or_id: str, cache_dir: Path | None = None) -> BaseModel:
 
 
 def _known(cache: Path, source: str) -> BaseModel | None:
-    """The starter base, if the cache holds it whole. Other sources may have changed since: they are read
-    again.
+    """The starter base, if the cache holds it whole.
+
+    Other sources may have changed since: they are read again.
     """
     if source != STARTER:
         return None

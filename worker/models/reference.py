@@ -56,8 +56,9 @@ def no_progress(_stage: str, _done: int, _total: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What a source of a base provides. `config` is its library's config as JSON; `special_tokens` bos and
-    eos texts.
+    """What a source of a base provides.
+
+    `config` is its library's config as JSON; `special_tokens` bos and eos texts.
     """
 
     name: str

@@ -198,8 +198,9 @@ class PendingTensor:
 def write_tensor_file(
     path: Path, tensors: Sequence[PendingTensor], wrote: Callable[[int], None] = lambda _size: None
 ) -> tuple[Tensor, ...]:
-    """Write tensors sorted by name, one in memory at a time, and describe each with its digest. `wrote` is
-    told bytes.
+    """Write tensors sorted by name, one in memory at a time, and describe each with its digest.
+
+    `wrote` is told bytes.
     """
     ordered = sorted(tensors, key=lambda tensor: tensor.name)
     described: list[Tensor] = []

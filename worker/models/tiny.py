@@ -58,8 +58,9 @@ _CONFIG = {
 
 
 def build_tiny(cache_dir: Path, seed: int = 0, changes: Mapping[str, object] | None = None) -> BaseModel:
-    """The tiny base of this seed, built into the cache if it is not there. `changes` override fields of its
-    config.
+    """The tiny base of this seed, built into the cache if it is not there.
+
+    `changes` override fields of its config.
     """
     material = _material(seed, changes or {})
     with importing(cache_dir) as work:
