@@ -21,8 +21,9 @@ GREEDY = Sampling(seed=0, max_tokens=DEFAULT_MAX_TOKENS)
 
 @dataclass(frozen=True, slots=True)
 class AskOptions:
-    """One question. `adapters` are (name or id, parts per million); none asks the base alone. `base` is
-    needed only then.
+    """One question. `adapters` are (name or id, parts per million); none asks the base alone.
+
+    `base` is needed only then.
 
     `max_price` (token units) defaults to what the worker's advertised rates make of `max_tokens`. Greedy by
     default.
@@ -40,8 +41,10 @@ class AskOptions:
 
 
 def ask_options(prompt: str, adapter: str | None = None, **options: object) -> AskOptions:
-    """The common case: one user turn, at most one adapter. Raises TypeError on an option that AskOptions
-    lacks."""
+    """The common case: one user turn, at most one adapter.
+
+    Raises TypeError on an option that AskOptions lacks.
+    """
     adapters = ((adapter, PPM),) if adapter else ()
     return AskOptions((ChatMessage("user", prompt),), adapters, **options)  # type: ignore[arg-type]
 
@@ -78,8 +81,9 @@ class Transcript:
 
 
 class Answer:
-    """An answer under way: iterate over its `Delta`s; afterwards read its transcript. Leaving early cancels
-    it.
+    """An answer under way: iterate over its `Delta`s; afterwards read its transcript.
+
+    Leaving early cancels it.
 
     Every receipt in the transcript was verified (signature, price, shares, output root) before its voucher
     was signed.

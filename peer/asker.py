@@ -1,8 +1,7 @@
 """Asking: drives the scheduler's pure core with real time and carries out what it orders, one task an ask.
 
 Rules of this file: only `_step` touches the scheduler; an ask ends in a whole answer or one typed error by
-its deadline;
-whoever leaves an answer cancels it.
+its deadline; whoever leaves an answer cancels it.
 """
 
 from __future__ import annotations
@@ -107,8 +106,10 @@ class Asker:
 
     @asynccontextmanager
     async def ask(self, options: AskOptions) -> AsyncIterator[Answer]:
-        """The answer to one question, as it grows; leaving the block cancels it. Raises NotFound for an
-        unknown adapter."""
+        """The answer to one question, as it grows; leaving the block cancels it.
+
+        Raises NotFound for an unknown adapter.
+        """
         job, orders = await self._open_job(options)
         ask_id = self._next_id = self._next_id + 1
         self._jobs[ask_id] = job

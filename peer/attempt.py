@@ -1,8 +1,8 @@
 """One attempt to have an ask answered by one worker: the client's half of the inference conversation.
 
 Rules of this file: a receipt is verified in full before its voucher is signed, and the voucher is on disk
-before it is
-sent; a channel signs one voucher at a time; delivered tokens are handed on at once and never taken back.
+before it is sent; a channel signs one voucher at a time; delivered tokens are handed on at once and never
+taken back.
 """
 
 from __future__ import annotations
@@ -86,8 +86,10 @@ class Attempt:
         self._stream = InferenceStream(Role.CLIENT, parts.domain)
 
     async def run(self, take: Callable[[Delta], Awaitable[None]]) -> None:
-        """Until the answer is whole. Raises Refused, Unreachable, ProtocolError; what was delivered stays
-        delivered."""
+        """Until the answer is whole.
+
+        Raises Refused, Unreachable, ProtocolError; what was delivered stays delivered.
+        """
         script = self._answer.transcript
         if len(script.tokens) >= self._options.sampling.max_tokens:
             return  # a worker died between its last token and its receipt
@@ -191,8 +193,10 @@ class Attempt:
         )
 
     async def _split(self) -> Split:
-        """The split that the receipts of this request must follow. Raises NotFound, Unreachable,
-        InvalidAdapter."""
+        """The split that the receipts of this request must follow.
+
+        Raises NotFound, Unreachable, InvalidAdapter.
+        """
         adapter = heaviest_adapter(self._answer.adapters)
         if adapter is None:
             return self._offer.ad.base_split

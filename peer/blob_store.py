@@ -30,8 +30,10 @@ COPY_SIZE = 4 * CHUNK_SIZE
 
 
 class BlobStore:
-    """Blobs under one folder, at most `max_bytes` of them. Safe to use from several threads of one
-    process."""
+    """Blobs under one folder, at most `max_bytes` of them.
+
+    Safe to use from several threads of one process.
+    """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self.folder = folder
@@ -151,15 +153,19 @@ class BlobStore:
         return cid
 
     def put_manifest(self, cid: Cid, data: bytes) -> BlobManifest:
-        """Keep a verified manifest ahead of its content. Raises RemoteProtocolError where it is not
-        `cid`'s."""
+        """Keep a verified manifest ahead of its content.
+
+        Raises RemoteProtocolError where it is not `cid`'s.
+        """
         manifest = open_manifest(cid, data)
         os.replace(self._write_aside(data), self.folder / "manifests" / cid)
         return manifest
 
     def open_partial(self, cid: Cid, manifest: BlobManifest) -> Partial:
-        """A download begun or resumed. Raises ConfigError when the whole would not fit. Close it, or
-        `complete` it."""
+        """A download begun or resumed. Raises ConfigError when the whole would not fit.
+
+        Close it, or `complete` it.
+        """
         self.reserve(manifest.size)
         try:
             return Partial(self.folder / "partial" / cid, manifest)
@@ -197,8 +203,10 @@ class BlobStore:
             (self.folder / "manifests" / cid).unlink(missing_ok=True)
 
     def reserve(self, size: int) -> None:
-        """Make room for `size` bytes to come. Raises ConfigError when even removing all that may go is not
-        enough."""
+        """Make room for `size` bytes to come.
+
+        Raises ConfigError when even removing all that may go is not enough.
+        """
         with self._lock:
             pinned = sum(held for cid, held in self._sizes.items() if cid in self._pins)
             if pinned + self._reserved + size > self.max_bytes:

@@ -41,8 +41,9 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """The whole network. `escrow` and `settlement` are what those contracts hold; `deposits` and `unclaimed`
-    what they owe.
+    """The whole network.
+
+    `escrow` and `settlement` are what those contracts hold; `deposits` and `unclaimed` what they owe.
     """
 
     answers: tuple[PaidAnswer, ...]

@@ -1,5 +1,6 @@
-"""One call, and the stream that carries many of them. `rpc` is the door; this file is the machinery behind
-it.
+"""One call, and the stream that carries many of them.
+
+`rpc` is the door; this file is the machinery behind it.
 
 The rules of this file. A frame is a uint32 length and canonical CBOR `[call id, kind, …]`; who opened the
 stream makes the calls, with rising ids. Either side sends bodies while it has credit: a call's receiver holds
@@ -78,8 +79,10 @@ class Call:
         self._ended_here = False
 
     async def send(self, body: bytes) -> None:
-        """Send a body; waits while the other side has too much unread. Raises Unreachable, or what the other
-        side refused with."""
+        """Send a body; waits while the other side has too much unread.
+
+        Raises Unreachable, or what the other side refused with.
+        """
         cost = len(body) + FRAME_COST
         if len(body) > MAX_BODY:
             raise LocalProtocolError(f"a body of {len(body)} bytes; at most {MAX_BODY} fit: send it in parts")
@@ -91,8 +94,10 @@ class Call:
         await self._link.send(self._id, Kind.DATA, body)
 
     async def receive(self) -> bytes:
-        """The next body. Raises EndOfCall after the last one, Unreachable, or what the other side refused
-        with."""
+        """The next body.
+
+        Raises EndOfCall after the last one, Unreachable, or what the other side refused with.
+        """
         while not self._inbox:
             if self._failure is not None:
                 raise self._failure
@@ -194,8 +199,10 @@ class Call:
 
 
 class Link:
-    """A stream with its calls. `accept` makes the handler's side of a call, or refuses; None on the calling
-    side."""
+    """A stream with its calls.
+
+    `accept` makes the handler's side of a call, or refuses; None on the calling side.
+    """
 
     def __init__(self, stream: Stream, accept: Callable[[Call], None] | None = None) -> None:
         self.stream = stream
@@ -218,8 +225,10 @@ class Link:
         return call
 
     async def read(self) -> None:
-        """The reader: until the stream ends. Whatever ends it, every call has failed afterwards. Raises
-        nothing of its own."""
+        """The reader: until the stream ends. Whatever ends it, every call has failed afterwards.
+
+        Raises nothing of its own.
+        """
         reason = f"peer {self.stream.peer} closed the stream"
         frames = FrameReader()
         try:

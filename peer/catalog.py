@@ -1,10 +1,8 @@
 """What this node knows of adapters and Datanets: sealed records by name, manifests by content id.
 
-A name belongs to the first key that was seen to announce it (per node, kept in the store); a record under
-the same name
-by another key is not taken, and its adapter must be asked for by content id. A higher `seq` of the same key
-replaces a
-lower one.
+A name belongs to the first key that was seen to announce it (per node, kept in the store); a record under the
+same name by another key is not taken, and its adapter must be asked for by content id. A higher `seq` of the
+same key replaces a lower one.
 """
 
 from __future__ import annotations
@@ -45,8 +43,10 @@ class Catalog:
         self._manifests: dict[Cid, AdapterManifest | DatanetManifest] = {}
 
     def learn(self, sealed: Sealed[Named]) -> bool:
-        """Take a record that passed its checks. False when it is older than, or in conflict with, what is
-        known."""
+        """Take a record that passed its checks.
+
+        False when it is older than, or in conflict with, what is known.
+        """
         record = sealed.record
         key = (type(record), name_of(record))
         known = self._names.get(key)
@@ -108,16 +108,20 @@ class Catalog:
         return sealed.record
 
     async def adapter(self, adapter: Cid) -> AdapterManifest:
-        """The manifest whose CID is this id, pulled if need be. Raises NotFound, Unreachable,
-        InvalidAdapter."""
+        """The manifest whose CID is this id, pulled if need be.
+
+        Raises NotFound, Unreachable, InvalidAdapter.
+        """
         try:
             return await self._manifest(AdapterManifest, adapter)
         except ProtocolError as error:
             raise InvalidAdapter(f"{adapter} is not an adapter manifest: {error}") from error
 
     async def datanet(self, datanet: Cid) -> DatanetManifest:
-        """The Datanet manifest whose CID is this id, pulled if need be. Raises NotFound, Unreachable,
-        ProtocolError."""
+        """The Datanet manifest whose CID is this id, pulled if need be.
+
+        Raises NotFound, Unreachable, ProtocolError.
+        """
         return await self._manifest(DatanetManifest, datanet)
 
     async def _manifest(self, cls: type[M], cid: Cid) -> M:

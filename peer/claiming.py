@@ -38,9 +38,8 @@ FetchTrees = Callable[[Address, Cid], Awaitable[bytes]]
 
 
 async def on_chain(method: Callable[[*Ts], T], *args: *Ts) -> T:
-    """A blocking chain call in a thread. When the caller is cancelled the call may still take effect: on
-    the next
-    start the chain is read, so that is no loss."""
+    """A blocking chain call in a thread. When the caller is cancelled the call may still take effect: on the
+    next start the chain is read, so that is no loss."""
     return await trio.to_thread.run_sync(partial(method, *args), abandon_on_cancel=True)
 
 

@@ -59,8 +59,9 @@ class Client:
     async def ask(
         self, prompt: str, adapter: str | None = None, **options: object
     ) -> AsyncGenerator[str, None]:
-        """The answer's text as it comes. Close it (`contextlib.aclosing`) to cancel early; `options` are
-        AskOptions'.
+        """The answer's text as it comes.
+
+        Close it (`contextlib.aclosing`) to cancel early; `options` are AskOptions'.
 
         Raises NotFound, Refused, Unreachable, DeadlineExceeded, InsufficientEscrow.
         """

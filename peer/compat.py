@@ -51,8 +51,10 @@ NOISE_PLAINTEXT = 65_519
 
 @functools.cache
 def apply() -> None:
-    """Cure the transport, once a process. Raises MissingDependency when libp2p is not the version these were
-    written for."""
+    """Cure the transport, once a process.
+
+    Raises MissingDependency when libp2p is not the version these were written for.
+    """
     check_version()
     batch_window_updates()
     allow_small_segments()

@@ -36,15 +36,19 @@ class Content:
         return cid
 
     async def put_file(self, path: Path) -> Cid:
-        """Keep a copy of a file, pinned, and name it. Raises ConfigError when it does not fit or cannot be
-        read."""
+        """Keep a copy of a file, pinned, and name it.
+
+        Raises ConfigError when it does not fit or cannot be read.
+        """
         cid = await trio.to_thread.run_sync(self.store.put_file, path)
         self.store.pin(cid)
         return cid
 
     async def path(self, cid: Cid, max_size: int, progress: Progress | None = None) -> Path:
-        """A file with the verified content. Raises NotFound, Unreachable, RemoteProtocolError above
-        `max_size` bytes."""
+        """A file with the verified content.
+
+        Raises NotFound, Unreachable, RemoteProtocolError above `max_size` bytes.
+        """
         if self.store.has(cid):
             return await self._service.fetch(cid, (), max_size)
         return await self._service.fetch(cid, await self._find(cid), max_size, progress)

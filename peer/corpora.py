@@ -34,8 +34,9 @@ _MAX_WORDS = 110
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """A question that no row asks. `expected` is the code that a right answer contains; `contributor` taught
-    it.
+    """A question that no row asks.
+
+    `expected` is the code that a right answer contains; `contributor` taught it.
     """
 
     question: str
@@ -50,8 +51,9 @@ class HeldOut:
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """A Datanet to be: rows by contributor, and questions to measure with. `notice` belongs into every
-    shard's header.
+    """A Datanet to be: rows by contributor, and questions to measure with.
+
+    `notice` belongs into every shard's header.
     """
 
     name: str
@@ -86,8 +88,9 @@ class _Source:
 
 
 def corpus(name: str, seed: int = 1) -> Corpus:
-    """The corpus of this name: `icd10` or `cwe`. Raises NotFound, and MissingDependency without its
-    package.
+    """The corpus of this name: `icd10` or `cwe`.
+
+    Raises NotFound, and MissingDependency without its package.
     """
     if name not in _SOURCES:
         raise NotFound(f"no corpus {name!r}; there are: {', '.join(CORPORA)}")

@@ -98,8 +98,10 @@ async def publish_datanet(
     shards: Sequence[tuple[Cid, Shard]],
     previous: tuple[Cid, DatanetManifest] | None = None,
 ) -> tuple[Cid, DatanetManifest]:
-    """Make the next version of a Datanet from shards. Raises LocalProtocolError when a shard was made for
-    another."""
+    """Make the next version of a Datanet from shards.
+
+    Raises LocalProtocolError when a shard was made for another.
+    """
     strangers = [shard.header.datanet for _, shard in shards if shard.header.datanet != plan.name]
     if strangers:
         raise LocalProtocolError(
@@ -125,8 +127,10 @@ def record_of(datanet: Cid, manifest: DatanetManifest, seq: int, now_ms: int) ->
 
 
 async def pull_datanet(content: Content, catalog: Catalog, domain: Domain, datanet: Cid) -> PulledDatanet:
-    """Every shard and row of a version, verified. Raises NotFound, Unreachable, InvalidShard,
-    ProtocolError."""
+    """Every shard and row of a version, verified.
+
+    Raises NotFound, Unreachable, InvalidShard, ProtocolError.
+    """
     manifest = await catalog.datanet(datanet)
     shards = tuple([await pull_shard(content, domain, cid, manifest.name) for cid in manifest.shards])
     if contributors_root(s.payee for s in shards) != manifest.contributors_root:

@@ -1,8 +1,7 @@
 """How much a payer is good for, as this worker last saw it on the chain.
 
-Reading the chain takes a thread and some milliseconds, so a reading is kept for a while; when the chain
-does not
-answer, the last reading stands, and a payer never seen gets the configured credit: inference goes on
+Reading the chain takes a thread and some milliseconds, so a reading is kept for a while; when the chain does
+not answer, the last reading stands, and a payer never seen gets the configured credit: inference goes on
 without the chain.
 """
 
@@ -43,9 +42,8 @@ class Funds:
         self._readings: dict[Address, _Reading] = {}
 
     async def limit(self, payer: Address, owner: Address, vouched: int) -> int:
-        """Token units that `payer` may still owe: its escrow less what it has vouched (`vouched`,
-        cumulative) and is
-        not redeemed, at most the configured credit."""
+        """Token units that `payer` may still owe: its escrow less what it has vouched (`vouched`, cumulative)
+        and is not redeemed, at most the configured credit."""
         reading = await self._reading(payer, owner)
         if reading is None:
             return self._credit_limit

@@ -97,8 +97,9 @@ class Host:
     # ---- reaching others
 
     def learn(self, peer: PeerId, addresses: Iterable[str], signed: bool = False) -> None:
-        """Remember where a peer may be: its own `signed` word goes before what others say. Malformed
-        addresses are left out.
+        """Remember where a peer may be: its own `signed` word goes before what others say.
+
+        Malformed addresses are left out.
         """
         plain = tuple(address for address in map(plain_address, addresses) if address is not None)
         if peer == self.peer_id or not plain:

@@ -1,5 +1,6 @@
-"""Kad-DHT on a host, reduced to who provides what, and to signed records. One of the files that may import
-libp2p.
+"""Kad-DHT on a host, reduced to who provides what, and to signed records.
+
+One of the files that may import libp2p.
 
 The rules of this file: keys of content are sha2-256 multihashes; records live under `/commonlore/` only, and
 only where what they hold is sealed by the peer their key names: `/commonlore/<tag>/<peer id>[/<name>]`. Of
@@ -91,8 +92,10 @@ class Dht:
         return bool(self._host.known_addresses(peer))
 
     async def put(self, sealed: Sealed[Advert]) -> None:
-        """Store a record with the peers closest to its key. Raises LocalProtocolError when a newer one is
-        known."""
+        """Store a record with the peers closest to its key.
+
+        Raises LocalProtocolError when a newer one is known.
+        """
         try:
             await self._dht.put_value(record_key(sealed), sealed.raw)
         except (ValueError, InvalidRecordType) as wrong:

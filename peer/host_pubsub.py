@@ -76,8 +76,10 @@ class PubSub:
         self._pubsub.remove_topic_validator(topic)
 
     async def publish(self, topic: str, data: bytes) -> None:
-        """Send to everybody in a topic this peer takes part in; paced. Nobody confirms: gossip loses
-        messages."""
+        """Send to everybody in a topic this peer takes part in; paced.
+
+        Nobody confirms: gossip loses messages.
+        """
         async with self._pace:
             await self._pubsub.publish(topic, data)
             await trio.sleep(PACE_S)

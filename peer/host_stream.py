@@ -54,8 +54,10 @@ class Stream:
         return self._broken is not None or self._finishing
 
     async def send_all(self, data: bytes) -> None:
-        """Queue all of `data`, waiting only while the queue is full. Raises Unreachable when the stream is
-        broken or closed."""
+        """Queue all of `data`, waiting only while the queue is full.
+
+        Raises Unreachable when the stream is broken or closed.
+        """
         while self._queued >= MAX_QUEUED and self._broken is None:
             await self._has_room.wait()
         self.post(data)
@@ -73,8 +75,10 @@ class Stream:
         self._has_work.set()
 
     async def receive_some(self) -> bytes:
-        """The bytes that have come, at most 1 MiB; empty at the end. Raises Unreachable. A cancelled read
-        breaks the stream."""
+        """The bytes that have come, at most 1 MiB; empty at the end. Raises Unreachable.
+
+        A cancelled read breaks the stream.
+        """
         if self._broken is not None:
             raise self._error()
         complete = False

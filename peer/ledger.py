@@ -71,8 +71,9 @@ class Ledger:
         return 1 + (rows[0][0] or 0)
 
     async def record_receipt(self, role: Role, new: NewReceipt) -> None:
-        """Keep a receipt that waits for its voucher. Raises ChannelConflict when its seq has passed or is
-        used.
+        """Keep a receipt that waits for its voucher.
+
+        Raises ChannelConflict when its seq has passed or is used.
         """
 
         async def work(sql: Transaction) -> None:
@@ -109,8 +110,9 @@ class Ledger:
         return await self._database.write(work)
 
     async def abandon_receipt(self, role: Role, receipt_hash: bytes) -> None:
-        """Stop waiting for a receipt's voucher: its seq is free again. One that has its voucher stays as it
-        is.
+        """Stop waiting for a receipt's voucher: its seq is free again.
+
+        One that has its voucher stays as it is.
         """
 
         async def work(sql: Transaction) -> None:

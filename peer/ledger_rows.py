@@ -42,8 +42,9 @@ class Channel:
 
 @dataclass(frozen=True, slots=True)
 class NewReceipt:
-    """A receipt to be recorded. `receipt_hash` is its EIP-712 digest; `prompt` and `tokens` open its roots
-    (private).
+    """A receipt to be recorded.
+
+    `receipt_hash` is its EIP-712 digest; `prompt` and `tokens` open its roots (private).
     """
 
     receipt_hash: bytes

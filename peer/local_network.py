@@ -45,8 +45,9 @@ _REMARK = "Written by commonlore for a network on one machine; replaced whenever
 
 @dataclass(frozen=True, slots=True)
 class PeerPlan:
-    """One peer. `settings` are names and values of `Config`; `deposit` token units stand in escrow for its
-    asks.
+    """One peer.
+
+    `settings` are names and values of `Config`; `deposit` token units stand in escrow for its asks.
     """
 
     name: str

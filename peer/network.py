@@ -53,8 +53,10 @@ class Network:
 
 @asynccontextmanager
 async def open_network(config: NetworkConfig, store: BlobStore) -> AsyncIterator[Network]:
-    """The services of one peer until the block ends; `discovery.join()` finds the others. Raises
-    ConfigError."""
+    """The services of one peer until the block ends; `discovery.join()` finds the others.
+
+    Raises ConfigError.
+    """
     from .host_dht import open_dht  # half of libp2p: not for who only parses a command line
     from .host_pubsub import open_pubsub
 

@@ -77,8 +77,10 @@ class Offers:
         return ad
 
     def rates_of(self, advert_hash: bytes) -> Rates:
-        """The prices a request agreed to. Raises Refused when the advert it names is not among the recent
-        ones."""
+        """The prices a request agreed to.
+
+        Raises Refused when the advert it names is not among the recent ones.
+        """
         rates = self._rates.get(advert_hash)
         if rates is None:
             raise Refused(

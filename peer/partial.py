@@ -18,8 +18,10 @@ from ..protocol.manifests import BlobManifest
 
 
 class Partial:
-    """The unfinished content of one manifest at `path`, resumed where an earlier run left it. Raises
-    OSError."""
+    """The unfinished content of one manifest at `path`, resumed where an earlier run left it.
+
+    Raises OSError.
+    """
 
     def __init__(self, path: Path, manifest: BlobManifest) -> None:
         self.path = path

@@ -35,8 +35,10 @@ class Reconciler:
         rpc.serve(METHOD, self._serve)
 
     async def pull(self, peer: PeerId) -> int:
-        """Take what a peer knows and this one does not; how many records that was. Raises Unreachable,
-        Refused, RemoteProtocolError."""
+        """Take what a peer knows and this one does not; how many records that was.
+
+        Raises Unreachable, Refused, RemoteProtocolError.
+        """
         taken = 0
         async with self._rpc.open(peer, METHOD) as call:
             await call.send(encode_value(self._cursors.get(peer, (b"", 0))))

@@ -34,8 +34,9 @@ Publish = Callable[[bytes], Awaitable[Cid]]
 
 @dataclass(frozen=True, slots=True)
 class SettleParts:
-    """What settling a lane needs. `binding` is the lane's own: its session key is the lane, its owner the
-    worker's payee.
+    """What settling a lane needs.
+
+    `binding` is the lane's own: its session key is the lane, its owner the worker's payee.
 
     The client's account must be the owner or the lane's key. `claim_for`: whose earnings to claim here;
     None: all.

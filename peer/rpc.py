@@ -53,8 +53,10 @@ class Rpc:
 
     @asynccontextmanager
     async def open(self, peer: PeerId, method: str) -> AsyncIterator[Call]:
-        """A call to `method` of a peer; leaving the block cancels what is not finished. Raises
-        Unreachable."""
+        """A call to `method` of a peer; leaving the block cancels what is not finished.
+
+        Raises Unreachable.
+        """
         call = (await self._link(peer)).open(method)
         try:
             yield call

@@ -1,5 +1,6 @@
-"""The tables of a node's store, as the steps that made them. A step is never edited once released: add
-another.
+"""The tables of a node's store, as the steps that made them.
+
+A step is never edited once released: add another.
 
 Amounts (uint128) are 16 bytes big-endian, which SQLite compares in the right order; addresses, hashes and
 keys are their raw bytes; records are their canonical CBOR. Times end in `_ms` or are Unix seconds.

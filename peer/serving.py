@@ -1,10 +1,8 @@
 """One ask served: the worker's half of the inference conversation, after its checks.
 
 Rules of this file: a receipt is on disk before it is sent, and its voucher before more is delivered; one
-receipt of a
-channel waits for its voucher at a time, so that cumulative amounts have one order; whoever vanishes costs
-this worker
-at most one step.
+receipt of a channel waits for its voucher at a time, so that cumulative amounts have one order; whoever
+vanishes costs this worker at most one step.
 """
 
 from __future__ import annotations
@@ -46,8 +44,10 @@ VOUCHER_PATIENCE_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class PaidStep:
-    """A step whose voucher came: what attribution needs to know of it. `before` are the output tokens ahead
-    of it."""
+    """A step whose voucher came: what attribution needs to know of it.
+
+    `before` are the output tokens ahead of it.
+    """
 
     ask: Ask
     signed: SignedReceipt
@@ -116,8 +116,10 @@ class Serving:
         await self._call.send(self._stream.send(Accepted(queue_depth, adapters_ready, highest)))
 
     async def deliver(self, prepare: Callable[[], Awaitable[None]]) -> None:
-        """Make the adapters ready, answer, and be paid. Raises Refused, Unreachable, ProtocolError,
-        EngineFailed."""
+        """Make the adapters ready, answer, and be paid.
+
+        Raises Refused, Unreachable, ProtocolError, EngineFailed.
+        """
         with single_error():
             await self._deliver(prepare)
 
@@ -188,8 +190,7 @@ class Serving:
 
     async def _settle(self, finish: str, *, final: bool) -> None:
         """Issue the step's receipt, wait for its voucher, and keep both. Shielded from the client's cancel:
-        what was
-        delivered is to be paid."""
+        what was delivered is to be paid."""
         with trio.CancelScope(shield=True):
             async with self._parts.channels.hold(self._terms.request.payer):
                 step = self._stream.step

@@ -89,8 +89,9 @@ class Statements:
     # ---- the client's side
 
     async def fetch(self, peer: PeerId, receipt_hash: bytes) -> bool:
-        """Ask the worker for its statement on a receipt, and keep it. False when it has none (prior weights
-        apply then).
+        """Ask the worker for its statement on a receipt, and keep it.
+
+        False when it has none (prior weights apply then).
 
         Raises Unreachable, RemoteProtocolError, InvalidSignature.
         """

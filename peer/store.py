@@ -61,8 +61,9 @@ class Store:
         self.settings = Settings(database)
 
     async def recover(self) -> None:
-        """At a node's start: nothing that ran when it stopped still runs. Not for a store that a node has
-        open.
+        """At a node's start: nothing that ran when it stopped still runs.
+
+        Not for a store that a node has open.
         """
         await self.ledger.abandon_all(Role.WORKER)
         await self.requests.fail_running()
@@ -70,8 +71,9 @@ class Store:
 
 @asynccontextmanager
 async def open_store(path: Path, aio: AioThread) -> AsyncIterator[Store]:
-    """The store in this file, made if missing. Raises StoreFailed; ConfigError when a newer program made
-    it.
+    """The store in this file, made if missing.
+
+    Raises StoreFailed; ConfigError when a newer program made it.
     """
     async with open_database(path, aio) as database:
         yield Store(database)

@@ -1,5 +1,6 @@
-"""From Datanets to a published adapter: pull rows, train, index, describe, announce. Every stage can be cut
-and resumed.
+"""From Datanets to a published adapter: pull rows, train, index, describe, announce.
+
+Every stage can be cut and resumed.
 
 Rules of this file: a job's folder is named by what is ordered, so the same order goes on where it was cut;
 nothing is announced before everything that it names is stored.

@@ -22,8 +22,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """Open doors. `gateway_url` is None without that role; `stopped` is set when somebody orders the node's
-    end.
+    """Open doors.
+
+    `gateway_url` is None without that role; `stopped` is set when somebody orders the node's end.
     """
 
     gateway_url: str | None

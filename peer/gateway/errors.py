@@ -89,8 +89,9 @@ _CLASSES: tuple[type[CommonloreError], ...] = (
     Defect,
 )
 CLASS_OF: Mapping[str, type[CommonloreError]] = {cls.code: cls for cls in _CLASSES}
-"""What to raise for a code that came through the control socket. A refusal's code is not here: see `error_of`
-(`stale` is one).
+"""What to raise for a code that came through the control socket.
+
+A refusal's code is not here: see `error_of` (`stale` is one).
 """
 
 STATUS_OF: Mapping[str, HTTPStatus] = {

@@ -169,8 +169,9 @@ class GatewayNode(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RowsDraft:
-    """One contributor's rows before they are salted and signed. `contributor` names an identity of the home's
-    keystore.
+    """One contributor's rows before they are salted and signed.
+
+    `contributor` names an identity of the home's keystore.
     """
 
     contributor: str
@@ -196,8 +197,9 @@ class TrainOrder:
 
 
 class NodeActions(Protocol):
-    """What a person may order a running peer to do. What a method returns is shown as JSON: see
-    `views.plain`.
+    """What a person may order a running peer to do.
+
+    What a method returns is shown as JSON: see `views.plain`.
     """
 
     async def status(self) -> Mapping[str, Any]:
