@@ -15,8 +15,10 @@ LARGEST_CONTRACT_BYTES = 24_576
 
 
 def test_every_artefact_was_compiled_from_the_sources_here():
-    """Without a compiler: by the digests it recorded. If this fails, run `python -m
-    commonlore.contracts.build`."""
+    """Without a compiler: by the digests it recorded.
+
+    If this fails, run `python -m commonlore.contracts.build`.
+    """
     assert build.stale_artefacts() == []
 
 

@@ -1,5 +1,6 @@
-"""Real processes on loopback: a chain, peers with homes of their own, the tiny base in fp32. Async tests run
-under trio.
+"""Real processes on loopback: a chain, peers with homes of their own, the tiny base in fp32.
+
+Async tests run under trio.
 """
 
 from __future__ import annotations
