@@ -1,8 +1,9 @@
-"""The worker's door: which asks are served, in the order size, signature, freshness, terms, adapters,
-money, capacity.
+"""The worker's door: which asks are served, in the order size, signature, freshness, terms, adapters, money,
+capacity.
 
 Rules of this file: an ask is refused with a code and a sentence before anything is computed for it; a request
-id is served once (asked again, it gets the same answer and receipt); an ask that fails, fails alone.
+id is served once (asked again, it is refused, unless its first try failed here); an ask that fails, fails
+alone.
 """
 
 from __future__ import annotations
