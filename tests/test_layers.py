@@ -28,7 +28,7 @@ ONLY_IN = {
 
 
 def imported(path: Path) -> Iterator[str]:
-    """Every module a file imports, in full: relative ones resolved against the file's place in the package."""
+    """Every module a file imports, in full; relative ones resolved against its place in the package."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
