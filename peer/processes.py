@@ -31,6 +31,7 @@ from .home import Home
 START_S = 120.0
 STOP_S = 20.0
 _SHOWN_LINES = 3
+_ERROR = "error: "
 
 
 class PeerFailed(CommonloreError):
@@ -99,7 +100,7 @@ class PeerProcess:
             line = _first_line(_pipe(self.process.stdout), patience_s)
             if line is None:
                 raise DeadlineExceeded(
-                    f"peer {self.name} was not ready within {patience_s:.0f} s; see {self.stderr_file}"
+                    f"{self.name} was not ready within {patience_s:.0f} s; see {self.stderr_file}"
                 )
             self._ready = self._parse(line)
         return self._ready
@@ -117,13 +118,14 @@ class PeerProcess:
             )
         except (ValueError, KeyError, TypeError):
             self.kill()
-            raise PeerFailed(f"peer {self.name} did not start: {self.last_words()}") from None
+            raise PeerFailed(f"{self.name} did not start: {self.last_words()}") from None
 
     def last_words(self) -> str:
-        """The last lines of its standard error, or its exit status."""
-        lines = self.stderr_file.read_text(errors="replace").split("\n")
-        said = [line.removeprefix("error: ").strip() for line in lines if line.strip()]
-        return " | ".join(said[-_SHOWN_LINES:]) or f"it ended with status {self.process.poll()}"
+        """What it said went wrong, else the last lines of its standard error, or its exit status."""
+        lines = [line.strip() for line in self.stderr_file.read_text(errors="replace").splitlines()]
+        errors = [line.removeprefix(_ERROR) for line in lines if line.startswith(_ERROR)]
+        said = errors[-1:] or [line for line in lines if line][-_SHOWN_LINES:]
+        return " | ".join(said) or f"it ended with status {self.process.poll()}"
 
     def ask_to_stop(self) -> None:
         """Tell it to end; `stop` waits for that."""

@@ -36,7 +36,7 @@ def visit(home: Home, flags: Mapping[str, object]) -> Iterator[ControlClient]:
         raise ConfigError(
             f"no node runs in {home.path}; start a network with `commonlore up`, or join one with --bootstrap"
         )
-    peer = PeerProcess("of yours", home, flags=_as_flags(config))
+    peer = PeerProcess("your peer", home, flags=_as_flags(config))
     try:
         peer.wait_ready()
         with ControlClient(home) as client:

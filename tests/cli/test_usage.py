@@ -18,7 +18,10 @@ HEAVY = (
     "httpx",
     "rich.console",
 )
-GROUPS = ("base", "key", "doctor")
+GROUPS = (
+    *("demo", "up", "simulate", "ask", "chat", "worker", "node", "status", "devchain"),
+    *("base", "datanet", "train", "adapter", "receipt", "deposit", "settle", "claim", "key", "doctor"),
+)
 
 
 def test_help_names_every_command(lore) -> None:

@@ -1,0 +1,120 @@
+"""`ask`, `chat` and `receipt` through a node that runs in the home."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from commonlore.peer.gateway.fake import Script
+from commonlore.protocol.errors import InsufficientEscrow, Refused
+from commonlore.protocol.requests import PPM
+
+
+def test_an_answer_goes_to_stdout_and_its_receipt_to_stderr(lore, running) -> None:
+    answered = lore("ask", "What is E11.9?", "--max-tokens", "8")
+    assert (answered.exit_code, answered.stdout) == (0, "It is E11.9\n")
+    (kept,) = running.node.store.ledger.stored
+    receipt = f"receipt 0x{kept.receipt_id.hex()}: {kept.receipt.price} units for 12 + 3 tokens, verified\n"
+    assert answered.stderr == receipt
+
+
+def test_every_option_reaches_the_node(lore, running) -> None:
+    adapter = running.node.announce_adapter("alice/icd10")
+    words = (
+        "-a",
+        "alice/icd10",
+        "--max-tokens",
+        "9",
+        "--temperature",
+        "0.5",
+        "--seed",
+        "3",
+        "--stop",
+        "\n\n",
+    )
+    assert lore("ask", "?", *words, "--max-price", "1000", "--deadline", "7").exit_code == 0
+    (asked,) = running.node.asked
+    assert asked.adapters == ((adapter, PPM),)
+    assert (asked.sampling.max_tokens, asked.sampling.seed, asked.sampling.temperature_ppm) == (9, 3, 500_000)
+    assert (asked.stop, asked.max_price, asked.deadline_s) == (("\n\n",), 1000, 7.0)
+
+
+def test_a_program_gets_the_whole_answer(lore, running) -> None:
+    done = json.loads(lore("ask", "?", "--json").stdout)
+    assert (done["text"], done["finish"], done["output_tokens"]) == ("It is E11.9", "stop", 3)
+    assert done["receipts"][0]["verified"] is True
+
+
+def test_a_question_from_standard_input(lore, running) -> None:
+    assert lore("ask", "-", input="What now?\nAnd then?\n").exit_code == 0
+    assert running.node.asked[0].messages[0].content == "What now?\nAnd then?\n"
+
+
+def test_a_conversation_keeps_its_turns(lore, running) -> None:
+    running.node.scripts.extend((Script(("One.",)), Script(("Two.",))))
+    talked = lore("chat", input="first\nsecond\n\n")
+    assert (talked.exit_code, talked.stdout) == (0, "One.\nTwo.\n")
+    turns = [(turn.role, turn.content) for turn in running.node.asked[1].messages]
+    assert turns == [("user", "first"), ("assistant", "One."), ("user", "second")]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InsufficientEscrow(
+            "the escrow of 0xab covers 0 of 400 units; deposit more: commonlore deposit AMOUNT"
+        ),
+        Refused("price", "the cheapest worker asks up to 900 token units; raise the limit of 1"),
+    ],
+)
+def test_what_ends_an_answer_is_one_line(lore, running, error: Exception) -> None:
+    running.node.scripts.append(Script(("It is ",), error=error))
+    failed = lore("ask", "?")
+    assert failed.exit_code == 1
+    assert failed.stdout == "It is "
+    assert failed.stderr == f"error: {error}\n"
+
+
+def test_an_unknown_adapter_is_named_with_those_that_are_known(lore, running) -> None:
+    running.node.announce_adapter("alice/icd10")
+    failed = lore("ask", "?", "-a", "alice-icd9")
+    assert failed.exit_code == 1
+    assert failed.stderr.startswith("error: unknown model 'alice-icd9'; known: ")
+    assert "alice/icd10" in failed.stderr
+
+
+def test_without_a_node_and_without_an_address_there_is_nobody_to_ask(lore, home) -> None:
+    failed = lore("ask", "?")
+    assert failed.exit_code == 1
+    assert failed.stderr == (
+        f"error: no node runs in {home}; start a network with `commonlore up`, or join one with --bootstrap\n"
+    )
+
+
+def test_an_unreachable_bootstrap_peer_is_one_line(lore, home) -> None:
+    lore("key", "show")
+    address = "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWGeRitacbQkcWepQ2A9sVQLsavWfBZCXMAMR8qLgG1T64"
+    failed = lore("ask", "?", "--bootstrap", address)
+    assert failed.exit_code == 1
+    assert failed.stderr.startswith("error: your peer did not start: cannot reach bootstrap peer 12D3KooWGe")
+    assert failed.stderr.count("\n") == 1
+
+
+def test_receipts_are_listed_and_shown_with_their_credits(lore, running) -> None:
+    assert lore("receipt", "list").stdout == "no receipts yet; ask something: commonlore ask QUESTION\n"
+    running.node.announce_adapter("alice/icd10")
+    lore("ask", "?", "-a", "alice/icd10")
+    (listed,) = json.loads(lore("receipt", "list", "--json").stdout)
+    assert listed["id"] in lore("receipt", "list").stdout
+    shown = json.loads(lore("receipt", "show", listed["id"], "--json").stdout)
+    assert sum(credit["amount"] for credit in shown["credits"]) == shown["price"]
+    assert "alice" in lore("receipt", "show", listed["id"]).stdout
+
+
+def test_a_receipt_that_is_none(lore, running) -> None:
+    failed = lore("receipt", "show", "0x12")
+    assert failed.exit_code == 1
+    assert failed.stderr.startswith(
+        "error: not a receipt's id or hash: '0x12'; expected 64 hexadecimal digits"
+    )

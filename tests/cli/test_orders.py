@@ -1,0 +1,106 @@
+"""Datanets, training and money: what commands order from the node, and what files they refuse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+ROW = {"question": "What is the code for cholera?", "answer": "A00"}
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(ROW) + "\n\n" + json.dumps(ROW | {"extra": 1}) + "\n")
+    return path
+
+
+def test_rows_of_several_contributors_are_published(lore, running, rows: Path, tmp_path: Path) -> None:
+    table = tmp_path / "rows.csv"
+    table.write_text('question,answer,source\n"What, then?",this,x\n')
+    words = (
+        "--rows",
+        f"alice={rows}",
+        "--rows",
+        f"bob={table}",
+        "--licence",
+        "CC0-1.0",
+        "--purpose",
+        "codes",
+    )
+    added = lore("datanet", "add", "icd10", *words)
+    assert added.exit_code == 0, added.stderr
+    (plan, drafts) = running.actions.published[0]
+    assert (plan.name, plan.purpose, plan.licence) == ("icd10", "codes", "CC0-1.0")
+    assert [(draft.contributor, len(draft.rows)) for draft in drafts] == [("alice", 2), ("bob", 1)]
+    assert drafts[1].rows[0] == ("What, then?", "this")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        (
+            "a.jsonl",
+            b'{"question": "a", "answer": "b"}\n{"question": "\xff"}\n',
+            "line 2 is not UTF-8; save the",
+        ),
+        ("a.jsonl", b'{"question": "a", "answer": "b"}\n{"question": \n', "line 2 is not JSON: "),
+        ("a.jsonl", b'{"question": "a"}\n', "line 1 lacks a question or an answer, as text"),
+        ("a.jsonl", b'["a", "b"]\n', "line 1 lacks a question or an answer, as text"),
+        ("a.jsonl", b'{"question": "a", "answer": " "}\n', "line 1 lacks a question or an answer, as text"),
+        ("a.jsonl", b'{"question": "\\ud800", "answer": "b"}\n', "line 1 holds half of a surrogate pair"),
+        (
+            "a.jsonl",
+            b'{"question": "a", "answer": "' + b"b" * 17_000 + b'"}\n',
+            "line 1 has 17001 bytes of text;",
+        ),
+        ("a.jsonl", b"\n", " holds no rows; give a line with question and answer for each"),
+        ("a.csv", b"q,a\n1,2\n", " has no columns named question and answer in its first line"),
+        ("a.csv", b'question,answer\n"1,2\n', " is not CSV: "),
+    ],
+)
+def test_a_file_that_holds_no_rows(
+    lore, running, tmp_path: Path, name: str, content: bytes, complaint: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    failed = lore("datanet", "add", "x", "--rows", f"alice={path}", "--licence", "CC0-1.0")
+    assert failed.exit_code == 1
+    assert failed.stderr.startswith(f"error: {path}")
+    assert complaint in failed.stderr
+    assert failed.stderr.count("\n") == 1
+    assert not running.actions.published
+
+
+def test_a_datanet_needs_rows_and_a_licence(lore, running, rows: Path) -> None:
+    assert lore("datanet", "add", "x").exit_code == 2
+    unlicensed = lore("datanet", "add", "x", "--rows", f"alice={rows}")
+    assert unlicensed.exit_code == 2
+    assert "--licence CC0-1.0" in unlicensed.stderr
+
+
+def test_a_training_order_reaches_the_node(lore, running) -> None:
+    trained = lore("train", "me/icd", "--datanet", "icd10", "--steps", "3", "--rank", "4", "--json")
+    assert trained.exit_code == 0, trained.stderr
+    (order,) = running.actions.trained
+    assert (order.name, order.datanets) == ("me/icd", ("icd10",))
+    assert (order.config.steps, order.config.rank, order.config.alpha) == (3, 4, 8)
+    assert json.loads(trained.stdout)["alias"] == "me/icd"
+
+
+def test_adapters_and_datanets_are_listed(lore, running) -> None:
+    assert "no adapters are announced yet" in lore("adapter", "list").stdout
+    assert "no Datanets are announced yet" in lore("datanet", "list").stdout
+    running.node.announce_adapter("alice/icd10")
+    (adapter,) = json.loads(lore("adapter", "list", "--json").stdout)
+    assert (adapter["alias"], adapter["heldout_loss_before"]) == ("alice/icd10", 4.6)
+    assert "alice/icd10" in lore("adapter", "list").stdout
+
+
+@pytest.mark.parametrize("command", ["status", "settle", "claim"])
+def test_without_a_node_there_is_nothing_to_order(lore, home: Path, command: str) -> None:
+    failed = lore(command)
+    assert failed.exit_code == 1
+    assert failed.stderr == f"error: no node runs in {home}; start one with: commonlore up\n"

@@ -1,0 +1,144 @@
+"""A network of real processes on this machine: started, found, broken, restarted, ended."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from commonlore.contracts.deployment import Terms
+from commonlore.peer.config import load_config
+from commonlore.peer.gateway.control_client import ControlClient
+from commonlore.peer.home import Home
+from commonlore.peer.local_network import LocalNetwork, NetworkPlan, PeerPlan, open_network
+from commonlore.peer.processes import PeerFailed, PeerProcess, without_settings, write_settings
+
+DEPOSIT = 12_345
+PEERS = (PeerPlan("first", {"roles": ("bootstrap",)}), PeerPlan("client", deposit=DEPOSIT))
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 15) -> None:
+    """Return once `holds()`; fails when it never does."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def runs(pid: int) -> bool:
+    """Whether a process runs (a zombie does not)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def escrow(network: LocalNetwork) -> int:
+    with network.client() as client:
+        return client.owner_balance(network.keys("client").owner.address).amount
+
+
+def test_a_network_starts_breaks_resumes_and_ends(tmp_path: Path) -> None:
+    plan = NetworkPlan(tmp_path, PEERS, terms=Terms(epoch_length=60, window=30))
+    with open_network(plan) as network:
+        pids = [peer.process.pid for peer in network.peers.values()] + [network.chain.process.pid]
+        client = network.peers["client"].ready
+        first = network.peers["first"].ready
+        with ControlClient(network.home("client")) as control:
+            wait_until(lambda: first.peer_id in control.get("/peers")["connected"])
+        assert escrow(network) == DEPOSIT
+        assert network.deployment.epoch_length == 60
+        assert network.deployment.platform == first.owner
+
+        network.peers["client"].kill()
+        assert not network.peers["client"].alive
+        again = network.start_peer("client")
+        assert again.wait_ready().peer_id == client.peer_id
+        pids.append(again.process.pid)
+
+        address = network.chain.url
+        network.stop_chain()
+        network.start_chain()
+        assert network.chain.url == address
+        assert escrow(network) == DEPOSIT
+        deployment = network.deployment
+    assert not any(runs(pid) for pid in pids)
+
+    with open_network(replace(plan, peers=PEERS[:1])) as network:  # a second start goes on from there
+        assert network.deployment == deployment
+        assert network.peers["first"].ready.peer_id == first.peer_id
+        assert escrow(network) == DEPOSIT
+
+
+def test_peers_end_with_the_program_that_started_them(tmp_path: Path) -> None:
+    program = f"""
+import sys
+from pathlib import Path
+from commonlore.peer.home import Home
+from commonlore.peer.processes import PeerProcess
+peer = PeerProcess("orphan", Home(Path({str(tmp_path / "home")!r})))
+peer.wait_ready()
+print(peer.process.pid, flush=True)
+sys.stdin.read()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        assert runs(pid)
+        parent.send_signal(signal.SIGKILL)
+    wait_until(lambda: not runs(pid))
+    assert not (tmp_path / "home" / "control.sock").exists()
+
+
+def test_a_peer_that_cannot_start_says_why(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home").create()
+    write_settings(home.config, {"policy": "telepathy"}, "a test")
+    peer = PeerProcess("worker-a", home)
+    with pytest.raises(
+        PeerFailed, match=r"^worker-a did not start: policy in .* is 'telepathy'; expected one of"
+    ):
+        peer.wait_ready()
+    peer.stop()
+    assert not peer.alive
+
+
+def test_settings_survive_being_written(tmp_path: Path) -> None:
+    settings = {"roles": ("worker", "settler"), "base": 'a "quoted" \\ näme', "gateway_port": 0, "listen": ()}
+    write_settings(tmp_path / "config.toml", settings, "a test")
+    config = load_config(tmp_path / "config.toml", environment={})
+    assert {name: getattr(config, name) for name in settings} == settings
+
+
+def test_the_environment_does_not_override_what_a_home_says() -> None:
+    environment = {
+        "COMMONLORE_BASE": "x",
+        "COMMONLORE_CACHE": "/c",
+        "COMMONLORE_LOG_LEVEL": "debug",
+        "PATH": "p",
+    }
+    kept = without_settings(environment, ["base", "cache_dir"])
+    assert kept == {"COMMONLORE_CACHE": "/c", "COMMONLORE_LOG_LEVEL": "debug", "PATH": "p"}
+
+
+def test_a_second_node_in_a_home_is_refused(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    one = PeerProcess("one", home)
+    try:
+        one.wait_ready()
+        two = PeerProcess("two", home)
+        with pytest.raises(
+            PeerFailed, match=rf"two did not start: another node \(process {one.process.pid}\)"
+        ):
+            two.wait_ready()
+        two.stop()
+    finally:
+        one.stop()
+    assert one.process.returncode == 0
