@@ -133,7 +133,8 @@ def _in_thread(work: Callable[[Progress], BaseModel]) -> Generator[Event, None, 
 def _start_peers(stage: Stage, stack: ExitStack) -> Iterator[Event]:
     yield Began("Five peers, each a process with its own keys, store and address")
     network = stage.network
-    network.start_peers()
+    for number, name in enumerate(network.start_peers(), 1):
+        yield Advanced("starting processes", number, len(network.plan.peers), name)
     for name, peer in network.peers.items():
         stage.lines[name] = stack.enter_context(ControlClient(peer.home))
         stage.names[peer.ready.owner] = name

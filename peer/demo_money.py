@@ -30,8 +30,8 @@ def settle_and_claim(
     """Post the epoch of the answers and the one after it, claim, and close the books."""
     yield Began("The money: vouchers redeemed, epochs posted, claims paid")
     transactions: list[str] = []
-    transactions += yield from _post(stage, "the answers' epoch", "its receipts")
-    transactions += yield from _post(stage, "the next epoch", "the earnings of those receipts")
+    transactions += yield from _post(stage, "the answers' epoch")
+    transactions += yield from _post(stage, "the next epoch, which carries what those answers earned")
     window = stage.network.deployment.window
     _jump(stage, window + MARGIN_S)
     yield Told("time", f"the demo moves the chain's clock over the claim window: {window} s")
@@ -39,7 +39,7 @@ def settle_and_claim(
     yield _close(stage, trained, answers, tuple(transactions), claims)
 
 
-def _post(stage: Stage, epoch: str, carries: str) -> Generator[Event, None, list[str]]:
+def _post(stage: Stage, epoch: str) -> Generator[Event, None, list[str]]:
     """Move to the end of the present epoch and let both workers settle."""
     seconds = _seconds_to_epochs_end(stage)
     _jump(stage, seconds)
@@ -48,17 +48,23 @@ def _post(stage: Stage, epoch: str, carries: str) -> Generator[Event, None, list
     for name in WORKERS:
         report = stage.lines[name].post("/settle")
         if report["posted"]:
-            (commitment,) = report["posted"]
             posted.append(report["transactions"][-1])
-            yield Told(
-                name,
-                f"redeemed {report['redeemed']}, posted epoch {commitment['epoch']} with {carries}:"
-                f" {commitment['receipt_count']} receipts of {commitment['receipt_sum']} units,"
-                f" {commitment['cumulative_total']} units earned so far; {posted[-1]}",
-            )
+            yield Told(name, _described(report))
+            yield Told("", f"transaction {posted[-1]}")
         elif report["waiting"]:
             raise ChainError(f"{name} cannot settle: {report['waiting'][0]['reason']}")
     return posted
+
+
+def _described(report: dict[str, Any]) -> str:
+    """What a round of settlement did, in words."""
+    (commitment,) = report["posted"]
+    receipts = f"{commitment['receipt_count']} receipt{'s' if commitment['receipt_count'] != 1 else ''}"
+    redeemed = f"redeemed {report['redeemed']} units, " if report["redeemed"] else ""
+    return (
+        f"{redeemed}posted epoch {commitment['epoch']}: {receipts} of {commitment['receipt_sum']} units,"
+        f" earnings of {commitment['cumulative_total']} units"
+    )
 
 
 def _seconds_to_epochs_end(stage: Stage) -> int:

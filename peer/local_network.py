@@ -191,16 +191,20 @@ class LocalNetwork:
     def start(self) -> None:
         """Start everything: the chain, then the peers."""
         self.start_chain()
-        self.start_peers()
+        for _ in self.start_peers():
+            pass
 
-    def start_peers(self) -> None:
-        """Fund everybody, start the first peer, then the others together; all are ready afterwards."""
+    def start_peers(self) -> Iterator[str]:
+        """Fund everybody, start the first peer, then the others together; gives each name once it is
+        ready.
+        """
         for peer in self.plan.peers:
             self.fund(peer.name)
         self.start_peer(self.first.name).wait_ready()
-        started = [self.start_peer(peer.name) for peer in self.plan.peers[1:]]
-        for process in started:
+        yield self.first.name
+        for process in [self.start_peer(peer.name) for peer in self.plan.peers[1:]]:
             process.wait_ready()
+            yield process.name
 
     def watch(self) -> None:
         """Wait until a process of this network ends by itself. Raises PeerFailed, saying which."""
