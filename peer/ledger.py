@@ -25,7 +25,8 @@ from ..protocol.codec import decode, encode
 from ..protocol.errors import ProtocolError
 from ..protocol.ids import Address, ReceiptId, receipt_id_of
 from ..protocol.receipts import Receipt, SignedReceipt, SignedVoucher, Voucher
-from .database import Database, Row, Transaction, pack_amount
+from .channel_memory import ChannelMemory
+from .database import Database, Row, Transaction, Work, pack_amount
 from .ledger_rows import (
     COLUMNS,
     Channel,
@@ -54,12 +55,17 @@ class Ledger:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._remembered = ChannelMemory()
 
     async def channel(self, role: Role, payer: Address, lane: Address) -> Channel:
         """The channel as it stands on the disk."""
+        known = self._remembered.get(role, payer, lane)
+        if known is not None:
+            return known
+        age = self._remembered.age
         query = f"SELECT seq, cumulative, voucher FROM channels WHERE {_OF_CHANNEL}"
         rows = await self._database.read(query, role, payer, lane)
-        return to_channel(role, payer, lane, rows[0] if rows else None)
+        return self._remembered.keep(to_channel(role, payer, lane, rows[0] if rows else None), age)
 
     async def next_seq(self, role: Role, payer: Address, lane: Address) -> int:
         """The lowest seq above all that this channel has used, paid or not."""
@@ -93,7 +99,7 @@ class Ledger:
         async def work(sql: Transaction) -> Channel:
             return await _record_voucher(sql, role, signed, receipt)
 
-        return await self._database.write(work)
+        return await self._advance(role, signed.voucher, work)
 
     async def adopt_voucher(self, role: Role, signed: SignedVoucher) -> Channel:
         """Take up a later voucher that the other side shows (the caller checked its signature and its payer).
@@ -107,7 +113,16 @@ class Ledger:
                 return await _record_voucher(sql, role, signed, None)
             return await _adopt_voucher(sql, signed)
 
-        return await self._database.write(work)
+        return await self._advance(role, signed.voucher, work)
+
+    async def _advance(self, role: Role, voucher: Voucher, work: Work[Channel]) -> Channel:
+        """Write a channel's next state, and remember it."""
+        try:
+            channel = await self._database.write(work)
+        except BaseException:
+            self._remembered.forget(role, voucher.payer, voucher.lane)
+            raise
+        return self._remembered.keep(channel)
 
     async def abandon_receipt(self, role: Role, receipt_hash: bytes) -> None:
         """Stop waiting for a receipt's voucher: its seq is free again.

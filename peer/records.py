@@ -28,6 +28,8 @@ NAMED: tuple[type[Named], ...] = (AdapterRecord, DatanetRecord)
 MAX_STATEMENT_BYTES = 1 << 20
 MAX_STATEMENTS = 16
 """Attributors whose statements on one receipt are kept."""
+REMEMBERED_BINDINGS = 4_096
+"""Session keys of which is known, without asking the disk, until when their kept bindings last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class Records:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._bound_until: dict[Address, int] = {}
 
     async def put(self, sealed: Sealed[Named]) -> bool:
         """Keep a record. False when the name is another key's, or the same key has announced a newer one."""
@@ -104,6 +107,8 @@ class Records:
     async def put_binding(self, signed: SignedBinding) -> None:
         """Keep a session key's binding (checked by the caller) if it lasts longer than the one kept."""
         binding = signed.binding
+        if self._bound_until.get(binding.session_key, -1) >= binding.not_after:
+            return  # every ask brings its payer's
 
         async def work(sql: Transaction) -> None:
             row = await sql.one("SELECT not_after FROM bindings WHERE session_key = ?", binding.session_key)
@@ -117,6 +122,9 @@ class Records:
                 )
 
         await self._database.write(work, durable=False)
+        if len(self._bound_until) >= REMEMBERED_BINDINGS:
+            self._bound_until.clear()
+        self._bound_until[binding.session_key] = binding.not_after
 
     async def binding(self, session_key: Address) -> SignedBinding | None:
         """The binding of a session key: who a payer's owner is."""

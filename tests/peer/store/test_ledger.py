@@ -38,6 +38,18 @@ async def test_receipt_then_voucher(path, role, make):
     assert (stored.credits, stored.commitment, stored.created_ms) == (None, None, 12)
 
 
+async def test_what_is_remembered_of_a_channel_cannot_mislead(path, make):
+    first, second = make.new_receipt(1), make.new_receipt(2)
+    async with make.opened(path) as one, make.opened(path) as other:
+        assert (await one.ledger.channel(Role.CLIENT, PAYER, LANE)).seq == 0
+        channel = await other.ledger.record_voucher(Role.CLIENT, make.pays(first, 10), first)
+        assert (await one.ledger.channel(Role.CLIENT, PAYER, LANE)).seq == 0
+        with pytest.raises(ChannelConflict):  # as if nothing had been paid before
+            await one.ledger.record_voucher(Role.CLIENT, make.pays(second, 10), second)
+        assert await one.ledger.channel(Role.CLIENT, PAYER, LANE) == channel
+        await one.ledger.record_voucher(Role.CLIENT, make.pays(second, 20), second)
+
+
 async def test_a_client_records_receipt_and_voucher_in_one_step(path, make):
     async with make.opened(path) as store:
         for seq, cumulative in ((1, 10), (4, 20)):
