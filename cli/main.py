@@ -16,7 +16,7 @@ from .devchain import devchain
 from .doctor import doctor
 from .ending import Commands
 from .node import node, worker
-from .settle import claim, deposit, settle
+from .settle import claim, deposit, faucet, settle
 from .status import status
 from .train import train
 from .up import up
@@ -69,7 +69,7 @@ app.add_typer(datanet.app, name="datanet", rich_help_panel=MAKE)
 app.command(rich_help_panel=MAKE)(train)
 app.add_typer(adapter.app, name="adapter", rich_help_panel=MAKE)
 app.add_typer(receipt.app, name="receipt", rich_help_panel=MONEY)
-for command in (deposit, settle, claim):
+for command in (deposit, faucet, settle, claim):
     app.command(rich_help_panel=MONEY)(command)
 app.add_typer(key.app, name="key", rich_help_panel=CARE)
 app.command(rich_help_panel=CARE)(doctor)

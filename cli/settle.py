@@ -1,4 +1,4 @@
-"""`commonlore settle`, `claim` and `deposit`: money that the running node of this home moves."""
+"""`commonlore settle`, `claim`, `deposit`, `faucet`: money that a node moves."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from typing import Annotated
 
 import typer
 
-from .options import HomeOption, JsonOption
+from .ending import ended_by_signals
+from .node import BootstrapOption, ChainOption, DeploymentOption
+from .options import HomeOption, JsonOption, config_of, home_at, keystore_of
 from .printing import print_facts, print_json, print_table
 from .reach import node_of
+
+GAS_WEI = 10 * 10**18
 
 
 def settle(home: HomeOption = None, json: JsonOption = False) -> None:
@@ -47,13 +51,44 @@ def claim(home: HomeOption = None, json: JsonOption = False) -> None:
 
 def deposit(
     amount: Annotated[int, typer.Argument(min=1, help="Token units.")],
+    bootstrap: BootstrapOption = None,
+    chain_url: ChainOption = None,
+    deployment: DeploymentOption = None,
     home: HomeOption = None,
     json: JsonOption = False,
 ) -> None:
     """Move token units into escrow, to pay for answers."""
-    with node_of(home) as client:
+    from ..peer.visits import visit
+
+    flags = {"bootstrap": bootstrap, "chain_url": chain_url, "deployment": deployment}
+    with ended_by_signals(), visit(home_at(home), flags) as client:
         state = client.post("/deposit", {"amount": amount})
     if json:
         print_json(state)
     else:
         print_facts(state)
+
+
+def faucet(
+    account: Annotated[str | None, typer.Argument(help="0x…; default: the owner of this home.")] = None,
+    tokens: Annotated[int, typer.Option(min=0, help="Token units.")] = 1_000_000,
+    chain_url: ChainOption = None,
+    home: HomeOption = None,
+) -> None:
+    """Give an account play money and gas; only a development chain has this."""
+    from ..contracts.controls import fund
+    from ..contracts.endpoint import Endpoint
+    from ..protocol.errors import ConfigError
+    from ..protocol.ids import checksummed, to_address
+
+    place = home_at(home)
+    url = config_of(place, chain_url=chain_url).chain_url
+    if not url:
+        raise ConfigError("no chain is configured; name it with --chain-url URL")
+    target = to_address(account) if account else keystore_of(place).own().owner.address
+    endpoint = Endpoint(url, patience_s=3)
+    try:
+        fund(endpoint, target, tokens, GAS_WEI)
+    finally:
+        endpoint.close()
+    print(f"{checksummed(target)} got {tokens:,} token units, and gas")

@@ -104,3 +104,21 @@ def test_without_a_node_there_is_nothing_to_order(lore, home: Path, command: str
     failed = lore(command)
     assert failed.exit_code == 1
     assert failed.stderr == f"error: no node runs in {home}; start one with: commonlore up\n"
+
+
+def test_a_deposit_reaches_the_node(lore, running) -> None:
+    assert json.loads(lore("deposit", "500", "--json").stdout) == {"balance": 500}
+    assert running.actions.deposited == 500
+    assert lore("deposit", "0").exit_code == 2
+
+
+def test_play_money_comes_from_a_development_chain_only(lore, home: Path) -> None:
+    assert lore("faucet").stderr == "error: no chain is configured; name it with --chain-url URL\n"
+    silent = lore("faucet", "--chain-url", "http://127.0.0.1:1")
+    assert silent.exit_code == 1
+    assert silent.stderr.startswith(
+        "error: commonlore_fund: chain endpoint http://127.0.0.1:1 does not answer;"
+    )
+    assert lore("faucet", "0x12", "--chain-url", "http://127.0.0.1:1").stderr.startswith(
+        "error: not an account address: '0x12'"
+    )

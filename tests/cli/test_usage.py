@@ -20,7 +20,19 @@ HEAVY = (
 )
 GROUPS = (
     *("demo", "up", "simulate", "ask", "chat", "worker", "node", "status", "devchain"),
-    *("base", "datanet", "train", "adapter", "receipt", "deposit", "settle", "claim", "key", "doctor"),
+    *(
+        "base",
+        "datanet",
+        "train",
+        "adapter",
+        "receipt",
+        "deposit",
+        "faucet",
+        "settle",
+        "claim",
+        "key",
+        "doctor",
+    ),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -108,6 +109,19 @@ def test_a_peer_that_cannot_start_says_why(tmp_path: Path) -> None:
         peer.wait_ready()
     peer.stop()
     assert not peer.alive
+
+
+def test_a_gateway_port_in_use_is_named(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home").create()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        write_settings(home.config, {"roles": ("gateway",), "gateway_port": port}, "a test")
+        peer = PeerProcess("you", home)
+        with pytest.raises(
+            PeerFailed, match=rf"^you did not start: .*127\.0\.0\.1:{port}.*choose another port"
+        ):
+            peer.wait_ready()
+    peer.stop()
 
 
 def test_settings_survive_being_written(tmp_path: Path) -> None:
