@@ -25,6 +25,16 @@ from ..protocol.errors import CommonloreError
 
 FAILED, MISUSED, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 
+EXTRA_OF = {
+    **dict.fromkeys(("torch", "transformers", "tokenizers", "peft", "safetensors", "gguf"), "worker"),
+    **dict.fromkeys(("accelerate", "huggingface_hub"), "worker"),
+    **dict.fromkeys(("web3", "eth_account", "eth_abi"), "settle"),
+    **dict.fromkeys(("eth", "eth_tester"), "devchain"),
+    "matplotlib": "simulate",
+    **dict.fromkeys(("simple_icd_10_cm", "cwe2"), "corpora"),
+}
+"""Optional packages, as they are imported, and the extra that brings each."""
+
 
 class Terminated(BaseException):
     """SIGTERM or SIGHUP came; unwinds like Ctrl-C, so that what was started is stopped."""
@@ -90,6 +100,9 @@ def described(error: BaseException) -> tuple[int, str | None]:
             return FAILED, one_line(str(error)) or error.code
         case OSError():
             return FAILED, one_line(_os_line(error))
+        case ModuleNotFoundError() if (package := (error.name or "").partition(".")[0]) in EXTRA_OF:
+            extra = EXTRA_OF[package]
+            return FAILED, f"this needs {package}, which is not installed: pip install 'commonlore[{extra}]'"
     if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # typer's own, about the usage
         return error.exit_code, _usage_line(error)
     return FAILED, "" if type(error).__name__ == "Abort" else None

@@ -23,6 +23,11 @@ def raising(error: BaseException) -> object:
         (Refused("price", "too dear"), 1, "too dear"),
         (PermissionError(13, "Permission denied", "/root/x"), 1, "/root/x: Permission denied"),
         (OSError(28, "No space left on device"), 1, "No space left on device"),
+        (
+            ModuleNotFoundError("No module named 'torch.nn'", name="torch.nn"),
+            1,
+            "this needs torch, which is not installed: pip install 'commonlore[worker]'",
+        ),
         (KeyboardInterrupt(), 130, ""),
         (Terminated(), 143, ""),
         (SystemExit(3), 3, ""),
