@@ -238,7 +238,7 @@ def _fitting(update: dict[str, Any], share_s: float) -> int:
     """Steps that fit: half of the share is for training, half for measuring and indexing."""
     steps: int = update["steps"]
     pace = (update["eta_s"] or 0.0) / max(1, steps - update["step"])
-    return max(FEWEST_STEPS, min(steps, int(share_s / 2 / pace))) if pace else steps
+    return max(FEWEST_STEPS, int(min(steps, share_s / 2 / pace))) if pace else steps
 
 
 def _told_training(alias: str, update: dict[str, Any], trained_any: bool) -> Iterator[Event]:
