@@ -19,18 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..protocol.errors import DeadlineExceeded
 from ..protocol.ids import Address, Cid, checksummed, to_address
 from ..worker.models.importing import import_base
 from ..worker.models.reference import BaseModel, Progress
 from .corpora import HeldOut
-from .corpus_orders import contributors_of, measured, pairs_of, publication_of
+from .corpus_orders import contributors_of, publication_of
 from .demo_events import Advanced, Answered, Asked, Began, CreditLine, Event, Fetch, Said, Told, Trained
 from .demo_money import settle_and_claim
 from .demo_plan import (
     CLIENT,
     MAX_TOKENS,
-    MEASURED,
     PLAIN,
     TRAINER,
     WORKERS,
@@ -40,15 +38,13 @@ from .demo_plan import (
     plan_demo,
     subjects,
 )
+from .demo_training import Effort, train_within
 from .gateway.control_client import ControlClient
 from .keystore import Keystore
 from .local_network import LocalNetwork, hold_network
 from .visits import wait_for
 
 PATIENCE_S = 60.0
-FEWEST_STEPS = 8
-STEPS_TO_JUDGE = 3
-"""After so many training steps their pace is known well enough to plan by."""
 ATTRIBUTION = "the worker states whose rows shaped the answer"
 
 
@@ -178,7 +174,8 @@ def _train(stage: Stage, chosen: tuple[Subject, ...]) -> Generator[Event, None, 
     trained: list[Trained] = []
     for number, subject in enumerate(chosen):
         share = (stage.options.budget_s - stage.seconds()) / (len(chosen) - number)
-        adapter = yield from _train_one(stage, subject, share)
+        effort = Effort(stage.options.steps, stage.options.index_rows)
+        adapter = yield from train_within(stage.lines[TRAINER], subject, effort, share)
         trained.append(adapter)
         yield adapter
     aliases = {adapter.alias for adapter in trained}
@@ -191,72 +188,6 @@ def _train(stage: Stage, chosen: tuple[Subject, ...]) -> Generator[Event, None, 
 
 def _aliases(line: ControlClient) -> set[str]:
     return {adapter["alias"] for adapter in line.get("/adapters")}
-
-
-def _train_one(stage: Stage, subject: Subject, share_s: float) -> Generator[Event, None, Trained]:
-    """Train with as many of the planned steps as fit into `share_s` seconds."""
-    steps = stage.options.steps
-    fitting = yield from _try_training(stage, subject, steps, share_s)
-    if isinstance(fitting, int):
-        yield Told(subject.alias, f"this machine is slow: {fitting} steps instead of {steps}")
-        fitting = yield from _try_training(stage, subject, fitting, float("inf"))
-    if isinstance(fitting, int):
-        raise DeadlineExceeded(f"{subject.alias} could not be trained in time; use --steps {FEWEST_STEPS}")
-    return fitting
-
-
-def _try_training(
-    stage: Stage, subject: Subject, steps: int, share_s: float
-) -> Generator[Event, None, Trained | int]:
-    """The trained adapter; or, as soon as it is clear that they do not fit, the number of steps that do."""
-    order = {
-        "name": subject.alias,
-        "datanets": [subject.corpus.name],
-        "config": {"steps": steps},
-        "index_rows": stage.options.index_rows,
-        "heldout": pairs_of(measured(subject.corpus, MEASURED)),
-    }
-    trained_any = False
-    updates = stage.lines[TRAINER].stream("/train", order)
-    try:
-        for line in updates:
-            if "done" in line:
-                return _trained(line["done"])
-            update = line["progress"]
-            trained_any |= update.get("phase") == "training"
-            yield from _told_training(subject.alias, update, trained_any)
-            if update.get("phase") == "training" and update["step"] == STEPS_TO_JUDGE:
-                fitting = _fitting(update, share_s)
-                if fitting < steps:
-                    return fitting
-    finally:
-        updates.close()  # type: ignore[attr-defined]  # it is a generator; closing it stops the work
-    raise DeadlineExceeded(f"training {subject.alias} ended without a word; see the trainer's logs")
-
-
-def _fitting(update: dict[str, Any], share_s: float) -> int:
-    """Steps that fit: half of the share is for training, half for measuring and indexing."""
-    steps: int = update["steps"]
-    pace = (update["eta_s"] or 0.0) / max(1, steps - update["step"])
-    return max(FEWEST_STEPS, int(min(steps, share_s / 2 / pace))) if pace else steps
-
-
-def _told_training(alias: str, update: dict[str, Any], trained_any: bool) -> Iterator[Event]:
-    labels = {
-        "training": f"training {alias}",
-        "indexing": f"indexing {alias}: a gradient a row",
-        "measuring": f"held-out loss of {alias}, {'after' if trained_any else 'before'} training",
-    }
-    label = labels.get(update.get("phase", ""))
-    if label is not None and update["steps"]:
-        detail = f"loss {update['loss']:.2f}" if update.get("loss") is not None else ""
-        yield Advanced(label, update["step"], update["steps"], detail)
-
-
-def _trained(done: dict[str, Any]) -> Trained:
-    return Trained(
-        done["alias"], Cid(done["adapter"]), done["loss_before"], done["loss_after"], done["weights_bytes"]
-    )
 
 
 # ---- answers

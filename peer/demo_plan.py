@@ -27,14 +27,15 @@ NEVER_S = 86_400
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
-    """What a person may choose. `budget_s` bounds training: fewer steps on a slow machine."""
+    """What a person may choose. By `budget_s` after the start both adapters shall be trained:
+    fewer steps on a slow machine."""
 
     root: Path
     base: str = "starter"
     cache_dir: str = ""
     steps: int = 40
     index_rows: int = 120
-    budget_s: float = 420.0
+    budget_s: float = 380.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,120 @@
+"""The demo's training: as planned where there is time, with fewer steps and rows on a slow machine.
+
+Rules of this file: how fast a machine is, is not asked of it beforehand; the first steps of the run itself
+tell, and a run that would take too long is ordered anew, smaller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ..protocol.errors import DeadlineExceeded
+from ..protocol.ids import Cid
+from .corpus_orders import measured, pairs_of
+from .demo_events import Advanced, Event, Told, Trained
+from .demo_plan import MEASURED, Subject
+from .gateway.control_client import ControlClient
+
+STEPS_TO_JUDGE = 3
+"""After so many training steps their pace is known well enough to plan by."""
+ROW_COST = 0.4
+"""Indexing a row, in training steps: 0.5 s against 1.3 s, measured on two cores."""
+TOLERANCE = 1.15
+"""A run that is too long by less than this is not worth beginning anew."""
+FEWEST_STEPS, FEWEST_ROWS = 8, 12
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """Training steps, and rows to index."""
+
+    steps: int
+    index_rows: int
+
+    @property
+    def cost(self) -> float:
+        """In training steps."""
+        return self.steps + ROW_COST * self.index_rows
+
+    def within(self, steps: float) -> Effort:
+        """Both smaller alike, so that they cost at most so many training steps, but never next to nothing."""
+        part = min(1.0, steps / self.cost)
+        return Effort(
+            max(min(FEWEST_STEPS, self.steps), int(self.steps * part)),
+            max(min(FEWEST_ROWS, self.index_rows), int(self.index_rows * part)),
+        )
+
+
+def train_within(
+    trainer: ControlClient, subject: Subject, planned: Effort, share_s: float
+) -> Generator[Event, None, Trained]:
+    """Train and index a subject's adapter with as much of the planned effort as fits into `share_s` seconds.
+
+    Raises what training raises.
+    """
+    outcome = yield from _try(trainer, subject, planned, share_s)
+    if isinstance(outcome, Effort):
+        less = f"{outcome.steps} steps instead of {planned.steps}, {outcome.index_rows} rows indexed"
+        yield Told(subject.alias, f"this machine is slow or busy: {less}")
+        outcome = yield from _try(trainer, subject, outcome, float("inf"))
+    if isinstance(outcome, Effort):
+        raise DeadlineExceeded(f"{subject.alias} could not be trained in time; use --steps {FEWEST_STEPS}")
+    return outcome
+
+
+def _try(
+    trainer: ControlClient, subject: Subject, effort: Effort, share_s: float
+) -> Generator[Event, None, Trained | Effort]:
+    """The trained adapter; or, as soon as it is clear that this does not fit, the effort that does."""
+    trained_any = False
+    updates = trainer.stream("/train", _order(subject, effort))
+    try:
+        for line in updates:
+            if "done" in line:
+                return _trained(line["done"])
+            update = line["progress"]
+            trained_any |= update.get("phase") == "training"
+            yield from _told(subject.alias, update, trained_any)
+            if update.get("phase") == "training" and update["step"] == STEPS_TO_JUDGE:
+                fitting = _fitting(effort, update, share_s)
+                if fitting.cost * TOLERANCE < effort.cost:
+                    return fitting
+    finally:
+        updates.close()  # type: ignore[attr-defined]  # it is a generator; closing it stops the work
+    raise DeadlineExceeded(f"training {subject.alias} ended without a word; see the trainer's logs")
+
+
+def _order(subject: Subject, effort: Effort) -> dict[str, Any]:
+    return {
+        "name": subject.alias,
+        "datanets": [subject.corpus.name],
+        "config": {"steps": effort.steps},
+        "index_rows": effort.index_rows,
+        "heldout": pairs_of(measured(subject.corpus, MEASURED)),
+    }
+
+
+def _fitting(effort: Effort, update: dict[str, Any], share_s: float) -> Effort:
+    """The effort that fits, by the pace of the steps so far."""
+    step_s = (update["eta_s"] or 0.0) / max(1, update["steps"] - update["step"])
+    return effort.within(share_s / step_s) if step_s else effort
+
+
+def _told(alias: str, update: dict[str, Any], trained_any: bool) -> Iterator[Event]:
+    labels = {
+        "training": f"training {alias}",
+        "indexing": f"indexing {alias}: a gradient a row",
+        "measuring": f"held-out loss of {alias}, {'after' if trained_any else 'before'} training",
+    }
+    label = labels.get(update.get("phase", ""))
+    if label is not None and update["steps"]:
+        detail = f"loss {update['loss']:.2f}" if update.get("loss") is not None else ""
+        yield Advanced(label, update["step"], update["steps"], detail)
+
+
+def _trained(done: dict[str, Any]) -> Trained:
+    return Trained(
+        done["alias"], Cid(done["adapter"]), done["loss_before"], done["loss_after"], done["weights_bytes"]
+    )

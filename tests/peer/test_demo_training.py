@@ -1,0 +1,28 @@
+"""How much of the planned training a slow machine does."""
+
+from __future__ import annotations
+
+import pytest
+
+from commonlore.peer.demo_training import FEWEST_ROWS, FEWEST_STEPS, Effort
+
+PLANNED = Effort(40, 120)
+
+
+@pytest.mark.parametrize("steps", [88.0, 1000.0])
+def test_what_fits_is_left_as_planned(steps: float) -> None:
+    assert PLANNED.cost == 88.0
+    assert PLANNED.within(steps) == PLANNED
+
+
+def test_what_does_not_fit_shrinks_alike() -> None:
+    assert PLANNED.within(44.0) == Effort(20, 60)
+
+
+@pytest.mark.parametrize("steps", [0.0, -5.0, 3.0])
+def test_there_is_always_something_to_show(steps: float) -> None:
+    assert PLANNED.within(steps) == Effort(FEWEST_STEPS, FEWEST_ROWS)
+
+
+def test_a_plan_that_is_small_is_not_made_larger() -> None:
+    assert Effort(2, 3).within(0.5) == Effort(2, 3)
