@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..peer.books import Books
     from ..peer.demo_events import Answered, Event, Finished
 
-LABEL = 12
+LABEL, WIDTH = 12, 110
 
 
 class Screen:
@@ -103,14 +103,14 @@ class Screen:
         from rich.table import Table
 
         table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), title_justify="left")
-        table.add_column("   account")
+        table.add_column("   account", no_wrap=True)
         numbers = [f"answer {number}" for number in range(1, len(end.answers) + 1)]
         for name in (*numbers, "earned", "claimed", "balance"):
             table.add_column(name, justify="right")
         for row in _rows(end):
             table.add_row(*row)
         self._console.print()
-        self._console.print(table)
+        self._console.print(table, width=max(self._console.width, WIDTH), soft_wrap=True)
         self._console.print()
         self._line("conserved", _sum(end.books))
         for difference in end.books.differences():

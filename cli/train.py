@@ -12,13 +12,6 @@ from .printing import print_facts, print_json
 from .progress import bars
 from .reach import node_of
 
-STAGES = {
-    "pulling": "pulling Datanets",
-    "measuring": "measuring held-out loss",
-    "training": "training",
-    "indexing": "indexing: a gradient a row",
-}
-
 
 def train(
     name: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="What the adapter is called.")],
@@ -37,6 +30,8 @@ def train(
 
     Stopped, the same command goes on where it was.
     """
+    from ..peer.train_stages import TrainStages
+
     config: dict[str, Any] = {"steps": steps, "rank": rank, "alpha": 2 * rank}
     config |= {"batch_size": batch_size, "seed": seed}
     if learning_rate is not None:
@@ -49,13 +44,12 @@ def train(
         "licence": licence,
     }
     done: dict[str, Any] = {}
+    stages = TrainStages(name)
     with ended_by_signals(), node_of(home) as client, bars() as advance:
         for line in client.stream("/train", order):
             done = line.get("done", done)
-            update = line.get("progress", {})
-            if update.get("phase") in STAGES and update["steps"]:
-                detail = f"loss {update['loss']:.2f}" if update.get("loss") is not None else ""
-                advance(STAGES[update["phase"]], update["step"], update["steps"], detail)
+            for stage in stages.follow(line.get("progress", {})):
+                advance(*stage)
     if json:
         print_json(done)
     else:

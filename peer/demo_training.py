@@ -6,7 +6,7 @@ tell, and a run that would take too long is ordered anew, smaller.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from .corpus_orders import measured, pairs_of
 from .demo_events import Advanced, Event, Told, Trained
 from .demo_plan import MEASURED, Subject
 from .gateway.control_client import ControlClient
+from .train_stages import TrainStages
 
 STEPS_TO_JUDGE = 3
 """After so many training steps their pace is known well enough to plan by."""
@@ -68,15 +69,14 @@ def _try(
     trainer: ControlClient, subject: Subject, effort: Effort, share_s: float
 ) -> Generator[Event, None, Trained | Effort]:
     """The trained adapter; or, as soon as it is clear that this does not fit, the effort that does."""
-    trained_any = False
+    stages = TrainStages(subject.alias)
     updates = trainer.stream("/train", _order(subject, effort))
     try:
         for line in updates:
             if "done" in line:
                 return _trained(line["done"])
             update = line["progress"]
-            trained_any |= update.get("phase") == "training"
-            yield from _told(subject.alias, update, trained_any)
+            yield from (Advanced(*stage) for stage in stages.follow(update))
             if update.get("phase") == "training" and update["step"] == STEPS_TO_JUDGE:
                 fitting = _fitting(effort, update, share_s)
                 if fitting.cost * TOLERANCE < effort.cost:
@@ -100,18 +100,6 @@ def _fitting(effort: Effort, update: dict[str, Any], share_s: float) -> Effort:
     """The effort that fits, by the pace of the steps so far."""
     step_s = (update["eta_s"] or 0.0) / max(1, update["steps"] - update["step"])
     return effort.within(share_s / step_s) if step_s else effort
-
-
-def _told(alias: str, update: dict[str, Any], trained_any: bool) -> Iterator[Event]:
-    labels = {
-        "training": f"training {alias}",
-        "indexing": f"indexing {alias}: a gradient a row",
-        "measuring": f"held-out loss of {alias}, {'after' if trained_any else 'before'} training",
-    }
-    label = labels.get(update.get("phase", ""))
-    if label is not None and update["steps"]:
-        detail = f"loss {update['loss']:.2f}" if update.get("loss") is not None else ""
-        yield Advanced(label, update["step"], update["steps"], detail)
 
 
 def _trained(done: dict[str, Any]) -> Trained:
