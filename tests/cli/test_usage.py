@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -80,3 +82,10 @@ def test_starting_the_command_imports_nothing_heavy() -> None:
     program = f"import sys, commonlore.cli.main; print([m for m in {HEAVY!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_shell_completes_commands() -> None:
+    words = {"_COMMONLORE_COMPLETE": "complete_bash", "COMP_WORDS": "commonlore a", "COMP_CWORD": "1"}
+    script = Path(sys.executable).with_name("commonlore")
+    done = subprocess.run([script], env={**os.environ, **words}, capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == {"ask", "adapter"}
