@@ -27,7 +27,6 @@ from typing import Any
 from ..protocol.errors import MissingDependency, NotFound
 from ..protocol.manifests import Row
 
-_WORDS_TAUGHT = 4
 _WORDS_HELD_OUT = 2
 _MAX_WORDS = 110
 
@@ -64,6 +63,11 @@ class Corpus:
     contributors: Mapping[str, tuple[Row, ...]]
     heldout: tuple[HeldOut, ...]
 
+    def one_each(self) -> tuple[HeldOut, ...]:
+        """A held-out question for each contributor: the first."""
+        first = {question.contributor: question for question in reversed(self.heldout)}
+        return tuple(first[contributor] for contributor in self.contributors)
+
 
 @dataclass(frozen=True, slots=True)
 class _Fact:
@@ -77,13 +81,16 @@ class _Fact:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """What a package provides: facts by contributor, how questions put words, and where it comes from."""
+    """What a package provides: facts by contributor, how questions put words, and where it comes from.
+    `taught` other words of each fact become rows beside its name.
+    """
 
     purpose: str
     licence: str
     origin: str
     notice: str
     question: str
+    taught: int
     areas: Mapping[str, Sequence[_Fact]]
 
 
@@ -102,28 +109,28 @@ def corpus(name: str, seed: int = 1) -> Corpus:
         origin=source.origin,
         notice=source.notice,
         contributors={
-            area: tuple(row for fact in facts for row in _rows(source.question, fact, seed))
+            area: tuple(row for fact in facts for row in _rows(source, fact, seed))
             for area, facts in source.areas.items()
         },
         heldout=tuple(
             HeldOut(source.question.format(words), fact.answer, fact.code, area)
             for area, facts in source.areas.items()
             for fact in facts
-            for words in _divide(fact, seed)[1]
+            for words in _divide(fact, source.taught, seed)[1]
         ),
     )
 
 
-def _rows(question: str, fact: _Fact, seed: int) -> Iterator[Row]:
-    for words in _divide(fact, seed)[0]:
-        asked = question.format(words)
+def _rows(source: _Source, fact: _Fact, seed: int) -> Iterator[Row]:
+    for words in _divide(fact, source.taught, seed)[0]:
+        asked = source.question.format(words)
         yield Row(asked, fact.answer, _digest(f"{seed}/{asked}/{fact.answer}"))
 
 
-def _divide(fact: _Fact, seed: int) -> tuple[list[str], list[str]]:
+def _divide(fact: _Fact, taught: int, seed: int) -> tuple[list[str], list[str]]:
     """Words that rows have (the name among them), and words that are held out: at least one for each fact."""
     ordered = sorted(fact.words, key=lambda words: _digest(f"{seed}/{words}"))
-    taught = min(_WORDS_TAUGHT, len(ordered) - 1)
+    taught = min(taught, len(ordered) - 1)
     return [fact.name, *ordered[:taught]], ordered[taught : taught + _WORDS_HELD_OUT]
 
 
@@ -140,9 +147,9 @@ def _distinct(texts: Iterable[str], name: str) -> list[str]:
 # ---- ICD-10-CM
 
 _ICD_AREAS = {
-    "psychiatry": ("F21", "F22", "F34.1", "F41.1", "F43.0", "F60.0", "F60.2", "F80.0"),
-    "heart-and-blood": ("D56.1", "D69.0", "D75.1", "I20.0", "I27.0", "I30.1", "I33.0", "I45.6"),
-    "chest-and-abdomen": ("J04.0", "J31.0", "J60", "J86.9", "K65.1", "K81.0", "N10", "N20.0"),
+    "psychiatry": ("F43.0", "F21", "F22", "F34.1", "F60.2", "F80.0"),
+    "heart-and-blood": ("D56.1", "D69.0", "D75.1", "I20.0", "I30.1", "I33.0"),
+    "chest-and-abdomen": ("N20.0", "J31.0", "J60", "J86.9", "K65.1", "K81.0"),
 }
 _NCHS = (
     "ICD-10-CM is published by the National Center for Health Statistics (CDC) and is a modification of the "
@@ -158,6 +165,7 @@ def _icd10() -> _Source:
         origin=f"https://www.cdc.gov/nchs/icd/icd-10-cm, by simple-icd-10-cm {_version('simple-icd-10-cm')}",
         notice=_NCHS,
         question="What is the ICD-10-CM code for: {}?",
+        taught=6,
         areas={area: [_icd_fact(icd, code) for code in codes] for area, codes in _ICD_AREAS.items()},
     )
 
@@ -171,9 +179,9 @@ def _icd_fact(icd: Any, code: str) -> _Fact:
 # ---- CWE
 
 _CWE_AREAS = {
-    "memory-safety": (125, 190, 193, 416, 476, 787, 824, 908),
-    "injection": (22, 78, 79, 89, 98, 352, 434, 611),
-    "access-control": (295, 306, 312, 319, 330, 427, 798, 862),
+    "memory-safety": (125, 193, 416, 476, 824),
+    "injection": (22, 79, 89, 352, 611),
+    "access-control": (295, 319, 330, 427, 798),
 }
 _MITRE = (
     "CWE content: Copyright © 2006 and later, The MITRE Corporation. CWE, CWSS, CWRAF, and the CWE logo are "
@@ -191,6 +199,7 @@ def _cwe() -> _Source:
         origin=f"https://cwe.mitre.org, by cwe2 {_version('cwe2')}",
         notice=f"{_MITRE}\n\n{_read_cwe_terms()}",
         question="Which CWE weakness is this: {}?",
+        taught=7,
         areas={
             area: [_cwe_fact(weaknesses[number], words[number], claims) for number in numbers]
             for area, numbers in _CWE_AREAS.items()

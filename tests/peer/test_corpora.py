@@ -28,13 +28,19 @@ def test_three_contributors_own_different_rows(shipped: Corpus) -> None:
 
 
 def test_held_out_questions_are_new_words_for_trained_codes(shipped: Corpus) -> None:
-    assert len(shipped.heldout) >= 40
+    assert len(shipped.heldout) >= 20
     for question in shipped.heldout:
         rows = shipped.contributors[question.contributor]
         assert any(row.answer == question.answer for row in rows)
         assert question.is_right(question.answer)
     asked = {row.question.lower() for owned in shipped.contributors.values() for row in owned}
     assert not asked & {question.question.lower() for question in shipped.heldout}
+
+
+def test_one_question_of_each_contributor(shipped: Corpus) -> None:
+    questions = shipped.one_each()
+    assert [question.contributor for question in questions] == list(shipped.contributors)
+    assert questions[0] == shipped.heldout[0]
 
 
 def test_a_seed_names_one_corpus(shipped: Corpus) -> None:
