@@ -30,7 +30,7 @@ RESERVED = frozenset({"HOME", "PASSPHRASE", "PASSPHRASE_FILE", "CACHE"})
 
 ROLES = ("worker", "contributor", "gateway", "bootstrap", "settler")
 PRECISIONS = ("bf16", "fp32")
-SPLITS = ("default", "openledger", "base")
+SPLITS = ("default", "openledger")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
