@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,6 +11,7 @@ from .options import HomeOption, JsonOption, config_of, home_at, keystore_of
 from .printing import print_facts, print_json, print_table
 
 if TYPE_CHECKING:
+    from ..peer.home import Home
     from ..peer.keystore import Identity
 
 app = typer.Typer(help="Keys: this peer's own, and the identities that sign Datanet shards.")
@@ -24,7 +26,7 @@ def new(
     name: NameArgument, home: HomeOption = None, ask: AskOption = False, json: JsonOption = False
 ) -> None:
     """Make an identity, offline: an Ed25519 key that signs shards and a payee account that earns."""
-    identity = keystore_of(home_at(home), ask=ask).create(name)
+    identity = keystore_of(_place(home), ask=ask).create(name)
     _print(_described(identity), json)
 
 
@@ -33,7 +35,7 @@ def list_(home: HomeOption = None, json: JsonOption = False) -> None:
     """The identities in this home; needs no passphrase."""
     from ..protocol.ids import checksummed
 
-    found = keystore_of(home_at(home)).identities()
+    found = keystore_of(_place(home)).identities()
     rows = [{"name": i.name, "peer_id": i.peer_id, "payee": checksummed(i.payee)} for i in found]
     if json:
         print_json(rows)
@@ -56,7 +58,7 @@ def show(
     """
     from ..protocol.ids import checksummed
 
-    keystore = keystore_of(home_at(home), ask=ask)
+    keystore = keystore_of(_place(home), ask=ask)
     if name is not None:
         _print(_described(keystore.identity(name)), json)
         return
@@ -73,12 +75,19 @@ def rotate(name: NameArgument, home: HomeOption = None, json: JsonOption = False
     from ..peer.rotation import rotate_payee
     from ..protocol.ids import checksummed
 
-    place = home_at(home)
+    place = _place(home)
     done = rotate_payee(keystore_of(place), name, config_of(place))
     _print(
         {"before": checksummed(done.before), **_described(done.identity), "transaction": done.transaction},
         json,
     )
+
+
+def _place(home: Path | None) -> Home:
+    """The home of the node that answers here, so that it can sign with what is made here."""
+    from ..peer.one_machine import running_home
+
+    return running_home(home_at(home))
 
 
 def _described(identity: Identity) -> dict[str, object]:
