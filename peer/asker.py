@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import trio
@@ -42,6 +42,8 @@ log = logging.getLogger("commonlore.peer.asker")
 T = TypeVar("T")
 NEWCOMER_PATIENCE_S = 3.0
 NEWCOMER_POLL_S = 0.05
+APPEARANCE_PATIENCE_MS = 10_000
+"""How long an ask that no known worker can ever serve waits for one to appear that can."""
 CHARACTERS_PER_TOKEN = 3
 """A cautious guess: the client has no tokenizer, and the estimate only bounds the price and the context."""
 
@@ -204,7 +206,7 @@ class Asker:
         options = job.options
         prompt_tokens = sum(len(m.content) for m in options.messages) // CHARACTERS_PER_TOKEN + 64
         heaviest_first = sorted(job.answer.adapters, key=lambda a: (-a.weight_ppm, a.adapter))
-        return events.AskSpec(
+        spec = events.AskSpec(
             ask_id=ask_id,
             base=job.base,
             adapters=tuple(a.adapter for a in heaviest_first),
@@ -213,6 +215,7 @@ class Asker:
             max_price=options.max_price if options.max_price is not None else 2**127,
             deadline_ms=job.deadline_ms,
         )
+        return spec if self._scheduler.can_serve(spec) else replace(spec, patience_ms=APPEARANCE_PATIENCE_MS)
 
     async def _try(self, ask_id: events.AskId, job: _Job, peer: PeerId) -> CommonloreError | None:
         """One attempt at one worker; None when the answer is whole, else why not (the scheduler was told)."""

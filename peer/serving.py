@@ -142,19 +142,21 @@ class Serving:
         await self._settle(finish, final=True)
 
     async def _read(self) -> None:
-        """Take what the client says meanwhile: vouchers, and the wish to stop."""
-        while True:
-            try:
-                message = self._stream.receive(await self._call.receive())
-            except EndOfCall:
-                raise Unreachable("the client left") from None
-            match message:
-                case VoucherMessage():
-                    self._voucher_in.send_nowait(message.voucher)
-                case Cancel():
-                    self._generating.cancel()
-                case _:
-                    raise RemoteProtocolError(f"a client cannot send a {type(message).__name__} here")
+        """Take what the client says meanwhile: vouchers, and the wish to stop. When this ends, no voucher
+        comes any more."""
+        with self._voucher_in:
+            while True:
+                try:
+                    message = self._stream.receive(await self._call.receive())
+                except EndOfCall:
+                    raise Unreachable("the client left") from None
+                match message:
+                    case VoucherMessage():
+                        self._voucher_in.send_nowait(message.voucher)
+                    case Cancel():
+                        self._generating.cancel()
+                    case _:
+                        raise RemoteProtocolError(f"a client cannot send a {type(message).__name__} here")
 
     async def _generate(self) -> str:
         """Stream tokens, settling every `step_tokens`; returns why the answer ended."""
@@ -194,14 +196,14 @@ class Serving:
         with trio.CancelScope(shield=True):
             async with self._parts.channels.hold(self._terms.request.payer):
                 step = self._stream.step
-                kept = await self._issue(finish, final)
-                voucher = await self._await_voucher(kept)
+                kept = await self._issue(finish)
+                voucher = await self._exchange(kept, final)
                 await self._parts.ledger.record_voucher(Role.WORKER, voucher)
             paid = PaidStep(self._ask, kept.signed, kept.receipt_hash, tuple(self._sent), step.tokens)
             self._sent.extend(step.tokens)
             self._parts.attribution.take(paid)
 
-    async def _issue(self, finish: str, final: bool) -> NewReceipt:
+    async def _issue(self, finish: str) -> NewReceipt:
         parts, request = self._parts, self._terms.request
         seq = await parts.ledger.next_seq(Role.WORKER, request.payer, request.lane)
         details = self._details(finish)
@@ -216,12 +218,14 @@ class Serving:
         )
         await parts.ledger.record_receipt(Role.WORKER, kept)
         parts.attribution.expect(self._ask, kept.receipt_hash)
-        await self._call.send(self._stream.send(ReceiptMessage(signed, final)))
         return kept
 
-    async def _await_voucher(self, kept: NewReceipt) -> SignedVoucher:
+    async def _exchange(self, kept: NewReceipt, final: bool) -> SignedVoucher:
+        """Send a receipt and take its voucher. Whatever goes wrong, the receipt is abandoned: the next ask of
+        this payer waits for nothing, and a voucher that it still shows then counts."""
         receipt = kept.signed.receipt
         try:
+            await self._call.send(self._stream.send(ReceiptMessage(kept.signed, final)))
             with trio.fail_after(VOUCHER_PATIENCE_S):
                 voucher = await self._voucher_out.receive()
             channel = await self._parts.ledger.channel(Role.WORKER, receipt.payer, receipt.lane)
@@ -231,9 +235,11 @@ class Serving:
             raise Refused(
                 RefusalCode.CREDIT, f"no voucher within {VOUCHER_PATIENCE_S:g} s", retryable=False
             ) from None
-        except (RemoteProtocolError, trio.Cancelled):
-            with trio.CancelScope(shield=True):
-                await self._abandon(kept)
+        except trio.EndOfChannel:
+            await self._abandon(kept)
+            raise Unreachable("the client left without a voucher") from None
+        except (RemoteProtocolError, Unreachable):
+            await self._abandon(kept)
             raise
         return voucher
 

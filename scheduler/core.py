@@ -119,6 +119,10 @@ class Scheduler:
         """This peer's own record of a worker, for display."""
         return self._standings.get(peer)
 
+    def can_serve(self, spec: AskSpec) -> bool:
+        """Whether a worker that is known may serve the ask, now or later; otherwise one must appear."""
+        return any(self._router.is_able(self._now, spec, peer) for peer in self.view.serving(spec.base))
+
     def _apply(self, event: Event) -> None:
         match event:
             case AdvertSeen(worker):

@@ -137,6 +137,11 @@ class Router:
         success_ppm = standing.success_ppm(now_ms)
         return Candidate(worker, missing, load, standing.outstanding, price, work_us, load_us, success_ppm)
 
+    def is_able(self, now_ms: int, spec: AskSpec, peer: PeerId) -> bool:
+        """Whether `peer` may serve the ask, now or when it has rested or has room."""
+        found = self.assess(now_ms, spec, {}, peer)
+        return isinstance(found, Candidate) or found in _PASSING
+
     def survey(self, now_ms: int, spec: AskSpec, tried: Mapping[PeerId, int]) -> Survey:
         """Why nobody may serve the ask; O(workers of its base)."""
         survey = Survey(spec.base)

@@ -6,8 +6,12 @@ Async tests run under trio.
 from __future__ import annotations
 
 import inspect
+import json
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,18 +20,25 @@ from typing import Any
 import pytest
 import trio
 
-from commonlore.contracts.controls import fund
+from commonlore.contracts.controls import advance, fund
+from commonlore.contracts.records import LaneState
+from commonlore.peer.answers import Answer, ask_options
 from commonlore.peer.client import Client
 from commonlore.peer.config import Config
 from commonlore.peer.gateway.control_client import ControlClient
 from commonlore.peer.home import Home
 from commonlore.peer.keystore import Keystore
 from commonlore.peer.local_network import LocalNetwork, NetworkPlan, PeerPlan, open_network
+from commonlore.protocol.errors import ConfigError
 from commonlore.worker.models.cache import set_name
 from commonlore.worker.models.tiny import build_tiny
 
+WORKERS = ("worker-1", "worker-2")
 WORKER = {"roles": ("worker",), "step_tokens": 16, "threads": 1}
 CONTRIBUTORS = ("ann", "ben", "cat")
+DEPOSIT = 10_000_000
+QUESTION = "what is ben number 3?"
+COMMAND_S = 120
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -42,12 +53,55 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 
 @dataclass(frozen=True)
+class Ended:
+    """A command that has ended: its exit status and what it wrote."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The one line that says what went wrong, of a command that failed as it should."""
+        lines = [line for line in self.err.splitlines() if line.startswith("error: ")]
+        assert (self.status, len(lines)) == (1, 1), self
+        assert self.err.splitlines()[-1] == lines[0], self.err
+        return lines[0]
+
+    @property
+    def json(self) -> Any:
+        """What a command that did as it was told printed with --json."""
+        assert self.status == 0, self.err
+        return json.loads(self.out.splitlines()[-1])
+
+
+@dataclass(frozen=True)
 class Town:
     """A running network and what tests do with it."""
 
     network: LocalNetwork
     cache: Path
     folder: Path
+
+    def lore(self, *words: str | Path, home: Path | str) -> Ended:
+        """`commonlore WORDS` as a person runs it. `home` is a folder, or the name of a peer of the town."""
+        process = self.start_lore(*words, home=home)
+        out, err = process.communicate(timeout=COMMAND_S)
+        return Ended(process.returncode, out, err)
+
+    def start_lore(self, *words: str | Path, home: Path | str) -> subprocess.Popen[str]:
+        """The same, while it runs."""
+        place = self.network.home(home).path if isinstance(home, str) else home
+        others = {name: text for name, text in os.environ.items() if not name.startswith("COMMONLORE_")}
+        own = {"COMMONLORE_HOME": str(place), "COMMONLORE_CACHE_DIR": str(self.cache)}
+        return subprocess.Popen(
+            [Path(sys.executable).with_name("commonlore"), *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=others | own,
+        )
 
     def control(self, name: str) -> ControlClient:
         """Orders to a peer's process."""
@@ -81,6 +135,35 @@ class Town:
             fund(client.endpoint, owner.address, amount, 10**18)
             client.deposit(amount)
 
+    def next_epoch(self) -> list[dict[str, Any]]:
+        """Jump into the next epoch, let every peer look at the chain's clock, and every lane settle: their
+        reports.
+        """
+        with self.network.client() as chain:
+            advance(chain.endpoint, self.network.deployment.epoch_length + 1)
+        reports = []
+        for name in self.network.peers:
+            with suppress(ConfigError):  # who settles nothing says so after it has looked
+                reports.append(self.order(name, "/settle"))
+        return reports
+
+    def lane(self, name: str) -> LaneState:
+        """What the chain knows of a worker's lane."""
+        with self.network.client() as chain:
+            return chain.lane_state(self.network.keys(name).session.address)
+
+    def receipts(self, name: str, role: str = "worker") -> list[dict[str, Any]]:
+        """What a peer keeps of the answers that it gave, or asked for."""
+        with self.control(name) as control:
+            kept = control.get("/receipts", limit=1_000)
+        return [receipt for receipt in kept if receipt["role"] == role]
+
+    def mend(self) -> None:
+        """Start again whoever does not run."""
+        ended = [name for name, peer in self.network.peers.items() if not peer.alive]
+        for process in [self.network.start_peer(name) for name in ended]:
+            process.wait_ready()
+
     @asynccontextmanager
     async def client(self, home: str, **settings: Any) -> AsyncIterator[Client]:
         """A client in this process."""
@@ -96,18 +179,62 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def town(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[Town]:
-    """A bootstrap peer, two workers and a contributor, each a process."""
+    """A bootstrap peer, two workers, and a contributor with a gateway, each a process."""
     settings = {"base": "tiny", "precision": "fp32", "cache_dir": str(cache), "settle_interval_s": 3600}
     peers = (
         PeerPlan("bootstrap", {"roles": ("bootstrap",)}),
-        PeerPlan("worker-1", WORKER),
-        PeerPlan("worker-2", WORKER),
-        PeerPlan("contributor", {"roles": ("contributor",), "threads": 1}),
+        *(PeerPlan(name, WORKER) for name in WORKERS),
+        PeerPlan("contributor", {"roles": ("contributor", "gateway"), "threads": 1}, deposit=DEPOSIT),
     )
     with open_network(NetworkPlan(tmp_path_factory.mktemp("net"), peers, settings)) as network:
         yield Town(network, cache, tmp_path_factory.mktemp("clients"))
+
+
+@pytest.fixture(autouse=True)
+def _mended(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    if "town" in request.fixturenames:
+        request.getfixturevalue("town").mend()
+
+
+@pytest.fixture(scope="session")
+def adapter(town: Town) -> str:
+    """An adapter that a contributor's process trained on three contributors' rows, and announced."""
+    keystore = Keystore(town.network.home("contributor").keys)
+    for name in CONTRIBUTORS:
+        keystore.create(name)
+    described = {"name": "numbers", "purpose": "numbers", "kind": "text", "licence": "CC0-1.0"}
+    contributions = [shard_of(name) for name in CONTRIBUTORS]
+    town.order("contributor", "/datanets", described | {"contributions": contributions})
+    order = {"name": "cc/numbers", "datanets": ["numbers"], "config": {"steps": 4, "precision": "fp32"}}
+    with town.control("contributor") as control:
+        updates = list(control.stream("/train", order | {"index_rows": 18}))
+    assert updates[-1]["done"]["loss_after"] < updates[-1]["done"]["loss_before"]
+    return "cc/numbers"
+
+
+def shard_of(name: str) -> dict[str, Any]:
+    """Six rows that a contributor made."""
+    numbers = [(f"what is {name} number {i}?", f"{name} {i} is {7 * i}") for i in range(6)]
+    rows = [{"question": question, "answer": answer} for question, answer in numbers]
+    return {"contributor": name, "rows": rows, "licence": "CC0-1.0", "origin": "made for this test"}
+
+
+Ask = Callable[..., Awaitable[Answer]]
+
+
+@pytest.fixture
+def ask() -> Ask:
+    """`await ask(client, adapter)`: the whole answer to a question."""
+
+    async def whole(client: Client, adapter: str | None = None, **options: object) -> Answer:
+        async with client.answer(ask_options(QUESTION, adapter, **options)) as answer:
+            await answer.read()
+        return answer
+
+    return whole
 
 
 async def until(condition: Callable[[], bool] | Callable[[], Awaitable[bool]], seconds: float = 30) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import trio
 
-from commonlore.contracts.controls import advance
 from commonlore.peer.answers import Answer, ask_options, receipt_ids
 from commonlore.peer.client import Client
 from commonlore.peer.keystore import Keystore
@@ -18,44 +17,11 @@ from commonlore.protocol.errors import CommonloreError, NotFound, Unreachable
 from commonlore.protocol.ids import Address, PeerId
 from commonlore.protocol.requests import Sampling
 
+WORKERS = ("worker-1", "worker-2")
 DEPOSIT = 10_000_000
 QUESTION = "what is ben number 3?"
 LONG = Sampling(seed=11, max_tokens=300, temperature_ppm=900_000)
 SHORT = Sampling(seed=5, max_tokens=12, temperature_ppm=700_000)
-
-
-@pytest.fixture(scope="module")
-def adapter(town: Any) -> str:
-    """An adapter that a contributor's process trained on three contributors' rows, and announced."""
-    home = town.network.home("contributor")
-    keystore = Keystore(home.keys)
-    for name in ("ann", "ben", "cat"):
-        keystore.create(name)
-    shards = [
-        {
-            "contributor": name,
-            "rows": [
-                {"question": f"what is {name} number {i}?", "answer": f"{name} {i} is {7 * i}"}
-                for i in range(6)
-            ],
-            "licence": "CC0-1.0",
-            "origin": "made for this test",
-        }
-        for name in ("ann", "ben", "cat")
-    ]
-    body = {
-        "name": "numbers",
-        "purpose": "numbers",
-        "kind": "text",
-        "licence": "CC0-1.0",
-        "contributions": shards,
-    }
-    town.order("contributor", "/datanets", body)
-    order = {"name": "cc/numbers", "datanets": ["numbers"], "config": {"steps": 4, "precision": "fp32"}}
-    with town.control("contributor") as control:
-        updates = list(control.stream("/train", order | {"index_rows": 18}))
-    assert updates[-1]["done"]["loss_after"] < updates[-1]["done"]["loss_before"]
-    return "cc/numbers"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -65,16 +31,10 @@ def payers(town: Any) -> None:
         town.deposit(home, DEPOSIT)
 
 
-async def ask(client: Client, adapter: str | None, sampling: Sampling = SHORT) -> Answer:
-    async with client.answer(ask_options(QUESTION, adapter, sampling=sampling)) as answer:
-        await answer.read()
-    return answer
-
-
-async def test_an_answer_is_paid_attributed_settled_and_claimed(town: Any, adapter: str) -> None:
+async def test_an_answer_is_paid_attributed_settled_and_claimed(town: Any, ask: Any, adapter: str) -> None:
     async with town.client("alice") as alice:
-        with_adapter = await ask(alice, adapter)
-        plain = await ask(alice, None)
+        with_adapter = await ask(alice, adapter, sampling=SHORT)
+        plain = await ask(alice, sampling=SHORT)
         (credits,) = await alice.credits(with_adapter)
     prices = with_adapter.transcript.price + plain.transcript.price
     assert credits.method == "grad-sketch/1"
@@ -82,21 +42,24 @@ async def test_an_answer_is_paid_attributed_settled_and_claimed(town: Any, adapt
     payees = {identity.payee for identity in Keystore(town.network.home("contributor").keys).identities()}
     assert {c.account for c in credits.credits if c.role == "contributor"} <= payees
 
-    claimed = 0
+    claimed, before = 0, [town.lane(name).claimed for name in WORKERS]
     for _ in range(3):
-        with town.network.client() as chain:
-            advance(chain.endpoint, town.network.deployment.epoch_length + 1)
-        for worker in ("worker-1", "worker-2"):
-            report = town.order(worker, "/settle")
-            claimed += sum(paid["amount"] for paid in report["claimed"])
+        claimed += sum(paid["amount"] for report in town.next_epoch() for paid in report["claimed"])
     claims = town.order("contributor", "/claim")
+    claimed += sum(claim["amount"] for claim in claims)
     assert {claim["name"] for claim in claims} >= {"own", "ann", "ben", "cat"} - unpaid(credits, payees)
+    lanes = [town.lane(name) for name in WORKERS]
+    assert sum(lane.pot for lane in lanes) == paid_for(town) >= prices
+    assert sum(lane.claimed for lane in lanes) == sum(before) + claimed
     with town.network.client() as chain:
-        lanes = [chain.lane_state(town.network.keys(w).session.address) for w in ("worker-1", "worker-2")]
-        assert sum(lane.pot for lane in lanes) == prices
-        assert sum(lane.claimed for lane in lanes) == claimed + sum(c["amount"] for c in claims)
         held = chain.balance(Address(town.network.deployment.settlement))
-        assert held == sum(lane.pot - lane.claimed for lane in lanes)
+    assert held == sum(lane.pot - lane.claimed for lane in lanes)
+
+
+def paid_for(town: Any) -> int:
+    """The prices of all receipts that the workers hold vouchers for."""
+    kept = [receipt for name in WORKERS for receipt in town.receipts(name)]
+    return sum(receipt["price"] for receipt in kept if receipt["state"] == "vouchered")
 
 
 def unpaid(credits: Any, payees: set[Address]) -> set[str]:
@@ -105,9 +68,9 @@ def unpaid(credits: Any, payees: set[Address]) -> set[str]:
     return {"ann", "ben", "cat"} if not paid else {"ann", "ben", "cat"} if len(paid) < len(payees) else set()
 
 
-async def test_another_worker_continues_what_a_killed_one_began(town: Any) -> None:
+async def test_another_worker_continues_what_a_killed_one_began(town: Any, ask: Any) -> None:
     async with town.client("bob") as bob:
-        whole = await ask(bob, None, LONG)
+        whole = await ask(bob, sampling=LONG)
         assert len(whole.transcript.workers) == 1
         async with bob.answer(ask_options(QUESTION, sampling=LONG)) as answer:
             async for _ in answer:
@@ -144,33 +107,33 @@ async def check_paid_once(client: Client, answer: Answer) -> None:
     assert first + second <= len(answer.transcript.tokens)  # what the dead worker was not paid for stays so
 
 
-async def test_a_peer_that_joins_late_finds_everything(town: Any, adapter: str) -> None:
+async def test_a_peer_that_joins_late_finds_everything(town: Any, ask: Any, adapter: str) -> None:
     async with town.client("late") as late:
-        answer = await ask(late, adapter)
+        answer = await ask(late, adapter, sampling=SHORT)
         assert answer.transcript.finish in ("length", "stop")
         assert [record.alias for record in late.adapters()] == [adapter]
 
 
-async def test_everybody_restarts_with_what_they_had(town: Any, adapter: str) -> None:
+async def test_everybody_restarts_with_what_they_had(town: Any, ask: Any, adapter: str) -> None:
     async with town.client("alice") as alice:
-        before = await ask(alice, adapter)
+        before = await ask(alice, adapter, sampling=SHORT)
     town.network.stop_peers()
     for name in ("bootstrap", "worker-1", "worker-2", "contributor"):
         town.network.start_peer(name).wait_ready()
     async with town.client("alice") as alice:
-        after = await ask(alice, adapter)
+        after = await ask(alice, adapter, sampling=SHORT)
         assert after.transcript.text == before.transcript.text
         seqs = {channel.lane: channel.seq for channel in await alice.node.store.ledger.channels(Role.CLIENT)}
         last = after.transcript.receipts[-1].receipt
         assert seqs[last.lane] == last.seq
 
 
-async def test_answers_go_on_while_the_chain_is_away(town: Any, adapter: str) -> None:
+async def test_answers_go_on_while_the_chain_is_away(town: Any, ask: Any, adapter: str) -> None:
     async with town.client("alice") as alice:
-        await ask(alice, adapter)
+        await ask(alice, adapter, sampling=SHORT)
         await trio.to_thread.run_sync(town.network.stop_chain)
         try:
-            answer = await ask(alice, adapter)
+            answer = await ask(alice, adapter, sampling=SHORT)
             assert answer.transcript.receipts
             with pytest.raises(CommonloreError, match=r"chain|answer|reach"):
                 await trio.to_thread.run_sync(town.order, "worker-1", "/settle")
@@ -180,13 +143,13 @@ async def test_answers_go_on_while_the_chain_is_away(town: Any, adapter: str) ->
     assert report["chain_time"] > 0
 
 
-async def test_an_empty_escrow_is_refused_by_name(town: Any) -> None:
+async def test_an_empty_escrow_is_refused_by_name(town: Any, ask: Any) -> None:
     async with town.client("poor") as poor:
         with pytest.raises(CommonloreError, match="deposit"):
-            await ask(poor, None)
+            await ask(poor)
 
 
-async def test_what_is_unknown_or_unreachable_is_named(town: Any) -> None:
+async def test_what_is_unknown_or_unreachable_is_named(town: Any, ask: Any) -> None:
     async with town.client("alice") as alice:
         with pytest.raises(NotFound, match="unknown adapter"):
             await ask(alice, "no/such")
