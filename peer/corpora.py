@@ -149,7 +149,7 @@ def _distinct(texts: Iterable[str], name: str) -> list[str]:
 _ICD_AREAS = {
     "psychiatry": ("F43.0", "F21", "F22", "F34.1", "F60.2", "F80.0"),
     "heart-and-blood": ("D56.1", "D69.0", "D75.1", "I20.0", "I30.1", "I33.0"),
-    "chest-and-abdomen": ("N20.0", "J31.0", "J60", "J86.9", "K65.1", "K81.0"),
+    "chest-and-abdomen": ("K81.0", "J31.0", "J60", "J86.9", "K65.1", "N10"),
 }
 _NCHS = (
     "ICD-10-CM is published by the National Center for Health Statistics (CDC) and is a modification of the "
