@@ -50,8 +50,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("commonlore.peer.node")
 BINDING_LIFETIME_S = 30 * 86_400
-BINDING_RENEWAL_S = 3 * 86_400
-PEER_AD_INTERVAL_S = 30.0
+BINDING_RENEWAL_S = 15 * 86_400
+FIRST_PEER_AD_S, PEER_AD_INTERVAL_S = 1.0, 30.0
 MAX_BASES_FOLLOWED = 32
 
 
@@ -162,6 +162,7 @@ def _attempt_parts(node: Node) -> AttemptParts:
         chain_clock=node.chain.clock,
         channels=KeyedLock(),
         entropy=os.urandom,
+        max_price=node.config.max_price,
     )
 
 
@@ -223,14 +224,21 @@ async def _hear_of(node: Node, worker: PeerId, base: Cid) -> None:
 
 
 async def _say_where(node: Node) -> None:
-    """Tell the network now and then where this peer is, and what it serves."""
-    role = ",".join(node.config.roles) or "client"
+    """Tell the network now and then where this peer is, and what it serves; often at first, for while the
+    mesh forms an announcement may reach nobody.
+    """
+    role = ".".join(node.config.roles) or "client"  # a record takes no comma
     base = node.worker.engine.facts.base if node.worker else None
+    pause = FIRST_PEER_AD_S
     while True:
-        if node.host.addresses:
-            stamp = (await node.next_seq(), node.clock.now_ms())
-            await node.announce(PeerAd(role, tuple(node.host.addresses[:8]), *stamp, base))
-        await trio.sleep(PEER_AD_INTERVAL_S)
+        try:
+            if node.host.addresses:
+                stamp = (await node.next_seq(), node.clock.now_ms())
+                await node.announce(PeerAd(role, tuple(node.host.addresses[:8]), *stamp, base))
+        except CommonloreError as error:
+            log.warning("others are not told where this peer is: %s", error)
+        await trio.sleep(pause)
+        pause = min(PEER_AD_INTERVAL_S, 2 * pause)
 
 
 async def _binding(store: Store, keys: Keys, domain: Domain, clock: Clock) -> SignedBinding:
