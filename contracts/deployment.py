@@ -15,6 +15,7 @@ from ..protocol.eip712 import Domain
 from ..protocol.errors import CommonloreError, ConfigError
 from ..protocol.ids import Address, checksummed, to_address
 
+_REMEDY = "give the JSON that `commonlore up` or the network's operator wrote"
 _ADDRESSES = ("token", "registry", "escrow", "settlement", "platform", "work_pool")
 
 
@@ -97,8 +98,10 @@ class Deployment:
         """Raises ConfigError when the file is absent or no deployment."""
         try:
             return cls.from_dict(json.loads(path.read_text()))
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"no deployment in {path}: {error}") from error
+        except OSError as error:
+            raise ConfigError(f"no deployment in {path}: {error.strerror}; {_REMEDY}") from error
+        except ValueError as error:
+            raise ConfigError(f"no deployment in {path}: {error}; {_REMEDY}") from error
 
 
 def _parsed(name: str, value: Any) -> Any:

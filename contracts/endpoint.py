@@ -7,9 +7,11 @@ signed transactions are safe to repeat, so every call here is retried. web3 is i
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -156,7 +158,8 @@ class Endpoint:
 
     def _connect(self) -> Web3:
         try:
-            from web3 import HTTPProvider, Web3
+            with _recursion_limit_kept():
+                from web3 import HTTPProvider, Web3
         except ImportError as error:
             raise MissingDependency(
                 "talking to a chain needs web3: pip install 'commonlore[settle]'"
@@ -179,6 +182,17 @@ def rejected(what: str, data: Any) -> Rejected:
         reason = RevertReason(text[:200], {})
     kind = EscrowTooSmall if reason.name in _ESCROW_REASONS else Rejected
     return kind(what, reason)
+
+
+@contextmanager
+def _recursion_limit_kept() -> Iterator[None]:
+    """py_ecc, which web3 imports, raises the limit to 100,000: then JSON of a stranger that is nested as deep
+    overruns the stack and kills the process, where it should be a RecursionError."""
+    limit = sys.getrecursionlimit()
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 def _http_session(url: str) -> Any:

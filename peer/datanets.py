@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..protocol.adverts import DatanetRecord
 from ..protocol.codec import decode, encode
 from ..protocol.eip712 import Domain
-from ..protocol.errors import InvalidShard, LocalProtocolError
+from ..protocol.errors import InvalidShard, LocalProtocolError, ProtocolError
 from ..protocol.ids import Address, Cid
 from ..protocol.keys import PeerKey
 from ..protocol.manifests import CHUNK_SIZE, MAX_SHARD_BYTES, DatanetManifest, Row, Shard, ShardHeader
@@ -23,6 +23,8 @@ from ..protocol.rows import (
 from .catalog import Catalog
 from .content import Content
 from .keystore import Identity
+
+_REMEDY = "train without it, or ask its curator for a version without that shard"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +141,28 @@ async def pull_datanet(content: Content, catalog: Catalog, domain: Domain, datan
 
 
 async def pull_shard(content: Content, domain: Domain, cid: Cid, datanet: str) -> PulledShard:
-    """One shard with its rows. Raises InvalidShard, NotFound, Unreachable, ProtocolError."""
-    shard = decode(Shard, await content.get(cid, CHUNK_SIZE))
+    """One shard with its rows. Raises InvalidShard, which names Datanet and contributor; NotFound,
+    Unreachable.
+    """
+    try:
+        shard = decode(Shard, await content.get(cid, CHUNK_SIZE))
+    except ProtocolError as wrong:
+        raise InvalidShard(f"Datanet {datanet!r}: {cid} is no shard: {wrong}; {_REMEDY}") from wrong
+    try:
+        return PulledShard(cid, shard, await _checked_rows(content, domain, shard, datanet))
+    except InvalidShard as wrong:
+        raise InvalidShard(f"Datanet {datanet!r}, {wrong}; {_REMEDY}") from None
+
+
+async def _checked_rows(content: Content, domain: Domain, shard: Shard, datanet: str) -> tuple[Row, ...]:
+    """The rows of a shard that is what it says."""
+    whose = f"shard of {shard.header.contributor!r}"
     if shard.header.datanet != datanet:
-        raise InvalidShard(f"shard {cid} was signed for Datanet {shard.header.datanet!r}, not {datanet!r}")
+        raise InvalidShard(f"{whose}: it was signed for Datanet {shard.header.datanet!r}")
     check_shard(domain, shard, None)
-    rows = decode_rows(await content.get(shard.header.rows, MAX_SHARD_BYTES))
+    try:
+        rows = decode_rows(await content.get(shard.header.rows, MAX_SHARD_BYTES))
+    except (InvalidShard, ProtocolError) as wrong:
+        raise InvalidShard(f"{whose}: {wrong}") from None
     check_shard(domain, shard, rows)
-    return PulledShard(cid, shard, rows)
+    return rows

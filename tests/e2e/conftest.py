@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,10 @@ from commonlore.peer.gateway.control_client import ControlClient
 from commonlore.peer.home import Home
 from commonlore.peer.keystore import Keystore
 from commonlore.peer.local_network import LocalNetwork, NetworkPlan, PeerPlan, open_network
+from commonlore.protocol.adverts import AdapterRecord
+from commonlore.protocol.codec import encode
 from commonlore.protocol.errors import ConfigError
+from commonlore.protocol.ids import Cid
 from commonlore.worker.models.cache import set_name
 from commonlore.worker.models.tiny import build_tiny
 
@@ -235,6 +238,29 @@ def ask() -> Ask:
         return answer
 
     return whole
+
+
+Publish = Callable[..., Awaitable[Cid]]
+
+
+@pytest.fixture
+def publish(adapter: str) -> Publish:
+    """`await publish(client, alias, data)`: announces an adapter like the trained one, but with these weights
+    and whatever else is changed: its id.
+    """
+
+    async def announced(client: Client, alias: str, data: bytes, **changes: object) -> Cid:
+        node = client.node
+        await until(lambda: adapter in {record.alias for record in client.adapters()})
+        honest = await node.catalog.adapter(node.catalog.adapter_id(adapter))
+        own: dict[str, Any] = {"name": alias.split("/")[1], "weights_size": len(data)}
+        manifest = replace(honest, weights=await node.content.put(data), **own | changes)
+        adapter_id = await node.content.put(encode(manifest))
+        stamp = (await node.next_seq(), node.clock.now_ms())
+        await node.announce(AdapterRecord(alias, adapter_id, manifest.base, None, None, 0, 0, *stamp))
+        return adapter_id
+
+    return announced
 
 
 async def until(condition: Callable[[], bool] | Callable[[], Awaitable[bool]], seconds: float = 30) -> None:

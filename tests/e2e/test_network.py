@@ -111,7 +111,7 @@ async def test_a_peer_that_joins_late_finds_everything(town: Any, ask: Any, adap
     async with town.client("late") as late:
         answer = await ask(late, adapter, sampling=SHORT)
         assert answer.transcript.finish in ("length", "stop")
-        assert [record.alias for record in late.adapters()] == [adapter]
+        assert adapter in {record.alias for record in late.adapters()}
 
 
 async def test_everybody_restarts_with_what_they_had(town: Any, ask: Any, adapter: str) -> None:

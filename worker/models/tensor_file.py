@@ -104,10 +104,12 @@ def open_tensor_file(path: Path, max_header: int = MAX_HEADER_BYTES) -> TensorFi
         _refuse_other_formats(head)
         length = int.from_bytes(head, "little") if len(head) == 8 else 0
         if length < 2 or length > max_header:
-            raise Malformed(f"has a header of {length} bytes; 2 to {max_header} are accepted")
+            raise Malformed(
+                f"has a header of {length} bytes; 2 to {max_header} are accepted: is it safetensors?"
+            )
         raw = file.read(length)
     if len(raw) != length:
-        raise Malformed("is truncated inside its header")
+        raise Malformed("is truncated inside its header: copy it again from where it is whole")
     header = _parse(raw)
     metadata = _metadata_of(header.pop("__metadata__", {}))
     spans = {name: _span_of(name, entry, 8 + length) for name, entry in header.items()}
@@ -172,7 +174,7 @@ def _check_tiling(spans: Mapping[str, Span], data_start: int, size: int) -> None
             raise Malformed(f"has a gap or an overlap before {name[:80]!r}")
         end = span.end
     if end > size:
-        raise Malformed(f"is truncated: {size} bytes of {end}")
+        raise Malformed(f"is truncated to {size} bytes of {end}: copy it again from where it is whole")
     if end < size:
         raise Malformed(f"has {size - end} bytes after its last tensor")
 

@@ -45,7 +45,7 @@ BAD = {
 BAD_HEADERS: dict[str, tuple[object, bytes, str]] = {
     "not JSON": (b"{nope}", b"", "not JSON"),
     "not UTF-8": (b'{"\xff": 1}', b"", "not JSON"),
-    "deep": (b'{"a":' * 4000 + b"1" + b"}" * 4000, b"", "not safetensors"),
+    "deep": (b'{"a":' * 4000 + b"1" + b"}" * 4000, b"", "not safetensors|describes"),
     "a list": ([1], b"", "names no tensors"),
     "no tensors": ({}, b"", "names no tensors"),
     "twice": (b'{"a":1,"a":2}', b"", "not JSON"),
@@ -61,7 +61,7 @@ BAD_HEADERS: dict[str, tuple[object, bytes, str]] = {
     "gap": ({"x": entry([1], 0, 4), "y": entry([1], 8, 12)}, bytes(12), "gap"),
     "offset": ({"x": entry([1], 4, 8)}, bytes(8), "gap"),
     "negative offset": ({"x": entry([1], -4, 0)}, bytes(8), "gap"),
-    "truncated": ({"x": entry([4], 0, 16)}, bytes(15), "is truncated: "),
+    "truncated": ({"x": entry([4], 0, 16)}, bytes(15), "is truncated to "),
     "trailing": ({"x": entry([1], 0, 4)}, bytes(5), "1 bytes after its last tensor"),
 }
 
