@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..protocol.errors import ConfigError
+from ..protocol.untrusted_json import load_json
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 _LOOPBACK = ("127.0.0.1", "localhost")
@@ -68,7 +69,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer_rpc(self, body: bytes) -> None:
         try:
-            request = json.loads(body)
+            request = load_json(body)
         except (ValueError, RecursionError):
             self._answer(
                 400, {"jsonrpc": "2.0", "id": None, "error": {"code": -32700, "message": "not JSON"}}

@@ -16,6 +16,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+from ...protocol.untrusted_json import load_json
 from .errors import InvalidRequest
 
 MAX_DEPTH = 16
@@ -26,9 +27,7 @@ T = TypeVar("T")
 def parse_json(data: bytes) -> dict[str, Any]:
     """The object in a JSON body. Raises InvalidRequest on anything that is not exactly that."""
     try:
-        value = json.loads(
-            data.decode(), object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant
-        )
+        value = load_json(data.decode(), _without_duplicates, _refuse_constant)
     except UnicodeDecodeError as wrong:
         raise InvalidRequest(f"the body is not UTF-8: byte {wrong.start}") from None
     except RecursionError:

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...protocol.manifests import Tensor
+from ...protocol.untrusted_json import load_json
 
 DTYPE_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 MAX_HEADER_BYTES = 64 << 20
@@ -125,7 +126,7 @@ def _refuse_other_formats(head: bytes) -> None:
 
 def _parse(raw: bytes) -> dict[str, Any]:
     try:
-        header = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        header = load_json(raw.decode("utf-8"), _unique, _refuse_constant)
     except (ValueError, RecursionError) as wrong:
         raise Malformed(f"is not safetensors: its header is not JSON ({str(wrong)[:80]})") from None
     if not isinstance(header, dict) or not 0 < len(header) <= MAX_TENSORS:
