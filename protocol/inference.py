@@ -9,6 +9,8 @@ Rules of this file:
   that fails changes nothing. After a RemoteProtocolError the conversation is broken for good.
 - A chunk's `start` counts from the first output token of this request. `sampling.max_tokens` bounds the whole
   answer: tokens that another worker delivered before, named in the prompt, count as part of it.
+- What a client must hold is bounded by what it asked for: text by the tokens it belongs to, and the prompt
+  tokens of a receipt by the prompt (`request_rules.most_prompt_tokens`). A chunk says something.
 - The worker answers a cancel with a final receipt for the tokens delivered since the last receipt, or, where
   there are none, with the refusal `cancelled`: a prefill alone is not paid.
 """
@@ -37,7 +39,7 @@ from .messages import (
 from .outputs import RunningHash, output_root
 from .receipt_rules import Step, check_delivered, check_voucher_names
 from .receipts import Receipt
-from .request_rules import request_hash
+from .request_rules import most_prompt_tokens, request_hash
 from .requests import InferenceRequest
 from .transitions import (
     CROSSING,
@@ -52,7 +54,12 @@ from .transitions import (
     next_state,
 )
 
+TEXT_ALLOWANCE, TEXT_PER_TOKEN = 1_024, 1_024
+"""Bytes of text: what an earlier worker may have held back, and the longest that a token may complete."""
+
 __all__ = [
+    "TEXT_ALLOWANCE",
+    "TEXT_PER_TOKEN",
     "TRANSITIONS",
     "Event",
     "InferenceStream",
@@ -68,7 +75,8 @@ __all__ = [
 class Progress:
     """Everything a conversation remembers. The request comes with the ask; `receipt` is the unpaid one.
 
-    `limit` is how many output tokens this conversation may have, `delivered` how many it had so far.
+    `limit` is how many output tokens this conversation may have, `delivered` how many it had so far, `text`
+    the bytes of their text; `prompt_limit` is how many prompt tokens may be charged.
     """
 
     state: State = State.START
@@ -76,7 +84,9 @@ class Progress:
     request_hash: bytes = b""
     running: RunningHash = field(default_factory=lambda: RunningHash(b""))
     limit: int = 0
+    prompt_limit: int = 0
     delivered: int = 0
+    text: int = 0
     step: Step = field(default_factory=Step)
     receipt: Receipt | None = None
 
@@ -210,7 +220,12 @@ def _process_ask(domain: Domain, progress: Progress, ask: Ask) -> Progress:
     request, prompt = ask.signed.request, ask.signed.prompt
     digest, limit = request_hash(domain, request), request.sampling.max_tokens - len(prompt.delivered)
     return replace(
-        progress, request=request, request_hash=digest, running=RunningHash(digest), limit=max(limit, 0)
+        progress,
+        request=request,
+        request_hash=digest,
+        running=RunningHash(digest),
+        limit=max(limit, 0),
+        prompt_limit=most_prompt_tokens(prompt.messages),
     )
 
 
@@ -225,11 +240,22 @@ def _process_chunk(progress: Progress, chunk: TokenChunk) -> Progress:
         raise RemoteProtocolError(
             f"{delivered} tokens delivered; the request asks for at most {progress.limit}"
         )
+    text = _check_text(progress, chunk, delivered)
     running = before.extend(chunk.tokens)
     if chunk.running_hash != running.since(before):
         raise RemoteProtocolError(f"the running hash at token {delivered} does not follow from the tokens")
     step = replace(progress.step, tokens=(*progress.step.tokens, *chunk.tokens))
-    return replace(progress, running=running, delivered=delivered, step=step)
+    return replace(progress, running=running, delivered=delivered, text=text, step=step)
+
+
+def _check_text(progress: Progress, chunk: TokenChunk, delivered: int) -> int:
+    """The bytes of text so far. Raises RemoteProtocolError where they are more than the tokens can mean."""
+    if not chunk.tokens and not chunk.text:
+        raise RemoteProtocolError("a chunk that says nothing")
+    text = progress.text + len(chunk.text.encode())
+    if text > TEXT_ALLOWANCE + TEXT_PER_TOKEN * delivered:
+        raise RemoteProtocolError(f"{text} bytes of text for {delivered} tokens")
+    return text
 
 
 def _process_receipt(progress: Progress, message: ReceiptMessage) -> Progress:
@@ -239,6 +265,10 @@ def _process_receipt(progress: Progress, message: ReceiptMessage) -> Progress:
     if not message.final and not progress.step.tokens:
         raise RemoteProtocolError("a step's receipt without tokens; only the final one may have none")
     check_delivered(receipt, progress.step)
+    if receipt.prompt_tokens > progress.prompt_limit:
+        raise RemoteProtocolError(
+            f"receipt.prompt_tokens is {receipt.prompt_tokens}; it is at most {progress.prompt_limit} here"
+        )
     return replace(progress, receipt=receipt)
 
 

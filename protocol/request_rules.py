@@ -7,10 +7,13 @@ Rules of this file:
   leaves. So one piece can be opened (its own salt, itself and a proof) without making the others guessable.
 - Adapters are distinct, none weighs nothing, and their weights make 1,000,000 ppm.
 - A deadline is at most MAX_DEADLINE_S away: that long a worker remembers ids.
+- A prompt is charged at most one token a byte of its turns, and an allowance for the chat template: a client
+  needs no tokenizer to know what an answer can cost at most.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from .bindings import MAX_CLOCK_SKEW_S, check_binding
@@ -24,6 +27,7 @@ from .requests import (
     MAX_OUTPUT_TOKENS,
     PPM,
     AdapterWeight,
+    ChatMessage,
     Disclosure,
     InferenceRequest,
     Prompt,
@@ -35,6 +39,8 @@ from .requests import (
 MAX_DEADLINE_S = 600
 PIECE_SIZE = 1_024
 MAX_TOP_LOGPROBS = 20
+TEMPLATE_TOKENS, TURN_TOKENS = 256, 32
+"""What a chat template may add to a prompt: in all, and for each turn (its role included)."""
 _NO_SALT = bytes(32)
 
 
@@ -143,6 +149,11 @@ def check_sampling(sampling: Sampling) -> None:
         raise RemoteProtocolError(f"min_p of {sampling.min_p_ppm} ppm; 0 to {PPM} are allowed")
     if sampling.repetition_penalty_ppm == 0:
         raise RemoteProtocolError(f"a repetition penalty of 0; {PPM} ppm is none")
+
+
+def most_prompt_tokens(messages: Iterable[ChatMessage]) -> int:
+    """The most prompt tokens that these turns may be charged: no tokenizer makes two of one byte."""
+    return TEMPLATE_TOKENS + sum(TURN_TOKENS + len(turn.content.encode()) for turn in messages)
 
 
 # ---- the commitment to a prompt

@@ -13,7 +13,14 @@ from commonlore.protocol.credits import DEFAULT_SPLIT
 from commonlore.protocol.eip712 import sign
 from commonlore.protocol.errors import LocalProtocolError, RemoteProtocolError
 from commonlore.protocol.ids import cid_of, keccak256
-from commonlore.protocol.inference import InferenceStream, Role, State, refused
+from commonlore.protocol.inference import (
+    TEXT_ALLOWANCE,
+    TEXT_PER_TOKEN,
+    InferenceStream,
+    Role,
+    State,
+    refused,
+)
 from commonlore.protocol.keys import AccountKey
 from commonlore.protocol.messages import (
     Accepted,
@@ -34,6 +41,7 @@ from commonlore.protocol.receipt_rules import (
     sign_receipt,
 )
 from commonlore.protocol.receipts import ReceiptDetails
+from commonlore.protocol.request_rules import most_prompt_tokens
 from commonlore.protocol.transitions import CROSSING, ENDS, FROM_CLIENT, FROM_WORKER, TRANSITIONS, Event
 
 LANE_KEY = AccountKey.from_secret(b"\x07" * 32)
@@ -395,3 +403,22 @@ def test_output_leaves_hold_32_tokens():
     ]
     assert output_root(tokens[:32]) == output_leaves(tokens[:32])[0]
     assert output_root([]) == bytes(32)
+
+
+def test_text_is_bounded_by_its_tokens_and_a_chunk_says_something(talk):
+    talk.start()
+    running = talk.worker.make_chunk((1,), "").running_hash
+    talk.to_client(TokenChunk(0, (1,), "x" * (TEXT_ALLOWANCE + TEXT_PER_TOKEN), running))
+    for chunk, words in ((TokenChunk(1, (), "y"), "bytes of text"), (TokenChunk(1, (), ""), "says nothing")):
+        with pytest.raises(LocalProtocolError, match=words):
+            talk.worker.send(chunk)
+    with pytest.raises(RemoteProtocolError, match="bytes of text for 1 tokens"):
+        talk.client.receive(encode_message(TokenChunk(1, (), "y")))
+
+
+def test_no_prompt_is_charged_beyond_its_bytes(talk):
+    talk.start(1)
+    most = most_prompt_tokens(talk.signed.prompt.messages)
+    with pytest.raises(LocalProtocolError, match=f"at most {most} here"):
+        talk.worker.send(talk.receipt(final=True, prompt_tokens=most + 1))
+    talk.to_client(talk.receipt(final=True, prompt_tokens=most))
