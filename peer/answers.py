@@ -25,7 +25,8 @@ class AskOptions:
 
     `base` is needed only then.
 
-    `max_price` (token units) defaults to what the worker's advertised rates make of `max_tokens`. Greedy by
+    `max_price` (token units) defaults to the node's own (`Config.max_price`); no worker may charge more than
+    its advertised rates make of the prompt's bytes and `max_tokens`. Greedy by
     default.
     """
 

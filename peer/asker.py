@@ -29,6 +29,7 @@ from ..protocol.errors import (
 )
 from ..protocol.ids import Cid, PeerId
 from ..protocol.messages import RefusalCode
+from ..protocol.request_rules import most_prompt_tokens
 from ..protocol.requests import MAX_OUTPUT_TOKENS, AdapterWeight
 from ..scheduler import events
 from ..scheduler.core import Scheduler
@@ -179,9 +180,24 @@ class Asker:
         remaining = (job.deadline_ms - self._clock.now_ms()) / 1000
         try:
             with job.deltas, job.scope, trio.move_on_after(max(0.0, remaining)):
-                job.answer.fail(await self._follow_orders(ask_id, job, orders))
+                job.answer.fail(await self._outcome(ask_id, job, orders))
         finally:
             job.ended.set()
+
+    async def _outcome(
+        self,
+        ask_id: events.AskId,
+        job: _Job,
+        orders: trio.MemoryReceiveChannel[events.Dispatch | events.GiveUp],
+    ) -> CommonloreError | None:
+        """None when the answer is whole, else what ended it. The task is the node's, so nothing is raised."""
+        try:
+            return await self._follow_orders(ask_id, job, orders)
+        except CommonloreError as error:  # of this peer, not of a worker: another would not help
+            return error
+        except Exception:
+            log.exception("an ask failed")
+            return CommonloreError("asking failed inside this peer; its log says why")
 
     async def _follow_orders(
         self,
@@ -212,14 +228,17 @@ class Asker:
             adapters=tuple(a.adapter for a in heaviest_first),
             prompt_tokens=prompt_tokens,
             max_tokens=options.sampling.max_tokens,
-            max_price=options.max_price if options.max_price is not None else 2**127,
+            max_price=self._limit(options),
             deadline_ms=job.deadline_ms,
         )
         return spec if self._scheduler.can_serve(spec) else replace(spec, patience_ms=APPEARANCE_PATIENCE_MS)
 
     async def _try(self, ask_id: events.AskId, job: _Job, peer: PeerId) -> CommonloreError | None:
         """One attempt at one worker; None when the answer is whole, else why not (the scheduler was told)."""
-        offer = self._offers[peer]
+        offer = self._offers.get(peer)
+        if offer is None:  # it fell silent just now
+            self._step(events.Refused(ask_id, peer, RefusalCode.SHUTDOWN))
+            return Unreachable(f"worker {peer} fell silent")
         script = job.answer.transcript
         started, before = self._clock.now_ms(), len(script.tokens)
 
@@ -247,11 +266,12 @@ class Asker:
     def _max_price(self, job: _Job, offer: Offer) -> int:
         """What is left of the caller's limit; without one, what the offer's rates make of the most this ask
         can use."""
-        if job.options.max_price is not None:
-            return max(0, job.options.max_price - job.answer.transcript.price)
-        prompt = sum(len(m.content.encode()) + 16 for m in job.options.messages) + 256
         output = min(job.options.sampling.max_tokens, MAX_OUTPUT_TOKENS)
-        return compute_price(offer.ad.rates, prompt + len(job.answer.transcript.tokens), output)
+        most = compute_price(offer.ad.rates, most_prompt_tokens(job.options.messages), output)
+        return min(most, max(0, self._limit(job.options) - job.answer.transcript.price))
+
+    def _limit(self, options: AskOptions) -> int:
+        return self._parts.max_price if options.max_price is None else options.max_price
 
     # ---- the scheduler
 

@@ -1,20 +1,24 @@
 """One attempt to have an ask answered by one worker: the client's half of the inference conversation.
 
 Rules of this file: a receipt is verified in full before its voucher is signed, and the voucher is on disk
-before it is sent; a channel signs one voucher at a time; delivered tokens are handed on at once and never
-taken back.
+before it is sent; a channel signs one voucher at a time, and one that its worker never got is sent again;
+delivered tokens are handed on at once and never taken back; a worker that falls silent is left.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+import trio
+
 from ..protocol.adverts import WorkerAd
+from ..protocol.codec import encode_all
 from ..protocol.credits import heaviest_adapter
 from ..protocol.eip712 import Domain, digest
-from ..protocol.errors import LocalProtocolError, RemoteProtocolError, Unreachable
-from ..protocol.ids import Cid, PeerId
+from ..protocol.errors import CommonloreError, LocalProtocolError, RemoteProtocolError, Unreachable
+from ..protocol.ids import Address, Cid, PeerId
 from ..protocol.inference import InferenceStream, Role, refused
 from ..protocol.keys import AccountKey
 from ..protocol.manifests import Split
@@ -33,8 +37,17 @@ from .ledger import Ledger
 from .records import Records
 from .rpc import Rpc
 
+log = logging.getLogger("commonlore.peer.attempt")
 INFER = "infer"
 """The RPC method whose call is one inference conversation."""
+VOUCHERS = "vouchers"
+"""The RPC method that takes vouchers of a channel which were lost on their way, the lowest first."""
+MAX_VOUCHERS, MAX_VOUCHERS_BYTES = 128, 131_072
+ACCEPT_PATIENCE_S = 30.0
+"""How long a worker may take to admit or refuse an ask: it may have to find an adapter's manifest first."""
+SILENCE_PATIENCE_S = 60.0
+"""How long a worker may say nothing once it has begun to answer."""
+RESEND_PATIENCE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +74,8 @@ class AttemptParts:
     chain_clock: ChainClock
     channels: KeyedLock[bytes]
     entropy: Callable[[int], bytes]
+    max_price: int
+    """Token units that an answer may cost whose caller names no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +99,7 @@ class Attempt:
         self._offer = offer
         self._terms = terms
         self._stream = InferenceStream(Role.CLIENT, parts.domain)
+        self._heard = 0
 
     async def run(self, take: Callable[[Delta], Awaitable[None]]) -> None:
         """Until the answer is whole.
@@ -109,20 +125,29 @@ class Attempt:
                 request, self._stream.request_hash, self._offer.ad.artefact, self._offer.ad.rates, split
             )
             while not self._stream.over:
-                await self._follow(call, await self._receive(call), terms, take)
+                message = await self._receive(call)
+                if isinstance(message, Accepted):
+                    await self._adopt(message.channel, own.voucher)
+                else:
+                    await self._follow(call, message, terms, take)
 
     async def _receive(self, call: Call) -> Message:
+        """The next message. Between being admitted and the first token an ask may wait in line."""
+        patience = {0: ACCEPT_PATIENCE_S, 1: float("inf")}.get(self._heard, SILENCE_PATIENCE_S)
         try:
-            return self._stream.receive(await call.receive())
+            with trio.fail_after(patience):
+                body = await call.receive()
+        except trio.TooSlowError:
+            raise Unreachable(f"worker {self._offer.peer} said nothing for {patience:g} s") from None
         except EndOfCall:
             raise Unreachable(f"worker {self._offer.peer} ended the answer before its last receipt") from None
+        self._heard += 1
+        return self._stream.receive(body)
 
     async def _follow(
         self, call: Call, message: Message, terms: Terms, take: Callable[[Delta], Awaitable[None]]
     ) -> None:
         match message:
-            case Accepted():
-                await self._adopt(message.channel)
             case TokenChunk():
                 script = self._answer.transcript
                 script.tokens.extend(message.tokens)
@@ -160,14 +185,26 @@ class Attempt:
         )
         await self._parts.ledger.record_voucher(ledger_rows.Role.CLIENT, voucher, kept)
 
-    async def _adopt(self, shown: SignedVoucher | None) -> None:
+    async def _adopt(self, shown: SignedVoucher | None, sent: SignedVoucher | None) -> None:
         """Take up a voucher of ours that only the worker still has (this home was restored from a backup,
-        say)."""
+        say); where the worker lacks some before the one that it was sent, send it those."""
         payer, lane = self._parts.session.address, self._offer.ad.binding.binding.session_key
         own = await self._parts.ledger.channel(ledger_rows.Role.CLIENT, payer, lane)
         highest = adopt_voucher(self._parts.domain, payer, lane, own.voucher, shown)
         if highest is not None and highest != own.voucher:
             await self._parts.ledger.adopt_voucher(ledger_rows.Role.CLIENT, highest)
+        reached = shown.voucher.seq if shown is not None else 0
+        if sent is not None and reached < sent.voucher.seq:
+            await self._resend(payer, lane, reached)
+
+    async def _resend(self, payer: Address, lane: Address, reached: int) -> None:
+        """Vouchers that this worker lost: without them it can be paid nothing that comes after."""
+        lost = await self._parts.ledger.vouchers_after(payer, lane, reached, MAX_VOUCHERS)
+        try:
+            with trio.move_on_after(RESEND_PATIENCE_S):
+                await self._parts.rpc.call(self._offer.peer, VOUCHERS, encode_all(lost))
+        except CommonloreError as error:
+            log.warning("%s does not take %d vouchers that it lost: %s", self._offer.peer, len(lost), error)
 
     def _prompt(self, delivered: tuple[int, ...]) -> Prompt:
         options = self._options

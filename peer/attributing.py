@@ -36,6 +36,8 @@ log = logging.getLogger("commonlore.peer.attributing")
 MAX_WAITING = 64
 MAX_INDEX_BYTES = 256 * 1024**2
 MAX_CHECKPOINT_BYTES = 1024**3
+MAX_STATEMENT_S = 600.0
+"""One whose checkpoint does not come holds up the others no longer than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +79,12 @@ class Attributing:
         """Score what comes, one after the other; for ever."""
         async for step in self._work:
             try:
-                await self._state(step)
-            except CommonloreError as error:
-                log.warning("no statement on %s: %s", step.receipt_hash.hex(), error)
+                with trio.fail_after(MAX_STATEMENT_S):
+                    await self._state(step)
+            except (CommonloreError, trio.TooSlowError) as error:
+                log.warning("no statement on %s: %s", step.receipt_hash.hex(), error or "it took too long")
+            except Exception:  # what a stranger published must not end the node
+                log.exception("no statement on %s", step.receipt_hash.hex())
             finally:
                 self._node.statements.drop(step.receipt_hash)
 
@@ -103,7 +108,7 @@ class Attributing:
 
     async def _make_known(self, adapter: Cid, manifest: AdapterManifest) -> _Known:
         """Fetch what scoring needs, early checkpoint and index, once. Raises NotFound."""
-        record = self._node.catalog.record_of(adapter)
+        record = self._node.catalog.record_of(adapter, manifest.author)
         if record is None or record.index is None or manifest.early_checkpoint is None:
             raise NotFound(f"adapter {adapter} has no gradient index; prior weights apply")
         known = self._known.get(adapter)
@@ -111,7 +116,10 @@ class Attributing:
             return known
         path = await self._node.content.path(manifest.early_checkpoint, MAX_CHECKPOINT_BYTES)
         raw = await self._node.content.get(record.index, MAX_INDEX_BYTES)
-        index = open_sealed(raw, (IndexManifest,), MAX_INDEX_BYTES).record
+        sealed = open_sealed(raw, (IndexManifest,), MAX_INDEX_BYTES)
+        if sealed.public_key != manifest.author:
+            raise RemoteProtocolError(f"the index of {adapter} is not its author's")
+        index = sealed.record
         if index.adapter != adapter:
             raise RemoteProtocolError(f"the index announced for {adapter} is of {index.adapter}")
         await self._scorer.load(subject_of(manifest, path))

@@ -133,6 +133,8 @@ class BlobStore:
             self.reserve(len(data))
             try:
                 self._adopt(cid, manifest, self._write_aside(data))
+            except OSError as wrong:
+                raise ConfigError(f"cannot write {self.folder}: {wrong.strerror}; free some space") from wrong
             finally:
                 self.release(len(data))
         return cid
@@ -155,10 +157,13 @@ class BlobStore:
     def put_manifest(self, cid: Cid, data: bytes) -> BlobManifest:
         """Keep a verified manifest ahead of its content.
 
-        Raises RemoteProtocolError where it is not `cid`'s.
+        Raises RemoteProtocolError where it is not `cid`'s, ConfigError when the disk is full.
         """
         manifest = open_manifest(cid, data)
-        os.replace(self._write_aside(data), self.folder / "manifests" / cid)
+        try:
+            os.replace(self._write_aside(data), self.folder / "manifests" / cid)
+        except OSError as wrong:
+            raise ConfigError(f"cannot write {self.folder}: {wrong.strerror}; free some space") from wrong
         return manifest
 
     def open_partial(self, cid: Cid, manifest: BlobManifest) -> Partial:

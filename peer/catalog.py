@@ -8,11 +8,14 @@ same key replaces a lower one.
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from ..protocol.adverts import AdapterRecord, DatanetRecord
+from ..protocol.attribution import prior_weights
 from ..protocol.codec import decode
+from ..protocol.credits import check_split
 from ..protocol.envelope import Sealed
 from ..protocol.errors import InvalidAdapter, NotFound, ProtocolError
 from ..protocol.ids import Cid, to_cid
@@ -26,6 +29,8 @@ FetchBytes = Callable[[Cid, int], Awaitable[bytes]]
 """(content id, most bytes) → the verified content. Raises NotFound or Unreachable."""
 
 MAX_NAMES = 100_000
+MAX_MANIFESTS = 2_048
+"""Manifests kept in memory, the last used; the others are read again."""
 
 
 def name_of(record: Named) -> str:
@@ -39,8 +44,8 @@ class Catalog:
     def __init__(self, fetch: FetchBytes) -> None:
         self._fetch = fetch
         self._names: dict[tuple[type[Named], str], Sealed[Named]] = {}
-        self._adapters: dict[Cid, AdapterRecord] = {}
-        self._manifests: dict[Cid, AdapterManifest | DatanetManifest] = {}
+        self._adapters: dict[Cid, dict[bytes, AdapterRecord]] = {}
+        self._manifests: OrderedDict[Cid, AdapterManifest | DatanetManifest] = OrderedDict()
 
     def learn(self, sealed: Sealed[Named]) -> bool:
         """Take a record that passed its checks.
@@ -57,8 +62,17 @@ class Catalog:
             return False
         self._names[key] = sealed
         if isinstance(record, AdapterRecord):
-            self._adapters[record.adapter] = record
+            self._renamed(sealed.public_key, record, known)
         return True
+
+    def _renamed(self, announcer: bytes, record: AdapterRecord, known: Sealed[Named] | None) -> None:
+        """An alias leads to this adapter now, and no more to the one before."""
+        if known is not None and isinstance(known.record, AdapterRecord):
+            before = self._adapters.get(known.record.adapter, {})
+            before.pop(announcer, None)
+            if not before:
+                self._adapters.pop(known.record.adapter, None)
+        self._adapters.setdefault(record.adapter, {})[announcer] = record
 
     def _is_full(self) -> bool:
         return len(self._names) >= MAX_NAMES
@@ -85,9 +99,11 @@ class Catalog:
         """The bases that known adapters are for."""
         return tuple(sorted({record.base for record in self.adapters()}))
 
-    def record_of(self, adapter: Cid) -> AdapterRecord | None:
-        """The latest record that names this adapter id."""
-        return self._adapters.get(adapter)
+    def record_of(self, adapter: Cid, announcer: bytes | None = None) -> AdapterRecord | None:
+        """The latest record that names this adapter id, by this Ed25519 key or, without one, by whoever was
+        heard first. Anybody may announce anybody's adapter: what matters is asked of its author."""
+        records = self._adapters.get(adapter, {})
+        return next(iter(records.values()), None) if announcer is None else records.get(announcer)
 
     def adapter_id(self, name: str) -> Cid:
         """The adapter id behind `owner/name` (or an id itself). Raises NotFound, naming what is known."""
@@ -117,6 +133,17 @@ class Catalog:
         except ProtocolError as error:
             raise InvalidAdapter(f"{adapter} is not an adapter manifest: {error}") from error
 
+    async def payable(self, adapter: Cid) -> AdapterManifest:
+        """The manifest of an adapter whose answers can be paid for: its split and its priors are whole. An
+        answer that cannot be divided would hold up all that its payer pays after it. Raises as `adapter`."""
+        manifest = await self.adapter(adapter)
+        try:
+            check_split(manifest.split)
+            prior_weights(manifest)
+        except ProtocolError as error:
+            raise InvalidAdapter(f"adapter {adapter} cannot be paid for: {error}") from error
+        return manifest
+
     async def datanet(self, datanet: Cid) -> DatanetManifest:
         """The Datanet manifest whose CID is this id, pulled if need be.
 
@@ -129,4 +156,7 @@ class Catalog:
         if not isinstance(known, cls):
             known = decode(cls, await self._fetch(cid, CHUNK_SIZE), CHUNK_SIZE)
             self._manifests[cid] = known
+        self._manifests.move_to_end(cid)
+        if len(self._manifests) > MAX_MANIFESTS:
+            self._manifests.popitem(last=False)
         return known

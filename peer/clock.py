@@ -51,6 +51,11 @@ class ChainClock:
         self._epoch_length = epoch_length
         self._offset_ms = 0
 
+    @property
+    def epoch_length(self) -> int:
+        """Seconds."""
+        return self._epoch_length
+
     def observe(self, block_time: int) -> None:
         """Take the newest block's timestamp, in seconds, as the chain's present."""
         self._offset_ms = block_time * 1000 - self._clock.now_ms()

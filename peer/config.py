@@ -69,6 +69,9 @@ class Config:
     credit_limit: int = 1_000_000
     """What a payer may owe before its next voucher."""
 
+    max_price: int = 1_000_000
+    """What an answer may cost whose caller names no limit: nobody pays whatever a worker asks."""
+
     chain_url: str = ""
     """JSON-RPC endpoint of the chain; empty: answers are receipted but not settled."""
     deployment: str = ""

@@ -2,7 +2,8 @@
 
 Reading the chain takes a thread and some milliseconds, so a reading is kept for a while; when the chain does
 not answer, the last reading stands, and a payer never seen gets the configured credit: inference goes on
-without the chain.
+without the chain. An owner has one balance, however many session keys spend it: what all of them have
+promised this lane counts.
 """
 
 from __future__ import annotations
@@ -26,9 +27,18 @@ MAX_PAYERS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    redeemable: int
+    """What stands behind one session key: its owner's balance, its own reservation. Both stay for a thaw
+    period."""
+
+    owner: Address
+    balance: int
+    reserved: int
     redeemed: int
     seen_ms: int
+
+    def promised(self, vouched: int) -> int:
+        """What was vouched and not redeemed."""
+        return max(0, vouched - self.redeemed)
 
 
 class Funds:
@@ -40,15 +50,24 @@ class Funds:
         self._credit_limit = credit_limit
         self._clock = clock
         self._readings: dict[Address, _Reading] = {}
+        self._vouched: dict[Address, dict[Address, int]] = {}
 
     async def limit(self, payer: Address, owner: Address, vouched: int) -> int:
-        """Token units that `payer` may still owe: its escrow less what it has vouched (`vouched`, cumulative)
-        and is not redeemed, at most the configured credit."""
+        """Token units that `payer` may still owe: its escrow less what its owner's keys have vouched
+        (`vouched`, this key's, cumulative) and is not redeemed, at most the configured credit."""
         reading = await self._reading(payer, owner)
         if reading is None:
             return self._credit_limit
-        promised = max(0, vouched - reading.redeemed)
-        return max(0, min(self._credit_limit, reading.redeemable - promised))
+        keys = self._vouched.setdefault(reading.owner, {})
+        if vouched:
+            keys[payer] = vouched
+        free = reading.balance
+        for key, cumulative in list(keys.items()):
+            other = await self._reading(key, owner)
+            if other is not None:
+                free -= max(0, other.promised(cumulative) - other.reserved)
+        own = max(0, reading.reserved - reading.promised(vouched))
+        return min(self._credit_limit, own + max(0, free))
 
     async def _reading(self, payer: Address, owner: Address) -> _Reading | None:
         known = self._readings.get(payer)
@@ -62,18 +81,23 @@ class Funds:
             return known
         if len(self._readings) >= MAX_PAYERS:
             self._readings.clear()
+            self._vouched.clear()
         self._readings[payer] = fresh
         return fresh
 
     def _look(self, chain: ChainClient, payer: Address, owner: Address) -> _Reading:
         """One reading. A session key that is not bound on the chain yet (its binding is bound with its first
-        redemption) stands on its owner's balance."""
+        redemption) stands on its owner's balance; one that was revoked on nothing."""
         now = self._clock.now_ms()
         state = chain.escrow_of(payer, self._lane)
         if state.owner is None:
-            return _Reading(chain.owner_balance(owner).dependable, 0, now)
-        return _Reading(state.reservation.dependable + state.balance.dependable, state.redeemed, now)
+            return _Reading(owner, chain.owner_balance(owner).dependable, 0, 0, now)
+        if state.revoked:
+            return _Reading(state.owner, 0, 0, state.redeemed, now)
+        return _Reading(
+            state.owner, state.balance.dependable, state.reservation.dependable, state.redeemed, now
+        )
 
 
 def _lifetime(reading: _Reading) -> int:
-    return READING_LIFETIME_MS if reading.redeemable else EMPTY_LIFETIME_MS
+    return READING_LIFETIME_MS if reading.balance or reading.reserved else EMPTY_LIFETIME_MS

@@ -124,6 +124,17 @@ class Ledger:
             raise
         return self._remembered.keep(channel)
 
+    async def vouchers_after(
+        self, payer: Address, lane: Address, seq: int, limit: int
+    ) -> tuple[SignedVoucher, ...]:
+        """What a client has signed in a channel after `seq`, lowest first: what a worker may have lost."""
+        query = (
+            f"SELECT voucher FROM receipts WHERE {_OF_CHANNEL} AND seq > ? AND state = 'vouchered' "
+            "ORDER BY seq LIMIT ?"
+        )
+        rows = await self._database.read(query, Role.CLIENT, payer, lane, seq, limit)
+        return tuple(decode(SignedVoucher, row[0]) for row in rows)
+
     async def abandon_receipt(self, role: Role, receipt_hash: bytes) -> None:
         """Stop waiting for a receipt's voucher: its seq is free again.
 

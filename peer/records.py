@@ -219,7 +219,7 @@ class Requests:
         return await self._database.write(work, durable=False)
 
     async def forget(self, now: int) -> int:
-        """Drop what was due before `now` (Unix seconds). Returns how many."""
+        """Drop what can be asked no more at `now` (Unix seconds). Returns how many."""
 
         async def work(sql: Transaction) -> int:
             return await sql.run("DELETE FROM requests WHERE deadline < ?", now)

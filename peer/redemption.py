@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
 from ..contracts.client import ChainClient
+from ..contracts.records import ChannelState
 from ..protocol.errors import ChainError, CommonloreError
 from ..protocol.ids import Address, Cid, checksummed
 from ..protocol.receipts import SignedVoucher
@@ -112,16 +113,17 @@ class Redeeming:
         state = await on_chain(self._client.escrow_of, payer, self._lane)
         if channel[-1].cumulative <= state.redeemed:
             return []
-        if state.owner is None:
-            binding = await self._parts.store.records.binding(payer)
-            if binding is None:
-                report.waiting.append(Waiting(payer, f"payer {checksummed(payer)} is bound to no owner"))
-                return []
+        binding = await self._parts.store.records.binding(payer)
+        if state.owner is None and binding is None:
+            report.waiting.append(Waiting(payer, f"payer {checksummed(payer)} is bound to no owner"))
+            return []
+        if binding is not None and _is_news(binding, state):
             try:
                 await self._bind(binding)
             except ChainError as error:
                 report.waiting.append(Waiting(payer, str(error)))
-                return []
+                if state.owner is None:
+                    return []
             state = await on_chain(self._client.escrow_of, payer, self._lane)
         vouchers = offered(channel, state.redeemed, state.available)
         missing = channel[-1].cumulative - state.redeemed - state.available
@@ -148,3 +150,10 @@ class Redeeming:
         refused = (one for one in done.refused if one.voucher.voucher.payer not in redeemed)
         report.waiting += [Waiting(one.voucher.voucher.payer, str(one.error)) for one in refused]
         log.info("redeemed %d units", done.amount, extra={"lane": checksummed(self._lane)})
+
+
+def _is_news(binding: SignedBinding, state: ChannelState) -> bool:
+    """Whether the chain does not know this binding yet: the key's first, or one that makes it last longer."""
+    if state.owner is None:
+        return True
+    return not state.revoked and binding.binding.not_after > state.session_ends

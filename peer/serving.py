@@ -2,18 +2,19 @@
 
 Rules of this file: a receipt is on disk before it is sent, and its voucher before more is delivered; one
 receipt of a channel waits for its voucher at a time, so that cumulative amounts have one order; whoever
-vanishes costs this worker at most one step.
+vanishes costs this worker at most one step; nothing is computed beyond what the request's price pays.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import trio
 
+from ..protocol.credits import compute_price
 from ..protocol.eip712 import Domain, digest
 from ..protocol.errors import EngineFailed, Refused, RemoteProtocolError, Unreachable
 from ..protocol.inference import InferenceStream
@@ -29,12 +30,15 @@ from ..protocol.messages import (
 )
 from ..protocol.receipt_rules import Terms, adopt_voucher, check_voucher, compute_receipt, sign_receipt
 from ..protocol.receipts import ReceiptDetails, SignedReceipt, SignedVoucher
+from ..protocol.request_rules import most_prompt_tokens
+from ..protocol.requests import Sampling
+from ..protocol.transitions import State
 from ..worker.engine.process import EngineProcess
 from ..worker.engine.types import FinishReason, GenerationRequest, TokenEvent
 from .calls import Call, EndOfCall
 from .clock import Clock
 from .keyed_lock import KeyedLock
-from .ledger import Ledger
+from .ledger import ChannelConflict, Ledger
 from .ledger_rows import NewReceipt, Role
 from .unwrap import single_error
 
@@ -103,7 +107,14 @@ class Serving:
         self._first_token_ms = 0
         self._load_ms = 0
         self._prompt_tokens = 0
+        self._most_prompt = most_prompt_tokens(ask.signed.prompt.messages)
         self._sent: list[int] = list(ask.signed.prompt.delivered)
+
+    @property
+    def unpaid(self) -> int:
+        """Token units that the tokens delivered since the last voucher cost."""
+        step = self._stream.step
+        return self._price(self._prompt_tokens, len(step.tokens), step.index) if step.tokens else 0
 
     async def accept(self, queue_depth: int, adapters_ready: bool) -> None:
         """Tell the client that its ask was admitted, and which voucher of its channel this worker holds."""
@@ -112,8 +123,16 @@ class Serving:
         shown = self._ask.channel
         highest = adopt_voucher(self._parts.domain, request.payer, request.lane, channel.voucher, shown)
         if highest is not None and highest != channel.voucher:
-            await self._parts.ledger.adopt_voucher(Role.WORKER, highest)
+            highest = await self._adopt(highest) or channel.voucher
         await self._call.send(self._stream.send(Accepted(queue_depth, adapters_ready, highest)))
+
+    async def _adopt(self, shown: SignedVoucher) -> SignedVoucher | None:
+        """Take up a voucher that was lost here; None where others before it are missing too. The client
+        learns which from the answer, and sends them (see `vouchers`)."""
+        try:
+            return (await self._parts.ledger.adopt_voucher(Role.WORKER, shown)).voucher
+        except ChannelConflict:
+            return None
 
     async def deliver(self, prepare: Callable[[], Awaitable[None]]) -> None:
         """Make the adapters ready, answer, and be paid.
@@ -128,11 +147,21 @@ class Serving:
             nursery.start_soon(self._read)
             finish = FinishReason.ABORTED.value
             with self._generating:
-                await prepare()
+                await self._make_ready(prepare)
                 self._load_ms = self._parts.clock.now_ms() - self._started_ms
                 finish = await self._generate()
             await self._end(finish)
             nursery.cancel_scope.cancel()
+
+    async def _make_ready(self, prepare: Callable[[], Awaitable[None]]) -> None:
+        """Have the adapters ready by the deadline. Raises Refused."""
+        with trio.move_on_after(self._remaining_ms() / 1000) as limit:
+            await prepare()
+        if limit.cancelled_caught:
+            raise Refused(RefusalCode.STALE, "the adapters were not ready by the deadline")
+
+    def _remaining_ms(self) -> int:
+        return max(1, self._terms.request.deadline * 1000 - self._parts.clock.now_ms())
 
     async def _end(self, finish: str) -> None:
         """The final receipt; after a cancel with nothing delivered, the refusal that the protocol asks
@@ -145,7 +174,7 @@ class Serving:
         """Take what the client says meanwhile: vouchers, and the wish to stop. When this ends, no voucher
         comes any more."""
         with self._voucher_in:
-            while True:
+            while not self._stream.over:
                 try:
                     message = self._stream.receive(await self._call.receive())
                 except EndOfCall:
@@ -163,13 +192,13 @@ class Serving:
         signed = self._ask.signed
         wanted = GenerationRequest(
             request_id=signed.request.request_id,
-            sampling=signed.request.sampling,
+            sampling=await self._affordable(),
             messages=signed.prompt.messages,
             delivered=signed.prompt.delivered,
             adapters=signed.request.adapters,
             stop=signed.prompt.stop,
             top_logprobs=signed.prompt.top_logprobs,
-            deadline_ms=max(1, signed.request.deadline * 1000 - self._parts.clock.now_ms()),
+            deadline_ms=self._remaining_ms(),
         )
         async with aclosing(self._parts.engine.generate(wanted)) as produced:
             async for event in produced:
@@ -182,8 +211,28 @@ class Serving:
                     await self._settle("", final=False)
         raise EngineFailed("the engine ended the answer without saying why")
 
+    async def _affordable(self) -> Sampling:
+        """The request's sampling, with no more tokens than its price pays. Raises Refused when that is
+        none."""
+        signed = self._ask.signed
+        sampling, delivered = signed.request.sampling, len(signed.prompt.delivered)
+        wanted, limit = sampling.max_tokens - delivered, signed.request.max_price
+        if self._price(self._most_prompt, wanted) <= limit:
+            return sampling  # whatever the tokenizer makes of the prompt
+        prompt = min(await self._parts.engine.count_tokens(signed.prompt.messages), self._most_prompt)
+        if (least := self._price(prompt, 1)) > limit:
+            raise Refused(
+                RefusalCode.PRICE, f"this prompt and one token cost {least}; the request allows {limit}"
+            )
+        rate = self._terms.rates.output_per_1000
+        paid = ((limit - self._price(prompt, 0)) * 1000 // rate) if rate else wanted
+        return replace(sampling, max_tokens=delivered + max(1, min(wanted, paid)))
+
+    def _price(self, prompt: int, output: int, step: int = 0) -> int:
+        return compute_price(self._terms.rates, 0 if step else prompt, output, step=step)
+
     async def _pass_on(self, event: TokenEvent) -> None:
-        self._prompt_tokens = event.prompt_tokens or self._prompt_tokens
+        self._prompt_tokens = min(event.prompt_tokens or self._prompt_tokens, self._most_prompt)
         if not event.tokens and not event.text:
             return
         self._first_token_ms = self._first_token_ms or self._parts.clock.now_ms() - self._started_ms
@@ -197,8 +246,11 @@ class Serving:
             async with self._parts.channels.hold(self._terms.request.payer):
                 step = self._stream.step
                 kept = await self._issue(finish)
-                voucher = await self._exchange(kept, final)
-                await self._parts.ledger.record_voucher(Role.WORKER, voucher)
+                try:
+                    await self._collect(kept, final)
+                except BaseException:
+                    await self._abandon(kept)
+                    raise
             paid = PaidStep(self._ask, kept.signed, kept.receipt_hash, tuple(self._sent), step.tokens)
             self._sent.extend(step.tokens)
             self._parts.attribution.take(paid)
@@ -217,31 +269,30 @@ class Serving:
             created_ms=parts.clock.now_ms(),
         )
         await parts.ledger.record_receipt(Role.WORKER, kept)
-        parts.attribution.expect(self._ask, kept.receipt_hash)
         return kept
 
-    async def _exchange(self, kept: NewReceipt, final: bool) -> SignedVoucher:
-        """Send a receipt and take its voucher. Whatever goes wrong, the receipt is abandoned: the next ask of
-        this payer waits for nothing, and a voucher that it still shows then counts."""
-        receipt = kept.signed.receipt
-        try:
-            await self._call.send(self._stream.send(ReceiptMessage(kept.signed, final)))
-            with trio.fail_after(VOUCHER_PATIENCE_S):
-                voucher = await self._voucher_out.receive()
-            channel = await self._parts.ledger.channel(Role.WORKER, receipt.payer, receipt.lane)
+    async def _collect(self, kept: NewReceipt, final: bool) -> None:
+        """Send the receipt and keep its voucher. Raises Refused, Unreachable, RemoteProtocolError."""
+        receipt, ledger = kept.signed.receipt, self._parts.ledger
+        voucher = await self._exchange(kept, final)
+        channel = await ledger.channel(Role.WORKER, receipt.payer, receipt.lane)
+        if voucher != channel.voucher:  # it may have come by another way already
             check_voucher(self._parts.domain, voucher, receipt, channel.voucher)
+        await ledger.record_voucher(Role.WORKER, voucher)
+
+    async def _exchange(self, kept: NewReceipt, final: bool) -> SignedVoucher:
+        """The receipt for its voucher; the receipt after a cancel is the last."""
+        self._parts.attribution.expect(self._ask, kept.receipt_hash)
+        last = final or self._stream.state is State.CANCELLING
+        try:
+            with trio.fail_after(VOUCHER_PATIENCE_S):
+                await self._call.send(self._stream.send(ReceiptMessage(kept.signed, last)))
+                return await self._voucher_out.receive()
         except trio.TooSlowError:
-            await self._abandon(kept)
-            raise Refused(
-                RefusalCode.CREDIT, f"no voucher within {VOUCHER_PATIENCE_S:g} s", retryable=False
-            ) from None
+            patience = f"no voucher within {VOUCHER_PATIENCE_S:g} s"
+            raise Refused(RefusalCode.STALE, patience, retryable=False) from None
         except trio.EndOfChannel:
-            await self._abandon(kept)
-            raise Unreachable("the client left without a voucher") from None
-        except (RemoteProtocolError, Unreachable):
-            await self._abandon(kept)
-            raise
-        return voucher
+            raise Unreachable("the client left before it paid a receipt") from None
 
     async def _abandon(self, kept: NewReceipt) -> None:
         self._parts.attribution.give_up(kept.receipt_hash)

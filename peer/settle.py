@@ -88,6 +88,12 @@ class Settler:
             level = logging.WARNING if isinstance(error, Unreachable | DeadlineExceeded) else logging.ERROR
             log.log(level, "settlement waits: %s", error, extra={"failures": self.status.failures})
             return
+        except Exception:  # a defect of settlement: answers go on without it
+            self.status = SettleStatus(
+                self.status.last_round_ms, "settlement failed; see the log", self.status.failures + 1
+            )
+            log.exception("settlement failed")
+            return
         reasons = "; ".join(waiting.reason for waiting in report.waiting)
         self.status = SettleStatus(self._parts.clock.now_ms(), reasons)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import trio
 
 from ..protocol.adverts import WorkerAd
+from ..protocol.bindings import MAX_CLOCK_SKEW_S
 from ..protocol.credits import BASE_SPLIT
 from ..protocol.errors import CommonloreError, NotFound
 from ..protocol.ids import Cid
@@ -163,6 +164,7 @@ class _Sources:
     async def fetch(self, adapter: Cid) -> FetchedAdapter:
         """Raises NotFound, Unreachable, InvalidAdapter."""
         manifest = await self.node.catalog.adapter(adapter)
+        await trio.to_thread.run_sync(self.node.content.store.pin, adapter)  # settlement reads it again
         limit = min(manifest.weights_size, MAX_ADAPTER_BYTES)
         was_here, started = self.node.content.store.has(manifest.weights), self.node.clock.now_ms()
         path = await self.node.content.path(manifest.weights, limit)
@@ -178,6 +180,7 @@ async def _advertise(node: Node, role: WorkerRole) -> None:
     """Say what is offered, again and again, at an interval that grows with the number of workers."""
     for count in range(1 << 62):
         try:
+            await node.store.requests.forget(node.clock.now_ms() // 1000 - 2 * MAX_CLOCK_SKEW_S)
             ad = await _make_ad(node, role)
             await node.announce(ad)
         except CommonloreError as error:

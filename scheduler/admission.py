@@ -3,17 +3,45 @@
 Rule of this file: for each payer, Σ max price in flight + Σ unvouched ≤ its limit. So many asks may run at
 once, without waiting for each other's vouchers, and whoever vanishes has cost this worker at most the limit.
 What is unvouched (receipts sent whose voucher never came) and what the limit is (escrow, reservation, a new
-payer's bounded credit) are facts that the caller reads from its ledger and the chain.
+payer's bounded credit) are facts that the caller reads from its ledger and the chain. What was delivered and
+will never be paid is a debt: it counts until it is forgiven, or whoever takes a step and leaves would be
+served for nothing for ever.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Generator
 from contextlib import contextmanager
 
 from ..protocol.errors import Refused
 from ..protocol.ids import Address
 from ..protocol.messages import RefusalCode
+
+DEBT_LIFETIME_MS = 3_600_000
+"""How long it takes until a debt is forgiven, evenly."""
+MAX_DEBTORS = 10_000
+
+
+class Debts:
+    """What payers took and left without paying, in token units. Times are Unix milliseconds."""
+
+    def __init__(self) -> None:
+        self._debts: OrderedDict[Address, tuple[int, int]] = OrderedDict()
+
+    def add(self, payer: Address, amount: int, now_ms: int) -> None:
+        """A payer left with this much unpaid."""
+        if amount > 0:
+            self._debts[payer] = (self.of(payer, now_ms) + amount, now_ms)
+            self._debts.move_to_end(payer)
+            if len(self._debts) > MAX_DEBTORS:
+                self._debts.popitem(last=False)
+
+    def of(self, payer: Address, now_ms: int) -> int:
+        """What is not forgiven yet."""
+        amount, since_ms = self._debts.get(payer, (0, now_ms))
+        left_ms = max(0, since_ms + DEBT_LIFETIME_MS - now_ms)
+        return -(-amount * min(left_ms, DEBT_LIFETIME_MS) // DEBT_LIFETIME_MS)
 
 
 class Admission:

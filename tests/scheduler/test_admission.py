@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from commonlore.protocol.errors import Refused
 from commonlore.protocol.ids import Address
-from commonlore.scheduler.admission import Admission
+from commonlore.scheduler.admission import DEBT_LIFETIME_MS, MAX_DEBTORS, Admission, Debts
 
 PAYER, OTHER = Address(b"p" * 20), Address(b"o" * 20)
 
@@ -51,3 +51,15 @@ def test_never_more_than_the_limit(steps):
         if end_one and running:
             admission.release(PAYER, running.pop(0))
         assert admission.in_flight(PAYER) == sum(running)
+
+
+def test_debts_are_forgiven_evenly_and_bounded():
+    debts = Debts()
+    debts.add(PAYER, 1_000, 0)
+    assert [debts.of(PAYER, at) for at in (0, DEBT_LIFETIME_MS // 2, DEBT_LIFETIME_MS)] == [1_000, 500, 0]
+    debts.add(PAYER, 100, DEBT_LIFETIME_MS // 2)
+    assert debts.of(PAYER, DEBT_LIFETIME_MS // 2) == 600
+    assert debts.of(OTHER, 0) == 0
+    for number in range(MAX_DEBTORS):
+        debts.add(Address(number.to_bytes(20, "big")), 1, 0)
+    assert debts.of(PAYER, 0) == 0

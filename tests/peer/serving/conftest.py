@@ -1,0 +1,239 @@
+"""A worker and a client on real hosts and real stores; only the engine is made up, and answers as told."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from commonlore.peer.aio import open_aio
+from commonlore.peer.answers import Answer, AskOptions
+from commonlore.peer.attempt import Attempt, AttemptParts, AttemptTerms, Offer
+from commonlore.peer.catalog import Catalog
+from commonlore.peer.clock import ChainClock, WallClock
+from commonlore.peer.funds import Funds
+from commonlore.peer.keyed_lock import KeyedLock
+from commonlore.peer.offers import Load, Offers
+from commonlore.peer.offers import Terms as Standing
+from commonlore.peer.rpc import Rpc
+from commonlore.peer.serve import DoorParts, WorkerService
+from commonlore.peer.serving import PaidStep, ServingParts
+from commonlore.peer.store import Store, open_store
+from commonlore.protocol.adverts import Rates
+from commonlore.protocol.bindings import bind
+from commonlore.protocol.codec import encode, record_cid
+from commonlore.protocol.credits import BASE_SPLIT
+from commonlore.protocol.eip712 import Domain
+from commonlore.protocol.errors import NotFound
+from commonlore.protocol.ids import Address, Cid, cid_of
+from commonlore.protocol.keys import AccountKey, PeerKey
+from commonlore.protocol.manifests import AdapterManifest
+from commonlore.protocol.messages import Ask
+from commonlore.protocol.requests import ChatMessage, Sampling
+from commonlore.worker.adapters.store import AdapterStore, FetchedAdapter
+from commonlore.worker.engine.types import EngineFacts, GenerationRequest, TokenEvent
+
+DOMAIN = Domain(31_337, Address(b"\xe5" * 20))
+BASE, ARTEFACT = cid_of(b"base"), cid_of(b"artefact")
+STEP_TOKENS = 4
+RATES = Rates(prompt_per_1000=1_000, output_per_1000=10_000, request_fee=100)
+
+
+def account(number: int) -> AccountKey:
+    return AccountKey.from_secret(bytes([number]) * 32)
+
+
+@dataclass
+class MadeUpEngine:
+    """Answers with the tokens 0, 1, 2, … of `prompt_tokens`; `gate` stops it before each token."""
+
+    prompt_tokens: int = 7
+    gate: Callable[[int], Any] | None = None
+    resident: dict[Cid, int] = field(default_factory=dict)
+    facts: EngineFacts = field(
+        default_factory=lambda: EngineFacts(
+            BASE, ARTEFACT, "made-up", "fp32", bytes(32), bytes(32), 4_096, 8, 8, 64, 16, 4, 64
+        )
+    )
+
+    async def generate(self, wanted: GenerationRequest) -> AsyncIterator[TokenEvent]:
+        first, last = len(wanted.delivered), wanted.sampling.max_tokens
+        for token in range(first, last):
+            await trio.lowlevel.checkpoint()
+            if self.gate is not None:
+                await self.gate(token)
+            finish = "length" if token + 1 == last else None
+            yield TokenEvent(
+                wanted.request_id, (token,), f" {token}", prompt_tokens=self.prompt_tokens, finish=finish
+            )
+
+    async def count_tokens(self, messages: Any) -> int:
+        return self.prompt_tokens
+
+    async def load_adapter(self, source: Any) -> None:
+        self.resident[source.adapter] = source.rank
+
+    async def unload_adapter(self, adapter: Cid) -> None:
+        self.resident.pop(adapter, None)
+
+
+class Noted:
+    """Attribution that only remembers which receipts somebody waits for."""
+
+    def __init__(self) -> None:
+        self.expected: set[bytes] = set()
+        self.taken: list[PaidStep] = []
+
+    def expect(self, ask: Ask, receipt_hash: bytes) -> None:
+        self.expected.add(receipt_hash)
+
+    def take(self, step: PaidStep) -> None:
+        self.expected.discard(step.receipt_hash)
+        self.taken.append(step)
+
+    def give_up(self, receipt_hash: bytes) -> None:
+        self.expected.discard(receipt_hash)
+
+
+@dataclass
+class Pair:
+    """A worker and a client that talk over libp2p."""
+
+    engine: MadeUpEngine
+    service: WorkerService
+    attribution: Noted
+    worker_store: Store
+    client_store: Store
+    parts: AttemptParts
+    offer: Offer
+    manifests: dict[Cid, bytes]
+
+    def publish(self, manifest: AdapterManifest) -> Cid:
+        """Make a manifest known to both."""
+        self.manifests[record_cid(manifest)] = encode(manifest)
+        return record_cid(manifest)
+
+    def options(self, **changed: Any) -> AskOptions:
+        known: dict[str, Any] = {
+            "messages": (ChatMessage("user", "how much is it?"),),
+            "sampling": Sampling(seed=1, max_tokens=6),
+        }
+        return AskOptions(**known | changed)
+
+    async def ask(
+        self,
+        *,
+        max_price: int = 10_000,
+        take: Callable[[Any], Any] | None = None,
+        adapters: tuple[Any, ...] = (),
+        parts: AttemptParts | None = None,
+        **changed: Any,
+    ) -> Answer:
+        """One attempt, to its end."""
+        _, receive = trio.open_memory_channel[Any](0)
+        answer = Answer(adapters, receive)
+        deadline_ms = self.parts.clock.now_ms() + 60_000
+        terms = AttemptTerms(BASE, deadline_ms, max_price)
+
+        async def pass_on(delta: Any) -> None:
+            if take is not None:
+                await take(delta)
+
+        await Attempt(parts or self.parts, self.options(**changed), answer, self.offer, terms).run(pass_on)
+        return answer
+
+    @property
+    def lane(self) -> Address:
+        return self.offer.ad.binding.binding.session_key
+
+
+@pytest.fixture
+def pair(hosts: Any, tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[Pair]]:
+    """Opens a `Pair`; `credit` is what the worker lends a payer."""
+
+    @asynccontextmanager
+    async def open_pair(credit: int = 1_000_000, engine: MadeUpEngine | None = None) -> AsyncIterator[Pair]:
+        async with AsyncExitStack() as stack:
+            worker_host, client_host = await stack.enter_async_context(hosts(2))
+            aio = await stack.enter_async_context(open_aio())
+            stores = [
+                await stack.enter_async_context(open_store(tmp_path / name, aio)) for name in ("w.db", "c.db")
+            ]
+            yield _make_pair(worker_host, client_host, stores, credit, engine or MadeUpEngine())
+
+    return open_pair
+
+
+def _make_pair(worker_host: Any, client_host: Any, stores: list[Store], credit: int, engine: Any) -> Pair:
+    clock = WallClock()
+    chain_clock = ChainClock(clock, 0, 3_600)
+    now = clock.now_ms() // 1000
+    peers = [PeerKey.generate(bytes([n + 1]) * 32) for n in range(2)]  # the keys of the hosts
+    lane, session = account(11), account(12)
+    times = now - 60, now + 30 * 86_400
+    bindings = [
+        bind(DOMAIN, owner, key, peer, *times)
+        for owner, key, peer in zip((account(21), account(22)), (lane, session), peers, strict=True)
+    ]
+    manifests: dict[Cid, bytes] = {}
+
+    async def fetch(cid: Cid, _limit: int) -> bytes:
+        if cid not in manifests:
+            raise NotFound(f"nobody has {cid}")
+        return manifests[cid]
+
+    offers = Offers(
+        Standing(bindings[0], BASE, ARTEFACT, RATES, BASE_SPLIT, 4_096, 8, 64, tuple(worker_host.addresses))
+    )
+    ad = offers.advertise(Load(), 1, clock.now_ms())
+    attribution = Noted()
+    worker_catalog, client_catalog = Catalog(fetch), Catalog(fetch)
+
+    async def fetch_adapter(adapter: Cid) -> FetchedAdapter:
+        return FetchedAdapter(await worker_catalog.adapter(adapter), Path("weights"))
+
+    serving = ServingParts(
+        DOMAIN, lane, stores[0].ledger, clock, engine, KeyedLock(), STEP_TOKENS, attribution
+    )
+    service = WorkerService(
+        DoorParts(
+            serving=serving,
+            requests=stores[0].requests,
+            records=stores[0].records,
+            catalog=worker_catalog,
+            adapters=AdapterStore(engine, fetch_adapter),
+            offers=offers,
+            funds=Funds(None, lane.address, credit, clock),
+            chain_clock=chain_clock,
+            base_split=BASE_SPLIT,
+        )
+    )
+    service.register(Rpc(worker_host))
+    parts = AttemptParts(
+        rpc=Rpc(client_host),
+        ledger=stores[1].ledger,
+        records=stores[1].records,
+        catalog=client_catalog,
+        session=session,
+        binding=bindings[1],
+        domain=DOMAIN,
+        clock=clock,
+        chain_clock=chain_clock,
+        channels=KeyedLock(),
+        entropy=os.urandom,
+        max_price=1_000_000,
+    )
+    offer = Offer(worker_host.peer_id, ad, _advert_hash(ad))
+    return Pair(engine, service, attribution, stores[0], stores[1], parts, offer, manifests)
+
+
+def _advert_hash(ad: Any) -> bytes:
+    from commonlore.protocol.advert_rules import advert_hash
+
+    return advert_hash(ad)

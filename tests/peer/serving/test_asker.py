@@ -1,0 +1,77 @@
+"""An ask ends in its own error, whatever goes wrong: never in the node's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+
+from commonlore.peer.answers import AskOptions
+from commonlore.peer.asker import Asker
+from commonlore.protocol.envelope import open_sealed, seal
+from commonlore.protocol.errors import CommonloreError, NotFound, Refused
+from commonlore.protocol.ids import cid_of
+from commonlore.protocol.keys import PeerKey
+from commonlore.protocol.requests import PPM, ChatMessage, Sampling
+from commonlore.scheduler.core import Scheduler, SchedulerConfig
+
+
+def asker_of(pair: Any, nursery: trio.Nursery) -> Asker:
+    asker = Asker(Scheduler(SchedulerConfig(), 7), pair.parts, pair.parts.catalog, nursery)
+    ad = pair.offer.ad
+    asker.see(open_sealed(seal(PeerKey.generate(bytes([1]) * 32), ad), (type(ad),)))
+    nursery.start_soon(asker.run)
+    return asker
+
+
+async def read(asker: Asker, options: AskOptions) -> Any:
+    async with asker.ask(options) as answer:
+        await answer.read()
+        return answer.transcript
+
+
+async def test_errors_of_this_peer_end_the_ask_and_not_the_node(
+    pair: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with pair() as p, trio.open_nursery() as nursery:
+        asker = asker_of(p, nursery)
+        unknown = ((cid_of(b"an adapter that nobody has"), PPM),)
+        with pytest.raises(NotFound, match="nobody has"):
+            await read(asker, p.options(base=p.offer.ad.base, adapters=unknown))
+
+        async def broken(*_: Any) -> None:
+            raise ValueError("a defect")
+
+        with monkeypatch.context() as patched:
+            patched.setattr("commonlore.peer.attempt.Attempt.run", broken)
+            with pytest.raises(CommonloreError, match="failed inside this peer"):
+                await read(asker, p.options())
+        script = await read(asker, p.options())
+        assert (script.finish, len(script.tokens)) == ("length", 6)
+        nursery.cancel_scope.cancel()
+
+
+async def test_nobody_pays_whatever_a_worker_asks(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("commonlore.peer.asker.APPEARANCE_PATIENCE_MS", 200)
+    async with pair() as p, trio.open_nursery() as nursery:
+        asker = asker_of(p, nursery)
+        object.__setattr__(p.parts, "max_price", 150)
+        with pytest.raises(CommonloreError, match="raise the limit of 150"):
+            await read(asker, p.options())
+        script = await read(asker, p.options(max_price=10**9))
+        assert script.price == 167
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_ask_holds_no_more_credit_than_it_can_cost(pair: Any) -> None:
+    """A generous limit is the caller's, and no reason to refuse an ask that costs little."""
+    async with pair(credit=2_000) as p, trio.open_nursery() as nursery:
+        asker = asker_of(p, nursery)
+        assert (await read(asker, p.options(max_price=10**9))).price == 167
+        dear = p.options(
+            messages=(ChatMessage("user", "x" * 5_000),), sampling=Sampling(seed=1, max_tokens=9)
+        )
+        with pytest.raises((Refused, CommonloreError), match="deposit"):
+            await read(asker, dear)
+        nursery.cancel_scope.cancel()

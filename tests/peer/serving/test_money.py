@@ -1,0 +1,235 @@
+"""What a payer, a worker and a line that fails can do to each other's money."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import trio
+
+from commonlore.peer.attempt import Attempt
+from commonlore.peer.ledger_rows import ReceiptState, Role
+from commonlore.protocol.errors import CommonloreError, Refused, RemoteProtocolError
+from commonlore.protocol.manifests import AdapterManifest, PriorWeight, Recipe, Split
+from commonlore.protocol.receipts import SignedVoucher
+from commonlore.protocol.requests import PPM, AdapterWeight, ChatMessage, Sampling
+
+
+async def channels(pair: Any) -> tuple[Any, Any]:
+    """The channel as the worker and as the client know it, when the worker has done."""
+    await idle(pair)
+    payer = pair.parts.session.address
+    return (
+        await pair.worker_store.ledger.channel(Role.WORKER, payer, pair.lane),
+        await pair.client_store.ledger.channel(Role.CLIENT, payer, pair.lane),
+    )
+
+
+async def idle(pair: Any) -> None:
+    """The client has its answer a moment before the worker has written down its voucher."""
+    with trio.fail_after(5):
+        while pair.service.serving_now:  # noqa: ASYNC110 - it raises no event
+            await trio.sleep(0.005)
+
+
+async def states(pair: Any) -> list[ReceiptState]:
+    await idle(pair)
+    return [stored.state for stored in reversed(await pair.worker_store.ledger.receipts())]
+
+
+class Deaf(CommonloreError):
+    """A client that leaves when it is shown a receipt."""
+
+
+@pytest.fixture
+def unpaying(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Within the block, clients leave instead of paying."""
+
+    def leave() -> Any:
+        context = monkeypatch.context()
+
+        async def never(*_: Any) -> None:
+            raise Deaf("left")
+
+        context.__enter__().setattr(Attempt, "_pay", never)
+        return lambda: context.__exit__(None, None, None)
+
+    return leave
+
+
+async def test_an_answer_is_paid_step_by_step(pair: Any) -> None:
+    async with pair() as p:
+        answer = await p.ask()
+        worker, client = await channels(p)
+        assert answer.transcript.tokens == [0, 1, 2, 3, 4, 5]
+        assert worker.voucher == client.voucher
+        assert worker.cumulative == answer.transcript.price
+        assert await states(p) == [ReceiptState.VOUCHERED] * 2
+        assert not p.attribution.expected
+
+
+async def test_vouchers_that_a_worker_never_took_are_sent_again(
+    pair: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that was suspended signs two receipts in a row; the worker waited for neither."""
+    monkeypatch.setattr("commonlore.peer.serving.VOUCHER_PATIENCE_S", 0.2)
+    async with pair() as p:
+        real, order = Attempt._pay, iter((0.3, 0.2))
+
+        async def late(*arguments: Any) -> None:
+            await trio.sleep(next(order))
+            await real(*arguments)
+
+        async def ask() -> None:
+            with suppress(CommonloreError):
+                await p.ask(sampling=Sampling(seed=1, max_tokens=3))
+
+        monkeypatch.setattr(Attempt, "_pay", late)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            nursery.start_soon(ask)
+        monkeypatch.setattr(Attempt, "_pay", real)
+        worker, client = await channels(p)
+        assert (worker.seq, client.seq) == (0, 2)
+        await p.ask()
+        worker, client = await channels(p)
+        assert worker.voucher == client.voucher
+        assert await states(p) == [ReceiptState.VOUCHERED] * 4
+
+
+async def test_a_stranger_cannot_bring_vouchers_of_another_lane(pair: Any) -> None:
+    from commonlore.peer.attempt import VOUCHERS
+    from commonlore.protocol.codec import encode_all
+
+    async with pair() as p:
+        await p.ask()
+        _, client = await channels(p)
+        forged = SignedVoucher(client.voucher.voucher, bytes(65))
+        for vouchers in ((forged,), (client.voucher, forged)):
+            with pytest.raises(Refused):
+                await p.parts.rpc.call(p.offer.peer, VOUCHERS, encode_all(vouchers))
+        assert (await channels(p))[0].voucher == client.voucher
+
+
+async def test_who_leaves_without_paying_owes_it_and_leaks_nothing(pair: Any, unpaying: Any) -> None:
+    async with pair(credit=600) as p:
+        pay_again = unpaying()
+        for _ in range(3):
+            with pytest.raises(Deaf):
+                await p.ask(max_price=200)
+            await idle(p)
+        with pytest.raises(Refused, match="441 are owed"):
+            await p.ask(max_price=200)
+        pay_again()
+        assert not p.attribution.expected
+        assert set(await states(p)) == {ReceiptState.ABANDONED}
+        assert await p.worker_store.ledger.unvouchered(p.parts.session.address, p.lane) == 0
+
+
+async def test_nothing_is_delivered_beyond_the_price(pair: Any) -> None:
+    async with pair() as p:
+        answer = await p.ask(max_price=100 + 7 + 25)  # fee, prompt and two tokens and a half
+        assert answer.transcript.tokens == [0, 1]
+        assert (answer.transcript.finish, answer.transcript.price) == ("length", 127)
+        with pytest.raises(Refused, match="one token cost"):
+            await p.ask(max_price=112)
+
+
+async def test_a_worker_cannot_charge_a_longer_prompt_than_was_sent(pair: Any) -> None:
+    async with pair() as p:
+        p.engine.prompt_tokens = 50_000  # the honest service charges no more than the bytes
+        answer = await p.ask(max_price=100_000)
+        assert answer.transcript.prompt_tokens == 256 + 32 + len("how much is it?")
+
+
+async def test_a_request_is_remembered_as_done(pair: Any) -> None:
+    async with pair() as p:
+        await p.ask()
+        await idle(p)
+        rows = await p.worker_store.requests._database.read("SELECT state FROM requests")
+        assert rows == [("done",)]
+
+
+async def test_a_stranger_without_money_leaves_nothing_on_the_disk(pair: Any) -> None:
+    async with pair(credit=0) as p:
+        with pytest.raises(Refused, match="escrow covers 0"):
+            await p.ask()
+        for table in ("requests", "bindings"):
+            assert await p.worker_store.requests._database.read(f"SELECT * FROM {table}") == []
+
+
+SPLIT = Split(platform=500, worker=3000, author=1500, work_pool=1000, contributors=4000)
+
+
+def manifest(*, split: Split = SPLIT, ppm: int = PPM) -> AdapterManifest:
+    from commonlore.protocol.ids import Address, cid_of
+
+    return AdapterManifest(
+        name="odd",
+        base=cid_of(b"base"),
+        weights=cid_of(b"weights"),
+        weights_size=7,
+        rank=8,
+        alpha=16,
+        targets=("q_proj",),
+        template=bytes(32),
+        datanets=(cid_of(b"datanet"),),
+        recipe=Recipe("t", 1, 1, 1, 8, 16, 0, 0, "fp32", ""),
+        early_checkpoint=None,
+        factors=None,
+        split=split,
+        priors=(PriorWeight(Address(b"c" * 20), ppm),),
+        licence="CC0-1.0",
+        author=bytes(32),
+        author_payee=Address(b"a" * 20),
+    )
+
+
+@pytest.mark.parametrize("odd", [{"ppm": PPM - 1}, {"split": Split(1, 1, 1, 1, 1)}])
+async def test_an_adapter_that_cannot_be_paid_for_is_not_served(pair: Any, odd: dict[str, Any]) -> None:
+    """Its receipts could never be credited, and would hold up all that their payer pays after them."""
+    async with pair() as p:
+        wanted = (AdapterWeight(p.publish(manifest(**odd)), PPM),)
+        with pytest.raises(Refused, match="cannot be paid for") as refusal:
+            await p.ask(adapters=wanted)
+        assert (refusal.value.code, refusal.value.retryable) == ("bad_adapter", False)
+        good = (AdapterWeight(p.publish(manifest()), PPM),)
+        assert (await p.ask(adapters=good)).transcript.finish == "length"
+
+
+async def test_a_worker_that_says_nothing_is_left(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("commonlore.peer.attempt.SILENCE_PATIENCE_S", 0.1)
+    async with pair() as p:
+
+        async def stuck(token: int) -> None:
+            if token == 2:
+                await trio.sleep_forever()
+
+        p.engine.gate = stuck
+        with pytest.raises(CommonloreError, match=r"said nothing for 0\.1 s"):
+            await p.ask()
+
+
+async def test_long_turns_are_charged_by_their_bytes() -> None:
+    from commonlore.protocol.request_rules import most_prompt_tokens
+
+    assert most_prompt_tokens((ChatMessage("user", "ä" * 10),)) == 256 + 32 + 20
+
+
+async def test_adopting_a_forged_voucher_is_refused(pair: Any) -> None:
+    async with pair() as p:
+        await p.ask()
+        _, client = await channels(p)
+        real = p.parts.ledger.channel
+
+        async def forged(*arguments: Any) -> Any:
+            channel = await real(*arguments)
+            return replace(channel, voucher=SignedVoucher(channel.voucher.voucher, b"\x01" * 64 + b"\x1b"))
+
+        p.parts.ledger.channel = forged
+        with pytest.raises((Refused, RemoteProtocolError)):
+            await p.ask()
+        p.parts.ledger.channel = real
+        assert (await channels(p))[0].voucher == client.voucher
