@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -101,6 +102,11 @@ def cpu_seconds(pid: int) -> float:
     """Processor time that a process has used, in user and system mode."""
     times = psutil.Process(pid).cpu_times()
     return float(times.user + times.system)
+
+
+def note(what: str) -> None:
+    """A line of progress, for people."""
+    print(f"[{time.strftime('%H:%M:%S')}] {what}", file=sys.stderr, flush=True)
 
 
 # ---- the child's side

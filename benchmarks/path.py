@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
+from .child import note
 from .figures import Figure, rounded
 from .machine import describe_machine, load_average, versions
 from .serving import Serving, ServingPlan, measure_serving
@@ -50,9 +51,9 @@ def measure(serving: ServingPlan, stations: StationsPlan, *, at_once: bool = Fal
 def _run_in_turn(
     serving: ServingPlan, stations: StationsPlan, folder: Path
 ) -> tuple[Serving, Fetches, Gossiped]:
-    _say("fetching and gossip between stations")
+    note("fetching and gossip between stations")
     fetches, gossiped = measure_stations(stations, folder)
-    _say("serving: the path and the bare engine in turns")
+    note("serving: the path and the bare engine in turns")
     return measure_serving(serving, folder), fetches, gossiped
 
 
@@ -94,10 +95,6 @@ def _plain(value: object) -> object:
             return rounded(value)
         case _:
             return value
-
-
-def _say(what: str) -> None:
-    print(f"[{time.strftime('%H:%M:%S')}] {what}", file=sys.stderr, flush=True)
 
 
 def _print_table(result: Mapping[str, object]) -> None:

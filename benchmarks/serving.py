@@ -23,7 +23,7 @@ from commonlore.peer.processes import PeerProcess, without_settings, write_setti
 from commonlore.worker.models.cache import default_cache_dir
 from commonlore.worker.models.importing import import_base
 
-from .child import Child, ChildFailed, Message, cpu_seconds, open_child
+from .child import Child, ChildFailed, Message, cpu_seconds, note, open_child
 from .figures import Figure, median, percentile
 from .load import Load
 
@@ -45,7 +45,7 @@ class ServingPlan:
     """Requests a round whose time to the first token is compared."""
     answer_tokens: int = ANSWER_TOKENS
     alone: int = 2
-    together: int = 16
+    together: int = 32
     short: int = 48
     chain: bool = True
     """Without one there is no escrow behind the vouchers: for a quick look only."""
@@ -198,6 +198,8 @@ def measure_serving(plan: ServingPlan, folder: Path) -> Serving:
         started = time.monotonic()
         while len(result.together.path) < plan.rounds or time.monotonic() - started < plan.seconds:
             bench.round(result)
+            kept = result.together.ratio().value
+            note(f"round {len(result.together.path)}: {100 * kept:.0f} % of the bare throughput so far")
     return result
 
 
