@@ -6,14 +6,14 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from ..protocol.ids import checksummed
-from .printing import console
+from .printing import aligned, console
 from .progress import Advance, bars
 
 if TYPE_CHECKING:
     from ..peer.books import Books
     from ..peer.demo_events import Answered, Event, Finished
 
-LABEL, WIDTH = 12, 110
+LABEL = 12
 
 
 class Screen:
@@ -100,17 +100,11 @@ class Screen:
             self._line("contributors", f"{credits} (by {answer.method})")
 
     def _finish(self, end: Finished) -> None:
-        from rich.table import Table
-
-        table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), title_justify="left")
-        table.add_column("   account", no_wrap=True)
-        numbers = [f"answer {number}" for number in range(1, len(end.answers) + 1)]
-        for name in (*numbers, "earned", "claimed", "balance"):
-            table.add_column(name, justify="right")
-        for row in _rows(end):
-            table.add_row(*row)
+        header = ["account", *(f"answer {number}" for number in range(1, len(end.answers) + 1))]
+        lines = [[*header, "earned", "claimed", "balance"], *_rows(end)]
         self._console.print()
-        self._console.print(table, width=max(self._console.width, WIDTH), soft_wrap=True)
+        for line in aligned(lines, [False] + [True] * (len(lines[0]) - 1), gap="   "):
+            self._console.print(f"   {line}", soft_wrap=True)
         self._console.print()
         self._line("conserved", _sum(end.books))
         for difference in end.books.differences():
@@ -124,11 +118,11 @@ def _rows(end: Finished) -> list[list[str]]:
     for line in sorted(end.books.lines, key=lambda line: (-line.earned, line.account)):
         if line.earned or line.balance:
             amounts = [*line.credits, line.earned, line.claimed, line.balance]
-            rows.append([f"   {end.names.get(line.account, '')}", *(_amount(amount) for amount in amounts)])
+            rows.append([end.names.get(line.account, ""), *(_amount(amount) for amount in amounts)])
     books = end.books
     prices = [answer.price for answer in books.answers]
     totals = [*prices, books.prices, books.claimed, sum(line.balance for line in books.lines)]
-    return [*rows, ["   total", *(_amount(amount) for amount in totals)]]
+    return [*rows, ["total", *(_amount(amount) for amount in totals)]]
 
 
 def _amount(amount: int) -> str:

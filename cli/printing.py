@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,12 +30,17 @@ def print_facts(facts: Mapping[str, object]) -> None:
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Aligned columns under their names, never wrapped: ids can be copied. Numbers stand to the right."""
     content = [list(row) for row in rows]
-    lines = [list(columns), *([shown(value) for value in row] for row in content)]
-    widths = [max(len(line[n]) for line in lines) for n in range(len(columns))]
     numeric = [bool(content) and all(type(row[n]) is int for row in content) for n in range(len(columns))]
+    for line in aligned([columns, *([shown(value) for value in row] for row in content)], numeric):
+        print(line)
+
+
+def aligned(lines: Sequence[Sequence[str]], to_the_right: Sequence[bool], gap: str = "  ") -> Iterator[str]:
+    """Lines of cells as text, every column as wide as its widest cell."""
+    widths = [max(len(line[n]) for line in lines) for n in range(len(to_the_right))]
     for line in lines:
-        cells = zip(line, widths, numeric, strict=True)
-        print("  ".join(f"{t:>{w}}" if right else f"{t:<{w}}" for t, w, right in cells).rstrip())
+        cells = zip(line, widths, to_the_right, strict=True)
+        yield gap.join(f"{text:>{w}}" if right else f"{text:<{w}}" for text, w, right in cells).rstrip()
 
 
 def console(*, stderr: bool = False) -> Console:
