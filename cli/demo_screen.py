@@ -132,8 +132,9 @@ def _amount(amount: int) -> str:
 def _sum(books: Books) -> str:
     held = sum(line.balance for line in books.lines)
     parts = f"escrow {books.escrow:,} + pots {books.settlement:,} + balances {held:,}"
-    verdict = "yes, to the last unit" if books.conserved else "NO"
-    return f"{verdict}: {books.minted:,} minted = {parts}; claims = credits = prices"
+    if not books.conserved:
+        return f"NO: {books.minted:,} were minted; {parts}"
+    return f"yes, to the last unit: {books.minted:,} minted = {parts}; claims = credits = prices"
 
 
 def _printable(text: str) -> str:
