@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ log = logging.getLogger("commonlore.peer.attributing")
 MAX_WAITING = 64
 MAX_INDEX_BYTES = 256 * 1024**2
 MAX_CHECKPOINT_BYTES = 1024**3
+MAX_KNOWN = 32
+"""Adapters that the scoring process holds: each costs it memory. Of others the longest unused gives way."""
 MAX_STATEMENT_S = 600.0
 """One whose checkpoint does not come holds up the others no longer than this."""
 
@@ -52,7 +55,7 @@ class Attributing:
     def __init__(self, node: Node, scorer: AttributionProcess) -> None:
         self._node = node
         self._scorer = scorer
-        self._known: dict[Cid, _Known] = {}
+        self._known: OrderedDict[Cid, _Known] = OrderedDict()
         self._queue, self._work = trio.open_memory_channel[PaidStep](MAX_WAITING)
 
     def expect(self, ask: Ask, receipt_hash: bytes) -> None:
@@ -113,6 +116,7 @@ class Attributing:
             raise NotFound(f"adapter {adapter} has no gradient index; prior weights apply")
         known = self._known.get(adapter)
         if known is not None and known.index == record.index:
+            self._known.move_to_end(adapter)
             return known
         path = await self._node.content.path(manifest.early_checkpoint, MAX_CHECKPOINT_BYTES)
         raw = await self._node.content.get(record.index, MAX_INDEX_BYTES)
@@ -125,6 +129,8 @@ class Attributing:
         await self._scorer.load(subject_of(manifest, path))
         await self._scorer.use_index(index)
         known = self._known[adapter] = _Known(record.index, index.method)
+        while len(self._known) > MAX_KNOWN:
+            await self._scorer.forget(self._known.popitem(last=False)[0])
         return known
 
 

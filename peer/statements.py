@@ -15,7 +15,14 @@ import trio
 
 from ..protocol.codec import decode_value, encode_value
 from ..protocol.envelope import Sealed, open_sealed
-from ..protocol.errors import CommonloreError, InvalidSignature, NotFound, RemoteProtocolError
+from ..protocol.errors import (
+    CommonloreError,
+    InvalidSignature,
+    NotFound,
+    Refused,
+    RemoteProtocolError,
+    Unreachable,
+)
 from ..protocol.ids import Address, PeerId, ReceiptId, peer_id_of
 from ..protocol.receipts import AttributionStatement, Credit
 from .catalog import Catalog
@@ -29,6 +36,8 @@ log = logging.getLogger("commonlore.peer.statements")
 METHOD = "statement"
 PATIENCE_S = 60.0
 """How long a worker lets a caller wait for a statement that is being made."""
+MARGIN_S = 15.0
+"""How much longer the caller waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,19 +104,20 @@ class Statements:
 
         Raises Unreachable, RemoteProtocolError, InvalidSignature.
         """
-        found = False
-        async with self._rpc.open(peer, METHOD) as call:
-            await call.send(encode_value(receipt_hash))
-            await call.end()
-            async for raw in call:
-                sealed = open_sealed(raw, (AttributionStatement,), MAX_STATEMENT_BYTES)
-                if sealed.peer_id != peer:
-                    raise InvalidSignature(f"peer {peer} gave out a statement that {sealed.peer_id} sealed")
-                if sealed.record.receipt_hash != receipt_hash:
-                    raise RemoteProtocolError(f"peer {peer} gave out a statement on another receipt")
-                await self._records.put_statement(sealed)
-                found = True
-        return found
+        try:
+            with trio.fail_after(PATIENCE_S + MARGIN_S):
+                raw = await self._rpc.call(peer, METHOD, encode_value(receipt_hash))
+        except trio.TooSlowError:
+            raise Unreachable(f"peer {peer} does not say whether it has a statement") from None
+        except Refused:
+            return False
+        sealed = open_sealed(raw, (AttributionStatement,), MAX_STATEMENT_BYTES)
+        if sealed.peer_id != peer:
+            raise InvalidSignature(f"peer {peer} gave out a statement that {sealed.peer_id} sealed")
+        if sealed.record.receipt_hash != receipt_hash:
+            raise RemoteProtocolError(f"peer {peer} gave out a statement on another receipt")
+        await self._records.put_statement(sealed)
+        return True
 
     async def credits(self, receipt_id: ReceiptId) -> ReceiptCredits:
         """The credits of a receipt of this home by its id or hash, asking its worker where nothing is known

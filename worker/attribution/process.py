@@ -94,7 +94,8 @@ class AttributionProcess:
     async def forget(self, adapter: Cid) -> None:
         """Free an adapter and its index. Raises AttributionFailed."""
         self._subjects.pop(adapter, None)
-        self._indexes.pop(adapter, None)
+        if (path := self._indexes.pop(adapter, None)) is not None:
+            path.unlink(missing_ok=True)
         await self._call(lambda call: ForgetSubject(call, adapter), Done)
 
     async def use_index(self, manifest: IndexManifest) -> None:

@@ -295,3 +295,21 @@ async def test_the_loop_waits_says_why_and_goes_on(chain, path, caplog, until, m
             nursery.cancel_scope.cancel()
         assert node.lane_state.committed == 100
     assert "settlement waits" in caplog.text
+
+
+async def test_a_renewed_session_key_goes_on_being_paid(chain, path, make):
+    """The chain knows the binding that its first voucher came with; a later one is brought when it is
+    needed."""
+    ada = chain.payers[0]
+    keys = (ada.owner, ada.session, ada.peer)
+    renewed = bind(chain.deployment.domain, *keys, chain.now - 1, chain.now + 10**8)
+    ada.binding = bind(chain.deployment.domain, *keys, chain.now - 1, chain.now + 2_000)
+    async with make.opened(chain, path) as node:
+        await node.serve(ada, 100)
+        chain.end_epoch(0)
+        assert (await node.settle()).redeemed == 100
+        ada.binding = renewed
+        await node.serve(ada, 200, epoch=1)
+        chain.end_epoch(3)  # after the first binding's end
+        report = await node.settle()
+        assert (report.redeemed, report.waiting) == (200, [])
