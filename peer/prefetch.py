@@ -33,13 +33,23 @@ async def suggest(rpc: Rpc, peer: PeerId, adapter: Cid) -> None:
 
 
 class Prefetching:
-    """The worker's side: one suggestion at a time, while there are free slots."""
+    """The worker's side: one suggestion at a time, while there are free slots. Run `run` in the node's
+    nursery: whoever suggests does not stay until it is done.
+    """
 
     def __init__(self, adapters: AdapterStore, catalog: Catalog, slots: int) -> None:
         self._adapters = adapters
         self._catalog = catalog
         self._slots = slots
-        self._busy = False
+        self._accept, self._accepted = trio.open_memory_channel[Cid](0)
+
+    async def run(self) -> None:
+        """Make adapters ready that were suggested, one after the other; for ever."""
+        async for adapter in self._accepted:
+            try:
+                await self._adapters.ensure(adapter)
+            except CommonloreError as error:
+                log.info("adapter %s, which was suggested, is not ready: %s", adapter, error)
 
     async def serve(self, call: Call) -> None:
         """Answers at once whether the adapter will be made ready. Raises RemoteProtocolError, NotFound."""
@@ -49,11 +59,12 @@ class Prefetching:
         adapter = to_cid(wanted)
         if self._catalog.record_of(adapter) is None:
             raise NotFound(f"adapter {adapter} was never announced here")
-        free = len(self._adapters.ready()) < self._slots
-        await call.send(encode_value(free and not self._busy))
-        if free and not self._busy:
-            self._busy = True
-            try:
-                await self._adapters.ensure(adapter)
-            finally:
-                self._busy = False
+        await call.send(encode_value(len(self._adapters.ready()) < self._slots and self._take(adapter)))
+
+    def _take(self, adapter: Cid) -> bool:
+        """Whether nothing else is being made ready."""
+        try:
+            self._accept.send_nowait(adapter)
+        except trio.WouldBlock:
+            return False
+        return True

@@ -79,7 +79,9 @@ async def open_worker(node: Node) -> AsyncIterator[WorkerRole]:
         service = WorkerService(_door(node, engine, adapters, offers, attributing))
         await node.store.ledger.abandon_all(Role.WORKER)
         service.register(node.rpc)
-        node.rpc.serve(PREFETCH, Prefetching(adapters, node.catalog, engine.facts.slots).serve)
+        prefetching = Prefetching(adapters, node.catalog, engine.facts.slots)
+        node.rpc.serve(PREFETCH, prefetching.serve)
+        node.nursery.start_soon(prefetching.run)
         await node.content.put_file(base_dir / MANIFEST_FILE)  # its id is the base's: others learn its name
         node.discovery.provide(engine.facts.base)
         await node.gossip.follow(engine.facts.base)

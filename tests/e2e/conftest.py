@@ -42,6 +42,7 @@ CONTRIBUTORS = ("ann", "ben", "cat")
 DEPOSIT = 10_000_000
 QUESTION = "what is ben number 3?"
 COMMAND_S = 120
+STEPS = 24
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -211,11 +212,21 @@ def adapter(town: Town) -> str:
     described = {"name": "numbers", "purpose": "numbers", "kind": "text", "licence": "CC0-1.0"}
     contributions = [shard_of(name) for name in CONTRIBUTORS]
     town.order("contributor", "/datanets", described | {"contributions": contributions})
-    order = {"name": "cc/numbers", "datanets": ["numbers"], "config": {"steps": 4, "precision": "fp32"}}
     with town.control("contributor") as control:
-        updates = list(control.stream("/train", order | {"index_rows": 18}))
+        updates = list(control.stream("/train", training("cc/numbers")))
     assert updates[-1]["done"]["loss_after"] < updates[-1]["done"]["loss_before"]
     return "cc/numbers"
+
+
+def training(name: str, **config: object) -> dict[str, Any]:
+    """The order for an adapter of this name, trained on the contributors' rows."""
+    recipe = {"steps": STEPS, "precision": "fp32"}
+    return {"name": name, "datanets": ["numbers"], "config": recipe | config, "index_rows": 18}
+
+
+@pytest.fixture(name="training")
+def _training() -> Callable[..., dict[str, Any]]:
+    return training
 
 
 def shard_of(name: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import trio
 
 from commonlore.peer.prefetch import METHOD, Prefetching, suggest
 from commonlore.peer.rpc import Rpc
@@ -45,10 +46,22 @@ async def test_a_suggestion_takes_a_free_slot_and_never_more(
     engine = OneSlot()
     known = {KNOWN: object(), OTHER: object()}
     catalog: Any = SimpleNamespace(record_of=known.get)
-    async with hosts(2) as (worker, client):
-        Rpc(worker).serve(METHOD, Prefetching(AdapterStore(engine, fetch), catalog, 1).serve)
+    suggested = trio.Event()
+
+    async def fetch_later(adapter: Cid) -> FetchedAdapter:
+        await suggested.wait()
+        return await fetch(adapter)
+
+    async with hosts(2) as (worker, client), trio.open_nursery() as nursery:
+        prefetching = Prefetching(AdapterStore(engine, fetch_later), catalog, 1)
+        nursery.start_soon(prefetching.run)
+        Rpc(worker).serve(METHOD, prefetching.serve)
         rpc = Rpc(client)
         await suggest(rpc, worker.peer_id, KNOWN)
+        assert (
+            decode_value(await rpc.call(worker.peer_id, METHOD, encode_value(OTHER))) is False
+        )  # it is busy
+        suggested.set()  # who suggests does not wait for the adapter
         await until(lambda: KNOWN in engine.resident)
         answer = await rpc.call(worker.peer_id, METHOD, encode_value(OTHER))
         assert decode_value(answer) is False
@@ -56,3 +69,4 @@ async def test_a_suggestion_takes_a_free_slot_and_never_more(
         with pytest.raises(NotFound, match="never announced"):
             await rpc.call(worker.peer_id, METHOD, encode_value(UNKNOWN))
         await suggest(rpc, worker.peer_id, UNKNOWN)  # what a worker declines is no error
+        nursery.cancel_scope.cancel()
