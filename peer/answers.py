@@ -26,8 +26,7 @@ class AskOptions:
     `base` is needed only then.
 
     `max_price` (token units) defaults to the node's own (`Config.max_price`); no worker may charge more than
-    its advertised rates make of the prompt's bytes and `max_tokens`. Greedy by
-    default.
+    its advertised rates make of the prompt's bytes and `max_tokens`. Greedy by default.
     """
 
     messages: tuple[ChatMessage, ...]

@@ -141,8 +141,9 @@ async def pull_datanet(content: Content, catalog: Catalog, domain: Domain, datan
 
 
 async def pull_shard(content: Content, domain: Domain, cid: Cid, datanet: str) -> PulledShard:
-    """One shard with its rows. Raises InvalidShard, which names Datanet and contributor; NotFound,
-    Unreachable.
+    """One shard with its rows.
+
+    Raises InvalidShard, which names Datanet and contributor; NotFound, Unreachable.
     """
     try:
         shard = decode(Shard, await content.get(cid, CHUNK_SIZE))

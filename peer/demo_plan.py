@@ -27,8 +27,10 @@ NEVER_S = 86_400
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
-    """What a person may choose. By `budget_s` after the start both adapters shall be trained:
-    fewer steps on a slow machine."""
+    """What a person may choose.
+
+    By `budget_s` after the start both adapters shall be trained: fewer steps on a slow machine.
+    """
 
     root: Path
     base: str = "starter"

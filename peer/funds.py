@@ -27,8 +27,10 @@ MAX_PAYERS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """What stands behind one session key: its owner's balance, its own reservation. Both stay for a thaw
-    period."""
+    """What stands behind one session key: its owner's balance, its own reservation.
+
+    Both stay for a thaw period.
+    """
 
     owner: Address
     balance: int

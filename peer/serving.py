@@ -171,8 +171,10 @@ class Serving:
         await self._settle(finish, final=True)
 
     async def _read(self) -> None:
-        """Take what the client says meanwhile: vouchers, and the wish to stop. When this ends, no voucher
-        comes any more."""
+        """Take what the client says meanwhile: vouchers, and the wish to stop.
+
+        When this ends, no voucher comes any more.
+        """
         with self._voucher_in:
             while not self._stream.over:
                 try:
@@ -212,8 +214,10 @@ class Serving:
         raise EngineFailed("the engine ended the answer without saying why")
 
     async def _affordable(self) -> Sampling:
-        """The request's sampling, with no more tokens than its price pays. Raises Refused when that is
-        none."""
+        """The request's sampling, with no more tokens than its price pays.
+
+        Raises Refused when that is none.
+        """
         signed = self._ask.signed
         sampling, delivered = signed.request.sampling, len(signed.prompt.delivered)
         wanted, limit = sampling.max_tokens - delivered, signed.request.max_price
