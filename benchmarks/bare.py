@@ -1,5 +1,6 @@
-"""The bare engine as a process: TorchEngine stepped by the loop that asks, nothing around it. Run by
-`serving`.
+"""The bare engine as a process: TorchEngine stepped by the loop that asks, nothing around it.
+
+Run by `serving`.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""A peer of the network alone as a process: host, gossip, DHT and blobs, no chain and no model. Run by
-`content` and `gossip`.
+"""A peer of the network alone as a process: host, gossip, DHT and blobs, no chain and no model.
+
+Run by `content` and `gossip`.
 """
 
 from __future__ import annotations
