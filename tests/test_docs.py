@@ -16,6 +16,7 @@ import pytest
 import typer
 
 from commonlore.cli.main import app
+from commonlore.peer import attempt, prefetch, reconcile, statements
 from commonlore.peer.config import CHOICES, RESERVED, Config
 from commonlore.protocol import credits
 from commonlore.protocol.manifests import Split
@@ -198,6 +199,14 @@ def test_every_message_and_refusal_is_listed() -> None:
     assert messages == {kind.__name__ for kind in get_args(Message)}
     (codes,) = re.findall(r"Refusal codes: (.*?)\. A code", text, re.S)
     assert TICKED.findall(codes) == [code.value for code in RefusalCode]
+
+
+def test_every_call_is_listed() -> None:
+    table = rows(section(page("docs/protocol.md"), "Connections"))
+    listed = {row[0].strip("`") for row in table if len(row) == 3 and row[0] != "call"}
+    assert listed == {attempt.INFER, attempt.VOUCHERS, reconcile.METHOD, statements.METHOD, prefetch.METHOD}
+    served = [path for path in (ROOT / "peer").rglob("*.py") if "rpc.serve(" in path.read_text()]
+    assert len(served) == 4, "a room of its own serves calls: list them in docs/protocol.md"
 
 
 def test_limits_are_those_of_the_code() -> None:
