@@ -24,7 +24,7 @@ WARM_STEPS, STEPS_TO_JUDGE = 1, 5
 ROW_COST = 0.35
 """Indexing a row, in training steps: 0.35 s against 1.0 s, measured on two cores."""
 ROWS_FIRST = 0.3
-"""Part of the planned rows to which indexing shrinks before training does: answers come before their credits."""
+"""Part of the planned rows to which indexing shrinks before training does."""
 TOLERANCE = 1.15
 """A run that is too long by less than this is not worth beginning anew."""
 FEWEST_STEPS, FEWEST_ROWS = 8, 12
@@ -43,8 +43,9 @@ class Effort:
         return self.steps + ROW_COST * self.index_rows
 
     def within(self, steps: float) -> Effort:
-        """Smaller, so that it costs at most so many training steps: first fewer rows, then fewer steps, but never
-        next to nothing of either."""
+        """Smaller, so that it costs at most so many training steps: first fewer rows, then fewer steps, but
+        never next to nothing of either.
+        """
         fewest_rows, fewest_steps = min(FEWEST_ROWS, self.index_rows), min(FEWEST_STEPS, self.steps)
         rows = int(min(self.index_rows, max((steps - self.steps) / ROW_COST, ROWS_FIRST * self.index_rows)))
         if steps - ROW_COST * rows < fewest_steps:
