@@ -247,9 +247,16 @@ class Asker:
             self._step(events.Progress(ask_id, peer, len(script.tokens)))
             await job.deltas.send(delta)
 
+        def whole() -> None:
+            job.answer.fail(None)
+            job.deltas.close()
+            now = self._clock.now_ms()
+            ttft = (job.first_token_ms or now) - started
+            self._step(events.Completed(ask_id, peer, ttft, now - started, len(script.tokens) - before))
+
         terms = AttemptTerms(job.base, job.deadline_ms, self._max_price(job, offer))
         try:
-            await Attempt(self._parts, job.options, job.answer, offer, terms).run(take)
+            await Attempt(self._parts, job.options, job.answer, offer, terms).run(take, whole)
         except Refused as refusal:
             log.info("%s refused: %s", peer, refusal)
             self._step(events.Refused(ask_id, peer, refusal.code, refusal.retryable))
@@ -258,9 +265,6 @@ class Asker:
             log.warning("attempt at %s failed after %d tokens: %s", peer, len(script.tokens), error)
             self._step(events.Failed(ask_id, peer, len(script.tokens), script.price))
             return error
-        now = self._clock.now_ms()
-        ttft = (job.first_token_ms or now) - started
-        self._step(events.Completed(ask_id, peer, ttft, now - started, len(script.tokens) - before))
         return None
 
     def _max_price(self, job: _Job, offer: Offer) -> int:

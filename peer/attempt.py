@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import trio
@@ -17,7 +18,7 @@ from ..protocol.adverts import WorkerAd
 from ..protocol.codec import encode_all
 from ..protocol.credits import heaviest_adapter
 from ..protocol.eip712 import Domain, digest
-from ..protocol.errors import CommonloreError, LocalProtocolError, RemoteProtocolError, Unreachable
+from ..protocol.errors import CommonloreError, LocalProtocolError, Refused, RemoteProtocolError, Unreachable
 from ..protocol.ids import Address, Cid, PeerId
 from ..protocol.inference import InferenceStream, Role, refused
 from ..protocol.keys import AccountKey
@@ -48,6 +49,8 @@ ACCEPT_PATIENCE_S = 30.0
 SILENCE_PATIENCE_S = 60.0
 """How long a worker may say nothing once it has begun to answer."""
 RESEND_PATIENCE_S = 5.0
+FAREWELL_PATIENCE_S = 2.0
+"""How long a worker may take to put the last voucher on its disk, before its client goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +104,16 @@ class Attempt:
         self._stream = InferenceStream(Role.CLIENT, parts.domain)
         self._heard = 0
 
-    async def run(self, take: Callable[[Delta], Awaitable[None]]) -> None:
-        """Until the answer is whole.
+    async def run(
+        self, take: Callable[[Delta], Awaitable[None]], whole: Callable[[], None] = lambda: None
+    ) -> None:
+        """Until the answer is whole, which `whole` is told at once, and the worker has its last voucher.
 
         Raises Refused, Unreachable, ProtocolError; what was delivered stays delivered.
         """
         script = self._answer.transcript
         if len(script.tokens) >= self._options.sampling.max_tokens:
-            return  # a worker died between its last token and its receipt
+            return whole()  # a worker died between its last token and its receipt
         script.workers.append(self._offer.peer)
         prompt = self._prompt(tuple(script.tokens))
         request = self._request(prompt)
@@ -130,6 +135,14 @@ class Attempt:
                     await self._adopt(message.channel, own.voucher)
                 else:
                     await self._follow(call, message, terms, take)
+            whole()
+            await self._take_leave(call)
+
+    async def _take_leave(self, call: Call) -> None:
+        """Wait until the worker ends the call, with the last voucher on its disk: sent is not yet received,
+        and this peer may be about to end. Shielded, for whoever has the whole answer leaves."""
+        with trio.move_on_after(FAREWELL_PATIENCE_S, shield=True), suppress(EndOfCall, Unreachable, Refused):
+            await call.receive()
 
     async def _receive(self, call: Call) -> Message:
         """The next message. Between being admitted and the first token an ask may wait in line."""

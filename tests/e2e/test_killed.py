@@ -202,17 +202,19 @@ def kill_when_held(town: Any, chain: Chain) -> None:
     home = town.network.home("worker-2")
     flags = {"--roles": "settler", "--chain-url": chain.url}
     settler = PeerProcess("the settler", home, without_settings(os.environ, ("roles", "chain_url")), flags)
+    reports: list[dict[str, Any]] = []
 
     def settle() -> None:
         settler.wait_ready()
         with ControlClient(home) as control:
             for _ in range(4):
-                control.post("/settle")
+                reports.append(control.post("/settle"))
                 jump(town)
 
-    with in_background(settle):
-        assert chain.reached.wait(60)
+    with in_background(settle) as errors:
+        held = chain.reached.wait(60)
         settler.kill()
+    assert held, (reports, errors)
 
 
 def jump(town: Any) -> None:
