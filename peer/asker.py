@@ -43,8 +43,8 @@ log = logging.getLogger("commonlore.peer.asker")
 T = TypeVar("T")
 NEWCOMER_PATIENCE_S = 3.0
 NEWCOMER_POLL_S = 0.05
-APPEARANCE_PATIENCE_MS = 10_000
-"""How long an ask that no known worker can ever serve waits for one to appear that can."""
+APPEARANCE_PATIENCE_S = 10.0
+"""How long an ask waits for the first worker of its base to appear."""
 CHARACTERS_PER_TOKEN = 3
 """A cautious guess: the client has no tokenizer, and the estimate only bounds the price and the context."""
 
@@ -211,7 +211,7 @@ class Asker:
         async for order in orders:
             match order:
                 case events.GiveUp():
-                    return _as_escrow(refusal) or _error_of(order)
+                    return _as_escrow(refusal) or _error_of(order, job.options)
                 case events.Dispatch():
                     refusal = await self._try(ask_id, job, order.peer)
                     if refusal is None:
@@ -231,7 +231,11 @@ class Asker:
             max_price=self._limit(options),
             deadline_ms=job.deadline_ms,
         )
-        return spec if self._scheduler.can_serve(spec) else replace(spec, patience_ms=APPEARANCE_PATIENCE_MS)
+        if self._scheduler.can_serve(spec):
+            return spec
+        is_served = any(offer.ad.base == job.base for offer in self._offers.values())
+        patience_s = NEWCOMER_PATIENCE_S if is_served else APPEARANCE_PATIENCE_S
+        return replace(spec, patience_ms=int(patience_s * 1000))
 
     async def _try(self, ask_id: events.AskId, job: _Job, peer: PeerId) -> CommonloreError | None:
         """One attempt at one worker; None when the answer is whole, else why not (the scheduler was told)."""
@@ -310,7 +314,7 @@ def _as_escrow(refusal: CommonloreError | None) -> CommonloreError | None:
     return refusal
 
 
-def _error_of(order: events.GiveUp) -> CommonloreError:
+def _error_of(order: events.GiveUp, options: AskOptions) -> CommonloreError:
     """The typed error for a scheduler's last word."""
     kinds: dict[str, type[CommonloreError]] = {
         DeadlineExceeded.code: DeadlineExceeded,
@@ -319,4 +323,6 @@ def _error_of(order: events.GiveUp) -> CommonloreError:
         InsufficientEscrow.code: InsufficientEscrow,
     }
     kind = kinds.get(order.code)
-    return kind(order.message) if kind else Refused(order.code, order.message, retryable=False)
+    whose = ", ".join(name for name, _ in options.adapters)
+    message = f"adapter {whose}: {order.message}" if whose else order.message
+    return kind(message) if kind else Refused(order.code, message, retryable=False)

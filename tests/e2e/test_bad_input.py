@@ -111,19 +111,24 @@ async def test_a_bad_adapter_fails_those_who_ask_for_it_and_nobody_else(
         "mallory/cut": (weights[:-100], "is truncated"),
         "mallory/foreign": (strange, "was made for another base or rank"),
     }
+    elsewhere = build_tiny(tmp_path, seed=9).id
     async with town.client("mallory") as mallory, town.client("carol") as carol:
+        await publish(mallory, "mallory/elsewhere", weights, base=elsewhere)
         ids = {alias: await publish(mallory, alias, data) for alias, (data, _) in bad.items()}
         await until(lambda: {record.alias for record in carol.adapters()} >= bad.keys())
         before = await ask(carol, adapter, sampling=LONG)
         ended: dict[str, Any] = {}
         async with trio.open_nursery() as nursery:
-            for alias in bad:
+            for alias in ("mallory/elsewhere", *bad):
                 nursery.start_soon(ask_by_command, town, alias, ended)
             for _ in range(3):
                 during = await ask(carol, adapter, sampling=LONG)
                 assert during.transcript.text == before.transcript.text
         for alias, (_, complaint) in bad.items():
             assert ended[alias].error.startswith(f"error: the adapter {ids[alias]} {complaint}")
+        assert ended["mallory/elsewhere"].error.endswith(
+            f"no worker of base {elsewhere} is known; start one, or connect to a peer that knows one"
+        )
         assert not (tmp_path / "ran").exists()
 
 
