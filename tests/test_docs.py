@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import re
 import shlex
 import tomllib
@@ -207,6 +208,19 @@ def test_every_call_is_listed() -> None:
     assert listed == {attempt.INFER, attempt.VOUCHERS, reconcile.METHOD, statements.METHOD, prefetch.METHOD}
     served = [path for path in (ROOT / "peer").rglob("*.py") if "rpc.serve(" in path.read_text()]
     assert len(served) == 4, "a room of its own serves calls: list them in docs/protocol.md"
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/performance.md"])
+def test_figures_are_those_that_were_measured(name: str) -> None:
+    measured = json.loads(page("benchmarks/results/path.json"))
+    found = [
+        (row[i].strip("`"), row[i + 1 : i + 3]) for row in rows(page(name)) for i in (0, 1) if row[i : i + 1]
+    ]
+    shown_here = {figure: cells for figure, cells in found if figure in measured["ranges"]}
+    assert shown_here
+    for figure, (median, range_) in shown_here.items():
+        assert float(median) == measured[figure], figure
+        assert [float(end) for end in range_.split(" … ")] == measured["ranges"][figure], figure
 
 
 def test_limits_are_those_of_the_code() -> None:
