@@ -101,7 +101,7 @@ def _check_tensors(found: Mapping[str, Span], expected: Mapping[str, tuple[int, 
         if span.shape != expected[name]:
             raise Malformed(
                 f"was made for another base or rank: {name!r} has the shape {span.shape}; "
-                f"here it must be {expected[name]}"
+                f"here it must be {expected[name]}; use it on the base that it was made for"
             )
 
 
