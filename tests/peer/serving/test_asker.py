@@ -53,7 +53,7 @@ async def test_errors_of_this_peer_end_the_ask_and_not_the_node(
 
 
 async def test_nobody_pays_whatever_a_worker_asks(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("commonlore.peer.asker.APPEARANCE_PATIENCE_MS", 200)
+    monkeypatch.setattr("commonlore.peer.asker.NEWCOMER_PATIENCE_S", 0.2)
     async with pair() as p, trio.open_nursery() as nursery:
         asker = asker_of(p, nursery)
         object.__setattr__(p.parts, "max_price", 150)
