@@ -53,7 +53,9 @@ class Config:
     engine_pages: int = 512
     """Pages of the engine's KV cache."""
     engine_slots: int = 16
-    """Adapters that the engine holds at once."""
+    """Different adapters that the engine computes with at once."""
+    adapter_ram: int = 1 << 30
+    """Bytes of adapters that the engine keeps in memory, ready for its slots."""
     max_batch: int = 8
     """Sequences that the engine decodes together."""
     adapters: tuple[str, ...] = ()
@@ -114,6 +116,7 @@ RANGES: Mapping[str, tuple[int, int]] = {
     "threads": (0, 1024),
     "engine_pages": (8, 1 << 24),
     "engine_slots": (1, 4096),
+    "adapter_ram": (1 << 20, 1 << 50),
     "max_batch": (1, 1024),
     "step_tokens": (1, 8192),
     "settle_interval_s": (1, 86_400),

@@ -1,6 +1,6 @@
 """`prefetch`: a client suggests to a worker to load an adapter before anybody asks it for one.
 
-Rules of this file: a suggestion costs the worker a free slot at most, never an eviction, and nobody waits for
+Rules of this file: a suggestion costs the worker free memory at most, never an eviction, and nobody waits for
 it.
 """
 
@@ -33,14 +33,13 @@ async def suggest(rpc: Rpc, peer: PeerId, adapter: Cid) -> None:
 
 
 class Prefetching:
-    """The worker's side: one suggestion at a time, while there are free slots. Run `run` in the node's
+    """The worker's side: one suggestion at a time, while there is room. Run `run` in the node's
     nursery: whoever suggests does not stay until it is done.
     """
 
-    def __init__(self, adapters: AdapterStore, catalog: Catalog, slots: int) -> None:
+    def __init__(self, adapters: AdapterStore, catalog: Catalog) -> None:
         self._adapters = adapters
         self._catalog = catalog
-        self._slots = slots
         self._accept, self._accepted = trio.open_memory_channel[Cid](0)
 
     async def run(self) -> None:
@@ -59,7 +58,7 @@ class Prefetching:
         adapter = to_cid(wanted)
         if self._catalog.record_of(adapter) is None:
             raise NotFound(f"adapter {adapter} was never announced here")
-        await call.send(encode_value(len(self._adapters.ready()) < self._slots and self._take(adapter)))
+        await call.send(encode_value(self._adapters.has_room() and self._take(adapter)))
 
     def _take(self, adapter: Cid) -> bool:
         """Whether nothing else is being made ready."""

@@ -79,7 +79,7 @@ async def open_worker(node: Node) -> AsyncIterator[WorkerRole]:
         service = WorkerService(_door(node, engine, adapters, offers, attributing))
         await node.store.ledger.abandon_all(Role.WORKER)
         service.register(node.rpc)
-        prefetching = Prefetching(adapters, node.catalog, engine.facts.slots)
+        prefetching = Prefetching(adapters, node.catalog)
         node.rpc.serve(PREFETCH, prefetching.serve)
         node.nursery.start_soon(prefetching.run)
         await node.content.put_file(base_dir / MANIFEST_FILE)  # its id is the base's: others learn its name
@@ -111,6 +111,7 @@ def _engine_config(node: Node, base_dir: Path) -> EngineConfig:
         pages=config.engine_pages,
         max_batch=config.max_batch,
         slots=config.engine_slots,
+        adapter_ram=config.adapter_ram,
     )
 
 

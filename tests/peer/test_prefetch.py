@@ -1,4 +1,4 @@
-"""A prefetch suggestion over a real connection: taken while there is a free slot, otherwise declined."""
+"""A prefetch suggestion over a real connection: taken while there is room, otherwise declined."""
 
 from __future__ import annotations
 
@@ -21,15 +21,22 @@ from commonlore.worker.adapters.store import AdapterStore, FetchedAdapter
 BASE, KNOWN, OTHER, UNKNOWN = (cid_of(name) for name in (b"base", b"known", b"other", b"unknown"))
 
 
-class OneSlot:
-    """An engine with one slot."""
+class RoomForOne:
+    """An engine with room for one adapter."""
 
     def __init__(self) -> None:
-        self.facts: Any = SimpleNamespace(base=BASE, artefact=cid_of(b"artefact"), max_rank=64, slots=1)
+        self.facts: Any = SimpleNamespace(
+            base=BASE,
+            artefact=cid_of(b"artefact"),
+            max_rank=64,
+            slots=1,
+            adapter_ram=100,
+            packed_bytes=lambda rank: 60,
+        )
         self.resident: dict[Cid, int] = {}
 
     async def load_adapter(self, source: Any) -> None:
-        self.resident[source.adapter] = source.rank
+        self.resident[source.adapter] = 60
 
     async def unload_adapter(self, adapter: Cid) -> None:
         self.resident.pop(adapter)
@@ -40,10 +47,10 @@ async def fetch(adapter: Cid) -> FetchedAdapter:
     return FetchedAdapter(manifest, Path("/adapters") / adapter)
 
 
-async def test_a_suggestion_takes_a_free_slot_and_never_more(
+async def test_a_suggestion_takes_free_memory_and_never_more(
     hosts: Callable[..., AbstractAsyncContextManager[list[Any]]], until: Callable[..., Awaitable[None]]
 ) -> None:
-    engine = OneSlot()
+    engine = RoomForOne()
     known = {KNOWN: object(), OTHER: object()}
     catalog: Any = SimpleNamespace(record_of=known.get)
     suggested = trio.Event()
@@ -53,7 +60,7 @@ async def test_a_suggestion_takes_a_free_slot_and_never_more(
         return await fetch(adapter)
 
     async with hosts(2) as (worker, client), trio.open_nursery() as nursery:
-        prefetching = Prefetching(AdapterStore(engine, fetch_later), catalog, 1)
+        prefetching = Prefetching(AdapterStore(engine, fetch_later), catalog)
         nursery.start_soon(prefetching.run)
         Rpc(worker).serve(METHOD, prefetching.serve)
         rpc = Rpc(client)

@@ -1,33 +1,36 @@
-"""Which adapters are ready to serve, and making more of them so: the network → this machine's disk → an
-engine slot.
+"""Which adapters are ready to serve, and making more of them so: the network → this machine's disk → the
+engine's RAM. From there the engine itself gives slots to those that run.
 
 Rules of this file:
-- A request holds a lease on its adapters; an adapter under a lease keeps its slot. At most as many distinct
-  adapters are under lease as there are slots, so there is always one to evict, the least recently used, and
-  nobody waits in a circle.
-- An adapter is fetched and loaded once, however many wait for it; they share the outcome. When the one who
-  does it is cancelled, another of them takes over.
+- A request holds a lease on its adapters; an adapter under a lease stays in RAM. Adapters under lease never
+  take more bytes than the engine has for them, so there is always one to evict, the least recently used; and
+  a lease takes all its adapters at once, so nobody waits in a circle.
+- What an adapter takes in RAM is known from its manifest, so it is fetched first. The file is needed until it
+  is in RAM; should the disk's quota have removed it meanwhile, it is fetched once more.
+- An adapter is fetched and loaded once, however many wait for it; they share the outcome (`flights`).
 - A bad adapter fails those who ask for it, is remembered as bad for a while, and holds up nobody else.
-- The engine's own list is the truth about its slots: after a restart it is empty, and adapters are loaded
-  again on demand.
+- The engine's own list is the truth about its RAM: after a restart it is empty, and adapters are loaded again
+  on demand.
 """
 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import trio
 
-from ...protocol.errors import CommonloreError, InvalidAdapter, Refused
+from ...protocol.errors import CommonloreError, InvalidAdapter, NotFound, Refused
 from ...protocol.ids import Cid
 from ...protocol.manifests import AdapterManifest
 from ...protocol.messages import RefusalCode
 from ..engine.types import AdapterSource, EngineFacts
+from .flights import Flights
 from .validate import check_manifest
 
 BAD_FOR_S = 600.0
@@ -41,13 +44,13 @@ class AdapterHost(Protocol):
 
     @property
     def resident(self) -> Mapping[Cid, int]:
-        """Adapters in slots, with their ranks."""
+        """Adapters in RAM, with the bytes that each takes."""
 
     async def load_adapter(self, source: AdapterSource) -> None:
-        """Fill a slot."""
+        """Bring it into RAM."""
 
     async def unload_adapter(self, adapter: Cid) -> None:
-        """Free a slot."""
+        """Let go of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +71,6 @@ Raises NotFound, Unreachable, InvalidAdapter.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class ReadyAdapter:
-    """An adapter in a slot."""
-
-    adapter: Cid
-    rank: int
-
-
 @dataclass(slots=True)
 class StoreCounts:
     """What the store has done since its start."""
@@ -83,12 +78,6 @@ class StoreCounts:
     loads: int = 0
     evictions: int = 0
     failures: int = 0
-
-
-@dataclass(slots=True)
-class _Flight:
-    done: trio.Event = field(default_factory=trio.Event)
-    error: CommonloreError | None = None
 
 
 class AdapterStore:
@@ -99,127 +88,154 @@ class AdapterStore:
         self._engine = engine
         self._fetch = fetch
         self._pins: Counter[Cid] = Counter()
+        self._sizes: dict[Cid, int] = {}  # of what is pinned, in RAM or on its way there
         self._turn = trio.Lock()
         self._unpinned = trio.Event()
         self._used: OrderedDict[Cid, None] = OrderedDict()  # least recently used first
-        self._flights: dict[Cid, _Flight] = {}
+        self._fetches: Flights[Cid, FetchedAdapter] = Flights()
+        self._loads: Flights[Cid, None] = Flights()
         self._loading = 0
         self._bad: OrderedDict[Cid, tuple[float, str]] = OrderedDict()
 
     def is_ready(self, adapter: Cid) -> bool:
-        """Whether it is in a slot now."""
+        """Whether it is in RAM now."""
         return adapter in self._engine.resident
 
     def ready(self) -> list[Cid]:
-        """What the slots hold, the most recently used first."""
+        """What is in RAM, the most recently used first."""
         resident = self._engine.resident
         return [adapter for adapter in reversed(self._used) if adapter in resident]
+
+    def has_room(self) -> bool:
+        """Whether an adapter of any rank fits into RAM without an eviction."""
+        facts = self._engine.facts
+        return self._taken() + facts.packed_bytes(facts.max_rank) <= facts.adapter_ram
 
     @asynccontextmanager
     async def lease(self, adapters: Sequence[Cid]) -> AsyncIterator[Callable[[], Awaitable[None]]]:
         """For the life of a request.
 
-        Await what it gives before generating: then all of them have slots and keep them.
+        Await what it gives before generating: then all of them are in RAM and stay there.
 
-        That wait raises Refused(busy) when there are more than the engine has slots, InvalidAdapter,
-        NotFound, Unreachable, EngineFailed; cancel it at the request's deadline.
+        That wait raises Refused(busy) when they are more than the engine has slots or RAM for,
+        InvalidAdapter, NotFound, Unreachable, EngineFailed; cancel it at the request's deadline.
         """
-        wanted = frozenset(adapters)
-        pinned = False
+        pinned: frozenset[Cid] = frozenset()
 
         async def prepare() -> None:
             nonlocal pinned
+            fetched = await self._fetch_missing(adapters)
             if not pinned:
-                await self._pin(wanted)
-                pinned = True
+                sizes = {adapter: self._size_of(adapter, fetched.get(adapter)) for adapter in adapters}
+                await self._pin(sizes)
+                pinned = frozenset(sizes)
             for adapter in adapters:
-                await self._make_ready(adapter)
+                await self._make_ready(adapter, fetched.get(adapter))
 
         try:
             yield prepare
         finally:
-            if pinned:
-                self._unpin(wanted)
+            self._unpin(pinned)
 
-    async def ensure(self, adapter: Cid) -> ReadyAdapter:
+    async def ensure(self, adapter: Cid) -> None:
         """Make it ready, without a claim to stay so: what a prefetch does. Raises as a lease does."""
         async with self.lease((adapter,)) as prepare:
             await prepare()
-            return ReadyAdapter(adapter, self._engine.resident.get(adapter, 0))
 
     # ---- leases
 
-    async def _pin(self, wanted: frozenset[Cid]) -> None:
-        slots = self._engine.facts.slots
-        if len(wanted) > slots:
+    async def _pin(self, sizes: dict[Cid, int]) -> None:
+        limit = self._engine.facts.adapter_ram
+        if (total := sum(sizes.values())) > limit:
             raise Refused(
                 RefusalCode.BUSY,
-                f"the request composes {len(wanted)} adapters; this worker has {slots} slots",
+                f"the request's adapters take {total} bytes; this worker has {limit} for them",
             )
-        if not wanted <= self._pins.keys():
+        if not sizes.keys() <= self._pins.keys():
             async with self._turn:
-                while len(self._pins.keys() | wanted) > slots:
+                while sum((self._sizes | sizes).values()) > limit:
                     self._unpinned = trio.Event()
                     await self._unpinned.wait()
-        self._pins.update(wanted)
+        self._pins.update(sizes.keys())
+        self._sizes |= sizes
 
-    def _unpin(self, wanted: frozenset[Cid]) -> None:
-        self._pins -= Counter(wanted)  # drops what falls to zero
+    def _unpin(self, pinned: frozenset[Cid]) -> None:
+        self._pins -= Counter(pinned)  # drops what falls to zero
+        for adapter in pinned - self._pins.keys():
+            del self._sizes[adapter]
         self._unpinned.set()
 
-    # ---- one adapter
+    def _size_of(self, adapter: Cid, fetched: FetchedAdapter | None) -> int:
+        if fetched is None:
+            return self._engine.resident[adapter]
+        return self._engine.facts.packed_bytes(fetched.manifest.rank)
 
-    async def _make_ready(self, adapter: Cid) -> None:
-        while True:
-            self._refuse_bad(adapter)
-            self._used[adapter] = None
-            self._used.move_to_end(adapter)
-            if self.is_ready(adapter):
-                return
-            flight = self._flights.get(adapter)
-            if flight is None:
-                await self._lead(adapter)
-                return
-            await flight.done.wait()
-            if flight.error is not None:
-                raise flight.error
+    # ---- on disk
 
-    async def _lead(self, adapter: Cid) -> None:
-        flight = self._flights[adapter] = _Flight()
-        try:
-            await self._bring(adapter)
-        except CommonloreError as error:
-            flight.error = error
-            self.counts.failures += 1
-            if isinstance(error, InvalidAdapter):
-                self._remember_bad(adapter, str(error))
-            raise
-        finally:
-            del self._flights[adapter]
-            flight.done.set()
+    async def _fetch_missing(self, adapters: Sequence[Cid]) -> dict[Cid, FetchedAdapter]:
+        """Those that are not in RAM, on this machine's disk."""
+        if len(adapters) > self._engine.facts.slots:
+            raise Refused(
+                RefusalCode.BUSY,
+                f"the request composes {len(adapters)} adapters; this worker has "
+                f"{self._engine.facts.slots} slots",
+            )
+        fetched: dict[Cid, FetchedAdapter] = {}
+        while missing := [one for one in adapters if one not in fetched and not self.is_ready(one)]:
+            fetched[missing[0]] = await self._fetches.join(missing[0], partial(self._get, missing[0]))
+        return fetched
 
-    async def _bring(self, adapter: Cid) -> None:
-        fetched = await self._fetch(adapter)
-        manifest, facts = fetched.manifest, self._engine.facts
-        check_manifest(manifest, (facts.base, facts.artefact), facts.max_rank)
-        source = AdapterSource(adapter, str(fetched.path), manifest.rank, manifest.alpha, manifest.targets)
-        await self._make_room()
-        self._loading += 1
-        try:
-            await self._engine.load_adapter(source)
-        finally:
-            self._loading -= 1
+    async def _get(self, adapter: Cid) -> FetchedAdapter:
+        with self._judging(adapter):
+            fetched = await self._fetch(adapter)
+            facts = self._engine.facts
+            check_manifest(fetched.manifest, (facts.base, facts.artefact), facts.max_rank)
+            return fetched
+
+    # ---- in RAM
+
+    async def _make_ready(self, adapter: Cid, fetched: FetchedAdapter | None) -> None:
+        self._used[adapter] = None
+        self._used.move_to_end(adapter)
+        if not self.is_ready(adapter):
+            await self._loads.join(adapter, partial(self._bring, adapter, fetched))
+
+    async def _bring(self, adapter: Cid, fetched: FetchedAdapter | None) -> None:
+        if fetched is None:  # it was in RAM, but the engine was replaced or another took its place
+            fetched = await self._get(adapter)
+        with self._judging(adapter):
+            try:
+                await self._load(adapter, fetched)
+            except NotFound:
+                await self._load(adapter, await self._fetch(adapter))
         self.counts.loads += 1
 
-    async def _make_room(self) -> None:
-        """Evict until a slot is free. The caller's adapter is pinned, so there is always one that may go."""
-        while len(self._engine.resident) + self._loading >= self._engine.facts.slots:
+    async def _load(self, adapter: Cid, fetched: FetchedAdapter) -> None:
+        manifest = fetched.manifest
+        size = self._engine.facts.packed_bytes(manifest.rank)
+        await self._make_room(size)
+        self._loading += size
+        try:
+            await self._engine.load_adapter(
+                AdapterSource(adapter, str(fetched.path), manifest.rank, manifest.alpha, manifest.targets)
+            )
+        finally:
+            self._loading -= size
+
+    async def _make_room(self, size: int) -> None:
+        """Evict until `size` bytes are free. What is pinned fits, the caller's too: there is one that may
+        go.
+        """
+        while self._taken() + size > self._engine.facts.adapter_ram:
             victim = self._victim()
             if victim is None:
-                raise Refused(RefusalCode.BUSY, "every adapter slot is in use: try again or another worker")
+                raise Refused(RefusalCode.BUSY, "all adapters here are in use: try again or another worker")
             self._used.pop(victim, None)
             await self._engine.unload_adapter(victim)
             self.counts.evictions += 1
+
+    def _taken(self) -> int:
+        return sum(self._engine.resident.values()) + self._loading
 
     def _victim(self) -> Cid | None:
         idle = [adapter for adapter in self._engine.resident if adapter not in self._pins]
@@ -228,10 +244,20 @@ class AdapterStore:
 
     # ---- bad ones
 
-    def _refuse_bad(self, adapter: Cid) -> None:
+    @contextmanager
+    def _judging(self, adapter: Cid) -> Iterator[None]:
+        """Refuse what is known to be bad; count failures, and remember an adapter that turns out bad."""
         until, message = self._bad.get(adapter, (0.0, ""))
         if trio.current_time() < until:
             raise InvalidAdapter(message)
+        try:
+            yield
+        except CommonloreError as error:
+            self.counts.failures += 1
+            self._used.pop(adapter, None)
+            if isinstance(error, InvalidAdapter):
+                self._remember_bad(adapter, str(error))
+            raise
 
     def _remember_bad(self, adapter: Cid, message: str) -> None:
         self._bad[adapter] = (trio.current_time() + BAD_FOR_S, message)

@@ -10,17 +10,20 @@ Rules of this file:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
+import numpy.typing as npt
 
 from ...protocol.errors import InvalidAdapter, NotFound
 from ...protocol.ids import Cid
 from ...protocol.manifests import AdapterManifest
 from ..engine.types import AdapterSource
 from ..models.architecture import LINEARS, Architecture, block_of, linear_shapes
-from ..models.tensor_file import Malformed, Span, TensorFile, open_tensor_file
+from ..models.tensor_file import DTYPE_BYTES, Malformed, Span, TensorFile, numbers, open_tensor_file
 
 MAX_HEADER_BYTES = 1 << 20
 MAX_RANK = 256
@@ -50,7 +53,7 @@ def check_manifest(manifest: AdapterManifest, bases: Sequence[Cid], max_rank: in
 
 
 def check_adapter_file(path: Path, source: AdapterSource, architecture: Architecture) -> TensorFile:
-    """The file at `path`, checked against what its manifest says (`source`) and the base.
+    """The file at `path`, loaded, checked against what its manifest says (`source`) and the base.
 
     Raises InvalidAdapter; NotFound when the file cannot be read.
     """
@@ -62,6 +65,7 @@ def check_adapter_file(path: Path, source: AdapterSource, architecture: Architec
     try:
         file = open_tensor_file(path, MAX_HEADER_BYTES)
         _check_tensors(file.tensors, adapter_shapes(architecture, source))
+        file = file.load()
         _check_numbers(file, source.alpha / source.rank)
     except Malformed as wrong:
         raise InvalidAdapter(f"the adapter {source.adapter} {wrong}") from None
@@ -106,20 +110,43 @@ def _check_tensors(found: Mapping[str, Span], expected: Mapping[str, tuple[int, 
 
 
 def _check_numbers(file: TensorFile, scale: float) -> None:
-    norms: dict[str, float] = {}
-    for name, array in file.arrays():
-        largest = float(np.abs(array).max())
-        if not largest <= MAX_ABSOLUTE:
-            what = (
-                "infinite numbers or NaN" if not np.isfinite(largest) else f"a number of size {largest:.3g}"
-            )
-            raise Malformed(f"holds {what} in {name!r}")
-        norms[name] = float(np.linalg.norm(array.astype(np.float32)))
-    for name, norm in norms.items():
-        if (
-            ".lora_A." in name
-            and scale * norm * norms[name.replace(".lora_A.", ".lora_B.")] > MAX_UPDATE_NORM
-        ):
+    """Raises Malformed. One pass over the whole file where all is well and its largest number says so."""
+    largest = _largest(file)
+    if not largest <= MAX_ABSOLUTE:
+        _blame(file)
+    sizes = {name: math.prod(span.shape) for name, span in file.tensors.items()}
+    pairs = [(name, name.replace(".lora_A.", ".lora_B.")) for name in sizes if ".lora_A." in name]
+    if all(scale * largest**2 * math.sqrt(sizes[a] * sizes[b]) <= MAX_UPDATE_NORM for a, b in pairs):
+        return  # ‖A‖ ≤ √size · largest
+    norms = {name: float(np.linalg.norm(file.array(name).astype(np.float32))) for name in sizes}
+    for a, b in pairs:
+        if scale * norms[a] * norms[b] > MAX_UPDATE_NORM:
             raise Malformed(
-                f"changes {name.split('.lora_A')[0]!r} beyond all measure (norm bound {MAX_UPDATE_NORM:.0f})"
+                f"changes {a.split('.lora_A')[0]!r} beyond all measure (norm bound {MAX_UPDATE_NORM:.0f})"
             )
+
+
+def _largest(file: TensorFile) -> float:
+    """The largest magnitude of all numbers; NaN where there is one."""
+    spans = list(file.tensors.values())
+    if len({span.dtype for span in spans}) == 1:  # tensors tile the file: they are one array
+        start, end = min(span.start for span in spans), max(span.end for span in spans)
+        spans = [Span(spans[0].dtype, ((end - start) // DTYPE_BYTES[spans[0].dtype],), start, end)]
+    return float(np.max([_magnitude(file.words(span), span.dtype) for span in spans]))
+
+
+def _magnitude(words: npt.NDArray[Any], dtype: str) -> float:
+    """Without its sign a number's bits rise with its size, infinity above all and NaN above that."""
+    bits = words & words.dtype.type(np.iinfo(words.dtype).max >> 1)
+    return float(numbers(bits.max(keepdims=True).ravel().view(np.uint8), Span(dtype, (1,), 0, 0))[0])
+
+
+def _blame(file: TensorFile) -> NoReturn:
+    """Say which tensor it was."""
+    for name, span in file.tensors.items():
+        largest = _magnitude(file.words(span), span.dtype)
+        if not largest <= MAX_ABSOLUTE:
+            what = "a number of size" if math.isfinite(largest) else "infinite numbers or NaN"
+            size = f" {largest:.3g}" if math.isfinite(largest) else ""
+            raise Malformed(f"holds {what}{size} in {name!r}")
+    raise Malformed("holds a number beyond all measure")

@@ -1,56 +1,28 @@
-"""Which tokens the next step computes: continuous batching over pages, without a tensor in sight.
+"""Which tokens the next step computes: continuous batching over pages and adapter slots, without a tensor in
+sight.
 
 Rules of this file:
 - A step takes one token of every sequence that decodes, then prompt tokens, oldest first, up to the step's
   budget: a long prompt is computed in chunks and delays nobody by more than one such step.
-- A sequence is admitted when all its present tokens have pages and every running one can grow by a page. When
-  pages run out, the youngest running sequence gives its pages back and waits first in line; its tokens are
-  kept and recomputed.
+- A sequence is admitted when its adapters fit into slots beside those of running ones, all its present tokens
+  have pages and every running one can grow by a page. When pages run out, the youngest running sequence gives
+  its pages back and waits first in line; its tokens are kept and recomputed.
 - One sequence always fits (the context is at most all pages), so the oldest always moves.
+- Who is next is `fairness`'s matter. One whose adapters find no slot is passed over, so that it holds up
+  nobody who can run; but from then on nobody is admitted who would take a free slot, or keep busy one that is
+  to fall free for it. So with more active adapters than slots it waits for the shortest of the others, not
+  for luck.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from .pages import OutOfPages, PageAllocator, next_key
-from .prompts import Answer, Prepared
-
-
-@dataclass(slots=True, eq=False)
-class Sequence:
-    """One request on its way. `computed` tokens have their keys and values in the pages of `table`; while it
-    is `held` it keeps them and says nothing new.
-    """
-
-    prepared: Prepared
-    root: bytes
-    tokens: list[int]
-    table: list[int] = field(default_factory=list)
-    computed: int = 0
-    cached: int = 0
-    held: bool = False
-    keys: list[bytes] = field(default_factory=list)
-    registered: int = 0
-
-    @property
-    def answer(self) -> Answer:
-        """Its output side."""
-        return self.prepared.answer
-
-    @property
-    def remaining(self) -> int:
-        """Tokens whose keys and values are not computed: 1 while it decodes."""
-        return len(self.tokens) - self.computed
-
-    def page_keys(self, count: int, page_size: int) -> list[bytes]:
-        """The keys of its first `count` pages, which must be full."""
-        while len(self.keys) < count:
-            start = len(self.keys) * page_size
-            previous = self.keys[-1] if self.keys else self.root
-            self.keys.append(next_key(previous, self.tokens[start : start + page_size]))
-        return self.keys[:count]
+from ...protocol.ids import Cid
+from .fairness import OUTPUT_WEIGHT, WaitingLine
+from .pages import OutOfPages, PageAllocator
+from .sequence import Sequence
+from .slots import SlotTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,27 +51,29 @@ class BatchLimits:
 
 
 class Batcher:
-    """The waiting line, the running sequences and their pages."""
+    """The waiting line, the running sequences, their pages and their adapters' slots."""
 
-    def __init__(self, limits: BatchLimits, pages: PageAllocator) -> None:
+    def __init__(self, limits: BatchLimits, pages: PageAllocator, slots: SlotTable) -> None:
         self.limits = limits
         self.pages = pages
-        self.waiting: deque[Sequence] = deque()
+        self.slots = slots
+        self.waiting = WaitingLine()
         self.running: list[Sequence] = []
         self.preemptions = 0
         self.cached_tokens = 0
 
     def add(self, sequence: Sequence) -> None:
-        """Last in line."""
-        self.waiting.append(sequence)
+        """Wait in line. No more adapters than there are slots."""
+        self.waiting.add(sequence)
 
     def remove(self, sequence: Sequence) -> None:
-        """It is over, or nobody wants it any more: its pages go back."""
+        """It is over, or nobody wants it any more: its pages and slots go back."""
         if sequence in self.running:
             self.running.remove(sequence)
             self._release(sequence)
         else:
             self.waiting.remove(sequence)
+        self.waiting.counters.leave(sequence)
 
     def schedule(self) -> list[Work]:
         """The next step's work, decoding sequences first. Empty when nothing runs or waits."""
@@ -118,6 +92,8 @@ class Batcher:
         """The step computed this work: its full pages may be shared from now on."""
         sequence, size = work.sequence, self.limits.page_size
         sequence.computed += work.count
+        if not sequence.remaining:  # a token of output comes of it
+            self.waiting.counters.charge(sequence, OUTPUT_WEIGHT)
         full = sequence.computed // size
         for index, key in enumerate(
             sequence.page_keys(full, size)[sequence.registered :], sequence.registered
@@ -126,8 +102,9 @@ class Batcher:
         sequence.registered = full
 
     def check_integrity(self) -> None:
-        """Raises AssertionError when pages are lost, shared wrongly or held by nobody."""
+        """Raises AssertionError when pages or slots are lost, shared wrongly or held by nobody."""
         self.pages.check_integrity(sequence.table for sequence in self.running)
+        self.slots.check_integrity(sequence.adapters for sequence in self.running)
         if any(sequence.table for sequence in self.waiting):
             raise AssertionError("a waiting sequence holds pages")
 
@@ -150,35 +127,45 @@ class Batcher:
             except OutOfPages:
                 victim = self.running.pop()
                 self._release(victim)
-                self.waiting.appendleft(victim)
+                self.waiting.add_preempted(victim)
                 self.preemptions += 1
                 if victim is sequence:
                     return False
         return True
 
     def _admit(self) -> bool:
-        """Start the first in line, if there is room; whether there was."""
-        if not self.waiting or len(self.running) >= self.limits.max_batch:
+        """Start the next in line for whom there is room; whether there was one."""
+        if len(self.running) >= self.limits.max_batch:
             return False
-        sequence, size = self.waiting[0], self.limits.page_size
+        wanted: frozenset[Cid] | None = None  # slots that are to fall free for the first who lacks one
+        for sequence in self.waiting.candidates():
+            if not self.slots.can_hold(sequence.adapters):
+                wanted = wanted or self.slots.in_the_way(sequence.adapters)
+            elif wanted is None or sequence.adapters <= self.slots.held - wanted:
+                return self._start(sequence)
+        return False
+
+    def _start(self, sequence: Sequence) -> bool:
+        """Whether there were pages. Nobody overtakes for want of them, or the long would never start."""
+        size = self.limits.page_size
         known = self.pages.match(sequence.page_keys((len(sequence.tokens) - 1) // size, size))
         missing = self._pages_of(sequence) - len(known)
         if self.pages.available < missing + len(self.running):
             self.pages.release(known)
             return False
-        self._start(sequence, known, missing)
-        return True
-
-    def _start(self, sequence: Sequence, known: list[int], missing: int) -> None:
         sequence.table = known + self.pages.allocate(missing)
-        sequence.computed = len(known) * self.limits.page_size
+        sequence.computed = len(known) * size
         sequence.registered = len(known)
         sequence.cached = max(sequence.cached, sequence.computed)
         self.cached_tokens += sequence.computed
-        self.running.append(self.waiting.popleft())
+        self.waiting.admit(sequence)
+        self.slots.hold(sequence.adapters)
+        self.running.append(sequence)
+        return True
 
     def _release(self, sequence: Sequence) -> None:
         self.pages.release(sequence.table)
+        self.slots.release(sequence.adapters)
         sequence.table, sequence.computed, sequence.registered = [], 0, 0
 
     def _pages_of(self, sequence: Sequence) -> int:

@@ -21,8 +21,8 @@ class KvCache:
     def __init__(self, architecture: Architecture, pages: int, page_size: int, dtype: torch.dtype) -> None:
         shape = (architecture.layers, pages, page_size, architecture.kv_heads, architecture.head_dim)
         self.page_size = page_size
-        self.keys = _zeros(shape, dtype)
-        self.values = _zeros(shape, dtype)
+        self.keys = zeros(shape, dtype)
+        self.values = zeros(shape, dtype)
 
     def write(self, layer: int, slots: Tensor, keys: Tensor, values: Tensor) -> None:
         """Store [tokens, kv heads, head_dim] at their slots (int64 [tokens])."""
@@ -39,7 +39,7 @@ class KvCache:
         self.values[:, pages] = 0
 
 
-def _zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+def zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Zeros that take memory only when a page is first written: numpy asks the kernel, torch writes them."""
     whole = np.zeros(shape, dtype=np.int16 if dtype.itemsize == 2 else np.int32)
     return torch.from_numpy(whole).view(dtype)

@@ -38,6 +38,7 @@ from .wire import (
     Done,
     Events,
     Hold,
+    Loaded,
     Measured,
     Reply,
     RequestFailed,
@@ -57,7 +58,7 @@ class _Call:
 
 
 class Connection:
-    """A running engine process. `resident` mirrors its slots: adapter → rank."""
+    """A running engine process. `resident` mirrors its RAM: adapter → bytes of it."""
 
     def __init__(self, process: trio.Process, stream: trio.SocketStream, facts: EngineFacts) -> None:
         self.facts = facts
@@ -173,7 +174,7 @@ class Connection:
                     self._answers[reply.request_id].fail(error_of(reply.failure))
             case CallFailed():
                 self._settle(reply.call, error=error_of(reply.failure))
-            case Done() | Counted() | Measured():
+            case Done() | Loaded() | Counted() | Measured():
                 self._settle(reply.call, reply)
 
     def _settle(self, number: int, reply: Reply | None = None, error: CommonloreError | None = None) -> None:

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from ..models.architecture import Architecture, Rope
 from .cache import KvCache
-from .lora import LoraBatch
+from .lora import LoraBatch, TorchLora
+from .lora_plan import LoraPlan
 from .weights import Layer, Weights
 
 
@@ -76,18 +77,22 @@ class _Step:
 class Decoder:
     """A base's weights and arithmetic for positions below `max_context`.
 
-    Keys and values live in the cache it is given.
+    Keys and values live in the cache it is given, adapters in the slots of `lora`.
     """
 
-    def __init__(self, architecture: Architecture, weights: Weights, max_context: int) -> None:
+    def __init__(
+        self, architecture: Architecture, weights: Weights, max_context: int, lora: TorchLora | None = None
+    ) -> None:
         self.architecture = architecture
         self.weights = weights
+        self._lora = lora
         self._cosines, self._sines = rotary_tables(architecture, max_context, weights.embedding.dtype)
 
     @torch.inference_mode()
-    def forward(self, batch: Batch, cache: KvCache, lora: LoraBatch) -> Tensor:
+    def forward(self, batch: Batch, cache: KvCache, plan: LoraPlan) -> Tensor:
         """Logits, float32 [wanted rows, vocabulary]."""
         rotary = (self._cosines[batch.positions].unsqueeze(1), self._sines[batch.positions].unsqueeze(1))
+        lora = LoraBatch() if self._lora is None else self._lora.bind(plan)
         step = _Step(batch, cache, lora, rotary)
         hidden = F.embedding(batch.tokens, self.weights.embedding)
         for index, layer in enumerate(self.weights.layers):

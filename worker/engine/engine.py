@@ -12,19 +12,28 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ...protocol.ids import Cid
 from ...protocol.requests import ChatMessage
 from .prompts import Prepared
 from .types import AdapterSource, EngineFacts, EngineStats, GenerationRequest, TokenEvent
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedAdapter:
-    """An adapter read and ready for a slot; `weights` are the engine's own."""
+    """An adapter read, checked and packed as the engine's slots want it: one block, 1-D."""
 
     source: AdapterSource
-    weights: object
+    packed: Tensor
+
+    @property
+    def bytes(self) -> int:
+        """What it takes in RAM."""
+        return self.packed.nbytes
 
 
 class Engine(ABC):
@@ -42,24 +51,35 @@ class Engine(ABC):
 
     @abstractmethod
     def read_adapter(self, source: AdapterSource) -> LoadedAdapter:
-        """Validate and read an adapter file. Any thread. Raises InvalidAdapter."""
+        """Validate, read and pack an adapter file. Any thread. Raises InvalidAdapter."""
 
     @abstractmethod
     def install(self, adapter: LoadedAdapter) -> None:
-        """Put it into a slot; nothing happens when it is there.
+        """Keep it in RAM, from where it gets a slot when a request that names it starts to run; nothing
+        happens when it is there.
 
-        Raises Refused(busy) when every slot is taken.
+        Raises Refused(busy) when it does not fit.
         """
 
     @abstractmethod
     def unload(self, adapter: Cid) -> None:
-        """Free its slot; nothing happens when it has none. Raises Refused(busy) while a request uses it."""
+        """Out of RAM and slot; nothing happens when it is not there.
+
+        Raises Refused(busy) while a present request names it.
+        """
+
+    @abstractmethod
+    def make_room(self, adapter: LoadedAdapter) -> None:
+        """Unload adapters that no present request names, the least recently used first, until this one fits
+        or none is left to go; nothing happens when it is there.
+        """
 
     @abstractmethod
     def add(self, prepared: Prepared) -> None:
         """Queue a request.
 
-        Raises Refused: busy when the queue is full, unknown_adapter when one is not resident.
+        Raises Refused: busy when the queue is full or its adapters are more than there are slots,
+        unknown_adapter when one is not in RAM.
         """
 
     @abstractmethod
@@ -87,8 +107,13 @@ class Engine(ABC):
         """Load at this moment. Any thread."""
 
     def load_adapter(self, source: AdapterSource) -> None:
-        """Read and install in one go. Raises InvalidAdapter, Refused(busy)."""
-        self.install(self.read_adapter(source))
+        """Read and install in one go, in the place of others where need be.
+
+        Raises InvalidAdapter, Refused(busy).
+        """
+        adapter = self.read_adapter(source)
+        self.make_room(adapter)
+        self.install(adapter)
 
     def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[TokenEvent]:
         """Run these requests to their ends in this thread: the bare engine, for tests and measurements."""

@@ -1,98 +1,101 @@
-"""Another adapter for every row of one batch: low-rank updates beside the base's linears.
+"""Another adapter for every row of one batch, on torch: low-rank updates beside the base's linears.
 
 Rules of this file:
-- An adapter's factors are stored per decoder linear: A [in, R], B [R, out] with alpha / rank in B. Where a
-  linear fuses several targets, R is their ranks together and B is block-diagonal, so that one product serves
-  them all.
-- A composition is concatenation: A side by side, B stacked and weighted. So the batch only ever sees one pair
-  a row.
-- Rows that decode are multiplied together (`_Gathered`, one bmm); a prompt's rows are one `_Segment` (two
-  matmuls). What a batch gathers is kept while its members stay the same.
+- An adapter's factors are packed for each decoder linear and all layers together: A [layers, R, in], as files
+  have it, then B [layers, R, out] with alpha / rank in it. Where a linear fuses several targets, R is the
+  bucket's rank once for each, and B is block-diagonal, so that one product serves them all.
+- Rows that decode are gathered by slot (`_Gathered`, one bmm for the rows of a bucket); a prompt's rows are
+  one `_Segment` for each of its terms (two matmuls). What is gathered is kept while rows and slots stay the
+  same.
+- A linear that none of a group's adapters changes is left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ...protocol.errors import InvalidAdapter
-from ...protocol.requests import PPM
 from ..models.architecture import Architecture, block_of, linear_shapes
-from ..models.tensor_file import Malformed, TensorFile
+from ..models.tensor_file import TensorFile
+from .lora_layout import LoraLayout
+from .lora_plan import LoraPlan, SlotTerm, Terms
+from .slot_pools import SlotPools
+from .slots import Place
+from .types import AdapterSource
 from .weights import FUSED
 
 Factors = tuple[Tensor, Tensor]
-"""(A [in, R], B [R, out]) of one linear."""
+"""(A [..., layers, R, in], B [..., layers, R, out]) of one decoder linear; `...` are slots."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class LoraWeights:
-    """An adapter or composition, ready to multiply: for each layer the factors of the linears that it
-    changes.
-    """
+class TorchLoraLayout(LoraLayout):
+    """Factors as the products below want them."""
 
-    layers: tuple[Mapping[str, Factors], ...]
-    rank: int
+    def __init__(self, architecture: Architecture, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self._layers = architecture.layers
+        self._shapes = linear_shapes(architecture)
 
+    def size(self, bucket: int) -> int:
+        """See LoraLayout."""
+        return sum(down + up for _, down, up in self._blocks(bucket))
 
-def read_lora(file: TensorFile, architecture: Architecture, scale: float, dtype: torch.dtype) -> LoraWeights:
-    """A validated adapter file as factors. `scale` is alpha / rank.
+    def factors(self, packed: Tensor, bucket: int) -> dict[str, Factors]:
+        """The factors in packed adapters [..., size] of a bucket, as views, by decoder linear."""
+        found: dict[str, Factors] = {}
+        offset = 0
+        for fused, down, up in self._blocks(bucket):
+            shape = (*packed.shape[:-1], self._layers, bucket * len(FUSED[fused]), -1)
+            a = packed[..., offset : offset + down].view(shape)
+            b = packed[..., offset + down : offset + down + up].view(shape)
+            found[fused] = a, b
+            offset += down + up
+        return found
 
-    Raises InvalidAdapter when the file is cut meanwhile.
-    """
-    try:
-        tensors = {name: torch.from_numpy(array).to(torch.float32) for name, array in file.arrays()}
-    except Malformed as wrong:
-        raise InvalidAdapter(f"the adapter {file.path} {wrong}") from None
-    layers = tuple(
-        _layer_factors(tensors, architecture, layer, scale, dtype) for layer in range(architecture.layers)
-    )
-    return LoraWeights(layers, max(min(tensor.shape) for tensor in tensors.values()))
+    def pack(self, file: TensorFile, source: AdapterSource) -> Tensor:
+        """See LoraLayout."""
+        bucket = self.bucket_of(source)
+        packed = torch.zeros(self.size(bucket), dtype=self.dtype)
+        for fused, factors in self.factors(packed, bucket).items():
+            self._fill(file, source, fused, factors)
+        return packed
 
+    def _fill(self, file: TensorFile, source: AdapterSource, fused: str, factors: Factors) -> None:
+        first, scale = 0, source.alpha / source.rank
+        bucket = factors[0].shape[1] // len(FUSED[fused])
+        for place, linear in enumerate(FUSED[fused]):
+            rows = slice(place * bucket, place * bucket + source.rank)
+            width = self._shapes[linear][0]
+            if linear in source.targets:
+                factors[0][:, rows] = self._read(file, linear, "A")
+                up = self._read(file, linear, "B").transpose(1, 2)
+                factors[1][:, rows, first : first + width] = up.float() * scale
+            first += width
 
-def _layer_factors(
-    tensors: Mapping[str, Tensor], architecture: Architecture, layer: int, scale: float, dtype: torch.dtype
-) -> dict[str, Factors]:
-    shapes = linear_shapes(architecture)
-    found: dict[str, Factors] = {}
-    for fused, linears in FUSED.items():
-        downs, ups, offset = [], [], 0
-        width = sum(shapes[linear][0] for linear in linears)
-        for linear in linears:
-            prefix = f"base_model.model.model.layers.{layer}.{block_of(linear)}.{linear}"
-            if f"{prefix}.lora_A.weight" in tensors:
-                down, up = tensors[f"{prefix}.lora_A.weight"], tensors[f"{prefix}.lora_B.weight"]
-                block = torch.zeros(down.shape[0], width)
-                block[:, offset : offset + up.shape[0]] = up.t() * scale
-                downs.append(down.t())
-                ups.append(block)
-            offset += shapes[linear][0]
-        if downs:
-            found[fused] = torch.cat(downs, 1).to(dtype).contiguous(), torch.cat(ups).to(dtype).contiguous()
-    return found
+    def _read(self, file: TensorFile, linear: str, side: str) -> Tensor:
+        """One factor of all layers."""
+        prefix = "base_model.model.model.layers."
+        names = [f"{prefix}{n}.{block_of(linear)}.{linear}.lora_{side}.weight" for n in range(self._layers)]
+        if all(file.tensors[name].dtype == "BF16" for name in names):
+            return torch.from_numpy(np.stack([file.words(file.tensors[name]) for name in names])).view(
+                torch.bfloat16
+            )
+        return torch.from_numpy(np.stack([file.array(name) for name in names]))
 
-
-def compose(parts: Sequence[tuple[LoraWeights, int]]) -> LoraWeights:
-    """Several adapters as one; each with its weight in parts per million."""
-    if len(parts) == 1 and parts[0][1] == PPM:
-        return parts[0][0]
-    count = len(parts[0][0].layers)
-    return LoraWeights(
-        tuple(_compose_layer([(part.layers[layer], ppm) for part, ppm in parts]) for layer in range(count)),
-        sum(part.rank for part, _ in parts),
-    )
-
-
-def _compose_layer(parts: Sequence[tuple[Mapping[str, Factors], int]]) -> dict[str, Factors]:
-    composed: dict[str, Factors] = {}
-    for fused in FUSED:
-        found = [(*layer[fused], ppm / PPM) for layer, ppm in parts if fused in layer]
-        if found:
-            composed[fused] = torch.cat([a for a, _, _ in found], 1), torch.cat([b * w for _, b, w in found])
-    return composed
+    def _blocks(self, bucket: int) -> Iterator[tuple[str, int, int]]:
+        """Each decoder linear with the elements of its A and B."""
+        for fused, linears in FUSED.items():
+            rank = bucket * len(linears) * self._layers
+            yield (
+                fused,
+                rank * self._shapes[linears[0]][1],
+                rank * sum(self._shapes[one][0] for one in linears),
+            )
 
 
 # ---- one step's batch
@@ -100,30 +103,39 @@ def _compose_layer(parts: Sequence[tuple[Mapping[str, Factors], int]]) -> dict[s
 
 @dataclass(frozen=True, slots=True)
 class _Segment:
-    """Consecutive rows [start, end) under one adapter."""
+    """Rows [start, end) under one adapter: factors [layers, R, in] and [layers, R, out]."""
 
     start: int
     end: int
-    weights: LoraWeights
+    weight: float
+    factors: Mapping[str, Factors]
 
     def add(self, layer: int, linear: str, x: Tensor, out: Tensor) -> None:
-        factors = self.weights.layers[layer].get(linear)
-        if factors is not None:
-            out[self.start : self.end].addmm_(x[self.start : self.end] @ factors[0], factors[1])
+        if linear in self.factors:
+            a, b = self.factors[linear]
+            narrow = x[self.start : self.end] @ a[layer].t()
+            out[self.start : self.end].addmm_(narrow, b[layer], alpha=self.weight)
 
 
 @dataclass(frozen=True, slots=True)
 class _Gathered:
-    """Rows 0 … count - 1, each under its own adapter: factors [count, in, R] and [count, R, out]."""
+    """Rows, each under its own adapter: factors [layers, count, R, in] and [layers, count, R, out].
 
-    count: int
-    layers: tuple[Mapping[str, Factors], ...]
+    `rows` are consecutive, or (int64 [count]) any, the same one several times where it composes adapters.
+    """
+
+    rows: slice | Tensor
+    factors: Mapping[str, Factors]
 
     def add(self, layer: int, linear: str, x: Tensor, out: Tensor) -> None:
-        factors = self.layers[layer].get(linear)
-        if factors is not None:
-            narrow = torch.bmm(x[: self.count].unsqueeze(1), factors[0])
-            out[: self.count].unsqueeze(1).baddbmm_(narrow, factors[1])
+        if linear not in self.factors:
+            return
+        a, b = self.factors[linear]
+        narrow = torch.bmm(x[self.rows].unsqueeze(1), a[layer].transpose(1, 2))
+        if isinstance(self.rows, slice):
+            out[self.rows].unsqueeze(1).baddbmm_(narrow, b[layer])
+        else:
+            out.index_add_(0, self.rows, torch.bmm(narrow, b[layer]).squeeze(1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,58 +150,98 @@ class LoraBatch:
             group.add(layer, linear, x, out)
 
 
-@dataclass(slots=True)
-class LoraBatcher:
-    """Plans each step's `LoraBatch` and keeps the last gathered stack."""
+_Entry = tuple[int, SlotTerm]
+"""A decoding row and one of its terms."""
 
-    _members: tuple[LoraWeights, ...] = ()
-    _gathered: _Gathered | None = field(default=None)
 
-    def plan(
-        self, decoding: Sequence[LoraWeights], segments: Sequence[tuple[int, int, LoraWeights | None]]
-    ) -> LoraBatch:
-        """`decoding`: the adapters of rows 0, 1, …; `segments`: (start, end, adapter) of prompts' rows."""
-        prompts = tuple(
-            _Segment(start, end, weights) for start, end, weights in segments if weights is not None
+class TorchLora:
+    """Makes a step's plan a `LoraBatch` over the slots' pools, and keeps what the last one gathered."""
+
+    def __init__(self, layout: TorchLoraLayout, pools: SlotPools) -> None:
+        self._layout = layout
+        self._pools = pools
+        self._pool_factors: dict[int, dict[str, Factors]] = {}
+        self._slot_factors: dict[Place, dict[str, Factors]] = {}
+        self._key: object = None
+        self._decoding: tuple[_Segment | _Gathered, ...] = ()
+
+    def bind(self, plan: LoraPlan) -> LoraBatch:
+        """The plan, ready to multiply until the slots change."""
+        prompts = (
+            self._segment(prompt.start, prompt.end, term) for prompt in plan.prompts for term in prompt.terms
         )
-        if not decoding:
-            return LoraBatch(prompts)
-        if all(one is decoding[0] for one in decoding):
-            return LoraBatch((_Segment(0, len(decoding), decoding[0]), *prompts))
-        return LoraBatch((self._gather(tuple(decoding)), *prompts))
+        return LoraBatch((*self._bind_decoding(plan.decoding), *prompts))
 
-    def forget(self) -> None:
-        """Let go of the last stack."""
-        self._members, self._gathered = (), None
-
-    def _gather(self, members: tuple[LoraWeights, ...]) -> _Gathered:
-        if self._gathered is None or not _same(self._members, members):
-            self._gathered = None  # freed before the next is built
-            layers = tuple(_stack(members, layer) for layer in range(len(members[0].layers)))
-            self._members, self._gathered = members, _Gathered(len(members), layers)
-        return self._gathered
-
-
-def _same(first: Sequence[LoraWeights], second: Sequence[LoraWeights]) -> bool:
-    return len(first) == len(second) and all(a is b for a, b in zip(first, second, strict=True))
-
-
-def _stack(members: Sequence[LoraWeights], layer: int) -> dict[str, Factors]:
-    stacked: dict[str, Factors] = {}
-    for fused in FUSED:
-        found = [
-            (row, member.layers[layer][fused])
-            for row, member in enumerate(members)
-            if fused in member.layers[layer]
+    def _bind_decoding(self, rows: Sequence[Terms]) -> tuple[_Segment | _Gathered, ...]:
+        key = [
+            (row, term, self._pools.filling(_place(term))) for row, terms in enumerate(rows) for term in terms
         ]
-        if not found:
-            continue
-        rank = max(a.shape[1] for _, (a, _) in found)
-        example_a, example_b = found[0][1]
-        down = example_a.new_zeros(len(members), example_a.shape[0], rank)
-        up = example_b.new_zeros(len(members), rank, example_b.shape[1])
-        for row, (a, b) in found:
-            down[row, :, : a.shape[1]] = a
-            up[row, : b.shape[0]] = b
-        stacked[fused] = down, up
-    return stacked
+        if key != self._key:
+            self._key, self._decoding = None, ()  # freed before the next is built
+            self._decoding = tuple(self._groups(rows))
+            self._key = key
+        return self._decoding
+
+    def _groups(self, rows: Sequence[Terms]) -> Iterator[_Segment | _Gathered]:
+        single = [(row, terms[0]) for row, terms in enumerate(rows) if len(terms) == 1]
+        for bucket, entries in groupby(single, lambda entry: entry[1].bucket):
+            yield self._group(bucket, list(entries))
+        composed = [(row, term) for row, terms in enumerate(rows) if len(terms) > 1 for term in terms]
+        composed.sort(key=lambda entry: entry[1].bucket)
+        for bucket, entries in groupby(composed, lambda entry: entry[1].bucket):
+            mixed = list(entries)
+            yield self._gather(bucket, mixed, torch.tensor([row for row, _ in mixed]))
+
+    def _group(self, bucket: int, entries: Sequence[_Entry]) -> _Segment | _Gathered:
+        """Entries of different rows; these are consecutive where the engine has put them in order."""
+        (first, term), (last, _) = entries[0], entries[-1]
+        consecutive = last - first + 1 == len(entries)
+        if consecutive and all(other == term for _, other in entries):
+            return self._segment(first, last + 1, term)
+        rows = slice(first, last + 1) if consecutive else torch.tensor([row for row, _ in entries])
+        return self._gather(bucket, entries, rows)
+
+    def _segment(self, start: int, end: int, term: SlotTerm) -> _Segment:
+        changed = self._pools.changed(_place(term))
+        factors = {
+            fused: found
+            for fused, found in self._factors_of(_place(term)).items()
+            if _changes(fused, changed)
+        }
+        return _Segment(start, end, term.weight, factors)
+
+    def _factors_of(self, place: Place) -> dict[str, Factors]:
+        found = self._slot_factors.get(place)
+        if found is None:  # the pool's address never changes, so neither do these views
+            slot = self._pools.pool(place.bucket)[place.slot]
+            found = self._slot_factors[place] = self._layout.factors(slot, place.bucket)
+        return found
+
+    def _gather(self, bucket: int, entries: Sequence[_Entry], rows: slice | Tensor) -> _Gathered:
+        if bucket not in self._pool_factors:
+            self._pool_factors[bucket] = self._layout.factors(self._pools.pool(bucket), bucket)
+        terms = [term for _, term in entries]
+        changed = {target for term in terms for target in self._pools.changed(_place(term))}
+        slots = torch.tensor([term.slot for term in terms])
+        factors: dict[str, Factors] = {}
+        for fused, (a, b) in self._pool_factors[bucket].items():
+            if _changes(fused, changed):
+                downs, ups = (side.transpose(0, 1).index_select(1, slots) for side in (a, b))
+                factors[fused] = downs, _weighted(ups, terms)
+        return _Gathered(rows, factors)
+
+
+def _weighted(ups: Tensor, terms: Sequence[SlotTerm]) -> Tensor:
+    """B [layers, count, R, out] times the terms' weights."""
+    if all(term.weight == 1.0 for term in terms):
+        return ups
+    weights = torch.tensor([term.weight for term in terms])
+    return (ups.float() * weights[:, None, None]).to(ups.dtype)
+
+
+def _changes(fused: str, targets: Iterable[str]) -> bool:
+    return not set(FUSED[fused]).isdisjoint(targets)
+
+
+def _place(term: SlotTerm) -> Place:
+    return Place(term.bucket, term.slot)

@@ -2,8 +2,8 @@
 
 Rules of this file:
 - The node's loop never waits for a forward pass, and a crash of the engine is a restart: what ran gets
-  EngineFailed, the next process starts after a pause that grows while starts keep failing, and its slots are
-  empty again.
+  EngineFailed, the next process starts after a pause that grows while starts keep failing, and its RAM and
+  slots are empty again.
 - Closing or cancelling `generate` aborts the request in the engine.
 """
 
@@ -20,7 +20,7 @@ from ...protocol.ids import Cid
 from ...protocol.requests import ChatMessage
 from .connection import Connection, start_process
 from .types import AdapterSource, EngineConfig, EngineFacts, EngineStats, GenerationRequest, TokenEvent
-from .wire import Count, Counted, Load, Measure, Measured, Unload
+from .wire import Count, Counted, Load, Loaded, Measure, Measured, Unload
 
 log = logging.getLogger("commonlore.worker.engine")
 FIRST_PAUSE_S = 0.1
@@ -42,7 +42,10 @@ class EngineProcess:
 
     @property
     def resident(self) -> Mapping[Cid, int]:
-        """The adapters in its slots, with their ranks. Empty while the process is being restarted."""
+        """The adapters in its RAM, with the bytes that each takes.
+
+        Empty while the process is being restarted.
+        """
         return {} if self._connection is None else dict(self._connection.resident)
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenEvent, None]:
@@ -63,25 +66,26 @@ class EngineProcess:
             connection.end(request.request_id)
 
     async def load_adapter(self, source: AdapterSource) -> None:
-        """Validate an adapter file and put it into a slot.
+        """Validate an adapter file and keep it in RAM.
 
         Raises InvalidAdapter, Refused(busy), EngineFailed.
         """
         connection = await self._running()
         number = connection.next_call()
-        await connection.ask(number, Load(number, source))
-        connection.resident[source.adapter] = source.rank
+        reply = await connection.ask(number, Load(number, source))
+        assert isinstance(reply, Loaded)  # our own process answers a Load so
+        connection.resident[source.adapter] = reply.bytes
 
     async def unload_adapter(self, adapter: Cid) -> None:
-        """Free an adapter's slot. Raises Refused(busy) while a request uses it, EngineFailed."""
+        """Let go of an adapter. Raises Refused(busy) while a request names it, EngineFailed."""
         connection = await self._running()
         number = connection.next_call()
-        rank = connection.resident.pop(adapter, None)  # at once, so that nobody relies on it meanwhile
+        size = connection.resident.pop(adapter, None)  # at once, so that nobody relies on it meanwhile
         try:
             await connection.ask(number, Unload(number, adapter))
         except Refused:
-            if rank is not None:
-                connection.resident[adapter] = rank
+            if size is not None:
+                connection.resident[adapter] = size
             raise
 
     async def count_tokens(self, messages: Sequence[ChatMessage]) -> int:

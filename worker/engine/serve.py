@@ -27,7 +27,7 @@ from pathlib import Path
 from ...protocol.codec import FrameReader, decode_message
 from ...protocol.errors import CommonloreError, EngineFailed, RemoteProtocolError
 from ..models.reference import load_base
-from .engine import Engine
+from .engine import Engine, LoadedAdapter
 from .outbox import Outbox
 from .types import EngineConfig, GenerationRequest
 from .wire import (
@@ -42,6 +42,7 @@ from .wire import (
     Done,
     Hold,
     Load,
+    Loaded,
     Measure,
     Measured,
     Ready,
@@ -156,13 +157,21 @@ class EngineServer:
             failed = EngineFailed(f"the adapter {command.source.adapter} could not be read: {defect!r}")
             self._outbox.send(CallFailed(command.call, failure_of(failed)))
         else:
-            self._actions.put(lambda: self._answer(command.call, lambda: self._engine.install(adapter)))
+            self._actions.put(lambda: self._install(command.call, adapter))
 
     # ---- between steps
 
     def _abort(self, request_id: bytes) -> None:
         self._engine.abort(request_id)
         self._outbox.drop(request_id)
+
+    def _install(self, call: int, adapter: LoadedAdapter) -> None:
+        try:
+            self._engine.install(adapter)
+        except CommonloreError as error:
+            self._outbox.send(CallFailed(call, failure_of(error)))
+        else:
+            self._outbox.send(Loaded(call, adapter.bytes))
 
     def _answer(self, call: int, action: Action) -> None:
         try:

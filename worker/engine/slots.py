@@ -1,104 +1,141 @@
-"""The adapters that an engine holds, and what each step's rows need of them.
+"""Which adapter lies in which slot: a table, without a tensor in sight.
 
 Rules of this file:
-- A slot holds one adapter; it stays until it is unloaded, which is refused while a request uses it. Who
-  decides what to unload is the adapter store, not the engine.
-- Compositions of several adapters are built once and kept while a request uses them.
+- An adapter is given a slot when a sequence that names it starts to run, and keeps it as long as one runs. So
+  at most `count` different adapters run at once; the least recently used idle one gives way to another.
+- Each rank bucket has slots 1 … `count` of its own, the lowest free one first, but no more than `count` of
+  all buckets together are taken.
+- The table only decides. What is to be zeroed and filled, in this order, waits in `take_moves` for whoever
+  has the memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import heapq
+from collections import Counter, OrderedDict
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 
-from ...protocol.errors import LocalProtocolError, Refused
 from ...protocol.ids import Cid
-from ...protocol.messages import RefusalCode
-from ...protocol.requests import AdapterWeight
-from .batching import Work
-from .engine import LoadedAdapter
-from .lora import LoraBatch, LoraBatcher, LoraWeights, compose
-from .types import ResidentAdapter
 
-Composition = tuple[AdapterWeight, ...]
+NO_SLOT = 0
+"""Slot 0 of every bucket holds zeros and is never given out."""
 
 
-class AdapterSlots:
-    """At most `count` resident adapters."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A slot of a rank bucket."""
+
+    bucket: int
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Fill `place` with `adapter`, or, where that is None, with zeros."""
+
+    place: Place
+    adapter: Cid | None
+
+
+class SlotTable:
+    """Slots for `count` adapters at once."""
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self._resident: dict[Cid, LoadedAdapter] = {}
-        self._compositions: dict[Composition, LoraWeights] = {}
-        self._batcher = LoraBatcher()
+        self.evictions = 0
+        self._bucket_of: dict[Cid, int] = {}
+        self._places: OrderedDict[Cid, Place] = OrderedDict()  # least recently used first
+        self._holders: Counter[Cid] = Counter()
+        self._free: dict[int, list[int]] = {}
+        self._moves: list[Move] = []
 
-    def resident(self) -> tuple[ResidentAdapter, ...]:
-        """What the slots hold. Any thread."""
-        present = tuple(self._resident.items())  # in one go: another thread may ask
-        return tuple(ResidentAdapter(cid, loaded.source.rank) for cid, loaded in present)
+    @property
+    def held(self) -> AbstractSet[Cid]:
+        """The adapters that running sequences use."""
+        return self._holders.keys()
 
-    def install(self, adapter: LoadedAdapter) -> None:
-        """Raises Refused(busy) when every slot is taken."""
-        if adapter.source.adapter in self._resident:
-            return
-        if len(self._resident) >= self.count:
-            raise Refused(RefusalCode.BUSY, f"all {self.count} adapter slots are taken: unload one first")
-        self._resident[adapter.source.adapter] = adapter
+    @property
+    def placed(self) -> tuple[Cid, ...]:
+        """The adapters that have a slot, the least recently used first. Any thread."""
+        return tuple(self._places)
 
-    def unload(self, adapter: Cid, used: Collection[Composition]) -> None:
-        """`used` are the compositions of all present requests.
+    def place_of(self, adapter: Cid) -> Place:
+        """Where an adapter lies that a running sequence uses."""
+        return self._places[adapter]
 
-        Raises Refused(busy) when one names the adapter.
+    def add(self, adapter: Cid, bucket: int) -> None:
+        """From now on it may be given slots of this bucket."""
+        self._bucket_of[adapter] = bucket
+
+    def forget(self, adapter: Cid) -> None:
+        """It is gone; nothing that runs may use it."""
+        if adapter in self._places:
+            self._evict(adapter)
+        self._bucket_of.pop(adapter, None)
+
+    # ---- for sequences that start and end
+
+    def can_hold(self, adapters: AbstractSet[Cid]) -> bool:
+        """Whether all of these have or can have slots beside those in use."""
+        return len(self._holders.keys() | adapters) <= self.count
+
+    def hold(self, adapters: AbstractSet[Cid]) -> None:
+        """Give each of these a slot, for one more sequence; `can_hold` must say so."""
+        self._holders.update(adapters)
+        for adapter in adapters:
+            if adapter not in self._places:
+                self._place(adapter)
+            self._places.move_to_end(adapter)
+
+    def release(self, adapters: AbstractSet[Cid]) -> None:
+        """One sequence that held these has ended. They stay where they are until a slot is needed."""
+        for adapter in adapters:
+            self._holders[adapter] -= 1
+            if not self._holders[adapter]:
+                del self._holders[adapter]
+                self._places.move_to_end(adapter)
+
+    def in_the_way(self, adapters: AbstractSet[Cid]) -> frozenset[Cid]:
+        """Held adapters that must end before all of these can be held: those that fewest sequences use."""
+        missing = len(self._holders.keys() | adapters) - self.count
+        others = [adapter for adapter in self._places if adapter in self.held and adapter not in adapters]
+        others.sort(key=self._holders.__getitem__)
+        return frozenset(others[: max(0, missing)])
+
+    def take_moves(self) -> list[Move]:
+        """What is to be done to the memory since the last call."""
+        moves, self._moves = self._moves, []
+        return moves
+
+    def check_integrity(self, running: Iterable[Iterable[Cid]]) -> None:
+        """Raises AssertionError unless exactly the adapters of `running` are held, each in a slot of its
+        own.
         """
-        if any(_names(composition, adapter) for composition in used):
-            raise Refused(RefusalCode.BUSY, f"the adapter {adapter} is in use")
-        self._resident.pop(adapter, None)
-        self._compositions = {
-            c: weights for c, weights in self._compositions.items() if not _names(c, adapter)
-        }
-        self._batcher.forget()
+        if Counter(adapter for adapters in running for adapter in adapters) != self._holders:
+            raise AssertionError("slots are held by other sequences than those that run")
+        if not self.held <= self._places.keys() <= self._bucket_of.keys():
+            raise AssertionError("an adapter is held without a slot, or has one without being here")
+        if len(self._places) > self.count:
+            raise AssertionError(f"{len(self._places)} adapters lie in {self.count} slots")
+        for bucket, free in self._free.items():
+            taken = [place.slot for place in self._places.values() if place.bucket == bucket]
+            if sorted(free + taken) != list(range(1, self.count + 1)):
+                raise AssertionError(f"a slot of rank {bucket} is lost or taken twice")
+        if any(self._bucket_of[adapter] != place.bucket for adapter, place in self._places.items()):
+            raise AssertionError("an adapter lies in another bucket than its own")
 
-    def check(self, composition: Composition) -> None:
-        """Raises Refused(unknown_adapter) unless every one of them is resident."""
-        for one in composition:
-            if one.adapter not in self._resident:
-                raise Refused(
-                    RefusalCode.UNKNOWN_ADAPTER, f"the adapter {one.adapter} is not loaded in this engine"
-                )
+    def _place(self, adapter: Cid) -> None:
+        if len(self._places) >= self.count:
+            self._evict(next(one for one in self._places if one not in self._holders))
+        bucket = self._bucket_of[adapter]
+        free = self._free.setdefault(bucket, list(range(1, self.count + 1)))
+        place = self._places[adapter] = Place(bucket, heapq.heappop(free))
+        self._moves.append(Move(place, adapter))
 
-    def forget_unused(self, used: Collection[Composition]) -> None:
-        """Let go of compositions that no request uses; a single adapter at full weight costs nothing and
-        stays.
-        """
-        self._compositions = {
-            c: weights for c, weights in self._compositions.items() if len(c) == 1 or c in used
-        }
-
-    def plan(self, works: Sequence[Work]) -> LoraBatch:
-        """What this step's rows add to the base; decoding rows come first, those with adapters before the
-        others.
-        """
-        compositions = [work.sequence.prepared.request.adapters for work in works]
-        decoding = [c for c, work in zip(compositions, works, strict=True) if work.count == 1]
-        segments: list[tuple[int, int, LoraWeights | None]] = []
-        row = len(decoding)
-        for composition, work in zip(compositions[row:], works[row:], strict=True):
-            segments.append((row, row + work.count, self._weights_of(composition) if composition else None))
-            row += work.count
-        return self._batcher.plan([self._weights_of(c) for c in decoding if c], segments)
-
-    def _weights_of(self, composition: Composition) -> LoraWeights:
-        found = self._compositions.get(composition)
-        if found is None:
-            found = compose([(_weights(self._resident[one.adapter]), one.weight_ppm) for one in composition])
-            self._compositions[composition] = found
-        return found
-
-
-def _names(composition: Composition, adapter: Cid) -> bool:
-    return any(one.adapter == adapter for one in composition)
-
-
-def _weights(adapter: LoadedAdapter) -> LoraWeights:
-    if not isinstance(adapter.weights, LoraWeights):
-        raise LocalProtocolError("this adapter was read by another engine")
-    return adapter.weights
+    def _evict(self, adapter: Cid) -> None:
+        place = self._places.pop(adapter)
+        heapq.heappush(self._free[place.bucket], place.slot)
+        self._moves.append(Move(place, None))
+        self.evictions += 1

@@ -9,6 +9,7 @@ Rules of this file:
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,22 +26,25 @@ from ..adapters.validate import check_adapter_file
 from ..models.reference import BaseModel, artefact_for, load_base
 from . import sampler
 from .batching import Batcher, BatchLimits, Work
-from .batching import Sequence as Running
 from .cache import KvCache
 from .decoder import Decoder
 from .engine import Engine, LoadedAdapter
-from .lora import read_lora
+from .lora import TorchLora, TorchLoraLayout
+from .lora_layout import LoraLayout, rank_bucket
 from .pages import PageAllocator, root_key
 from .prompts import Prepared, Prompts
-from .slots import AdapterSlots, Composition
+from .sequence import Sequence as Running
 from .tensors import build_batch
+from .tiers import AdapterTiers
 from .types import (
+    MAX_LISTED_ADAPTERS,
     AdapterSource,
     EngineConfig,
     EngineFacts,
     EngineStats,
     FinishReason,
     GenerationRequest,
+    RankCount,
     TokenEvent,
 )
 from .weights import DTYPES, load_weights
@@ -52,16 +56,18 @@ class TorchEngine(Engine):
     def __init__(self, config: EngineConfig) -> None:
         """Load the base. Raises InvalidModel."""
         base = load_base(Path(config.base_dir))
-        self.facts = facts_of(config, base)
         self._architecture = base.architecture
         self._dtype = DTYPES[config.precision]
+        self._layout = TorchLoraLayout(base.architecture, self._dtype)
+        self.facts = facts_of(config, base, self._layout)
         weights = load_weights(base.weights(), base.architecture, config.precision)
-        self._decoder = Decoder(base.architecture, weights, self.facts.max_context)
+        self._adapters = AdapterTiers(self._layout, config.slots, config.adapter_ram)
+        lora = TorchLora(self._layout, self._adapters.pools)
+        self._decoder = Decoder(base.architecture, weights, self.facts.max_context, lora)
         self._cache = KvCache(base.architecture, config.pages, config.page_size, self._dtype)
         self._prompts = Prompts(base.tokenizer(), base.architecture, self.facts.max_context)
         limits = BatchLimits(config.max_batch, config.max_step_tokens, config.page_size)
-        self._batcher = Batcher(limits, PageAllocator(config.pages))
-        self._slots = AdapterSlots(config.slots)
+        self._batcher = Batcher(limits, PageAllocator(config.pages), self._adapters.table)
         self._sequences: dict[bytes, Running] = {}
         self._over_before_it_began: list[TokenEvent] = []
         self._stuck = False  # nothing can be computed until something changes: all that runs is held
@@ -86,19 +92,21 @@ class TorchEngine(Engine):
                 f"this engine takes at most {self.facts.max_rank}"
             )
         file = check_adapter_file(Path(source.path), source, self._architecture)
-        return LoadedAdapter(
-            source, read_lora(file, self._architecture, source.alpha / source.rank, self._dtype)
-        )
+        return LoadedAdapter(source, self._layout.pack(file, source))
 
     # ---- the stepping thread
 
     def install(self, adapter: LoadedAdapter) -> None:
         """See Engine."""
-        self._slots.install(adapter)
+        self._adapters.install(adapter)
 
     def unload(self, adapter: Cid) -> None:
         """See Engine."""
-        self._slots.unload(adapter, self._used_compositions())
+        self._adapters.unload(adapter)
+
+    def make_room(self, adapter: LoadedAdapter) -> None:
+        """See Engine."""
+        self._adapters.make_room(adapter)
 
     def add(self, prepared: Prepared) -> None:
         """See Engine."""
@@ -109,13 +117,14 @@ class TorchEngine(Engine):
             raise Refused(
                 RefusalCode.BUSY, f"{self.facts.max_queue} requests are waiting already: try another worker"
             )
-        self._slots.check(request.adapters)
+        self._adapters.check(request.adapters)
         root = root_key(self.facts.artefact, request.adapters)
         sequence = Running(prepared, root, tokens=[*prepared.prompt, *request.delivered])
         if prepared.answer.finish is not None:
             self._over_before_it_began.append(_event_of(sequence))
         else:
             self._sequences[request.request_id] = sequence
+            self._adapters.enter(request.adapters)
             self._batcher.add(sequence)
             self._stuck = False
 
@@ -146,8 +155,10 @@ class TorchEngine(Engine):
 
     def stats(self) -> EngineStats:
         """See Engine."""
+        resident, pools = self._adapters.resident(), self._adapters.pools
+        ranks = Counter(rank_bucket(one.rank) for one in resident)
         return EngineStats(
-            resident=self._slots.resident(),
+            resident=resident[:MAX_LISTED_ADAPTERS],
             free_pages=self._batcher.pages.available,
             queued=len(self._batcher.waiting),
             running=len(self._batcher.running),
@@ -157,11 +168,17 @@ class TorchEngine(Engine):
             cached_tokens=self._batcher.cached_tokens,
             preemptions=self._batcher.preemptions,
             held=sum(sequence.held for sequence in tuple(self._sequences.values())),
+            ranks=tuple(RankCount(*one) for one in sorted(ranks.items())),
+            adapter_bytes=self._adapters.used_bytes,
+            slot_fills=pools.fills,
+            slot_fill_ns=pools.fill_ns,
+            slot_evictions=self._adapters.table.evictions,
         )
 
     def check_integrity(self) -> None:
-        """Raises AssertionError when the page allocator and the sequences disagree."""
+        """Raises AssertionError when sequences, pages, slots and the adapters in RAM disagree."""
         self._batcher.check_integrity()
+        self._adapters.check_integrity()
 
     def step(self) -> list[TokenEvent]:
         """See Engine."""
@@ -184,9 +201,10 @@ class TorchEngine(Engine):
 
     @torch.inference_mode()
     def _run(self, works: list[Work]) -> list[TokenEvent]:
-        works.sort(key=_row_order)
+        self._adapters.settle()
+        works.sort(key=self._adapters.row_order)
         batch = build_batch(works, self.facts.page_size)
-        logits = self._decoder.forward(batch, self._cache, self._slots.plan(works)).numpy()
+        logits = self._decoder.forward(batch, self._cache, self._adapters.plan(works)).numpy()
         self._steps += 1
         self._computed_tokens += sum(work.count for work in works)
         finite = np.isfinite(logits).all(axis=1)
@@ -227,13 +245,10 @@ class TorchEngine(Engine):
 
     def _remove(self, sequence: Running) -> None:
         self._batcher.remove(sequence)
-        self._slots.forget_unused(self._used_compositions())
-
-    def _used_compositions(self) -> set[Composition]:
-        return {sequence.prepared.request.adapters for sequence in self._sequences.values()}
+        self._adapters.leave(sequence.prepared.request.adapters)
 
 
-def facts_of(config: EngineConfig, base: BaseModel) -> EngineFacts:
+def facts_of(config: EngineConfig, base: BaseModel, layout: LoraLayout) -> EngineFacts:
     """What an engine of this configuration serves. Raises InvalidModel."""
     return EngineFacts(
         base=base.id,
@@ -249,12 +264,9 @@ def facts_of(config: EngineConfig, base: BaseModel) -> EngineFacts:
         page_size=config.page_size,
         slots=config.slots,
         max_rank=config.max_rank,
+        adapter_ram=config.adapter_ram,
+        packed_sizes=layout.packed_sizes(config.max_rank),
     )
-
-
-def _row_order(work: Work) -> tuple[bool, bool]:
-    """Single rows first, of these the adapted ones first: the layout that `decoder` and `lora` need."""
-    return work.count > 1, not work.sequence.prepared.request.adapters
 
 
 def _event_of(sequence: Running) -> TokenEvent:

@@ -21,6 +21,8 @@ from ...protocol.request_rules import MAX_TOP_LOGPROBS
 from ...protocol.requests import MAX_ADAPTERS, MAX_OUTPUT_TOKENS, AdapterWeight, ChatMessage, Sampling
 
 MAX_PROMPT_TOKENS = 131_072
+MAX_LISTED_ADAPTERS = 256
+"""Adapters that an engine's stats name; they count all."""
 RequestKey = Annotated[bytes, Size(1, 32)]
 """Names a request in one engine while it runs; a network request uses its 16-byte id."""
 
@@ -39,8 +41,8 @@ class FinishReason(StrEnum):
 class GenerationRequest:
     """One answer wanted: of `messages`, or of `prompt_tokens` where the caller has tokenised itself.
 
-    `adapters` is a composition (none: the plain base); every one of them must be resident when the request is
-    added. `deadline_ms` is how long from now the engine may take.
+    `adapters` is a composition (none: the plain base); every one of them must be in the engine's RAM when the
+    request is added. `deadline_ms` is how long from now the engine may take.
     """
 
     request_id: RequestKey
@@ -111,10 +113,27 @@ class AdapterSource:
 
 @dataclass(frozen=True, slots=True)
 class ResidentAdapter:
-    """An adapter in a slot."""
+    """An adapter in the engine's RAM, and whether it lies in a slot too."""
 
     adapter: Cid
     rank: U16
+    in_slot: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RankCount:
+    """How many adapters of one rank bucket are in RAM."""
+
+    bucket: U16
+    count: U32
+
+
+@dataclass(frozen=True, slots=True)
+class PackedSize:
+    """What an adapter of this rank bucket takes in RAM, in bytes."""
+
+    bucket: U16
+    bytes: U64
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +141,8 @@ class EngineConfig:
     """How to run one base.
 
     `pages` of `page_size` tokens hold the keys and values of everything that runs or is cached.
+
+    `adapter_ram` bytes of packed adapters are kept in the engine's memory; `slots` of them can run at once.
 
     A step computes at most `max_step_tokens` tokens, so a long prompt delays running answers by one such step
     at most.
@@ -137,11 +158,15 @@ class EngineConfig:
     max_queue: U16 = 64
     slots: U16 = 16
     max_rank: U16 = 64
+    adapter_ram: U64 = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
-    """What an engine serves, fixed for its life. `max_context` is prompt and answer together, in tokens."""
+    """What an engine serves, fixed for its life. `max_context` is prompt and answer together, in tokens.
+
+    `packed_sizes` are those of all rank buckets that it serves, the smallest first.
+    """
 
     base: Cid
     artefact: Cid
@@ -156,15 +181,25 @@ class EngineFacts:
     page_size: U16
     slots: U16
     max_rank: U16
+    adapter_ram: U64 = 1 << 30
+    packed_sizes: Annotated[tuple[PackedSize, ...], Size(0, 16)] = ()
+
+    def packed_bytes(self, rank: int) -> int:
+        """What an adapter of this rank takes in the engine's RAM."""
+        fitting = (size.bytes for size in self.packed_sizes if size.bucket >= rank)
+        return next(fitting, self.packed_sizes[-1].bytes if self.packed_sizes else 0)
 
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
     """Load of an engine at one moment, and counters since its start. `free_pages` includes cached ones that
     may go; `held` requests wait for their readers.
+
+    `resident` lists the most recently used adapters in RAM, `ranks` counts all. `slot_fills` copies from RAM
+    to slots took `slot_fill_ns` altogether, the zeroing of what gave way included.
     """
 
-    resident: Annotated[tuple[ResidentAdapter, ...], Size(0, 4096)]
+    resident: Annotated[tuple[ResidentAdapter, ...], Size(0, MAX_LISTED_ADAPTERS)]
     free_pages: U32
     queued: U32
     running: U32
@@ -174,3 +209,8 @@ class EngineStats:
     cached_tokens: U64
     preemptions: U64
     held: U32 = 0
+    ranks: Annotated[tuple[RankCount, ...], Size(0, 16)] = ()
+    adapter_bytes: U64 = 0
+    slot_fills: U64 = 0
+    slot_fill_ns: U64 = 0
+    slot_evictions: U64 = 0

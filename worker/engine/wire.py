@@ -4,8 +4,9 @@ pair.
 Rules of this file:
 - The node speaks first (`Configure`), the engine answers `Ready` or `Broken`. After that either speaks at any
   time.
-- A call carries a number of the node's choosing and is answered once: `Done`, `Counted`, `Measured` or
-  `CallFailed`. A request is answered by its own `TokenEvent`s, the last with `finish`, or by `RequestFailed`.
+- A call carries a number of the node's choosing and is answered once: `Done`, `Loaded`, `Counted`,
+  `Measured` or `CallFailed`. A request is answered by its own `TokenEvent`s, the last with `finish`, or by
+  `RequestFailed`.
 - An error travels as its code and sentence; `error_of` makes it an exception again.
 """
 
@@ -63,7 +64,7 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """node → engine: read, check and install an adapter."""
+    """node → engine: read and check an adapter, and keep it in RAM."""
 
     call: U64
     source: AdapterSource
@@ -71,7 +72,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Unload:
-    """node → engine: free an adapter's slot."""
+    """node → engine: let go of an adapter."""
 
     call: U64
     adapter: Cid
@@ -138,6 +139,14 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
+class Loaded:
+    """engine → node: the answer to `Load`, and what the adapter takes in RAM."""
+
+    call: U64
+    bytes: U64
+
+
+@dataclass(frozen=True, slots=True)
 class Counted:
     """engine → node: the answer to `Count`."""
 
@@ -165,8 +174,8 @@ Greeting = Ready | Broken
 GREETINGS: tuple[type[Greeting], ...] = (Ready, Broken)
 Command = GenerationRequest | Abort | Hold | Load | Unload | Count | Measure
 COMMANDS: tuple[type[Command], ...] = (GenerationRequest, Abort, Hold, Load, Unload, Count, Measure)
-Reply = Events | RequestFailed | Done | Counted | Measured | CallFailed
-REPLIES: tuple[type[Reply], ...] = (Events, RequestFailed, Done, Counted, Measured, CallFailed)
+Reply = Events | RequestFailed | Done | Loaded | Counted | Measured | CallFailed
+REPLIES: tuple[type[Reply], ...] = (Events, RequestFailed, Done, Loaded, Counted, Measured, CallFailed)
 
 _ERRORS = (
     AttributionFailed,

@@ -15,13 +15,14 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ...protocol.errors import LocalProtocolError
 from ...protocol.manifests import Tensor
 from ...protocol.untrusted_json import load_json
 
@@ -54,17 +55,38 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class TensorFile:
-    """A file whose header has been checked. `metadata` is the header's `__metadata__`."""
+    """A file whose header has been checked. `metadata` is the header's `__metadata__`.
+
+    `content` is the whole file where it was loaded.
+    """
 
     path: Path
     tensors: Mapping[str, Span]
     metadata: Mapping[str, str]
+    content: npt.NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
+
+    def load(self) -> TensorFile:
+        """This file with its content in memory, read at once. Raises Malformed when the file has shrunk."""
+        content = np.empty(max(span.end for span in self.tensors.values()), np.uint8)
+        with self.path.open("rb") as file:  # not mapped: a file cut under a mapping would kill the process
+            if file.readinto(content.data) != len(content):
+                raise Malformed("was cut while it was read")
+        return replace(self, content=content)
+
+    def words(self, span: Span) -> npt.NDArray[Any]:
+        """Numbers of a loaded file as unsigned integers of their width: a view."""
+        if self.content is None:
+            raise LocalProtocolError(f"{self.path} is not loaded")
+        return self.content[span.start : span.end].view(f"<u{DTYPE_BYTES[span.dtype]}").reshape(span.shape)
 
     def array(self, name: str) -> npt.NDArray[Any]:
-        """One tensor as float32 or float16, copied out of the file.
+        """One tensor as float32 or float16.
 
         Raises Malformed when the file has shrunk.
         """
+        if self.content is not None:
+            span = self.tensors[name]
+            return numbers(self.content[span.start : span.end], span)
         return dict(self.arrays((name,)))[name]
 
     def arrays(self, names: Iterable[str] | None = None) -> Iterator[tuple[str, npt.NDArray[Any]]]:
@@ -73,7 +95,7 @@ class TensorFile:
         Raises Malformed.
         """
         for name, raw in self.read(self.tensors if names is None else names):
-            yield name, _array(raw, self.tensors[name])
+            yield name, numbers(np.frombuffer(raw, np.uint8), self.tensors[name])
 
     def read(self, names: Iterable[str]) -> Iterator[tuple[str, bytearray]]:
         """The little-endian, row-major bytes of tensors. Raises Malformed when the file has shrunk."""
@@ -87,11 +109,12 @@ class TensorFile:
                 yield name, raw
 
 
-def _array(raw: bytearray, span: Span) -> npt.NDArray[Any]:
+def numbers(raw: npt.NDArray[np.uint8], span: Span) -> npt.NDArray[Any]:
+    """A tensor's bytes as float32 or float16."""
     if span.dtype == "BF16":
-        wide = np.frombuffer(raw, dtype="<u2").astype(np.uint32) << 16
+        wide = raw.view("<u2").astype(np.uint32) << 16
         return wide.view(np.float32).reshape(span.shape)
-    return np.frombuffer(raw, dtype="<f4" if span.dtype == "F32" else "<f2").reshape(span.shape)
+    return raw.view("<f4" if span.dtype == "F32" else "<f2").reshape(span.shape)
 
 
 # ---- reading

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from commonlore.protocol.requests import Sampling
-from commonlore.worker.engine.batching import Batcher, BatchLimits, Sequence, Work
+from commonlore.worker.engine.batching import Batcher, BatchLimits, Work
 from commonlore.worker.engine.pages import PageAllocator
 from commonlore.worker.engine.prompts import Answer, Prepared
+from commonlore.worker.engine.sequence import Sequence
+from commonlore.worker.engine.slots import SlotTable
 from commonlore.worker.engine.text import TextStream
 from commonlore.worker.engine.types import GenerationRequest
 
 
 def make_batcher(pages: int = 64, max_batch: int = 4, step: int = 16) -> Batcher:
-    return Batcher(BatchLimits(max_batch, step, page_size=4), PageAllocator(pages))
+    return Batcher(BatchLimits(max_batch, step, page_size=4), PageAllocator(pages), SlotTable(4))
 
 
 def sequence(prompt: int, number: int = 1, first: int = 0) -> Sequence:

@@ -10,11 +10,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from commonlore.worker.engine.batching import Sequence as Running
 from commonlore.worker.engine.batching import Work
 from commonlore.worker.engine.cache import KvCache
 from commonlore.worker.engine.decoder import Decoder
-from commonlore.worker.engine.lora import LoraBatch
+from commonlore.worker.engine.lora_plan import LoraPlan
+from commonlore.worker.engine.sequence import Sequence as Running
 from commonlore.worker.engine.tensors import build_batch
 from commonlore.worker.engine.weights import load_weights
 from commonlore.worker.models.reference import BaseModel
@@ -51,7 +51,7 @@ def run_decoder(base: BaseModel, plan: Sequence[Sequence[tuple[list[int], int, i
             Work(Running(None, b"", tokens, list(range(1 + 16 * place, 17 + 16 * place))), start, count)  # type: ignore[arg-type]
             for place, (tokens, start, count) in enumerate(step)
         ]
-        logits = decoder.forward(build_batch(works, PAGE), cache, LoraBatch())
+        logits = decoder.forward(build_batch(works, PAGE), cache, LoraPlan())
     return logits
 
 
@@ -108,7 +108,7 @@ def test_bf16_stays_near(tiny: BaseModel, tmp_path: Path) -> None:
     weights = load_weights(tiny.weights(), tiny.architecture, "bf16")
     work = Work(Running(None, b"", tokens, list(range(1, 17))), 0, len(tokens))  # type: ignore[arg-type]
     cache = KvCache(tiny.architecture, 64, PAGE, torch.bfloat16)
-    found = Decoder(tiny.architecture, weights, 256).forward(build_batch([work], PAGE), cache, LoraBatch())
+    found = Decoder(tiny.architecture, weights, 256).forward(build_batch([work], PAGE), cache, LoraPlan())
     wanted = run_decoder(tiny, [[(tokens, 0, len(tokens))]])
     assert found.dtype == torch.float32
     assert torch.linalg.norm(found - wanted) / torch.linalg.norm(wanted) < 0.03

@@ -98,7 +98,7 @@ def test_answers_calls_and_adapters(
         with pytest.raises(InvalidAdapter, match="truncated"):
             await remote.load_adapter(replace(adapters[0], path=str(broken)))
         await remote.load_adapter(adapters[0])
-        assert remote.resident == {adapters[0].adapter: 8}
+        assert remote.resident == {adapters[0].adapter: engine.facts.packed_bytes(8)}
         answers: dict[int, tuple[list[int], str, TokenEvent]] = {}
 
         async def one(number: int, request: GenerationRequest) -> None:
@@ -166,8 +166,10 @@ def test_death_fails_what_runs_and_the_next_process_serves(
 
         async def ask_and_kill() -> None:
             async with aclosing(remote.generate(lab.ask("x", 1, sampling=ENDLESS))) as events:
+                await anext(events)
+                engine_child().kill()
                 async for _ in events:
-                    engine_child().kill()
+                    pass
 
         with pytest.raises(EngineFailed, match="signal 9"):
             await ask_and_kill()

@@ -1,0 +1,59 @@
+"""How an adapter's factors lie in memory: packed once, then copied whole into a slot.
+
+Rules of this file:
+- A packed adapter is one contiguous block. All adapters of a rank bucket have blocks of the same size, so any
+  of them fits any slot of that bucket's pool, and filling a slot is one copy.
+- What multiplies with the factors and what packs them are written together, as one layout; nothing else knows
+  what the block's numbers mean, only that zeros change nothing.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from ..models.tensor_file import TensorFile
+from .types import AdapterSource, PackedSize
+
+SMALLEST_BUCKET = 8
+
+
+def rank_bucket(rank: int) -> int:
+    """The bucket of this rank: 8, 16, 32, 64 and so on. A small adapter is not padded to a large one's
+    rank.
+    """
+    return max(SMALLEST_BUCKET, 1 << (rank - 1).bit_length())
+
+
+class LoraLayout(ABC):
+    """One way to lay out factors. Any thread may use it."""
+
+    dtype: torch.dtype
+
+    @abstractmethod
+    def size(self, bucket: int) -> int:
+        """Elements of a slot of this bucket."""
+
+    @abstractmethod
+    def pack(self, file: TensorFile, source: AdapterSource) -> Tensor:
+        """A validated file's factors: contiguous, 1-D, `size` elements of `dtype`.
+
+        alpha / rank is multiplied in with 32 bits; Malformed when the file is cut meanwhile.
+        """
+
+    def bucket_of(self, source: AdapterSource) -> int:
+        """The bucket that this adapter goes to."""
+        return rank_bucket(source.rank)
+
+    def bytes(self, source: AdapterSource) -> int:
+        """What this adapter takes in RAM, and in a slot."""
+        return self.size(self.bucket_of(source)) * self.dtype.itemsize
+
+    def packed_sizes(self, max_rank: int) -> tuple[PackedSize, ...]:
+        """Of all buckets up to this rank's."""
+        buckets = [SMALLEST_BUCKET]
+        while buckets[-1] < max_rank:
+            buckets.append(2 * buckets[-1])
+        return tuple(PackedSize(bucket, self.size(bucket) * self.dtype.itemsize) for bucket in buckets)

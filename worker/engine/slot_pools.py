@@ -1,0 +1,90 @@
+"""The memory of the slots: one pool a rank bucket, filled and zeroed as the table says.
+
+Rules of this file:
+- A pool comes into being with the first adapter of its bucket and keeps its address for the engine's life.
+  Its memory costs nothing until a slot is first filled.
+- Filling is one copy of the packed adapter; what leaves a slot is overwritten with zeros at once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+from ...protocol.errors import Refused
+from ...protocol.ids import Cid
+from ...protocol.messages import RefusalCode
+from .cache import zeros
+from .engine import LoadedAdapter
+from .lora_layout import LoraLayout
+from .slots import NO_SLOT, Move, Place
+
+
+class SlotPools:
+    """`slots` slots of every bucket that occurs, beside slot 0. `fills` were done in `fill_ns`."""
+
+    def __init__(self, layout: LoraLayout, slots: int) -> None:
+        self.fills = 0
+        self.fill_ns = 0
+        self._layout = layout
+        self._slots = slots
+        self._pools: dict[int, Tensor] = {}
+        self._changed: dict[Place, frozenset[str]] = {}
+        self._fillings: Counter[Place] = Counter()
+
+    def reserve(self, bucket: int) -> None:
+        """Have a pool for this bucket. Raises Refused(busy) when there is no memory even to name it."""
+        if bucket in self._pools:
+            return
+        try:
+            self._pools[bucket] = zeros((self._slots + 1, self._layout.size(bucket)), self._layout.dtype)
+        except MemoryError:
+            raise Refused(
+                RefusalCode.BUSY, f"no memory for {self._slots} slots of rank {bucket}: run with fewer"
+            ) from None
+
+    def pool(self, bucket: int) -> Tensor:
+        """[slots + 1, size]; row s is slot s. It stays where it is."""
+        return self._pools[bucket]
+
+    def changed(self, place: Place) -> frozenset[str]:
+        """The linears that the adapter in this slot changes."""
+        return self._changed[place]
+
+    def filling(self, place: Place) -> int:
+        """Another number whenever the slot was filled anew."""
+        return self._fillings[place]
+
+    def apply(self, moves: Iterable[Move], adapters: Mapping[Cid, LoadedAdapter]) -> None:
+        """Do what the table decided; `adapters` are those in RAM."""
+        started = time.perf_counter_ns()
+        filled = 0
+        for move in moves:
+            if move.adapter is None:
+                self._pools[move.place.bucket][move.place.slot].zero_()
+                self._changed.pop(move.place)
+            else:
+                self._fill(move.place, adapters[move.adapter])
+                filled += 1
+        if filled:
+            self.fills += filled
+            self.fill_ns += time.perf_counter_ns() - started
+
+    def check_integrity(self, taken: Iterable[Place]) -> None:
+        """Raises AssertionError unless everything but the `taken` slots is zero."""
+        taken = set(taken)
+        if taken != self._changed.keys():
+            raise AssertionError("other slots are filled than the table says")
+        for bucket, pool in self._pools.items():
+            for slot in {NO_SLOT, *(place.slot for place in self._fillings if place.bucket == bucket)}:
+                if Place(bucket, slot) not in taken and bool(torch.any(pool[slot] != 0)):
+                    raise AssertionError(f"slot {slot} of rank {bucket} holds numbers of no adapter")
+
+    def _fill(self, place: Place, adapter: LoadedAdapter) -> None:
+        self._pools[place.bucket][place.slot].copy_(adapter.packed)
+        self._changed[place] = frozenset(adapter.source.targets)
+        self._fillings[place] += 1
