@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from .base import cache_dir
+from .ending import ended_by_signals
 from .options import HomeOption, JsonOption, config_of, home_at
-from .printing import print_facts, print_json, print_table
+from .printing import one_line, print_facts, print_json, print_table
+from .progress import bars
 from .reach import node_of
+
+_STAGES = {"fetching": "fetching the adapters", "merging": "merging, linear by linear"}
 
 app = typer.Typer(help="Adapters: who announced what, and whether a file may be served.")
 
@@ -23,10 +27,75 @@ def list_(home: HomeOption = None, json: JsonOption = False) -> None:
     if json:
         print_json(found)
     elif found:
-        columns = ("alias", "heldout_loss_before", "heldout_loss_after", "id")
+        columns = ("alias", "heldout_loss_before", "heldout_loss_after", "merged", "id")
         print_table(columns, [[adapter[name] for name in columns] for adapter in found])
     else:
         print("no adapters are announced yet; train one with: commonlore train YOU/NAME --datanet DATANET")
+
+
+@app.command()
+def show(
+    adapter: Annotated[str, typer.Argument(help="An adapter by name or id.")],
+    home: HomeOption = None,
+    json: JsonOption = False,
+) -> None:
+    """One adapter: what its manifest commits, and of what it was merged."""
+    with node_of(home) as client:
+        found = client.get(f"/adapters/{adapter}")
+    if json:
+        print_json(found)
+    else:
+        print_facts({name: one_line(value) for name, value in found.items() if name != "merge"})
+
+
+@app.command()
+def merge(
+    name: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="What the merged adapter is called.")],
+    adapter: Annotated[
+        list[str],
+        typer.Option(
+            "--adapter",
+            "-a",
+            metavar="OWNER/NAME[=WEIGHT]",
+            help="Two to eight, equally or by weights up to 10. Repeatable.",
+        ),
+    ],
+    method: Annotated[
+        str,
+        typer.Option(
+            help="linear, cat, svd, ties, dare_linear, dare_ties; "
+            "cat, svd, and ties_svd, dare_linear_svd, dare_ties_svd take adapters of any shape."
+        ),
+    ] = "linear",
+    density: Annotated[
+        str | None, typer.Option(help="What ties and dare keep of each adapter, up to 1; default: 0.5.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of what dare drops; default: 1.")] = None,
+    rank: Annotated[
+        int | None, typer.Option(help="What the svd methods keep; default: the adapters' highest.")
+    ] = None,
+    licence: Annotated[str, typer.Option(help="The merged adapter's; default: the adapters' own.")] = "",
+    home: HomeOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Make one adapter out of several, without training, and announce it."""
+    from ..peer.composition import read_ppm, read_weighted
+
+    parts = [{"name": part, "weight_ppm": ppm} for part, ppm in read_weighted(adapter)]
+    density_ppm = None if density is None else read_ppm(density, "the density")
+    order: dict[str, Any] = {"name": name, "adapters": parts, "method": method, "licence": licence}
+    order |= {"density_ppm": density_ppm, "seed": seed, "rank": rank}
+    done: dict[str, Any] = {}
+    with ended_by_signals(), node_of(home) as client, bars() as advance:
+        for line in client.stream("/merge", order):
+            done = line.get("done", done)
+            update = line.get("progress", {})
+            if update.get("phase") in _STAGES:
+                advance(_STAGES[update["phase"]], update["step"], update["steps"])
+    if json:
+        print_json(done)
+    else:
+        print_facts({"adapter": done["alias"], "id": done["adapter"], "rank": done["rank"]})
 
 
 @app.command()

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from ..peer.gateway.control_client import ControlClient
 
 AdapterOption = Annotated[
-    str | None, typer.Option("--adapter", "-a", metavar="OWNER/NAME", help="An adapter by name or id.")
+    list[str] | None,
+    typer.Option(
+        "--adapter",
+        "-a",
+        metavar="OWNER/NAME[=WEIGHT]",
+        help="An adapter by name or id. Several answer together, equally or by weights that make 1.",
+    ),
 ]
 TokensOption = Annotated[int, typer.Option(min=1, max=8192, help="Output tokens at most.")]
 TemperatureOption = Annotated[float, typer.Option(min=0, max=10, help="0 takes the likeliest token.")]
@@ -47,7 +53,7 @@ def ask(
     """
     body = _without_nothing(
         prompt=sys.stdin.read() if question == "-" else question,
-        adapter=adapter,
+        **_chosen(adapter),
         max_tokens=max_tokens,
         temperature=temperature,
         seed=seed,
@@ -77,7 +83,7 @@ def chat(
     """Talk in turns; an empty line or Ctrl-D ends it."""
     flags = {"bootstrap": bootstrap, "chain_url": chain_url, "deployment": deployment}
     fixed = _without_nothing(
-        adapter=adapter, max_tokens=max_tokens, temperature=temperature, seed=seed, deadline_s=120.0
+        max_tokens=max_tokens, temperature=temperature, seed=seed, deadline_s=120.0, **_chosen(adapter)
     )
     turns: list[dict[str, str]] = []
     with _node(home, flags, adapter) as client:
@@ -88,14 +94,34 @@ def chat(
             _show_receipts(done)
 
 
+def _chosen(adapters: list[str] | None) -> dict[str, object]:
+    """The field of an ask that names these adapters: one alone may also be a base. Raises ConfigError."""
+    from ..peer.composition import is_composition, read_composition
+
+    match adapters or []:
+        case []:
+            return {}
+        case [name] if not is_composition(name):
+            return {"adapter": name}
+        case names:
+            named = read_composition(names)
+            return {"adapters": [{"name": name, "weight_ppm": ppm} for name, ppm in named]}
+
+
 @contextmanager
-def _node(home: Path | None, flags: Mapping[str, object], adapter: str | None) -> Iterator[ControlClient]:
+def _node(
+    home: Path | None, flags: Mapping[str, object], adapters: list[str] | None
+) -> Iterator[ControlClient]:
     from ..peer.visits import get_acquainted, visit
     from .ending import ended_by_signals
 
     with ended_by_signals(), visit(home_at(home), flags) as client:
-        get_acquainted(client, adapter)
+        get_acquainted(client, _names(adapters))
         yield client
+
+
+def _names(adapters: list[str] | None) -> list[str]:
+    return [part.partition("=")[0] for text in adapters or [] for part in text.split("+")]
 
 
 def _stream(client: ControlClient, body: dict[str, Any], *, quiet: bool) -> dict[str, Any]:

@@ -69,3 +69,12 @@ def shown(value: Any) -> str:
         case list() | tuple():
             return ", ".join(shown(item) for item in value)
     return str(value)
+
+
+def one_line(value: Any) -> Any:
+    """Nested values on one line."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {one_line(item)}" for name, item in value.items())
+    if isinstance(value, list):
+        return "; ".join(str(one_line(item)) for item in value)
+    return value

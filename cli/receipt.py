@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from .options import HomeOption, JsonOption
-from .printing import print_facts, print_json, print_table
+from .printing import one_line, print_facts, print_json, print_table
 from .reach import node_of
 
 app = typer.Typer(help="Receipts of the answers this peer asked for or gave.")
@@ -26,7 +25,7 @@ def list_receipts(
     if json:
         print_json(found)
     elif found:
-        columns = ("number", "role", "state", "price", "epoch", "verified", "id")
+        columns = ("number", "role", "state", "price", "epoch", "verified", "composition", "id")
         print_table(columns, [[receipt[name] for name in columns] for receipt in found])
     else:
         print("no receipts yet; ask something: commonlore ask QUESTION")
@@ -45,17 +44,9 @@ def show_receipt(
         print_json(found)
         return
     credits = found.pop("credits")
-    print_facts({name: _plain(value) for name, value in found.items()})
+    found["merged"] = [f"{adapter} is {words}" for adapter, words in found["merged"].items()]
+    print_facts({name: one_line(value) for name, value in found.items()})
     if credits is not None:
         print()
         columns = ("role", "name", "account", "amount")
         print_table(columns, [[credit[name] for name in columns] for credit in credits])
-
-
-def _plain(value: Any) -> Any:
-    """Nested values on one line."""
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_plain(item)}" for name, item in value.items())
-    if isinstance(value, list):
-        return "; ".join(str(_plain(item)) for item in value)
-    return value

@@ -17,7 +17,7 @@ from ..protocol.ids import Address, Cid, checksummed
 from ..protocol.manifests import Row
 from .claiming import Claimer, on_chain
 from .datanets import Contribution, DatanetPlan, publish_datanet, publish_shard, record_of
-from .gateway.node import RowsDraft, TrainOrder
+from .gateway.node import MergeOrder, RowsDraft, TrainOrder
 from .keystore import Keystore
 from .node import Node
 from .settle_plan import SettleReport
@@ -97,6 +97,14 @@ class Actions:
         from .training import open_training
 
         return open_training(self._node, order)
+
+    def merge(self, order: MergeOrder) -> AbstractAsyncContextManager[AsyncIterator[object]]:
+        """Merge adapters into one and publish it; the last update tells what was published. Leaving the block
+        stops it.
+        """
+        from .merging import open_merging
+
+        return open_merging(self._node, order)
 
     # ---- money
 

@@ -11,7 +11,8 @@ from ..protocol.errors import CommonloreError, LocalProtocolError
 from ..protocol.ids import Cid, PeerId, ReceiptId, receipt_id_of
 from ..protocol.messages import TokenLogprob
 from ..protocol.receipts import SignedReceipt
-from ..protocol.requests import PPM, AdapterWeight, ChatMessage, Disclosure, Sampling
+from ..protocol.requests import AdapterWeight, ChatMessage, Disclosure, Sampling
+from .composition import read_composition
 
 DEFAULT_MAX_TOKENS = 256
 DEFAULT_DEADLINE_S = 120.0
@@ -41,11 +42,11 @@ class AskOptions:
 
 
 def ask_options(prompt: str, adapter: str | None = None, **options: object) -> AskOptions:
-    """The common case: one user turn, at most one adapter.
+    """The common case: one user turn. `adapter` is a name or id, or several: `owner/a=0.7+owner/b=0.3`.
 
-    Raises TypeError on an option that AskOptions lacks.
+    Raises TypeError on an option that AskOptions lacks, ConfigError on weights that make no composition.
     """
-    adapters = ((adapter, PPM),) if adapter else ()
+    adapters = read_composition((adapter,)) if adapter else ()
     return AskOptions((ChatMessage("user", prompt),), adapters, **options)  # type: ignore[arg-type]
 
 

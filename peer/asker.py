@@ -37,6 +37,7 @@ from ..scheduler.view import worker_view
 from .answers import BUFFERED_DELTAS, Answer, AskOptions, Delta
 from .attempt import Attempt, AttemptParts, AttemptTerms, Offer
 from .catalog import Catalog
+from .chosen import chosen_adapters, common_base
 from .prefetch import suggest
 
 log = logging.getLogger("commonlore.peer.asker")
@@ -111,7 +112,7 @@ class Asker:
     async def ask(self, options: AskOptions) -> AsyncIterator[Answer]:
         """The answer to one question, as it grows; leaving the block cancels it.
 
-        Raises NotFound for an unknown adapter.
+        Raises NotFound for an unknown adapter, ConfigError for several that cannot answer together.
         """
         job, orders = await self._open_job(options)
         ask_id = self._next_id = self._next_id + 1
@@ -129,24 +130,23 @@ class Asker:
     async def _open_job(
         self, options: AskOptions
     ) -> tuple[_Job, trio.MemoryReceiveChannel[events.Dispatch | events.GiveUp]]:
-        adapters = await self._patiently(lambda: self._adapters_of(options))
-        base = options.base or await self._base_of(adapters)
+        adapters = await self._patiently(lambda: chosen_adapters(self._catalog, options.adapters))
+        base = await self._base_of(options, adapters)
         send_delta, receive_delta = trio.open_memory_channel[Delta](BUFFERED_DELTAS)
         send_order, receive_order = trio.open_memory_channel[events.Dispatch | events.GiveUp](16)
         deadline_ms = self._clock.now_ms() + int(options.deadline_s * 1000)
         answer = Answer(adapters, receive_delta)
         return _Job(options, answer, base, deadline_ms, send_delta, send_order), receive_order
 
-    def _adapters_of(self, options: AskOptions) -> tuple[AdapterWeight, ...]:
-        return tuple(AdapterWeight(self._catalog.adapter_id(name), ppm) for name, ppm in options.adapters)
+    async def _base_of(self, options: AskOptions, adapters: tuple[AdapterWeight, ...]) -> Cid:
+        """The base of these adapters, or, for a bare question, the one that most workers serve.
 
-    async def _base_of(self, adapters: tuple[AdapterWeight, ...]) -> Cid:
-        """The base of an adapter, or, for a bare question, the one that most workers serve.
-
-        Raises NotFound.
+        Raises NotFound, ConfigError where adapters are for different bases.
         """
+        if options.base is not None and len(adapters) < 2:
+            return options.base
         if adapters:
-            return (await self._catalog.adapter(adapters[0].adapter)).base
+            return await common_base(self._catalog, [entry.adapter for entry in adapters])
         return await self._patiently(self._most_served)
 
     def _most_served(self) -> Cid:

@@ -61,7 +61,8 @@ class Client:
     ) -> AsyncGenerator[str, None]:
         """The answer's text as it comes.
 
-        Close it (`contextlib.aclosing`) to cancel early; `options` are AskOptions'.
+        Close it (`contextlib.aclosing`) to cancel early; `adapter` may be several
+        (`owner/a=0.7+owner/b=0.3`), `options` are AskOptions'.
 
         Raises NotFound, Refused, Unreachable, DeadlineExceeded, InsufficientEscrow.
         """

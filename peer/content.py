@@ -29,6 +29,10 @@ class Content:
         """What is on this machine."""
         return self._service.store
 
+    def has(self, cid: Cid) -> bool:
+        """Whether it is on this machine."""
+        return self.store.has(cid)
+
     async def put(self, data: bytes) -> Cid:
         """Keep these bytes, pinned, and name them. Raises ConfigError when they do not fit."""
         cid = await trio.to_thread.run_sync(self.store.put_bytes, data)

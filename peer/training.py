@@ -9,8 +9,8 @@ nothing is announced before everything that it names is stored.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,13 +46,13 @@ from ..worker.models.reference import BaseModel, load_base
 from .attributing import MAX_INDEX_BYTES
 from .datanets import PulledDatanet, pull_datanet
 from .gateway.node import TrainOrder
+from .long_orders import Tell, open_order
 from .node import Node
 from .worker_role import base_directory
 
 SPLITS = {"default": DEFAULT_SPLIT, "openledger": OPENLEDGER_SPLIT}
 HELD_OUT = 10
 """Without held-out pairs in the order, every tenth row is only measured."""
-UPDATES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,63 +80,24 @@ class Published:
     weights_bytes: int
 
 
-Tell = Callable[[TrainUpdate | Published], Awaitable[None]]
-
-
-@asynccontextmanager
-async def open_training(
+def open_training(
     node: Node, order: TrainOrder
-) -> AsyncIterator[AsyncIterator[TrainUpdate | Published]]:
+) -> AbstractAsyncContextManager[AsyncIterator[TrainUpdate | Published]]:
     """Carry out an order, telling how far it is; the last update is `Published`. Leaving the block stops it.
 
     Iterating raises NotFound, Unreachable, InvalidShard, ConfigError, TrainingFailed, AttributionFailed.
     """
-    send, receive = trio.open_memory_channel[TrainUpdate | Published](UPDATES)
-    outcome = _Outcome()
-    scope, ended = trio.CancelScope(), trio.Event()
 
-    async def work() -> None:
-        try:
-            with send, scope, outcome:
-                await _Training(node, order, send.send).run()
-        finally:
-            ended.set()
+    async def work(tell: Tell[TrainUpdate | Published]) -> None:
+        await _Training(node, order, tell).run()
 
-    node.nursery.start_soon(work)
-    try:
-        yield _updates(receive, outcome)
-    finally:
-        scope.cancel()
-        with trio.CancelScope(shield=True):
-            await ended.wait()
-
-
-async def _updates(
-    receive: trio.MemoryReceiveChannel[TrainUpdate | Published], outcome: _Outcome
-) -> AsyncIterator[TrainUpdate | Published]:
-    async for update in receive:
-        yield update
-    if outcome.error is not None:
-        raise outcome.error
-
-
-class _Outcome:
-    """Keeps what ended the work for whoever reads the updates."""
-
-    error: Exception | None = None
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        self.error = error if isinstance(error, Exception) else None
-        return self.error is not None
+    return open_order(node.nursery, work)
 
 
 class _Training:
     """One order."""
 
-    def __init__(self, node: Node, order: TrainOrder, tell: Tell) -> None:
+    def __init__(self, node: Node, order: TrainOrder, tell: Tell[TrainUpdate | Published]) -> None:
         self._node = node
         self._order = order
         self._tell = tell

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -45,15 +45,16 @@ def visit(home: Home, flags: Mapping[str, object]) -> Iterator[ControlClient]:
         peer.stop()
 
 
-def get_acquainted(client: ControlClient, adapter: str | None = None) -> None:
-    """Give a node that may have just started time to hear of a worker, and of the adapter by this name.
+def get_acquainted(client: ControlClient, adapters: Iterable[str] = ()) -> None:
+    """Give a node that may have just started time to hear of a worker, and of the adapters by these names.
 
     An ask afterwards says what is missing, if anything still is.
     """
     with suppress(DeadlineExceeded):
         wait_for("a worker's advert", lambda: bool(client.get("/peers")["workers"]), ACQUAINTANCE_S)
-        if adapter is not None and "/" in adapter:
-            wait_for(f"word of {adapter}", lambda: adapter in _aliases(client), ANNOUNCEMENT_S)
+        for adapter in adapters:
+            if "/" in adapter:
+                wait_for(f"word of {adapter}", lambda: adapter in _aliases(client), ANNOUNCEMENT_S)  # noqa: B023
 
 
 def wait_for(what: str, holds: Callable[[], bool], patience_s: float) -> None:

@@ -75,6 +75,15 @@ def compute_priors(row_counts: Iterable[tuple[Address, int]]) -> tuple[PriorWeig
     return tuple(PriorWeight(weight.payee, weight.ppm) for weight in _to_weights(_merge(row_counts)))
 
 
+def mix_priors(parts: Iterable[tuple[AdapterManifest, int]]) -> tuple[PriorWeight, ...]:
+    """The priors of what is made of several adapters: theirs, mixed by the weights that they have in it.
+
+    Raises RemoteProtocolError where an adapter's own priors are not whole, LocalProtocolError without weight.
+    """
+    mixed = [(own.payee, weight * own.ppm) for manifest, weight in parts for own in prior_weights(manifest)]
+    return compute_priors(mixed)
+
+
 def sum_rows(rows: Int8s) -> Int64s:
     """The exact sum, (width,) int64, of one contributor's rows, (rows, width) int8.
 

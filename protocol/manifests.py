@@ -13,6 +13,7 @@ from typing import Annotated
 
 from .fields import U8, U16, U32, U64, Hash32, Key32, Label, Name, Signature64, Signature65, Size, Text
 from .ids import Address, Cid
+from .requests import MAX_ADAPTERS, PPM, AdapterWeight
 
 CHUNK_SIZE = 262_144
 MAX_BLOB_CHUNKS = 262_144  # 64 GiB
@@ -175,10 +176,25 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
+class Merge:
+    """How an adapter was computed from others, without training: enough to compute it again.
+
+    `parts` weigh in parts per million of 1 and need not make 1. `density_ppm` is what TIES and DARE keep of
+    each part (all, where the method prunes nothing), `seed` decides what DARE drops.
+    """
+
+    method: Name
+    parts: Annotated[tuple[AdapterWeight, ...], Size(2, MAX_ADAPTERS)]
+    density_ppm: U32 = PPM
+    seed: U64 = 0
+
+
+@dataclass(frozen=True, slots=True)
 class AdapterManifest:
     """A LoRA adapter; its CID is the adapter id.
 
-    `weights` and `early_checkpoint` are CIDs of safetensors blobs.
+    `weights` and `early_checkpoint` are CIDs of safetensors blobs. A merged adapter says so in `merge`, whose
+    parts are its `parents`; its recipe has no steps.
     """
 
     name: Name
@@ -198,7 +214,8 @@ class AdapterManifest:
     licence: Label
     author: Key32
     author_payee: Address
-    parents: Annotated[tuple[Cid, ...], Size(0, 8)] = ()
+    parents: Annotated[tuple[Cid, ...], Size(0, MAX_ADAPTERS)] = ()
+    merge: Merge | None = None
 
 
 @dataclass(frozen=True, slots=True)

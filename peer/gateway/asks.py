@@ -9,6 +9,7 @@ import trio
 
 from ...protocol.errors import CommonloreError, Refused
 from ...protocol.messages import RefusalCode
+from ...protocol.requests import AdapterWeight
 from ..answers import Answer, AskOptions, Delta, Transcript
 from .metrics import Metrics
 from .node import GatewayNode
@@ -32,9 +33,9 @@ class CountedAnswer:
         return self._answer.transcript
 
     @property
-    def adapters(self) -> tuple[str, ...]:
-        """The ids of the adapters that answer."""
-        return tuple(entry.adapter for entry in self._answer.adapters)
+    def adapters(self) -> tuple[AdapterWeight, ...]:
+        """The adapters that answer."""
+        return self._answer.adapters
 
     def __aiter__(self) -> CountedAnswer:
         return self

@@ -1,7 +1,8 @@
 """`POST /v1/chat/completions`: what is answered, whole or in chunks.
 
 A reply carries the extension `receipt` (in a stream: the chunk with the finish reason): the last receipt's
-id, what the whole answer cost, whether every receipt of it is verified, who answered and with which adapter.
+id, what the whole answer cost, whether every receipt of it is verified, who answered and with which adapters,
+of which `adapter` weighs most.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ...protocol.credits import heaviest_adapter
 from ...protocol.eip712 import Domain
 from ...protocol.messages import TokenLogprob
 from ..answers import Delta, Transcript
 from .asks import CountedAnswer
-from .views import id_of, is_verified
+from .views import id_of, is_verified, plain
 
 _FINISH = {"stop": "stop", "length": "length"}
 """How an engine's reasons are called here; one that was cut off otherwise was ended by a length of time."""
@@ -80,7 +82,8 @@ def receipt_of(domain: Domain, answer: CountedAnswer) -> dict[str, Any] | None:
         "price": script.price,
         "verified": all(is_verified(domain, signed) for signed in script.receipts),
         "worker": script.workers[-1] if script.workers else None,
-        "adapter": answer.adapters[0] if answer.adapters else None,
+        "adapter": heaviest_adapter(answer.adapters),
+        "adapters": plain(answer.adapters),
     }
 
 

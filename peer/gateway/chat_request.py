@@ -18,7 +18,7 @@ from ...protocol.request_rules import MAX_TOP_LOGPROBS
 from ...protocol.requests import ChatMessage, Sampling
 from ..answers import AskOptions
 from .fields import Fields
-from .models import Target
+from .models import MAX_MODEL, Target
 from .sampling import SAMPLING_NAMES, Entropy, read_messages, read_sampling, read_stop
 
 TEMPERATURE = 1.0
@@ -70,7 +70,7 @@ def read_chat_request(fields: Fields, entropy: Entropy) -> ChatRequest:
     _refuse_unsupported(fields)
     stream = fields.flag_or("stream", False)
     return ChatRequest(
-        model=fields.text("model", high=512),
+        model=fields.text("model", high=MAX_MODEL),
         messages=read_messages(fields),
         sampling=read_sampling(fields, TEMPERATURE, entropy),
         stop=read_stop(fields),

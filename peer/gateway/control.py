@@ -7,7 +7,9 @@ Everything is JSON; what takes long is a stream of JSON lines. Whoever may open 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -17,12 +19,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ...protocol.errors import CommonloreError, NotFound
 from ...protocol.ids import ReceiptId
 from ..answers import AskOptions
+from ..ledger_rows import StoredReceipt
 from . import views
 from .asks import Asks
 from .bodies import Body, json_lines, read_fields
-from .control_orders import MAX_AMOUNT, read_ask, read_publication, read_training
+from .control_orders import MAX_AMOUNT, read_ask, read_merge, read_publication, read_training
 from .errors import InvalidRequest
 from .fields import Fields
+from .lineage import Lineage
 from .models import Models
 from .node import GatewayNode, NodeActions
 from .responses import make_app
@@ -70,6 +74,7 @@ class Reading:
     def __init__(self, node: GatewayNode, actions: NodeActions) -> None:
         self._node = node
         self._actions = actions
+        self._lineage = Lineage(node)
 
     def routes(self) -> list[Route]:
         """Where."""
@@ -78,6 +83,7 @@ class Reading:
             Route("/receipts", self.receipts),
             Route("/receipts/{name}", self.receipt),
             Route("/adapters", self.adapters),
+            Route("/adapters/{name:path}", self.adapter),
             Route("/datanets", self.datanets),
             Route("/peers", self.peers),
         ]
@@ -94,7 +100,11 @@ class Reading:
             limit=query.integer_or("limit", 50, 1, MAX_RECEIPTS),
             before=query.integer_or("before", None, 1, 1 << 62),
         )
-        return JSONResponse([views.receipt_view(self._node.domain, receipt) for receipt in stored])
+        return JSONResponse([self._receipt(receipt) for receipt in stored])
+
+    def _receipt(self, stored: StoredReceipt) -> dict[str, Any]:
+        composition = self._lineage.written(stored.receipt.adapters)
+        return {**views.receipt_view(self._node.domain, stored), "composition": composition}
 
     async def receipt(self, request: Request) -> Response:
         """One receipt by its id or hash, with its credits as far as they are known."""
@@ -106,11 +116,16 @@ class Reading:
             credits = views.credits_view(await self._node.statements.credits(name))
         except CommonloreError as unknown:
             credits = {"credits": None, "method": None, "note": str(unknown)}
-        return JSONResponse({**views.receipt_view(self._node.domain, stored), **credits})
+        merged = await self._lineage.merges_among(stored.receipt.adapters)
+        return JSONResponse({**self._receipt(stored), "merged": merged, **credits})
 
     async def adapters(self, request: Request) -> Response:
         """The adapters that are announced."""
-        return JSONResponse([views.adapter_view(record) for record in self._node.catalog.adapters()])
+        return JSONResponse(await self._lineage.listed())
+
+    async def adapter(self, request: Request) -> Response:
+        """One adapter by its alias or id: what its manifest commits."""
+        return JSONResponse(await self._lineage.shown(request.path_params["name"]))
 
     async def datanets(self, request: Request) -> Response:
         """The Datanets that are announced."""
@@ -141,6 +156,7 @@ class Orders:
             "/ask": self.ask,
             "/datanets": self.publish,
             "/train": self.train,
+            "/merge": self.merge,
             "/settle": self.settle,
             "/claim": self.claim,
             "/deposit": self.deposit,
@@ -172,17 +188,11 @@ class Orders:
 
     async def train(self, request: Request) -> ASGIApp:
         """{"progress": …} lines, the last of which tells what was published, then {"done": that}."""
-        order = read_training(await _fields(request))
+        return _followed(self._actions.train(read_training(await _fields(request))))
 
-        async def produce(body: Body) -> None:
-            last: object = None
-            async with self._actions.train(order) as updates:
-                async for update in updates:
-                    last = views.plain(update)
-                    await body.write({"progress": last})
-            await body.write({"done": last})
-
-        return json_lines(produce)
+    async def merge(self, request: Request) -> ASGIApp:
+        """As `train`, for an adapter that is made of others."""
+        return _followed(self._actions.merge(read_merge(await _fields(request))))
 
     async def settle(self, request: Request) -> Response:
         """One round of settlement."""
@@ -203,6 +213,20 @@ class Orders:
         fields = await _fields(request)
         fields.only(("address",))
         return JSONResponse({"peer": await self._node.host.connect(fields.text("address", high=512))})
+
+
+def _followed(order: AbstractAsyncContextManager[AsyncIterator[object]]) -> ASGIApp:
+    """An order's updates as lines; whoever leaves stops it."""
+
+    async def produce(body: Body) -> None:
+        last: object = None
+        async with order as updates:
+            async for update in updates:
+                last = views.plain(update)
+                await body.write({"progress": last})
+        await body.write({"done": last})
+
+    return json_lines(produce)
 
 
 async def _fields(request: Request) -> Fields:

@@ -9,11 +9,13 @@ from ...protocol.manifests import MAX_ROWS_PER_SHARD
 from ...protocol.request_rules import MAX_DEADLINE_S, MAX_TOP_LOGPROBS
 from ...protocol.requests import MAX_ADAPTERS, PPM, ChatMessage, Disclosure
 from ...worker.factory.job import Pair, TrainConfig
+from ...worker.factory.merge_job import make_plan
 from ..answers import DEFAULT_DEADLINE_S, AskOptions
+from ..composition import Weighted
 from ..datanets import DatanetPlan
 from .fields import Fields
-from .models import Models, Target
-from .node import RowsDraft, TrainOrder
+from .models import MAX_MODEL, Models, Target
+from .node import MergeOrder, RowsDraft, TrainOrder
 from .sampling import SAMPLING_NAMES, Entropy, read_messages, read_sampling, read_stop
 
 GREEDY = 0.0
@@ -64,21 +66,23 @@ async def _read_target(fields: Fields, models: Models) -> Target:
         raise fields.fail(given[0], f"and {given[1]} exclude each other; send one of them")
     if given == ["adapters"]:
         return await _read_composition(fields, models)
-    return await models.resolve(fields.text(given[0], high=512)) if given else Target()
+    return await models.resolve(fields.text(given[0], high=MAX_MODEL)) if given else Target()
 
 
 async def _read_composition(fields: Fields, models: Models) -> Target:
-    weighted: list[tuple[str, int]] = []
-    target = Target()
-    for entry in fields.objects("adapters", 1, MAX_ADAPTERS):
-        entry.only(("name", "weight_ppm"))
-        target = await models.resolve(entry.text("name", high=512))
-        if not target.adapters:
-            raise entry.fail("name", "is a base; name an adapter")
-        weighted.append((target.adapters[0][0], entry.integer("weight_ppm", 1, PPM)))
+    weighted = _read_weighted(fields, PPM)
     if (whole := sum(weight for _, weight in weighted)) != PPM:
         raise fields.fail("adapters", f"weigh {whole} ppm together; they must make {PPM}")
-    return Target(tuple(weighted), target.base)
+    return await models.compose(weighted)
+
+
+def _read_weighted(fields: Fields, high: int) -> Weighted:
+    """{name, weight_ppm} of each adapter."""
+    weighted: list[tuple[str, int]] = []
+    for entry in fields.objects("adapters", 1, MAX_ADAPTERS):
+        entry.only(("name", "weight_ppm"))
+        weighted.append((entry.text("name", high=512), entry.integer("weight_ppm", 1, high)))
+    return tuple(weighted)
 
 
 def read_publication(fields: Fields) -> tuple[DatanetPlan, list[RowsDraft]]:
@@ -120,6 +124,23 @@ def read_training(fields: Fields) -> TrainOrder:
         licence=fields.text_or("licence", default.licence, high=256, low=0),
         index_rows=fields.integer_or("index_rows", default.index_rows, 0, MAX_ORDERED_ROWS),
         heldout=tuple(_read_row(row) for row in fields.objects("heldout", 0, MAX_ROWS_PER_SHARD)),
+    )
+
+
+def read_merge(fields: Fields) -> MergeOrder:
+    """An adapter to be made of others. Raises InvalidRequest, and ConfigError on a plan without a meaning."""
+    fields.only(("name", "adapters", "method", "density_ppm", "seed", "rank", "licence"))
+    plan = make_plan(
+        fields.text("method", high=64),
+        density_ppm=fields.integer_or("density_ppm", None, 0, (1 << 32) - 1),
+        seed=fields.integer_or("seed", None, 0, (1 << 64) - 1),
+        rank=fields.integer_or("rank", None, 0, (1 << 16) - 1),
+    )
+    return MergeOrder(
+        name=fields.text("name", high=256),
+        adapters=_read_weighted(fields, (1 << 32) - 1),
+        plan=plan,
+        licence=fields.text_or("licence", "", high=256, low=0),
     )
 
 

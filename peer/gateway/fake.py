@@ -22,7 +22,7 @@ from ...protocol.envelope import Sealed
 from ...protocol.errors import CommonloreError, ConfigError, NotFound
 from ...protocol.ids import Address, Cid, PeerId, ReceiptId, cid_of, peer_id_of
 from ...protocol.keys import AccountKey, PeerKey
-from ...protocol.manifests import BaseManifest, Setting, Tensor
+from ...protocol.manifests import AdapterManifest, BaseManifest, Setting, Tensor
 from ...protocol.messages import TokenLogprob
 from ...protocol.outputs import output_root
 from ...protocol.receipts import Credit, Receipt, ReceiptDetails, SignedReceipt
@@ -173,6 +173,7 @@ class FakeNode:
         self.asked: list[AskOptions] = []
         self.held, self.left = trio.Event(), trio.Event()
         self.adapter_fetches = 0
+        self.blobs: dict[Cid, bytes] = {BASE: encode(BASE_MANIFEST)}
         peer = PeerKey.generate(b"p" * 32)
         self.worker_peer = peer_id_of(peer.public)
         self.host = FakeHost(peer_id_of(PeerKey.generate(b"h" * 32).public))
@@ -185,14 +186,24 @@ class FakeNode:
         self.asker = FakeAsker(self._offer(peer))
 
     async def get(self, cid: Cid, max_bytes: int) -> bytes:
-        """The one blob that there is: the base's manifest. Raises NotFound."""
-        if cid != BASE:
+        """The base's manifest, or what was given to `keep`. Raises NotFound."""
+        if cid not in self.blobs:
             raise NotFound(f"nobody has {cid}")
-        return encode(BASE_MANIFEST)
+        return self.blobs[cid]
 
-    def announce_adapter(self, alias: str, base: Cid = BASE) -> Cid:
+    def has(self, cid: Cid) -> bool:
+        """Whether `get` gives it."""
+        return cid in self.blobs
+
+    def keep(self, record: AdapterManifest) -> Cid:
+        """Have an adapter's manifest at hand, and return its id."""
+        adapter = cid_of(encode(record))
+        self.blobs[adapter] = encode(record)
+        return adapter
+
+    def announce_adapter(self, alias: str, base: Cid = BASE, adapter: Cid | None = None) -> Cid:
         """Make an adapter known, and return its id."""
-        adapter = cid_of(alias.encode())
+        adapter = adapter or cid_of(alias.encode())
         record = AdapterRecord(alias, adapter, base, None, None, 4_600_000, 1_600_000, 1, NOW_MS)
         self.catalog.learn(Sealed(record, b"k" * 32, self.worker_peer, b""))
         return adapter

@@ -13,7 +13,7 @@ from ...protocol.ids import cid_of
 from ...worker.factory.job import TrainProgress
 from ..datanets import DatanetPlan
 from .fake import CONTRIBUTOR, NOW_MS, FakeNode
-from .node import NodeActions, RowsDraft, TrainOrder
+from .node import MergeOrder, NodeActions, RowsDraft, TrainOrder
 
 
 @dataclass(slots=True)
@@ -24,6 +24,7 @@ class FakeActions:
     error: CommonloreError | None = None
     published: list[tuple[DatanetPlan, Sequence[RowsDraft]]] = field(default_factory=list)
     trained: list[TrainOrder] = field(default_factory=list)
+    merged: list[MergeOrder] = field(default_factory=list)
     deposited: int = 0
 
     def _check(self) -> None:
@@ -52,6 +53,17 @@ class FakeActions:
             yield TrainProgress("training", step, 2, loss=2.0 / step)
         self._check()
         yield {"alias": order.name}
+
+    @asynccontextmanager
+    async def merge(self, order: MergeOrder) -> AsyncIterator[AsyncIterator[object]]:
+        """One step, and then `error` if there is one."""
+        self.merged.append(order)
+        yield self._merging(order)
+
+    async def _merging(self, order: MergeOrder) -> AsyncIterator[object]:
+        yield TrainProgress("merging", 1, 1)
+        self._check()
+        yield {"alias": order.name, "adapter": cid_of(order.name.encode()), "rank": 8, "weights_bytes": 1}
 
     async def settle_once(self) -> object:
         """Nothing to settle."""

@@ -1,29 +1,33 @@
 """Names of models: what `/v1/models` lists and what a `model` field may say.
 
 A model is an adapter (`owner/name`, or its id, announced or not) or a base (its name, or its id);
-`base:adapter` is an adapter whose base is checked. A base's name comes from its manifest, which workers
-publish; until that is here, its id stands for it.
+`base:adapter` is an adapter whose base is checked. Several adapters answer together as
+`owner/a=0.7+owner/b=0.3`, in equal parts as `owner/a+owner/b` (see `peer.composition`). A base's name comes
+from its manifest, which workers publish; until that is here, its id stands for it.
 """
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import trio
 
 from ...protocol.adverts import AdapterRecord
 from ...protocol.codec import decode
-from ...protocol.errors import NotFound, ProtocolError, RemoteProtocolError, Unreachable
+from ...protocol.errors import ConfigError, NotFound, ProtocolError, RemoteProtocolError, Unreachable
 from ...protocol.ids import Cid, parse_cid
 from ...protocol.manifests import CHUNK_SIZE, BaseManifest
 from ...protocol.requests import PPM
-from .errors import UnknownModel
+from ..composition import Weighted, is_composition, read_composition
+from .errors import InvalidRequest, UnknownModel
 from .node import GatewayNode
 
 log = logging.getLogger(__name__)
 NAME_PATIENCE_S = 2.0
+MAX_MODEL = 2_048
+"""Bytes of a `model` field: eight adapters by name, with weights."""
 RETRY_S = 60.0
 
 
@@ -55,6 +59,8 @@ class Models:
     async def described(self, model: str) -> dict[str, Any]:
         """One model. Raises UnknownModel."""
         target = await self.resolve(model)
+        if len(target.adapters) > 1:
+            return _composition_entry(model, target.adapters)
         wanted = target.adapters[0][0] if target.adapters else target.base
         for entry in await self.listed():
             if entry["commonlore"]["id"] == wanted:
@@ -62,7 +68,33 @@ class Models:
         raise UnknownModel(f"{model!r} is an id that nobody has announced; it can only be asked")
 
     async def resolve(self, model: str) -> Target:
-        """What a `model` field names. Raises UnknownModel, telling what is known."""
+        """What a `model` field names.
+
+        Raises UnknownModel, telling what is known, and InvalidRequest where adapters cannot answer together.
+        """
+        target = await self._named(model)
+        if target is None and is_composition(model):
+            try:
+                return await self.compose(read_composition((model,)))
+            except ConfigError as wrong:
+                raise InvalidRequest(str(wrong), "model") from None
+        return target or await self._unknown(model)
+
+    async def compose(self, weighted: Weighted) -> Target:
+        """Adapters that answer together, by their ids; their base is whichever their manifests agree on.
+
+        Raises as `resolve`.
+        """
+        ids: list[tuple[str, int]] = []
+        for name, ppm in weighted:
+            target = await self._named(name) or await self._unknown(name)
+            if not target.adapters:
+                raise InvalidRequest(f"{name[:200]!r} is a base; only adapters answer together", "model")
+            ids.append((target.adapters[0][0], ppm))
+        return Target(tuple(ids), target.base if len(ids) == 1 else None)
+
+    async def _named(self, model: str) -> Target | None:
+        """The adapter or base of this one name or id."""
         if (record := self._adapter(model)) is not None:
             return _target(record)
         if (base := await self._base(model)) is not None:
@@ -71,8 +103,9 @@ class Models:
         record = self._adapter(tail) if colon else None
         if record is not None and await self._base(head) == record.base:
             return _target(record)
-        if _is_cid(model):
-            return Target(((model, PPM),))
+        return Target(((model, PPM),)) if _is_cid(model) else None
+
+    async def _unknown(self, model: str) -> NoReturn:
         known = [*await self._base_names(), *(record.alias for record in self._node.catalog.adapters())]
         shown = ", ".join(known[:8]) or "none yet: no worker is known to this node"
         raise UnknownModel(f"unknown model {model[:200]!r}; known: {shown}")
@@ -139,6 +172,11 @@ def _adapter_entry(record: AdapterRecord, available: bool) -> dict[str, Any]:
     owner = record.alias.partition("/")[0]
     facts = {"kind": "adapter", "id": record.adapter, "base": record.base, "available": available}
     return _entry(record.alias, record.issued_ms // 1000, owner, facts)
+
+
+def _composition_entry(name: str, adapters: Weighted) -> dict[str, Any]:
+    parts = [{"adapter": adapter, "weight_ppm": ppm} for adapter, ppm in adapters]
+    return _entry(name, 0, "commonlore", {"kind": "composition", "adapters": parts})
 
 
 def _entry(name: str, created: int, owner: str, facts: dict[str, Any]) -> dict[str, Any]:

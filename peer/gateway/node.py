@@ -10,10 +10,13 @@ from typing import Any, Protocol
 from ...protocol.adverts import AdapterRecord, DatanetRecord
 from ...protocol.eip712 import Domain
 from ...protocol.ids import Cid, PeerId, ReceiptId
+from ...protocol.manifests import AdapterManifest
 from ...worker.factory.job import Pair, TrainConfig
+from ...worker.factory.merge_job import MergePlan
 from ..answers import Answer, AskOptions
 from ..attempt import Offer
 from ..clock import Clock
+from ..composition import Weighted
 from ..config import Config
 from ..datanets import DatanetPlan
 from ..home import Home
@@ -34,6 +37,14 @@ class CatalogView(Protocol):
 
     def record_of(self, adapter: Cid) -> AdapterRecord | None:
         """The latest record that names this adapter id."""
+        ...
+
+    def adapter_id(self, name: str) -> Cid:
+        """The adapter id behind `owner/name`, or an id itself. Raises NotFound."""
+        ...
+
+    async def adapter(self, adapter: Cid) -> AdapterManifest:
+        """The manifest of this id, pulled if need be. Raises NotFound, Unreachable, InvalidAdapter."""
         ...
 
 
@@ -101,6 +112,10 @@ class ContentView(Protocol):
 
     async def get(self, cid: Cid, max_bytes: int) -> bytes:
         """The verified content. Raises NotFound, Unreachable."""
+        ...
+
+    def has(self, cid: Cid) -> bool:
+        """Whether it is on this machine."""
         ...
 
 
@@ -196,6 +211,18 @@ class TrainOrder:
     """Pairs that only measure; none given: every tenth row is held out."""
 
 
+@dataclass(frozen=True, slots=True)
+class MergeOrder:
+    """An adapter wanted that is made of others, without training: `name` is its alias, owner/name. A licence
+    need only be named where the parts' differ.
+    """
+
+    name: str
+    adapters: Weighted
+    plan: MergePlan
+    licence: str = ""
+
+
 class NodeActions(Protocol):
     """What a person may order a running peer to do.
 
@@ -214,6 +241,10 @@ class NodeActions(Protocol):
         """Train, index and publish an adapter: `async with actions.train(order) as updates`; the last update
         tells what was published. Leaving the block stops the training; ordered again, it goes on.
         """
+        ...
+
+    def merge(self, order: MergeOrder) -> AbstractAsyncContextManager[AsyncIterator[object]]:
+        """Merge adapters into one and publish it; the last update tells what was published."""
         ...
 
     async def settle_once(self) -> object:

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from ...protocol.adverts import AdapterRecord
-from ...protocol.credits import sum_shares
+from ...protocol.credits import heaviest_adapter, sum_shares
 from ...protocol.eip712 import Domain, require_signer
 from ...protocol.errors import RemoteProtocolError
 from ...protocol.ids import Address, PeerId, checksummed, receipt_id_of
 from ...protocol.receipts import SignedReceipt
+from ...protocol.requests import AdapterWeight
 from ..answers import Transcript
 from ..attempt import Offer
 from ..ledger_rows import StoredReceipt
@@ -81,12 +82,12 @@ def receipt_line(domain: Domain, signed: SignedReceipt) -> dict[str, Any]:
     }
 
 
-def answer_view(domain: Domain, script: Transcript, adapters: tuple[str, ...]) -> dict[str, Any]:
-    """A whole answer."""
+def answer_view(domain: Domain, script: Transcript, adapters: tuple[AdapterWeight, ...]) -> dict[str, Any]:
+    """A whole answer; of several adapters, `adapter` weighs most."""
     return {
         "text": script.text,
-        "adapter": adapters[0] if adapters else None,
-        "adapters": list(adapters),
+        "adapter": heaviest_adapter(adapters),
+        "adapters": plain(adapters),
         "workers": list(script.workers),
         "receipts": [receipt_line(domain, signed) for signed in script.receipts],
         "price": script.price,

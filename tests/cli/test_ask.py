@@ -40,6 +40,45 @@ def test_every_option_reaches_the_node(lore, running) -> None:
     assert (asked.stop, asked.max_price, asked.deadline_s) == (("\n\n",), 1000, 7.0)
 
 
+@pytest.mark.parametrize(
+    ("words", "weights"),
+    [
+        (("-a", "alice/icd10=0.7", "-a", "bob/cwe=0.3"), (700_000, 300_000)),
+        (("-a", "alice/icd10=0.25+bob/cwe=0.75"), (250_000, 750_000)),
+        (("-a", "alice/icd10", "--adapter", "bob/cwe"), (500_000, 500_000)),
+    ],
+)
+def test_several_adapters_answer_together_and_stand_on_the_receipt(
+    lore, running, words: tuple[str, ...], weights: tuple[int, int]
+) -> None:
+    ids = [running.node.announce_adapter(name) for name in ("alice/icd10", "bob/cwe")]
+    done = json.loads(lore("ask", "?", *words, "--json").stdout)
+    weighed = [{"adapter": adapter, "weight_ppm": ppm} for adapter, ppm in zip(ids, weights, strict=True)]
+    assert done["adapters"] == weighed
+    assert running.node.asked[0].adapters == tuple(zip(ids, weights, strict=True))
+    written = f"alice/icd10={weights[0] / PPM:g}+bob/cwe={weights[1] / PPM:g}"
+    assert written in lore("receipt", "list").stdout
+    shown = lore("receipt", "show", done["receipts"][0]["id"]).stdout
+    assert f"composition    {written}" in shown
+    assert f"weight_ppm {weights[1]}" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("-a", "a/b=0.7", "-a", "c/d=0.7"), "the weights of a/b and c/d add up to 1.4; they must make 1"),
+        (("-a", "a/b=nan"), "the weight of 'a/b' is 'nan'; expected a positive number with at most six"),
+        (("-a", "a/b=0.7", "-a", "c/d"), "the adapter 'c/d' has no weight and others have"),
+    ],
+)
+def test_weights_that_make_no_composition(lore, running, words: tuple[str, ...], complaint: str) -> None:
+    failed = lore("ask", "?", *words)
+    assert failed.exit_code == 1
+    assert failed.stderr.startswith(f"error: {complaint}")
+    assert failed.stderr.count("\n") == 1
+    assert running.node.asked == []
+
+
 def test_a_program_gets_the_whole_answer(lore, running) -> None:
     done = json.loads(lore("ask", "?", "--json").stdout)
     assert (done["text"], done["finish"], done["output_tokens"]) == ("It is E11.9", "stop", 3)
@@ -110,6 +149,12 @@ def test_receipts_are_listed_and_shown_with_their_credits(lore, running) -> None
     shown = json.loads(lore("receipt", "show", listed["id"], "--json").stdout)
     assert sum(credit["amount"] for credit in shown["credits"]) == shown["price"]
     assert "alice" in lore("receipt", "show", listed["id"]).stdout
+
+
+def test_a_chat_takes_several_adapters(lore, running) -> None:
+    ids = [running.node.announce_adapter(name) for name in ("alice/icd10", "bob/cwe")]
+    assert lore("chat", "-a", "alice/icd10", "-a", "bob/cwe", input="hello\n\n").exit_code == 0
+    assert running.node.asked[0].adapters == ((ids[0], PPM // 2), (ids[1], PPM // 2))
 
 
 def test_a_receipt_that_is_none(lore, running) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from commonlore.worker.factory.merge_job import make_plan
+
 ROW = {"question": "What is the code for cholera?", "answer": "A00"}
 
 
@@ -97,6 +99,41 @@ def test_adapters_and_datanets_are_listed(lore, running) -> None:
     (adapter,) = json.loads(lore("adapter", "list", "--json").stdout)
     assert (adapter["alias"], adapter["heldout_loss_before"]) == ("alice/icd10", 4.6)
     assert "alice/icd10" in lore("adapter", "list").stdout
+
+
+def test_a_merge_order_reaches_the_node(lore, running) -> None:
+    words = ("-a", "alice/icd10=0.7", "-a", "bob/cwe=1.3", "--method", "dare_ties", "--density", "0.4")
+    merged = lore("adapter", "merge", "me/both", *words, "--seed", "7", "--json")
+    assert merged.exit_code == 0, merged.stderr
+    (order,) = running.actions.merged
+    assert (order.name, order.adapters) == ("me/both", (("alice/icd10", 700_000), ("bob/cwe", 1_300_000)))
+    assert order.plan == make_plan("dare_ties", density_ppm=400_000, seed=7)
+    assert json.loads(merged.stdout)["alias"] == "me/both"
+    plain = lore("adapter", "merge", "me/half", "-a", "alice/icd10", "-a", "bob/cwe")
+    assert "me/half" in plain.stdout
+    assert running.actions.merged[1].plan == make_plan("linear")
+    assert running.actions.merged[1].adapters == (("alice/icd10", 500_000), ("bob/cwe", 500_000))
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("--method", "slerp"), "no merging method 'slerp'; choose one of linear, cat, svd"),
+        (("--method", "ties", "--density", "nan"), "the density is 'nan'; expected a positive number"),
+        (("--method", "ties", "--density", "0"), "the density is '0'; expected a positive number"),
+        (("--method", "ties", "--density", "1.5"), "a density of 1.5; it must lie above 0 and be at most 1"),
+        (("--density", "0.5"), "a density means nothing to the method linear; it is for ties and dare"),
+        (("--rank", "4"), "a rank means nothing to the method linear; it is for the svd methods"),
+        (("--method", "svd", "--rank", "0"), "a rank of 0; 1 to 256 can be served"),
+        (("-a", "c/d"), "the adapter 'c/d' has no weight and others have"),
+    ],
+)
+def test_a_merge_that_makes_no_sense(lore, running, words: tuple[str, ...], complaint: str) -> None:
+    failed = lore("adapter", "merge", "me/both", "-a", "alice/icd10=0.7", "-a", "bob/cwe=0.3", *words)
+    assert failed.exit_code == 1
+    assert failed.stderr.startswith(f"error: {complaint}")
+    assert failed.stderr.count("\n") == 1
+    assert running.actions.merged == []
 
 
 @pytest.mark.parametrize("command", ["status", "settle", "claim"])

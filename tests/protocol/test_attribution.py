@@ -15,6 +15,7 @@ from commonlore.protocol.attribution import (
     compute_priors,
     compute_scores,
     compute_weights,
+    mix_priors,
     prior_weights,
     read_sums,
     recheck_statement,
@@ -194,3 +195,25 @@ def test_anyone_with_the_query_and_the_index_rechecks_a_statement():
     for wrong in (statement("gradient", 500_001, 499_999), statement(PRIOR_METHOD, 500_000, 500_000)):
         with pytest.raises(RemoteProtocolError, match="do not follow"):
             recheck_statement(wrong, query, sums)
+
+
+def test_priors_of_several_are_mixed_by_their_weights_exactly():
+    first = manifest_with((PriorWeight(ALICE, 600_000), PriorWeight(BOB, 400_000)))
+    second = manifest_with((PriorWeight(CAROL, PPM - 1), PriorWeight(BOB, 1)))
+    mixed = mix_priors([(first, 700_000), (second, 300_000)])
+    assert mixed == (PriorWeight(ALICE, 420_000), PriorWeight(BOB, 280_000), PriorWeight(CAROL, 300_000))
+    assert mix_priors([(first, 3), (first, 4)]) == first.priors
+    with pytest.raises(RemoteProtocolError, match="add up to 999999"):
+        mix_priors([(first, 1), (manifest_with((PriorWeight(ALICE, PPM - 1),)), 1)])
+
+
+@given(st.lists(st.tuples(st.integers(0, PPM), st.integers(1, 10 * PPM)), min_size=1, max_size=8))
+def test_mixed_priors_are_whole(parts):
+    manifests = [
+        (manifest_with((PriorWeight(ALICE, ppm), PriorWeight(BOB, PPM - ppm))), weight)
+        for ppm, weight in parts
+    ]
+    mixed = {prior.payee: prior.ppm for prior in mix_priors(manifests)}
+    assert sum(mixed.values()) == PPM
+    exact = sum(ppm * weight for ppm, weight in parts) / sum(weight for _, weight in parts)
+    assert abs(mixed.get(ALICE, 0) - exact) < 1

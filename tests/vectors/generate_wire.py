@@ -8,7 +8,7 @@ deterministic. A change of a committed vector is a change of the protocol.
 """
 
 import json
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
 from commonlore.protocol import eip712
@@ -18,7 +18,16 @@ from commonlore.protocol.codec import encode, encode_value, record_cid
 from commonlore.protocol.eip712 import Domain, camel_case
 from commonlore.protocol.ids import Address, Cid, cid_of, digest_of
 from commonlore.protocol.keys import AccountKey, PeerKey
-from commonlore.protocol.manifests import BlobManifest, Row, ShardHeader, Split
+from commonlore.protocol.manifests import (
+    AdapterManifest,
+    BlobManifest,
+    Merge,
+    PriorWeight,
+    Recipe,
+    Row,
+    ShardHeader,
+    Split,
+)
 from commonlore.protocol.messages import TokenChunk, TokenLogprob
 from commonlore.protocol.receipts import Receipt, Shares, Voucher
 from commonlore.protocol.request_rules import compute_prompt_root, prompt_bytes
@@ -80,6 +89,32 @@ VALUES = [
     "", "a", "é", "\U00010151", [], [1, [2, [3]]], {}, {"b": 1, "a": 2, "aa": 0, "": 3},
 ]  # fmt: skip
 
+TRAINED = AdapterManifest(
+    name="icd",
+    base=cid_of(b"base"),
+    weights=cid_of(b"weights"),
+    weights_size=4_939_072,
+    rank=8,
+    alpha=16,
+    targets=("o_proj", "q_proj"),
+    template=b"\x10" * 32,
+    datanets=(cid_of(b"datanet"),),
+    recipe=Recipe("a trainer", 40, 8, 8_000_000, 8, 16, 0, 1, "bf16", "user: {question}"),
+    early_checkpoint=cid_of(b"early"),
+    factors=None,
+    split=Split(500, 3000, 1500, 1000, 4000),
+    priors=(PriorWeight(OWNER.address, 600_000), PriorWeight(SESSION.address, 400_000)),
+    licence="CC0-1.0",
+    author=PEER.public,
+    author_payee=OWNER.address,
+)
+MERGED = replace(
+    TRAINED,
+    early_checkpoint=None,
+    parents=tuple(part.adapter for part in ADAPTERS),
+    merge=Merge("dare_ties", ADAPTERS, 500_000, 7),
+)
+
 RECORDS = [
     PeerAd("client", ("/ip4/127.0.0.1/tcp/4001",), 3, 1_900_000_000_000),
     AdapterRecord("ada/icd", cid_of(b"a"), cid_of(b"base"), None, b"\x11" * 32, 4_600_000, 1_600_000, 1, 2),
@@ -87,6 +122,8 @@ RECORDS = [
     Split(500, 3000, 1500, 1000, 4000),
     SAMPLING,
     Voucher(SESSION.address, LANE.address, 1, 3, 2**128 - 1, 10**18, b"\x0c" * 32),
+    TRAINED,
+    MERGED,
     TokenChunk(32, (0, 49_151), "é", b"\x0d" * 32, (TokenLogprob(5, 1_000_000),)),
 ]
 

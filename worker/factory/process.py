@@ -17,13 +17,20 @@ from typing import NoReturn
 
 import trio
 
-from ...protocol.errors import CommonloreError, ConfigError, InvalidModel, TrainingFailed
+from ...protocol.errors import (
+    CommonloreError,
+    ConfigError,
+    InvalidAdapter,
+    InvalidModel,
+    NotFound,
+    TrainingFailed,
+)
 from ..child import how_it_ended, open_process
 from .job import TrainProgress, TrainResult, read_result
 
 LOG_FILE = "trainer.log"
 _ERRORS: dict[str, type[CommonloreError]] = {
-    error.code: error for error in (ConfigError, InvalidModel, TrainingFailed)
+    error.code: error for error in (ConfigError, InvalidAdapter, InvalidModel, NotFound, TrainingFailed)
 }
 
 
@@ -72,7 +79,24 @@ async def train(job_dir: Path) -> AsyncIterator[Updates]:
     `result_of` then tells what came of it. Iterating raises ConfigError, InvalidModel, and TrainingFailed
     where the process dies.
     """
-    command = ["commonlore.worker.factory.run", str(job_dir), "--with-parent"]
+    async with _run(job_dir) as updates:
+        yield updates
+
+
+@asynccontextmanager
+async def merge(job_dir: Path) -> AsyncIterator[Updates]:
+    """Merge what merge.json in `job_dir` names, as `train` trains; `read_merged` then tells what came of it.
+
+    Iterating raises ConfigError, InvalidModel, InvalidAdapter, NotFound, and TrainingFailed where the process
+    dies.
+    """
+    async with _run(job_dir, "--merge") as updates:
+        yield updates
+
+
+@asynccontextmanager
+async def _run(job_dir: Path, *options: str) -> AsyncIterator[Updates]:
+    command = ["commonlore.worker.factory.run", str(job_dir), "--with-parent", *options]
     log = job_dir / LOG_FILE
     async with open_process(command, log, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         yield Updates(process, job_dir)

@@ -5,6 +5,7 @@ Rules of this file:
 - One JSON object a line: progress as `TrainProgress`; the last line of a failed run is {"error": code,
   "message": text} and the exit status 1. Nothing else is printed there; libraries' chatter goes to standard
   error.
+- With `--merge`, the folder holds a merge instead of a training job.
 - With `--with-parent`, the process ends when its standard input does: a killed parent leaves no trainer
   behind.
 """
@@ -17,26 +18,29 @@ import os
 import sys
 import threading
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
 from ...protocol.errors import CommonloreError
 from .job import TrainProgress, read_job
+from .merge_job import read_merge
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one job. Returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="commonlore.worker.factory.run", description="Train one job's adapter."
+        prog="commonlore.worker.factory.run", description="Train one job's adapter, or merge adapters."
     )
     parser.add_argument("job_dir", type=Path)
     parser.add_argument("--with-parent", action="store_true", help="end when standard input ends")
+    parser.add_argument("--merge", action="store_true", help="merge adapters instead of training one")
     options = parser.parse_args(arguments)
     lines, sys.stdout = sys.stdout, sys.stderr
     if options.with_parent:
         threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        _train(options.job_dir, lines)
+        (_merge if options.merge else _train)(options.job_dir, lines)
     except CommonloreError as wrong:
         _print(lines, {"error": wrong.code, "message": str(wrong)})
         return 1
@@ -44,15 +48,27 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _train(job_dir: Path, lines: TextIO) -> None:
-    threads = read_job(job_dir).config.threads
+    _use_threads(read_job(job_dir).config.threads)
+    from .train import run_job
+
+    run_job(job_dir, partial(_report, lines))
+
+
+def _merge(job_dir: Path, lines: TextIO) -> None:
+    _use_threads(read_merge(job_dir).threads)
+    from .merge import run_merge
+
+    run_merge(job_dir, partial(_report, lines))
+
+
+def _use_threads(threads: int) -> None:
+    """torch reads the number of threads when it is imported: call this before."""
     if threads:
         os.environ["OMP_NUM_THREADS"] = str(threads)
-    from .train import run_job  # torch reads the number of threads when it is imported
 
-    def report(progress: TrainProgress) -> None:
-        _print(lines, asdict(progress))
 
-    run_job(job_dir, report)
+def _report(lines: TextIO, progress: TrainProgress) -> None:
+    _print(lines, asdict(progress))
 
 
 def _print(lines: TextIO, content: dict[str, object]) -> None:

@@ -22,7 +22,7 @@ WRONG = [
     ({"model": None}, "model", "is missing"),
     ({"model": 5}, "model", "is 5; expected text"),
     ({"model": ""}, "model", "has 0 bytes"),
-    ({"model": "m" * 513}, "model", "has 513 bytes; expected 1 to 512"),
+    ({"model": "m" * 2_049}, "model", "has 2049 bytes; expected 1 to 2048"),
     ({"messages": None}, "messages", "is missing"),
     ({"messages": []}, "messages", "has 0 items; expected 1 to 256"),
     ({"messages": {}}, "messages", "is an object; expected a list"),

@@ -77,6 +77,64 @@ async def test_an_adapter_is_asked_by_name_id_or_beside_its_base(opened, name: s
         assert reply.model_extra["receipt"]["adapter"] == adapter
 
 
+@pytest.mark.parametrize(
+    ("model", "weights"),
+    [
+        ("alice/icd10=0.7+bob/cwe=0.3", (700_000, 300_000)),
+        ("tiny-llama:alice/icd10=0.000001+bob/cwe=.999999", (1, 999_999)),
+        ("alice/icd10+id", (500_000, 500_000)),
+    ],
+)
+async def test_several_adapters_answer_together_by_their_weights(opened, model: str, weights) -> None:
+    async with opened() as door:
+        ids = [door.node.announce_adapter(name) for name in ("alice/icd10", "bob/cwe")]
+        reply = await using(door.url, chat(model=model.replace("id", ids[1]) if "+id" in model else model))
+        asked = door.node.asked[0]
+        assert asked.adapters == tuple(zip(ids, weights, strict=True))
+        receipt = reply.model_extra["receipt"]
+        assert receipt["adapters"] == [
+            {"adapter": adapter, "weight_ppm": ppm} for adapter, ppm in asked.adapters
+        ]
+        heaviest = max(asked.adapters, key=lambda entry: entry[1])[1]
+        assert dict(asked.adapters)[receipt["adapter"]] == heaviest
+
+
+async def test_a_composition_is_a_model_that_can_be_retrieved(opened) -> None:
+    async with opened() as door:
+        ids = [door.node.announce_adapter(name) for name in ("alice/icd10", "bob/cwe")]
+        name = "alice/icd10=0.25+bob/cwe=0.75"
+        one = await using(door.url, lambda client: client.models.retrieve(name))
+        weighed = [{"adapter": ids[0], "weight_ppm": 250_000}, {"adapter": ids[1], "weight_ppm": 750_000}]
+        assert (one.id, one.model_extra["commonlore"]) == (name, {"kind": "composition", "adapters": weighed})
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ("alice/icd10=0.7+bob/cwe=0.7", "add up to 1.4; they must make 1"),
+        ("alice/icd10=0.7+bob/cwe", "'bob/cwe' has no weight and others have"),
+        ("alice/icd10=NaN+bob/cwe=1", "the weight of 'alice/icd10' is 'NaN'; expected a positive number"),
+        ("alice/icd10=-1+bob/cwe=2", "is '-1'; expected a positive number"),
+        ("alice/icd10=0+bob/cwe=1", "is '0'; expected a positive number"),
+        ("alice/icd10=0.5+alice/icd10=0.5", "the adapter 'alice/icd10' twice; add up its weights"),
+        ("tiny-llama=0.5+bob/cwe=0.5", "'tiny-llama' is a base; only adapters answer together"),
+        ("alice/icd10+" * 8 + "bob/cwe", "9 adapters at once; at most 8 go together"),
+        ("alice/icd10+", "no adapter's name in ''"),
+    ],
+)
+async def test_a_composition_that_makes_no_sense(opened, model: str, says: str) -> None:
+    async with opened() as door:
+        for name in ("alice/icd10", "bob/cwe"):
+            door.node.announce_adapter(name)
+        with pytest.raises(openai.BadRequestError) as raised:
+            await using(door.url, chat(model=model))
+        assert says in raised.value.body["message"]
+        assert raised.value.body["param"] == "model"
+        with pytest.raises(openai.NotFoundError, match="unknown model 'no/such'; known: tiny-llama, alice/"):
+            await using(door.url, chat(model="alice/icd10=0.5+no/such=0.5"))
+        assert door.node.asked == []
+
+
 @pytest.mark.parametrize("model", ["tiny-llama", BASE])
 async def test_a_base_answers_without_an_adapter(opened, model: str) -> None:
     async with opened() as door:

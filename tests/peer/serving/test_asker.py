@@ -9,12 +9,16 @@ import trio
 
 from commonlore.peer.answers import AskOptions
 from commonlore.peer.asker import Asker
+from commonlore.protocol.credits import DEFAULT_SPLIT, compute_shares
 from commonlore.protocol.envelope import open_sealed, seal
-from commonlore.protocol.errors import CommonloreError, NotFound, Refused
-from commonlore.protocol.ids import cid_of
+from commonlore.protocol.errors import CommonloreError, ConfigError, NotFound, Refused
+from commonlore.protocol.ids import Address, Cid, cid_of
 from commonlore.protocol.keys import PeerKey
-from commonlore.protocol.requests import PPM, ChatMessage, Sampling
+from commonlore.protocol.manifests import AdapterManifest, PriorWeight, Recipe, Split
+from commonlore.protocol.requests import PPM, AdapterWeight, ChatMessage, Sampling
 from commonlore.scheduler.core import Scheduler, SchedulerConfig
+
+BASE = cid_of(b"base")
 
 
 def asker_of(pair: Any, nursery: trio.Nursery) -> Asker:
@@ -75,3 +79,58 @@ async def test_an_ask_holds_no_more_credit_than_it_can_cost(pair: Any) -> None:
         with pytest.raises((Refused, CommonloreError), match="deposit"):
             await read(asker, dear)
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("weights", "says"),
+    [
+        ((700_000, 700_000), "cannot answer together: adapter weights add up to 1400000 ppm"),
+        ((0, PPM), "cannot answer together: an adapter of weight 0"),
+    ],
+)
+async def test_weights_that_no_worker_may_be_asked_with(pair: Any, weights: Any, says: str) -> None:
+    """Told before anybody is asked: it is not a worker's fault."""
+    async with pair() as p, trio.open_nursery() as nursery:
+        asker = asker_of(p, nursery)
+        adapters = tuple((cid_of(bytes([n])), ppm) for n, ppm in enumerate(weights))
+        with pytest.raises(ConfigError, match=says):
+            await read(asker, p.options(adapters=adapters))
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_composition_stands_on_its_receipt_and_pays_the_heaviest_s_split(pair: Any) -> None:
+    async with pair() as p, trio.open_nursery() as nursery:
+        asker = asker_of(p, nursery)
+        light = p.publish(adapter_manifest("light", BASE, Split(500, 8500, 0, 1000, 0)))
+        heavy = p.publish(adapter_manifest("heavy", BASE, DEFAULT_SPLIT))
+        script = await read(asker, p.options(adapters=((light, 300_000), (heavy, 700_000))))
+        receipt = script.receipts[-1].receipt
+        assert receipt.adapters == (AdapterWeight(light, 300_000), AdapterWeight(heavy, 700_000))
+        assert receipt.shares == compute_shares(receipt.price, DEFAULT_SPLIT)
+        assert set(p.engine.resident) == {light, heavy}
+        elsewhere = p.publish(adapter_manifest("elsewhere", cid_of(b"another base"), DEFAULT_SPLIT))
+        with pytest.raises(ConfigError, match=f"{heavy} is for base .*, {elsewhere} for"):
+            await read(asker, p.options(base=BASE, adapters=((heavy, PPM // 2), (elsewhere, PPM // 2))))
+        nursery.cancel_scope.cancel()
+
+
+def adapter_manifest(name: str, base: Cid, split: Split) -> AdapterManifest:
+    return AdapterManifest(
+        name=name,
+        base=base,
+        weights=cid_of(name.encode()),
+        weights_size=7,
+        rank=8,
+        alpha=16,
+        targets=("q_proj",),
+        template=bytes(32),
+        datanets=(cid_of(b"datanet"),),
+        recipe=Recipe("t", 1, 1, 1, 8, 16, 0, 0, "fp32", ""),
+        early_checkpoint=None,
+        factors=None,
+        split=split,
+        priors=(PriorWeight(Address(b"c" * 20), PPM),),
+        licence="CC0-1.0",
+        author=bytes(32),
+        author_payee=Address(b"a" * 20),
+    )

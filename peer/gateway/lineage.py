@@ -1,0 +1,76 @@
+"""What people are told about adapters: aliases for ids, and of what others a merged adapter was made."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from ...protocol.errors import CommonloreError
+from ...protocol.ids import Cid
+from ...protocol.manifests import AdapterManifest, Merge
+from ...protocol.requests import PPM, AdapterWeight
+from ..composition import write_weight, write_weighted
+from .node import GatewayNode
+from .views import adapter_view, plain
+
+_SHOWN = (
+    *("base", "rank", "alpha", "targets", "weights", "weights_size", "datanets", "recipe", "licence"),
+    *("split", "priors", "author", "author_payee", "early_checkpoint", "parents", "merge"),
+)
+log = logging.getLogger(__name__)
+
+
+class Lineage:
+    """Adapters as this node knows them."""
+
+    def __init__(self, node: GatewayNode) -> None:
+        self._node = node
+
+    def written(self, adapters: Iterable[AdapterWeight]) -> str | None:
+        """Adapters with their weights as they can be typed again; None for none."""
+        return write_weighted(adapters, self._alias)
+
+    def _alias(self, adapter: Cid) -> str | None:
+        record = self._node.catalog.record_of(adapter)
+        return record.alias if record else None
+
+    async def listed(self) -> list[dict[str, Any]]:
+        """Every announced adapter; `merged` is told of those whose manifest is on this machine."""
+        records = self._node.catalog.adapters()
+        return [{**adapter_view(record), "merged": await self._at_hand(record.adapter)} for record in records]
+
+    async def _at_hand(self, adapter: Cid) -> str | None:
+        return await self.merged(adapter) if self._node.content.has(adapter) else None
+
+    async def merges_among(self, adapters: Iterable[AdapterWeight]) -> dict[Cid, str]:
+        """Of what each merged one of these adapters was made."""
+        found = {entry.adapter: await self.merged(entry.adapter) for entry in adapters}
+        return {adapter: words for adapter, words in found.items() if words is not None}
+
+    async def merged(self, adapter: Cid) -> str | None:
+        """Of what a merged adapter was made, in words; None for one that was trained or that nobody has."""
+        try:
+            manifest = await self._node.catalog.adapter(adapter)
+        except CommonloreError as unknown:
+            log.info("the origin of adapter %s is not known: %s", adapter, unknown)
+            return None
+        return self._words(manifest.merge) if manifest.merge else None
+
+    def _words(self, merge: Merge) -> str:
+        kept = f", density {write_weight(merge.density_ppm)}" if merge.density_ppm != PPM else ""
+        seed = f", seed {merge.seed}" if merge.method.startswith("dare") else ""
+        return f"{merge.method} of {self.written(merge.parts)}{kept}{seed}"
+
+    async def shown(self, name: str) -> dict[str, Any]:
+        """Everything about one adapter, by its alias or id. Raises NotFound, Unreachable, InvalidAdapter."""
+        adapter = self._node.catalog.adapter_id(name)
+        manifest = await self._node.catalog.adapter(adapter)
+        record = self._node.catalog.record_of(adapter)
+        announced = adapter_view(record) if record else {"alias": None, "id": adapter}
+        merged = self._words(manifest.merge) if manifest.merge else None
+        return {**announced, **_manifest_view(manifest), "merged": merged}
+
+
+def _manifest_view(manifest: AdapterManifest) -> dict[str, Any]:
+    return {name: plain(getattr(manifest, name)) for name in _SHOWN}
