@@ -29,7 +29,7 @@ RESERVED = frozenset({"HOME", "PASSPHRASE", "PASSPHRASE_FILE", "CACHE"})
 """Variables with the prefix that are no settings: where the home is, and what opens its keys."""
 
 ROLES = ("worker", "contributor", "gateway", "bootstrap", "settler")
-PRECISIONS = ("bf16", "fp32")
+PRECISIONS = ("bf16", "int4", "fp32")
 SPLITS = ("default", "openledger")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 

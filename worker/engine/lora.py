@@ -16,13 +16,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ..models.architecture import Architecture, block_of, linear_shapes
+from ..models.architecture import Architecture, linear_shapes
 from ..models.tensor_file import TensorFile
-from .lora_layout import LoraLayout
+from .lora_layout import LoraLayout, read_factor
 from .lora_plan import LoraPlan, SlotTerm, Terms
 from .slot_pools import SlotPools
 from .slots import Place
@@ -72,20 +71,10 @@ class TorchLoraLayout(LoraLayout):
             rows = slice(place * bucket, place * bucket + source.rank)
             width = self._shapes[linear][0]
             if linear in source.targets:
-                factors[0][:, rows] = self._read(file, linear, "A")
-                up = self._read(file, linear, "B").transpose(1, 2)
+                factors[0][:, rows] = read_factor(file, self._layers, linear, "A")
+                up = read_factor(file, self._layers, linear, "B").transpose(1, 2)
                 factors[1][:, rows, first : first + width] = up.float() * scale
             first += width
-
-    def _read(self, file: TensorFile, linear: str, side: str) -> Tensor:
-        """One factor of all layers."""
-        prefix = "base_model.model.model.layers."
-        names = [f"{prefix}{n}.{block_of(linear)}.{linear}.lora_{side}.weight" for n in range(self._layers)]
-        if all(file.tensors[name].dtype == "BF16" for name in names):
-            return torch.from_numpy(np.stack([file.words(file.tensors[name]) for name in names])).view(
-                torch.bfloat16
-            )
-        return torch.from_numpy(np.stack([file.array(name) for name in names]))
 
     def _blocks(self, bucket: int) -> Iterator[tuple[str, int, int]]:
         """Each decoder linear with the elements of its A and B."""

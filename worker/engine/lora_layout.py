@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ..models.architecture import block_of
 from ..models.tensor_file import TensorFile
 from .types import AdapterSource, PackedSize
 
@@ -57,3 +59,16 @@ class LoraLayout(ABC):
         while buckets[-1] < max_rank:
             buckets.append(2 * buckets[-1])
         return tuple(PackedSize(bucket, self.size(bucket) * self.dtype.itemsize) for bucket in buckets)
+
+
+def read_factor(file: TensorFile, layers: int, linear: str, side: str) -> Tensor:
+    """A ([layers, rank, in]) or B ([layers, out, rank]) of a linear in all layers of a validated file.
+
+    Raises Malformed when the file is cut meanwhile.
+    """
+    prefix = "base_model.model.model.layers."
+    names = [f"{prefix}{layer}.{block_of(linear)}.{linear}.lora_{side}.weight" for layer in range(layers)]
+    if all(file.tensors[name].dtype == "BF16" for name in names):
+        words = np.stack([file.words(file.tensors[name]) for name in names])
+        return torch.from_numpy(words).view(torch.bfloat16)
+    return torch.from_numpy(np.stack([file.array(name) for name in names]))

@@ -1,4 +1,4 @@
-"""The default engine: this package's own decoder on torch, CPU first.
+"""The default engine: continuous batching over pages and slots, computed by a backend of this package.
 
 Rules of this file:
 - schedule → forward → sample → tell; one `step` is one pass of that loop over whatever runs.
@@ -8,13 +8,13 @@ Rules of this file:
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from ...protocol.codec import record_cid
@@ -25,16 +25,14 @@ from ...protocol.requests import ChatMessage
 from ..adapters.validate import check_adapter_file
 from ..models.reference import BaseModel, artefact_for, load_base
 from . import sampler
+from .backends import choose_backend
 from .batching import Batcher, BatchLimits, Work
-from .cache import KvCache
-from .decoder import Decoder
 from .engine import Engine, LoadedAdapter
-from .lora import TorchLora, TorchLoraLayout
-from .lora_layout import LoraLayout, rank_bucket
+from .lora_layout import rank_bucket
 from .pages import PageAllocator, root_key
 from .prompts import Prepared, Prompts
+from .runner import Backend
 from .sequence import Sequence as Running
-from .tensors import build_batch
 from .tiers import AdapterTiers
 from .types import (
     MAX_LISTED_ADAPTERS,
@@ -47,24 +45,22 @@ from .types import (
     RankCount,
     TokenEvent,
 )
-from .weights import DTYPES, load_weights
 
 
 class TorchEngine(Engine):
-    """One base at fp32 or bf16, a paged cache, a LoRA composition per request."""
+    """One base at fp32, bf16 or int4, a paged cache, a LoRA composition per request."""
 
     def __init__(self, config: EngineConfig) -> None:
         """Load the base. Raises InvalidModel."""
         base = load_base(Path(config.base_dir))
         self._architecture = base.architecture
-        self._dtype = DTYPES[config.precision]
-        self._layout = TorchLoraLayout(base.architecture, self._dtype)
-        self.facts = facts_of(config, base, self._layout)
-        weights = load_weights(base.weights(), base.architecture, config.precision)
+        artefact = artefact_for(base, config.precision)
+        max_context = min(base.architecture.max_positions, (config.pages - 1) * config.page_size)
+        backend = choose_backend(config, base, max_context)
+        self._layout = backend.layout
+        self.facts = facts_of(config, base, backend, record_cid(artefact), max_context)
         self._adapters = AdapterTiers(self._layout, config.slots, config.adapter_ram)
-        lora = TorchLora(self._layout, self._adapters.pools)
-        self._decoder = Decoder(base.architecture, weights, self.facts.max_context, lora)
-        self._cache = KvCache(base.architecture, config.pages, config.page_size, self._dtype)
+        self._runner = backend.build(self._adapters.pools)
         self._prompts = Prompts(base.tokenizer(), base.architecture, self.facts.max_context)
         limits = BatchLimits(config.max_batch, config.max_step_tokens, config.page_size)
         self._batcher = Batcher(limits, PageAllocator(config.pages), self._adapters.table)
@@ -199,21 +195,22 @@ class TorchEngine(Engine):
         ]
         return [self._end(sequence, FinishReason.DEADLINE) for sequence in late]
 
-    @torch.inference_mode()
     def _run(self, works: list[Work]) -> list[TokenEvent]:
         self._adapters.settle()
         works.sort(key=self._adapters.row_order)
-        batch = build_batch(works, self.facts.page_size)
-        logits = self._decoder.forward(batch, self._cache, self._adapters.plan(works)).numpy()
+        logits = self._runner.run(works, self._adapters.plan(works))
         self._steps += 1
         self._computed_tokens += sum(work.count for work in works)
-        finite = np.isfinite(logits).all(axis=1)
+        finite = [math.isfinite(total) for total in logits.sum(axis=1)]  # one bad number spoils its row's sum
         events = [self._fail(work.sequence) for work, good in zip(works, finite, strict=True) if not good]
         for work, good in zip(works, finite, strict=True):
             if good:
                 self._batcher.advance(work)
         complete = [row for row, work in enumerate(works) if finite[row] and not work.sequence.remaining]
-        return events + self._sample([works[row].sequence for row in complete], logits[complete])
+        return events + self._sample(
+            [works[row].sequence for row in complete],
+            logits[complete] if len(complete) < len(works) else logits,
+        )
 
     def _sample(self, sequences: Sequence[Running], logits: sampler.Logits) -> list[TokenEvent]:
         tokens = sampler.choose(logits, [_draw_of(sequence) for sequence in sequences])
@@ -233,7 +230,7 @@ class TorchEngine(Engine):
         pages = list(sequence.table)
         self._batcher.pages.forget(pages)
         event = self._end(sequence, FinishReason.ERROR)
-        self._cache.scrub([page for page in pages if not self._batcher.pages.is_held(page)])
+        self._runner.scrub([page for page in pages if not self._batcher.pages.is_held(page)])
         adapters = ", ".join(one.adapter for one in sequence.prepared.request.adapters) or "none"
         return replace(event, error=f"the model gave numbers that are not finite (adapters: {adapters})")
 
@@ -248,16 +245,18 @@ class TorchEngine(Engine):
         self._adapters.leave(sequence.prepared.request.adapters)
 
 
-def facts_of(config: EngineConfig, base: BaseModel, layout: LoraLayout) -> EngineFacts:
-    """What an engine of this configuration serves. Raises InvalidModel."""
+def facts_of(
+    config: EngineConfig, base: BaseModel, backend: Backend, artefact: Cid, max_context: int
+) -> EngineFacts:
+    """What an engine of this configuration serves."""
     return EngineFacts(
         base=base.id,
-        artefact=record_cid(artefact_for(base, config.precision)),
+        artefact=artefact,
         name=base.manifest.name,
         precision=config.precision,
         tokenizer=base.manifest.tokenizer,
         chat_template=base.manifest.chat_template,
-        max_context=min(base.architecture.max_positions, (config.pages - 1) * config.page_size),
+        max_context=max_context,
         max_batch=config.max_batch,
         max_queue=config.max_queue,
         pages=config.pages,
@@ -265,7 +264,8 @@ def facts_of(config: EngineConfig, base: BaseModel, layout: LoraLayout) -> Engin
         slots=config.slots,
         max_rank=config.max_rank,
         adapter_ram=config.adapter_ram,
-        packed_sizes=layout.packed_sizes(config.max_rank),
+        packed_sizes=backend.layout.packed_sizes(config.max_rank),
+        backend=backend.name,
     )
 
 

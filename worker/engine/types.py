@@ -165,7 +165,8 @@ class EngineConfig:
 class EngineFacts:
     """What an engine serves, fixed for its life. `max_context` is prompt and answer together, in tokens.
 
-    `packed_sizes` are those of all rank buckets that it serves, the smallest first.
+    `packed_sizes` are those of all rank buckets that it serves, the smallest first. `backend` computes:
+    torch, native (the compiled kernels), exllamav2.
     """
 
     base: Cid
@@ -183,6 +184,7 @@ class EngineFacts:
     max_rank: U16
     adapter_ram: U64 = 1 << 30
     packed_sizes: Annotated[tuple[PackedSize, ...], Size(0, 16)] = ()
+    backend: Name = "torch"
 
     def packed_bytes(self, rank: int) -> int:
         """What an adapter of this rank takes in the engine's RAM."""

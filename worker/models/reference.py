@@ -44,7 +44,7 @@ from .tensor_file import (
 
 MODEL_FILE = "model.safetensors"
 MANIFEST_FILE = "manifest.cbor"
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("fp32", "bf16", "int4")
 
 Progress = Callable[[str, int, int], None]
 """(what is being done, done, total): bytes where there are bytes, else steps."""
@@ -241,7 +241,7 @@ def _damaged(directory: Path, what: str) -> InvalidModel:
 
 
 def artefact_for(base: BaseModel, precision: str) -> ArtefactManifest:
-    """What a worker that loads `base` at `precision` (fp32, bf16) really runs. Raises InvalidModel."""
+    """What a worker that loads `base` at `precision` (fp32, bf16, int4) really runs. Raises InvalidModel."""
     if precision not in PRECISIONS:
         raise InvalidModel(
             f"the precision {precision!r} is not supported; supported: {', '.join(PRECISIONS)}"

@@ -1,0 +1,1 @@
+"""The decoder in C++ for CPUs with AVX-512 BF16: compiled at first use, spoken to through ctypes."""
