@@ -152,7 +152,7 @@ class Actions:
         Raises ConfigError, ChainError.
         """
         client = self._client()
-        await on_chain(client.bind, self._node.binding)
+        await on_chain(client.bind, self._node.binding.current())
         await on_chain(client.deposit, amount)
         state = await on_chain(client.owner_balance, self._node.keys.owner.address)
         return {"owner": checksummed(self._node.keys.owner.address), "balance": state.amount}

@@ -64,14 +64,17 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class AttemptParts:
-    """What an attempt needs of its node. `entropy(n)` gives n random bytes."""
+    """What an attempt needs of its node.
+
+    `binding()` gives the one in force; `entropy(n)` n random bytes.
+    """
 
     rpc: Rpc
     ledger: Ledger
     records: Records
     catalog: Catalog
     session: AccountKey
-    binding: SignedBinding
+    binding: Callable[[], SignedBinding]
     domain: Domain
     clock: Clock
     chain_clock: ChainClock
@@ -123,7 +126,7 @@ class Attempt:
         own = await self._parts.ledger.channel(ledger_rows.Role.CLIENT, request.payer, lane)
         async with self._parts.rpc.open(self._offer.peer, INFER) as call:
             signed = sign_request(
-                self._parts.domain, self._parts.session, request, self._parts.binding, prompt
+                self._parts.domain, self._parts.session, request, self._parts.binding(), prompt
             )
             await call.send(self._stream.send(Ask(signed, own.voucher)))
             terms = Terms(

@@ -17,13 +17,9 @@ from typing import TYPE_CHECKING
 import trio
 
 from ..protocol.adverts import AdapterRecord, Advert, DatanetRecord, PeerAd, WorkerAd
-from ..protocol.bindings import bind
-from ..protocol.codec import decode, encode
-from ..protocol.eip712 import Domain
 from ..protocol.envelope import Sealed
 from ..protocol.errors import CommonloreError
 from ..protocol.ids import Cid, PeerId
-from ..protocol.requests import SignedBinding
 from ..scheduler.core import Scheduler, SchedulerConfig
 from .aio import open_aio
 from .answers import Answer, AskOptions
@@ -41,6 +37,7 @@ from .host import Host
 from .keyed_lock import KeyedLock
 from .keystore import Keys
 from .network import Network, NetworkConfig, open_network
+from .own_binding import OwnBinding
 from .statements import Statements
 from .store import Store, open_store
 
@@ -49,8 +46,6 @@ if TYPE_CHECKING:
     from .worker_role import WorkerRole
 
 log = logging.getLogger("commonlore.peer.node")
-BINDING_LIFETIME_S = 30 * 86_400
-BINDING_RENEWAL_S = 15 * 86_400
 FIRST_PEER_AD_S, PEER_AD_INTERVAL_S = 1.0, 30.0
 MAX_BASES_FOLLOWED = 32
 
@@ -63,7 +58,7 @@ class Own:
     home: Home
     keys: Keys
     clock: Clock
-    binding: SignedBinding
+    binding: OwnBinding
 
 
 class Node:
@@ -137,8 +132,9 @@ async def open_node(
         network = await stack.enter_async_context(open_network(place, blobs))
         nursery = await stack.enter_async_context(trio.open_nursery())
         stack.callback(nursery.cancel_scope.cancel)
-        own = Own(config, home, keys, clock, await _binding(store, keys, chain.domain, clock))
-        node = Node(own, store, chain, network, nursery)
+        binding = OwnBinding(store.settings, keys, chain.domain, clock)
+        await binding.renew()
+        node = Node(Own(config, home, keys, clock, binding), store, chain, network, nursery)
         await _start(node)
         await _open_roles(node, stack)
         nursery.start_soon(_say_where, node)
@@ -156,7 +152,7 @@ def _attempt_parts(node: Node) -> AttemptParts:
         records=node.store.records,
         catalog=node.catalog,
         session=node.keys.session,
-        binding=node.binding,
+        binding=node.binding.current,
         domain=node.domain,
         clock=node.clock,
         chain_clock=node.chain.clock,
@@ -174,6 +170,7 @@ async def _start(node: Node) -> None:
     await node.nursery.start(_follow, node)
     node.nursery.start_soon(node.asker.run)
     node.nursery.start_soon(node.chain.run)
+    node.nursery.start_soon(node.binding.run)
     await node.discovery.join()
 
 
@@ -239,20 +236,6 @@ async def _say_where(node: Node) -> None:
             log.warning("others are not told where this peer is: %s", error)
         await trio.sleep(pause)
         pause = min(PEER_AD_INTERVAL_S, 2 * pause)
-
-
-async def _binding(store: Store, keys: Keys, domain: Domain, clock: Clock) -> SignedBinding:
-    """This home's binding for this network: kept, and made anew before it ends."""
-    name = f"binding/{domain.separator.hex()}"
-    now = clock.now_ms() // 1000
-    kept = await store.settings.get(name)
-    if kept is not None:
-        known = decode(SignedBinding, kept)
-        if known.binding.not_after > now + BINDING_RENEWAL_S and known.binding.owner == keys.owner.address:
-            return known
-    fresh = bind(domain, keys.owner, keys.session, keys.peer, now - 3_600, now + BINDING_LIFETIME_S)
-    await store.settings.put(name, encode(fresh))
-    return fresh
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ to."""
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..protocol.adverts import Rates, WorkerAd
@@ -20,9 +21,9 @@ REMEMBERED_ADVERTS = 64
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What does not change while a worker runs."""
+    """What does not change while a worker runs, and its binding in force."""
 
-    binding: SignedBinding
+    binding: Callable[[], SignedBinding]
     base: Cid
     artefact: Cid
     rates: Rates
@@ -54,7 +55,7 @@ class Offers:
         """The next advert; `seq` must rise. Its hash (record_hash) is what requests name."""
         t = self._terms
         ad = WorkerAd(
-            binding=t.binding,
+            binding=t.binding(),
             base=t.base,
             artefact=t.artefact,
             rates=t.rates,

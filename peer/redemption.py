@@ -37,7 +37,7 @@ Publish = Callable[[bytes], Awaitable[Cid]]
 class SettleParts:
     """What settling a lane needs.
 
-    `binding` is the lane's own: its session key is the lane, its owner the worker's payee.
+    `binding()` is the lane's own, now in force: its session key is the lane, its owner the worker's payee.
 
     The client's account must be the owner or the lane's key. `claim_for`: whose earnings to claim here;
     None: all.
@@ -47,7 +47,7 @@ class SettleParts:
     store: Store
     crediting: Crediting
     publish: Publish
-    binding: SignedBinding
+    binding: Callable[[], SignedBinding]
     clock: Clock
     claim_for: Collection[Address] | None
 
@@ -58,8 +58,8 @@ class Redeeming:
     def __init__(self, parts: SettleParts) -> None:
         self._parts = parts
         self._client = parts.client
-        self._lane = parts.binding.binding.session_key
-        self._owner = parts.binding.binding.owner
+        self._lane = parts.binding().binding.session_key
+        self._owner = parts.binding().binding.owner
 
     async def redeem(self, epoch: int, report: SettleReport) -> list[Owed]:
         """Redeem all that a commitment of `epoch` may hold; returns what it then must hold."""
@@ -98,7 +98,7 @@ class Redeeming:
         for payer, channel in channels.items():
             vouchers += await self._vouchers_of(payer, channel, report)
         if vouchers:
-            await self._bind(self._parts.binding)
+            await self._bind(self._parts.binding())
             await self._send_vouchers(vouchers, report)
         owed: list[Owed] = []
         for payer, channel in channels.items():

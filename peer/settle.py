@@ -57,7 +57,7 @@ class Settler:
     def __init__(self, parts: SettleParts) -> None:
         self._parts = parts
         self._client = parts.client
-        self._lane = parts.binding.binding.session_key
+        self._lane = parts.binding().binding.session_key
         self._redeeming = Redeeming(parts)
         self._claimer = Claimer(parts.client, parts.store.epochs, parts.clock)
         self._claimed_epoch = -1
@@ -191,7 +191,7 @@ class Settler:
         journal, commitment = self._parts.store.epochs, epoch.commitment
         intention = Intention(Step.POST, self._lane, record_hash(commitment), commitment.receipt_sum)
         numbers = await journal.intend([intention], self._parts.clock.now_ms())
-        await on_chain(self._client.bind, self._parts.binding)
+        await on_chain(self._client.bind, self._parts.binding())
         sent = await on_chain(self._client.post_epoch, self._lane, commitment)
         await journal.mark_posted(self._lane, epoch.epoch, sent.text)
         await journal.done(numbers, sent.text)

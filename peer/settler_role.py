@@ -27,7 +27,7 @@ async def open_settler(node: Node) -> AsyncIterator[Settler]:
         store=node.store,
         crediting=crediting,
         publish=node.content.put,
-        binding=node.binding,
+        binding=node.binding.current,
         clock=node.clock,
         claim_for=(node.keys.owner.address,),
     )

@@ -118,7 +118,7 @@ def _engine_config(node: Node, base_dir: Path) -> EngineConfig:
 def _terms(node: Node, engine: EngineProcess) -> Terms:
     facts = engine.facts
     return Terms(
-        binding=node.binding,
+        binding=node.binding.current,
         base=facts.base,
         artefact=facts.artefact,
         rates=node.config.rates,

@@ -35,7 +35,7 @@ from commonlore.protocol.ids import Address, Cid, cid_of
 from commonlore.protocol.keys import AccountKey, PeerKey
 from commonlore.protocol.manifests import AdapterManifest
 from commonlore.protocol.messages import Ask
-from commonlore.protocol.requests import ChatMessage, Sampling
+from commonlore.protocol.requests import ChatMessage, Sampling, SignedBinding
 from commonlore.worker.adapters.store import AdapterStore, FetchedAdapter
 from commonlore.worker.engine.types import EngineFacts, GenerationRequest, TokenEvent
 
@@ -112,7 +112,13 @@ class Pair:
     client_store: Store
     parts: AttemptParts
     offer: Offer
+    offers: Offers
+    bindings: list[SignedBinding]
     manifests: dict[Cid, bytes]
+
+    def renew(self, not_after: int) -> None:
+        """Bind the keys of both anew."""
+        self.bindings[:] = _bind(self.parts.clock.now_ms() // 1000 - 60, not_after)
 
     def publish(self, manifest: AdapterManifest) -> Cid:
         """Make a manifest known to both."""
@@ -174,13 +180,8 @@ def _make_pair(worker_host: Any, client_host: Any, stores: list[Store], credit: 
     clock = WallClock()
     chain_clock = ChainClock(clock, 0, 3_600)
     now = clock.now_ms() // 1000
-    peers = [PeerKey.generate(bytes([n + 1]) * 32) for n in range(2)]  # the keys of the hosts
     lane, session = account(11), account(12)
-    times = now - 60, now + 30 * 86_400
-    bindings = [
-        bind(DOMAIN, owner, key, peer, *times)
-        for owner, key, peer in zip((account(21), account(22)), (lane, session), peers, strict=True)
-    ]
+    bindings = _bind(now - 60, now + 30 * 86_400)
     manifests: dict[Cid, bytes] = {}
 
     async def fetch(cid: Cid, _limit: int) -> bytes:
@@ -189,7 +190,9 @@ def _make_pair(worker_host: Any, client_host: Any, stores: list[Store], credit: 
         return manifests[cid]
 
     offers = Offers(
-        Standing(bindings[0], BASE, ARTEFACT, RATES, BASE_SPLIT, 4_096, 8, 64, tuple(worker_host.addresses))
+        Standing(
+            lambda: bindings[0], BASE, ARTEFACT, RATES, BASE_SPLIT, 4_096, 8, 64, tuple(worker_host.addresses)
+        )
     )
     ad = offers.advertise(Load(), 1, clock.now_ms())
     attribution = Noted()
@@ -221,7 +224,7 @@ def _make_pair(worker_host: Any, client_host: Any, stores: list[Store], credit: 
         records=stores[1].records,
         catalog=client_catalog,
         session=session,
-        binding=bindings[1],
+        binding=lambda: bindings[1],
         domain=DOMAIN,
         clock=clock,
         chain_clock=chain_clock,
@@ -230,7 +233,23 @@ def _make_pair(worker_host: Any, client_host: Any, stores: list[Store], credit: 
         max_price=1_000_000,
     )
     offer = Offer(worker_host.peer_id, ad, _advert_hash(ad))
-    return Pair(engine, service, attribution, stores[0], stores[1], parts, offer, manifests)
+    made = (engine, service, attribution, stores[0], stores[1], parts, offer, offers, bindings, manifests)
+    return Pair(*made)
+
+
+def _bind(not_before: int, not_after: int) -> list[SignedBinding]:
+    """The worker's binding and the client's; their peer keys are those of the hosts."""
+    return [
+        bind(
+            DOMAIN,
+            account(21 + n),
+            account(11 + n),
+            PeerKey.generate(bytes([n + 1]) * 32),
+            not_before,
+            not_after,
+        )
+        for n in range(2)
+    ]
 
 
 def _advert_hash(ad: Any) -> bytes:

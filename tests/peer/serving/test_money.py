@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import trio
 
-from commonlore.peer.attempt import Attempt
+from commonlore.peer.attempt import Attempt, Offer
 from commonlore.peer.ledger_rows import ReceiptState, Role
+from commonlore.peer.offers import Load
+from commonlore.protocol.advert_rules import advert_hash
 from commonlore.protocol.errors import CommonloreError, Refused, RemoteProtocolError
 from commonlore.protocol.manifests import AdapterManifest, PriorWeight, Recipe, Split
 from commonlore.protocol.receipts import SignedVoucher
@@ -233,3 +235,17 @@ async def test_adopting_a_forged_voucher_is_refused(pair: Any) -> None:
             await p.ask()
         p.parts.ledger.channel = real
         assert (await channels(p))[0].voucher == client.voucher
+
+
+async def test_renewed_bindings_are_in_the_next_advert_and_the_next_request(pair: Any) -> None:
+    async with pair() as p:
+        await p.ask()
+        later = p.bindings[0].binding.not_after + 1_000
+        p.renew(later)
+        ad = p.offers.advertise(Load(), 2, p.parts.clock.now_ms())
+        assert ad.binding.binding.not_after == later
+        p.offer = Offer(p.offer.peer, ad, advert_hash(ad))
+        await p.ask()
+        of_payer = await p.worker_store.records.binding(p.parts.session.address)
+        of_lane = await p.client_store.records.binding(p.lane)
+        assert of_payer.binding.not_after == of_lane.binding.not_after == later

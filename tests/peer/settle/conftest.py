@@ -193,7 +193,7 @@ class Node:
             store=self.store,
             crediting=Crediting(accounts, self.store.records, self.manifest, attributor),
             publish=self.publish,
-            binding=self.chain.worker.binding,
+            binding=lambda: self.chain.worker.binding,
             clock=ManualClock(GENESIS * 1000),
             claim_for=None,
         )

@@ -313,3 +313,22 @@ async def test_a_renewed_session_key_goes_on_being_paid(chain, path, make):
         chain.end_epoch(3)  # after the first binding's end
         report = await node.settle()
         assert (report.redeemed, report.waiting) == (200, [])
+
+
+async def test_a_lane_s_renewed_binding_comes_with_its_next_redemption(chain, path, make):
+    client, worker = chain.client(), chain.worker
+    keys = (worker.owner, worker.session, worker.peer)
+    domain, lane = chain.deployment.domain, worker.session.address
+    worker.binding = bind(domain, *keys, chain.now - 1, chain.now + 10**7)
+    async with make.opened(chain, path) as node:
+        settler = node.settler()
+        await node.serve(chain.payers[0], 100)
+        chain.end_epoch(0)
+        await settler.settle_once()
+        first = client.escrow_of(lane, lane).session_ends
+        assert first == worker.binding.binding.not_after
+        worker.binding = bind(domain, *keys, chain.now - 1, first + 7)
+        await node.serve(chain.payers[0], 200, epoch=1)
+        chain.end_epoch(1)
+        await settler.settle_once()
+        assert client.escrow_of(lane, lane).session_ends == first + 7
