@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..protocol.credits import SPLIT_BOUNDS
 from ..protocol.errors import ChainError
 from ..protocol.ids import Address, checksummed
-from ..protocol.manifests import Split
 from .artefacts import artefact
 from .deployment import Deployment, Terms
 from .endpoint import Endpoint
@@ -21,10 +21,6 @@ from .tuples import split_tuple
 
 if TYPE_CHECKING:
     from web3.contract.contract import ContractConstructor
-
-LOWEST_SPLIT = Split(platform=0, worker=0, author=0, work_pool=0, contributors=0)
-HIGHEST_SPLIT = Split(platform=1_000, worker=9_500, author=5_000, work_pool=2_000, contributors=10_000)
-"""Bounds of any adapter's split, in basis points: the platform never takes more than a tenth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +51,8 @@ def deploy(
         deployer,
         "Registry",
         checksummed(escrow),
-        split_tuple(LOWEST_SPLIT),
-        split_tuple(HIGHEST_SPLIT),
+        split_tuple(SPLIT_BOUNDS.lowest),
+        split_tuple(SPLIT_BOUNDS.highest),
     )
     times = (genesis["timestamp"], terms.epoch_length, terms.grace, terms.window)
     shares = (checksummed(accounts.platform), checksummed(accounts.work_pool))

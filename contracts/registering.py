@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..protocol.credits import SplitBounds
 from ..protocol.eip712 import sign
 from ..protocol.ids import ZERO_ADDRESS, Address, Cid, checksummed, digest_of, keccak256, to_address
 from ..protocol.keys import AccountKey
@@ -77,6 +78,10 @@ class RegistryClient:
         )
         self._send("registerAdapter", fields, signature)
         return adapter_record_id(registration.author_payee, registration.adapter)
+
+    def split_bounds(self) -> SplitBounds:
+        """Within what an adapter's split must lie in this deployment."""
+        return SplitBounds(Split(*self._read("floor")), Split(*self._read("ceiling")))
 
     def adapter(self, record_id: bytes) -> AdapterEntry | None:
         """A registered adapter."""

@@ -15,7 +15,7 @@ from typing import TypeVar
 from ..protocol.adverts import AdapterRecord, DatanetRecord
 from ..protocol.attribution import prior_weights
 from ..protocol.codec import decode
-from ..protocol.credits import check_split
+from ..protocol.credits import SPLIT_BOUNDS, SplitBounds, check_split_bounds
 from ..protocol.envelope import Sealed
 from ..protocol.errors import InvalidAdapter, NotFound, ProtocolError
 from ..protocol.ids import Cid, to_cid
@@ -41,7 +41,11 @@ def name_of(record: Named) -> str:
 class Catalog:
     """Names to records, ids to manifests; filled by gossip, reconciliation and the store."""
 
-    def __init__(self, fetch: FetchBytes) -> None:
+    def __init__(
+        self, fetch: FetchBytes, split_bounds: Callable[[], SplitBounds] = lambda: SPLIT_BOUNDS
+    ) -> None:
+        """`split_bounds()`: those of the network, as far as is known by now."""
+        self.split_bounds = split_bounds
         self._fetch = fetch
         self._names: dict[tuple[type[Named], str], Sealed[Named]] = {}
         self._adapters: dict[Cid, dict[bytes, AdapterRecord]] = {}
@@ -134,11 +138,12 @@ class Catalog:
             raise InvalidAdapter(f"{adapter} is not an adapter manifest: {error}") from error
 
     async def payable(self, adapter: Cid) -> AdapterManifest:
-        """The manifest of an adapter whose answers can be paid for: its split and its priors are whole. An
-        answer that cannot be divided would hold up all that its payer pays after it. Raises as `adapter`."""
+        """The manifest of an adapter whose answers can be paid for: its split is whole and within the bounds
+        of the network, its priors are whole. An answer that cannot be divided would hold up all that its
+        payer pays after it. Raises as `adapter`."""
         manifest = await self.adapter(adapter)
         try:
-            check_split(manifest.split)
+            check_split_bounds(manifest.split, self.split_bounds())
             prior_weights(manifest)
         except ProtocolError as error:
             raise InvalidAdapter(f"adapter {adapter} cannot be paid for: {error}") from error

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ..contracts.deployment import Deployment
+from ..protocol.credits import SPLIT_BOUNDS, SplitBounds
 from ..protocol.eip712 import Domain
 from ..protocol.errors import ChainError, ConfigError, MissingDependency, Unreachable
 from ..protocol.ids import ZERO_ADDRESS
@@ -45,6 +46,9 @@ class ChainLink:
     client: ChainClient | None
     clock: ChainClock
     settings: Settings
+    split_bounds: SplitBounds = SPLIT_BOUNDS
+    """The network's: what its Registry says, from the first time that the chain answers."""
+    _is_read: bool = False
 
     @property
     def domain(self) -> Domain:
@@ -61,9 +65,14 @@ class ChainLink:
         return NetworkAccounts(self.deployment.platform, self.deployment.work_pool)
 
     async def observe(self) -> None:
-        """Read the chain's time once. Raises Unreachable, ChainError."""
-        if self.client is not None:
-            self.clock.observe(await trio.to_thread.run_sync(self.client.chain_time, abandon_on_cancel=True))
+        """Read the chain's time, and at first what never changes. Raises Unreachable, ChainError."""
+        if self.client is None:
+            return
+        self.clock.observe(await trio.to_thread.run_sync(self.client.chain_time, abandon_on_cancel=True))
+        if not self._is_read:
+            read = self.client.registry.split_bounds
+            self.split_bounds = await trio.to_thread.run_sync(read, abandon_on_cancel=True)
+            self._is_read = True
 
     async def run(self) -> None:
         """Keep the chain's clock; without an answer, the last offset stands."""

@@ -75,7 +75,7 @@ class Node:
         self.gossip, self.discovery = network.gossip, network.discovery
         self.nursery = nursery
         self.content = Content(network.blobs, _Providers(network.host, network.discovery).find)
-        self.catalog = Catalog(self.content.get)
+        self.catalog = Catalog(self.content.get, lambda: chain.split_bounds)
         self.statements = Statements(self.rpc, store.records, store.ledger, self.catalog, chain.accounts)
         self.asker = Asker(_scheduler(own.config), _attempt_parts(self), self.catalog, nursery)
         self.bases: set[Cid] = set()

@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from commonlore.contracts.artefacts import artefact
-from commonlore.contracts.deploy import HIGHEST_SPLIT, LOWEST_SPLIT
 from commonlore.contracts.evm import contract_address
 from commonlore.contracts.tuples import claim_tuple, commitment_tuple, split_tuple, voucher_tuple
 from commonlore.protocol.bindings import bind
+from commonlore.protocol.credits import SPLIT_BOUNDS
 from commonlore.protocol.eip712 import Domain, sign
 from commonlore.protocol.ids import Address, checksummed, keccak256, to_address
 from commonlore.protocol.keys import AccountKey, PeerKey
@@ -51,7 +51,7 @@ class Contracts:
         self._create("CommonloreToken")
         self._create("Escrow", checksummed(self.at["CommonloreToken"]), checksummed(settlement), THAW)
         escrow = checksummed(self.at["Escrow"])
-        self._create("Registry", escrow, split_tuple(LOWEST_SPLIT), split_tuple(HIGHEST_SPLIT))
+        self._create("Registry", escrow, split_tuple(SPLIT_BOUNDS.lowest), split_tuple(SPLIT_BOUNDS.highest))
         registry, payee = checksummed(self.at["Registry"]), checksummed(DEPLOYER)
         self._create("Settlement", escrow, registry, (START, EPOCH, 0, WINDOW), payee, payee)
         assert self.at["Settlement"] == settlement

@@ -5,9 +5,14 @@ import math
 
 import pytest
 
-from commonlore.contracts.deploy import HIGHEST_SPLIT, LOWEST_SPLIT
 from commonlore.contracts.tuples import voucher_tuple
-from commonlore.protocol.credits import BASE_SPLIT, DEFAULT_SPLIT, OPENLEDGER_SPLIT
+from commonlore.protocol.credits import (
+    BASE_SPLIT,
+    DEFAULT_SPLIT,
+    OPENLEDGER_SPLIT,
+    SPLIT_BOUNDS,
+    check_split_bounds,
+)
 from commonlore.protocol.errors import ChainError, InsufficientEscrow, LocalProtocolError
 from commonlore.protocol.ids import Address, checksummed, keccak256
 from commonlore.protocol.merkle import SumNode
@@ -338,7 +343,8 @@ def test_a_client_without_a_key_reads_and_says_so_when_asked_to_send(network, al
         reader.deposit(1)
 
 
-def test_the_split_presets_stay_within_the_deployments_bounds():
+def test_the_split_presets_stay_within_the_deployments_bounds(network):
+    bounds = network.client().registry.split_bounds()
+    assert bounds == SPLIT_BOUNDS
     for split in (DEFAULT_SPLIT, OPENLEDGER_SPLIT, BASE_SPLIT):
-        for name in ("platform", "worker", "author", "work_pool", "contributors"):
-            assert getattr(LOWEST_SPLIT, name) <= getattr(split, name) <= getattr(HIGHEST_SPLIT, name)
+        check_split_bounds(split, bounds)
