@@ -1,7 +1,8 @@
 """Asking: drives the scheduler's pure core with real time and carries out what it orders, one task an ask.
 
 Rules of this file: only `_step` touches the scheduler; an ask ends in a whole answer or one typed error by
-its deadline; whoever leaves an answer cancels it.
+its deadline; whoever leaves an answer cancels it, and
+waits for its last receipt to be paid, but not beyond the deadline.
 """
 
 from __future__ import annotations
@@ -122,8 +123,8 @@ class Asker:
             yield job.answer
         finally:
             job.scope.cancel()
-            with trio.CancelScope(shield=True):
-                await job.ended.wait()
+            with trio.move_on_after(self._left_s(job), shield=True):
+                await job.ended.wait()  # what was delivered is being paid
             del self._jobs[ask_id]
             self._step(events.Cancelled(ask_id))
 
@@ -177,12 +178,15 @@ class Asker:
                 f"no whole answer within {job.options.deadline_s:g} s; ask with a later deadline"
             )
         )
-        remaining = (job.deadline_ms - self._clock.now_ms()) / 1000
         try:
-            with job.deltas, job.scope, trio.move_on_after(max(0.0, remaining)):
+            with job.deltas, job.scope, trio.move_on_after(self._left_s(job)):
                 job.answer.fail(await self._outcome(ask_id, job, orders))
         finally:
             job.ended.set()
+
+    def _left_s(self, job: _Job) -> float:
+        """Seconds to its deadline, at least 0."""
+        return max(0, job.deadline_ms - self._clock.now_ms()) / 1000
 
     async def _outcome(
         self,
@@ -258,9 +262,13 @@ class Asker:
             ttft = (job.first_token_ms or now) - started
             self._step(events.Completed(ask_id, peer, ttft, now - started, len(script.tokens) - before))
 
-        terms = AttemptTerms(job.base, job.deadline_ms, self._max_price(job, offer))
+        def has_other() -> bool:
+            return self._scheduler.has_other(self._clock.now_ms(), ask_id)
+
+        terms = AttemptTerms(job.base, job.deadline_ms, self._max_price(job, offer), has_other)
+        attempt = Attempt(self._parts, job.options, job.answer, offer, terms)
         try:
-            await Attempt(self._parts, job.options, job.answer, offer, terms).run(take, whole)
+            await attempt.run(take, whole, job.deltas.close)
         except Refused as refusal:
             log.info("%s refused: %s", peer, refusal)
             self._step(events.Refused(ask_id, peer, refusal.code, refusal.retryable))
@@ -293,7 +301,8 @@ class Asker:
                     self._wake_at_ms = at_ms
                     self._alarm.set()
                 case events.Prefetch():
-                    self._nursery.start_soon(suggest, self._parts.rpc, action.peer, action.adapter)
+                    wanted = (action.peer, action.adapter, self._parts.binding())
+                    self._nursery.start_soon(suggest, self._parts.rpc, *wanted)
 
     async def run(self) -> None:
         """Send a Tick when the latest Wake is due; for ever."""

@@ -2,7 +2,8 @@
 
 Rules of this file: a receipt is verified in full before its voucher is signed, and the voucher is on disk
 before it is sent; a channel signs one voucher at a time, and one that its worker never got is sent again;
-delivered tokens are handed on at once and never taken back; a worker that falls silent is left.
+delivered tokens are handed on at once and never taken back; a worker that falls silent is left (`patience`);
+whoever wants no more says so, and pays what was delivered.
 """
 
 from __future__ import annotations
@@ -11,23 +12,33 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
 from ..protocol.adverts import WorkerAd
-from ..protocol.codec import encode_all
-from ..protocol.credits import heaviest_adapter
-from ..protocol.eip712 import Domain, digest
+from ..protocol.credits import check_split_bounds, heaviest_adapter
+from ..protocol.eip712 import Domain
 from ..protocol.errors import CommonloreError, LocalProtocolError, Refused, RemoteProtocolError, Unreachable
-from ..protocol.ids import Address, Cid, PeerId
+from ..protocol.ids import Cid, PeerId
 from ..protocol.inference import InferenceStream, Role, refused
 from ..protocol.keys import AccountKey
 from ..protocol.manifests import Split
-from ..protocol.messages import Accepted, Ask, Message, ReceiptMessage, Refusal, TokenChunk, VoucherMessage
-from ..protocol.receipt_rules import Terms, adopt_voucher, check_receipt, make_voucher
-from ..protocol.receipts import SignedReceipt, SignedVoucher
+from ..protocol.messages import (
+    Accepted,
+    Ask,
+    Cancel,
+    Message,
+    ReceiptMessage,
+    Refusal,
+    TokenChunk,
+    VoucherMessage,
+)
+from ..protocol.receipt_rules import Terms, check_receipt
+from ..protocol.receipts import SignedVoucher
 from ..protocol.request_rules import compute_prompt_root, sign_request
 from ..protocol.requests import InferenceRequest, Prompt, SignedBinding
+from ..protocol.transitions import State
 from . import ledger_rows
 from .answers import Answer, AskOptions, Delta
 from .calls import Call, EndOfCall
@@ -35,22 +46,24 @@ from .catalog import Catalog
 from .clock import ChainClock, Clock
 from .keyed_lock import KeyedLock
 from .ledger import Ledger
+from .patience import RECONSIDER_S, Patience, until_accepted, until_first_token, until_next
+from .paying import Paying
 from .records import Records
 from .rpc import Rpc
 
 log = logging.getLogger("commonlore.peer.attempt")
 INFER = "infer"
 """The RPC method whose call is one inference conversation."""
-VOUCHERS = "vouchers"
-"""The RPC method that takes vouchers of a channel which were lost on their way, the lowest first."""
-MAX_VOUCHERS, MAX_VOUCHERS_BYTES = 128, 131_072
-ACCEPT_PATIENCE_S = 30.0
-"""How long a worker may take to admit or refuse an ask: it may have to find an adapter's manifest first."""
-SILENCE_PATIENCE_S = 60.0
-"""How long a worker may say nothing once it has begun to answer."""
-RESEND_PATIENCE_S = 5.0
+PAYING_PATIENCE_S = 5.0
+"""How long it may take to sign a voucher, keep it and hand it over, once its receipt was found right."""
 FAREWELL_PATIENCE_S = 2.0
 """How long a worker may take to put the last voucher on its disk, before its client goes."""
+CANCEL_PATIENCE_S = 3.0
+"""How long a client that wants no more stays to pay what was delivered."""
+BYTES_PER_TOKEN = 3
+
+Take = Callable[[Delta], Awaitable[None]]
+"""Gets what was delivered, as it comes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +99,15 @@ class AttemptParts:
 
 @dataclass(frozen=True, slots=True)
 class AttemptTerms:
-    """What the ask allows this attempt: `deadline_ms` Unix milliseconds, `max_price` token units."""
+    """What the ask allows this attempt: `deadline_ms` Unix milliseconds, `max_price` token units.
+
+    `has_other()`: whether another worker could answer now, should this one be left.
+    """
 
     base: Cid
     deadline_ms: int
     max_price: int
+    has_other: Callable[[], bool] = lambda: False
 
 
 class Attempt:
@@ -105,14 +122,19 @@ class Attempt:
         self._offer = offer
         self._terms = terms
         self._stream = InferenceStream(Role.CLIENT, parts.domain)
-        self._heard = 0
+        self._paying = Paying(parts, offer.peer, offer.ad.binding.binding.session_key)
+        self._patience: Callable[[float], Patience] = until_accepted
 
     async def run(
-        self, take: Callable[[Delta], Awaitable[None]], whole: Callable[[], None] = lambda: None
+        self,
+        take: Take,
+        whole: Callable[[], None] = lambda: None,
+        left: Callable[[], None] = lambda: None,
     ) -> None:
         """Until the answer is whole, which `whole` is told at once, and the worker has its last voucher.
 
-        Raises Refused, Unreachable, ProtocolError; what was delivered stays delivered.
+        Cancelled, it tells `left` at once, then the worker, and pays what was delivered. Raises Refused,
+        Unreachable, ProtocolError; what was delivered stays delivered.
         """
         script = self._answer.transcript
         if len(script.tokens) >= self._options.sampling.max_tokens:
@@ -128,17 +150,38 @@ class Attempt:
             signed = sign_request(
                 self._parts.domain, self._parts.session, request, self._parts.binding(), prompt
             )
-            await call.send(self._stream.send(Ask(signed, own.voucher)))
+            body = self._stream.send(Ask(signed, own.voucher))
             terms = Terms(
                 request, self._stream.request_hash, self._offer.ad.artefact, self._offer.ad.rates, split
             )
-            while not self._stream.over:
-                message = await self._receive(call)
-                if isinstance(message, Accepted):
-                    await self._adopt(message.channel, own.voucher)
-                else:
-                    await self._follow(call, message, terms, take)
+            try:
+                await call.send(body)
+                await self._converse(call, own.voucher, terms, take)
+            except trio.Cancelled:
+                left()
+                await self._cancel(call, own.voucher, terms)
+                raise
             whole()
+            await self._take_leave(call)
+
+    async def _converse(self, call: Call, sent: SignedVoucher | None, terms: Terms, take: Take) -> None:
+        """Until the conversation is over; the ask showed the worker the voucher `sent`."""
+        while not self._stream.over:
+            message = await self._receive(call)
+            if isinstance(message, Accepted):
+                await self._paying.adopt(message.channel, sent)
+            else:
+                await self._follow(call, message, terms, take)
+
+    async def _cancel(self, call: Call, sent: SignedVoucher | None, terms: Terms) -> None:
+        """Ask the worker to stop, and pay what it had delivered. Shielded, and short: whoever left waits."""
+        with (
+            trio.move_on_after(CANCEL_PATIENCE_S, shield=True),
+            suppress(CommonloreError),
+        ):
+            if self._stream.state in (State.ASKED, State.STREAMING):
+                await call.send(self._stream.send(Cancel()))
+            await self._converse(call, sent, terms, _nobody)
             await self._take_leave(call)
 
     async def _take_leave(self, call: Call) -> None:
@@ -148,21 +191,39 @@ class Attempt:
             await call.receive()
 
     async def _receive(self, call: Call) -> Message:
-        """The next message. Between being admitted and the first token an ask may wait in line."""
-        patience = {0: ACCEPT_PATIENCE_S, 1: float("inf")}.get(self._heard, SILENCE_PATIENCE_S)
+        """The next message, while this client's patience lasts."""
+        since = trio.current_time()
         try:
-            with trio.fail_after(patience):
-                body = await call.receive()
+            message = self._stream.receive(await self._await_body(call))
         except trio.TooSlowError:
-            raise Unreachable(f"worker {self._offer.peer} said nothing for {patience:g} s") from None
+            silent = trio.current_time() - since
+            raise Unreachable(f"worker {self._offer.peer} said nothing for {silent:.1f} s") from None
         except EndOfCall:
             raise Unreachable(f"worker {self._offer.peer} ended the answer before its last receipt") from None
-        self._heard += 1
-        return self._stream.receive(body)
+        self._patience = self._after(message)
+        return message
 
-    async def _follow(
-        self, call: Call, message: Message, terms: Terms, take: Callable[[Delta], Awaitable[None]]
-    ) -> None:
+    async def _await_body(self, call: Call) -> bytes:
+        """Raises TooSlowError when the worker is to be left."""
+        left_s = (self._terms.deadline_ms - self._parts.clock.now_ms()) / 1000
+        patience = self._patience(left_s)
+        with trio.fail_after(patience.hard_s):
+            with trio.move_on_after(patience.soft_s):
+                return await call.receive()
+            while not self._terms.has_other():
+                with trio.move_on_after(RECONSIDER_S):
+                    return await call.receive()
+        raise trio.TooSlowError
+
+    def _after(self, message: Message) -> Callable[[float], Patience]:
+        """How long to wait after this message, by the seconds that are left."""
+        if not isinstance(message, Accepted):
+            return until_next
+        prompt_bytes = sum(len(turn.content.encode()) for turn in self._options.messages)
+        tokens = prompt_bytes // BYTES_PER_TOKEN + len(self._answer.transcript.tokens)
+        return partial(until_first_token, message, self._offer.ad.max_batch, tokens)
+
+    async def _follow(self, call: Call, message: Message, terms: Terms, take: Take) -> None:
         match message:
             case TokenChunk():
                 script = self._answer.transcript
@@ -177,50 +238,20 @@ class Attempt:
                 raise LocalProtocolError(f"a {type(message).__name__} cannot come from a worker")
 
     async def _pay(self, call: Call, message: ReceiptMessage, terms: Terms) -> None:
-        """Verify the receipt, keep it and its voucher, and send the voucher."""
+        """Verify the receipt, keep it and its voucher, and send the voucher. Shielded: what was verified is
+        paid, whoever leaves meanwhile."""
         check_receipt(self._parts.domain, message.receipt, terms, self._stream.step)
         receipt = message.receipt.receipt
-        async with self._parts.channels.hold(receipt.lane):
-            channel = await self._parts.ledger.channel(ledger_rows.Role.CLIENT, receipt.payer, receipt.lane)
-            voucher = make_voucher(self._parts.domain, self._parts.session, receipt, channel.voucher)
-            await self._keep(message.receipt, voucher)
-        await call.send(self._stream.send(VoucherMessage(voucher)))
+        with trio.move_on_after(PAYING_PATIENCE_S, shield=True) as limit:
+            voucher = await self._paying.sign(message.receipt, self._stream.step.tokens)
+            await call.send(self._stream.send(VoucherMessage(voucher)))
+        if limit.cancelled_caught:
+            raise Unreachable(f"worker {self._offer.peer} does not take its voucher")
         script = self._answer.transcript
         script.receipts.append(message.receipt)
         script.prompt_tokens = script.prompt_tokens or receipt.prompt_tokens
         if message.final:
             script.finish = message.receipt.details.finish
-
-    async def _keep(self, signed: SignedReceipt, voucher: SignedVoucher) -> None:
-        kept = ledger_rows.NewReceipt(
-            receipt_hash=digest(self._parts.domain, signed.receipt),
-            signed=signed,
-            tokens=self._stream.step.tokens,
-            prompt=None,
-            created_ms=self._parts.clock.now_ms(),
-        )
-        await self._parts.ledger.record_voucher(ledger_rows.Role.CLIENT, voucher, kept)
-
-    async def _adopt(self, shown: SignedVoucher | None, sent: SignedVoucher | None) -> None:
-        """Take up a voucher of ours that only the worker still has (this home was restored from a backup,
-        say); where the worker lacks some before the one that it was sent, send it those."""
-        payer, lane = self._parts.session.address, self._offer.ad.binding.binding.session_key
-        own = await self._parts.ledger.channel(ledger_rows.Role.CLIENT, payer, lane)
-        highest = adopt_voucher(self._parts.domain, payer, lane, own.voucher, shown)
-        if highest is not None and highest != own.voucher:
-            await self._parts.ledger.adopt_voucher(ledger_rows.Role.CLIENT, highest)
-        reached = shown.voucher.seq if shown is not None else 0
-        if sent is not None and reached < sent.voucher.seq:
-            await self._resend(payer, lane, reached)
-
-    async def _resend(self, payer: Address, lane: Address, reached: int) -> None:
-        """Vouchers that this worker lost: without them it can be paid nothing that comes after."""
-        lost = await self._parts.ledger.vouchers_after(payer, lane, reached, MAX_VOUCHERS)
-        try:
-            with trio.move_on_after(RESEND_PATIENCE_S):
-                await self._parts.rpc.call(self._offer.peer, VOUCHERS, encode_all(lost))
-        except CommonloreError as error:
-            log.warning("%s does not take %d vouchers that it lost: %s", self._offer.peer, len(lost), error)
 
     def _prompt(self, delivered: tuple[int, ...]) -> Prompt:
         options = self._options
@@ -248,14 +279,20 @@ class Attempt:
     async def _split(self) -> Split:
         """The split that the receipts of this request must follow.
 
-        Raises NotFound, Unreachable, InvalidAdapter.
+        Raises NotFound, Unreachable, InvalidAdapter; RemoteProtocolError where the worker's own is out of
+        bounds.
         """
-        adapter = heaviest_adapter(self._answer.adapters)
+        catalog, adapter = self._parts.catalog, heaviest_adapter(self._answer.adapters)
         if adapter is None:
+            check_split_bounds(self._offer.ad.base_split, catalog.split_bounds())
             return self._offer.ad.base_split
-        manifest = await self._parts.catalog.adapter(adapter)
+        manifest = await catalog.payable(adapter)
         if manifest.base != self._terms.base:
             raise RemoteProtocolError(
                 f"adapter {adapter} is for base {manifest.base}, not {self._terms.base}"
             )
         return manifest.split
+
+
+async def _nobody(_delta: Delta) -> None:
+    """Takes what comes after its reader has left: it is in the transcript, and paid."""

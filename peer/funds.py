@@ -3,12 +3,13 @@
 Reading the chain takes a thread and some milliseconds, so a reading is kept for a while; when the chain does
 not answer, the last reading stands, and a payer never seen gets the configured credit: inference goes on
 without the chain. An owner has one balance, however many session keys spend it: what all of them have
-promised this lane counts.
+promised this lane counts, and is read from the ledger each time, so that it is the same after a restart.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import trio
@@ -17,6 +18,8 @@ from ..contracts.client import ChainClient
 from ..protocol.errors import ChainError, Unreachable
 from ..protocol.ids import Address
 from .clock import Clock
+from .ledger import Ledger
+from .ledger_rows import Role
 
 log = logging.getLogger("commonlore.peer.funds")
 READING_LIFETIME_MS = 30_000
@@ -44,32 +47,54 @@ class _Reading:
 
 
 class Funds:
-    """The escrow behind payers of one lane. Without a chain client, everybody has the configured credit."""
+    """The escrow behind payers of one lane. Without a chain client, everybody has the configured credit.
 
-    def __init__(self, chain: ChainClient | None, lane: Address, credit_limit: int, clock: Clock) -> None:
+    Call `recall` at the start, and `keep` after each ask.
+    """
+
+    def __init__(
+        self, chain: ChainClient | None, lane: Address, credit_limit: int, clock: Clock, ledger: Ledger
+    ) -> None:
         self._chain = chain
         self._lane = lane
         self._credit_limit = credit_limit
         self._clock = clock
+        self._ledger = ledger
         self._readings: dict[Address, _Reading] = {}
-        self._vouched: dict[Address, dict[Address, int]] = {}
+        self._keys: dict[Address, set[Address]] = {}
+        """By owner, the session keys that have vouched something: each of them paid, so they are few."""
 
-    async def limit(self, payer: Address, owner: Address, vouched: int) -> int:
-        """Token units that `payer` may still owe: its escrow less what its owner's keys have vouched
-        (`vouched`, this key's, cumulative) and is not redeemed, at most the configured credit."""
+    async def recall(self, owners: Mapping[Address, Address]) -> None:
+        """Find out who has vouched something in this lane; `owners` by session key, as far as known."""
+        for channel in await self._ledger.channels(Role.WORKER):
+            owner = owners.get(channel.payer)
+            if channel.lane == self._lane and channel.cumulative and owner is not None:
+                self._keys.setdefault(owner, set()).add(channel.payer)
+
+    async def keep(self, payer: Address, owner: Address) -> None:
+        """An ask of this key has ended: what it vouched counts against its owner from now on."""
+        if self._chain is not None and await self._vouched(payer):
+            self._keys.setdefault(owner, set()).add(payer)
+
+    async def limit(self, payer: Address, owner: Address) -> int:
+        """Token units that `payer` may still owe: its escrow less what its owner's keys have vouched and is
+        not redeemed, at most the configured credit. Nothing, where the chain knows another owner."""
         reading = await self._reading(payer, owner)
         if reading is None:
             return self._credit_limit
-        keys = self._vouched.setdefault(reading.owner, {})
-        if vouched:
-            keys[payer] = vouched
+        if reading.owner != owner:
+            return 0
         free = reading.balance
-        for key, cumulative in list(keys.items()):
+        for key in {payer, *self._keys.get(owner, ())}:
             other = await self._reading(key, owner)
             if other is not None:
-                free -= max(0, other.promised(cumulative) - other.reserved)
-        own = max(0, reading.reserved - reading.promised(vouched))
+                free -= max(0, other.promised(await self._vouched(key)) - other.reserved)
+        own = max(0, reading.reserved - reading.promised(await self._vouched(payer)))
         return min(self._credit_limit, own + max(0, free))
+
+    async def _vouched(self, payer: Address) -> int:
+        """What a key has vouched in this lane, cumulative."""
+        return (await self._ledger.channel(Role.WORKER, payer, self._lane)).cumulative
 
     async def _reading(self, payer: Address, owner: Address) -> _Reading | None:
         known = self._readings.get(payer)
@@ -83,7 +108,6 @@ class Funds:
             return known
         if len(self._readings) >= MAX_PAYERS:
             self._readings.clear()
-            self._vouched.clear()
         self._readings[payer] = fresh
         return fresh
 

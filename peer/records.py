@@ -132,6 +132,16 @@ class Records:
         rows = await self._database.read(query, session_key)
         return decode(SignedBinding, rows[0][0]) if rows else None
 
+    async def owners(self) -> dict[Address, Address]:
+        """Whose each session key is, by the bindings kept here."""
+        rows = await self._database.read("SELECT binding FROM bindings")
+
+        def read() -> dict[Address, Address]:
+            bindings = (decode(SignedBinding, row[0]).binding for row in rows)
+            return {binding.session_key: binding.owner for binding in bindings}
+
+        return await trio.to_thread.run_sync(read)
+
     async def put_statement(self, sealed: Sealed[AttributionStatement]) -> None:
         """Keep an attributor's statement on a receipt; its later ones replace it."""
         statement = sealed.record

@@ -42,13 +42,14 @@ from ..protocol.requests import InferenceRequest
 from ..protocol.transitions import State
 from ..scheduler.admission import Admission, Debts
 from ..worker.adapters.store import AdapterStore
-from .attempt import INFER, MAX_VOUCHERS_BYTES, VOUCHERS
+from .attempt import INFER
 from .calls import Call
 from .catalog import Catalog
 from .clock import ChainClock
 from .funds import Funds
 from .ledger_rows import Role as Side
 from .offers import Offers
+from .paying import MAX_VOUCHERS_BYTES, VOUCHERS
 from .records import Records, Requests, RequestState
 from .rpc import Rpc
 from .serving import Serving, ServingParts
@@ -115,6 +116,9 @@ class WorkerService:
                 raise RemoteProtocolError(f"a voucher for another lane than 0x{lane.hex()}")
             require_signer(self._serving.domain, signed.voucher, signed.signature, signed.voucher.payer)
             await self._serving.ledger.adopt_voucher(Side.WORKER, signed)
+            bound = await self._parts.records.binding(signed.voucher.payer)
+            if bound is not None:
+                await self._parts.funds.keep(signed.voucher.payer, bound.binding.owner)
         await call.send(b"")
 
     async def _serve(self, call: Call, stream: InferenceStream, ask: Ask) -> None:
@@ -216,10 +220,9 @@ class WorkerService:
         """Hold the request's price against the credit of its payer's owner while it runs: an owner may have
         any number of session keys, and has one escrow. Raises Refused."""
         request, owner = ask.signed.request, ask.signed.binding.binding.owner
-        channel = await self._serving.ledger.channel(Side.WORKER, request.payer, request.lane)
         unvouched = await self._serving.ledger.unvouchered(request.payer, request.lane)
         unvouched += self._debts.of(owner, self._serving.clock.now_ms())
-        limit = await self._parts.funds.limit(request.payer, owner, channel.cumulative)
+        limit = await self._parts.funds.limit(request.payer, owner)
         if request.max_price > limit:
             raise Refused(
                 RefusalCode.CREDIT,
@@ -232,6 +235,8 @@ class WorkerService:
             try:
                 yield
             finally:
+                with trio.CancelScope(shield=True):
+                    await self._parts.funds.keep(request.payer, owner)
                 self.serving_now -= 1
 
 

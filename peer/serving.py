@@ -45,6 +45,9 @@ from .unwrap import single_error
 VOUCHER_PATIENCE_S = 20.0
 """How long a client may take to sign a receipt before the worker stops waiting and abandons it."""
 
+LAST_CHUNK_PATIENCE_S = 5.0
+"""How long a client that cancelled may take to read what was on its way to it."""
+
 
 @dataclass(frozen=True, slots=True)
 class PaidStep:
@@ -241,7 +244,13 @@ class Serving:
             return
         self._first_token_ms = self._first_token_ms or self._parts.clock.now_ms() - self._started_ms
         chunk = self._stream.make_chunk(event.tokens, event.text, flatten(event))
-        await self._call.send(self._stream.send(chunk))
+        body = self._stream.send(chunk)
+        try:
+            await self._call.send(body)
+        except trio.Cancelled:  # it was not sent, and the next receipt counts it
+            with trio.move_on_after(LAST_CHUNK_PATIENCE_S, shield=True):
+                await self._call.send(body)
+            raise
 
     async def _settle(self, finish: str, *, final: bool) -> None:
         """Issue the step's receipt, wait for its voucher, and keep both. Shielded from the client's cancel:

@@ -15,7 +15,7 @@ import trio
 
 from ..protocol.adverts import WorkerAd
 from ..protocol.bindings import MAX_CLOCK_SKEW_S
-from ..protocol.credits import BASE_SPLIT
+from ..protocol.credits import BASE_SPLIT, compute_price
 from ..protocol.errors import CommonloreError, NotFound
 from ..protocol.ids import Cid
 from ..worker.adapters.store import AdapterStore, FetchedAdapter
@@ -30,7 +30,7 @@ from .ledger_rows import Role
 from .node import Node
 from .offers import Load, Offers, Terms
 from .prefetch import METHOD as PREFETCH
-from .prefetch import Prefetching
+from .prefetch import Prefetching, PrefetchParts
 from .serve import DoorParts, WorkerService
 from .serving import ServingParts
 
@@ -73,13 +73,16 @@ async def open_worker(node: Node) -> AsyncIterator[WorkerRole]:
     async with AsyncExitStack() as stack:
         engine = await stack.enter_async_context(open_engine(_engine_config(node, base_dir)))
         fetches: list[AdapterFetch] = []
-        adapters = AdapterStore(engine, _Sources(node, fetches).fetch)
+        sources = _Sources(node, fetches)
+        adapters = AdapterStore(engine, sources.fetch)
         attributing = await stack.enter_async_context(open_attributing(node, base_dir))
         offers = Offers(_terms(node, engine))
-        service = WorkerService(_door(node, engine, adapters, offers, attributing))
+        door = _door(node, engine, adapters, offers, attributing)
+        await door.funds.recall(await node.store.records.owners())
+        service = WorkerService(door)
         await node.store.ledger.abandon_all(Role.WORKER)
         service.register(node.rpc)
-        prefetching = Prefetching(adapters, node.catalog)
+        prefetching = Prefetching(_prefetching(node, door, sources))
         node.rpc.serve(PREFETCH, prefetching.serve)
         node.nursery.start_soon(prefetching.run)
         await node.content.put_file(base_dir / MANIFEST_FILE)  # its id is the base's: others learn its name
@@ -151,9 +154,23 @@ def _door(
         catalog=node.catalog,
         adapters=adapters,
         offers=offers,
-        funds=Funds(node.chain.client, lane.address, node.config.credit_limit, node.clock),
+        funds=Funds(node.chain.client, lane.address, node.config.credit_limit, node.clock, node.store.ledger),
         chain_clock=node.chain.clock,
         base_split=BASE_SPLIT,
+    )
+
+
+def _prefetching(node: Node, door: DoorParts, sources: _Sources) -> PrefetchParts:
+    facts = door.serving.engine.facts
+    return PrefetchParts(
+        adapters=door.adapters,
+        fetch=sources.fetch,
+        catalog=node.catalog,
+        funds=door.funds,
+        domain=node.domain,
+        clock=node.clock,
+        base=facts.base,
+        least_price=compute_price(node.config.rates, 1, 1),
     )
 
 

@@ -88,6 +88,14 @@ class SignedBinding:
 
 
 @dataclass(frozen=True, slots=True)
+class Suggestion:
+    """A payer expects to ask for this adapter: a worker may make it ready."""
+
+    adapter: Cid
+    binding: SignedBinding
+
+
+@dataclass(frozen=True, slots=True)
 class InferenceRequest:
     """One answer wanted from one lane.
 

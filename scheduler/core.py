@@ -123,6 +123,16 @@ class Scheduler:
         """Whether a worker that is known may serve the ask, now or later; otherwise one must appear."""
         return any(self._router.is_able(self._now, spec, peer) for peer in self.view.serving(spec.base))
 
+    def has_other(self, now_ms: int, ask_id: AskId) -> bool:
+        """Whether a worker other than the one that has this ask could serve it at `now_ms`."""
+        task = self._tasks.get(ask_id)
+        if task is None:
+            return False
+        others = (peer for peer in self.view.serving(task.spec.base) if peer != task.peer)
+        return any(
+            isinstance(self._router.assess(now_ms, task.rest, task.tried, peer), Candidate) for peer in others
+        )
+
     def _apply(self, event: Event) -> None:
         match event:
             case AdvertSeen(worker):

@@ -105,6 +105,26 @@ def test_an_ask_waits_for_a_worker_to_appear(driver, worker, ask):
     assert driver.at == {1: worker(1).peer}
 
 
+def test_whether_another_worker_could_serve_an_ask_that_is_under_way(driver, worker, ask):
+    def has_other(ask_id=1):
+        return driver.scheduler.has_other(driver.now_ms, ask_id)
+
+    driver.adverts(worker(1))
+    driver.send(AskArrived(ask(1)))
+    assert not has_other()
+    driver.adverts(worker(2, rates=Rates(10**9, 10**9, 10**9)), worker(3, max_context=8))
+    assert not has_other()
+    driver.adverts(worker(4))
+    assert has_other()
+    assert not has_other(ask_id=2)
+    for number in range(10, 13):  # three failures in a row: it rests
+        driver.send(AskArrived(ask(number, only=(worker(4).peer,))))
+        driver.end(Failed(number, worker(4).peer))
+        driver.send(Cancelled(number))
+        driver.at.pop(number, None)
+    assert not has_other()
+
+
 @pytest.mark.parametrize(
     ("patience_ms", "ended_after_ms", "code"),
     [(None, 60_000, "deadline_exceeded"), (5_000, 5_000, "not_found")],

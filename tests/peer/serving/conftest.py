@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +14,32 @@ import trio
 
 from commonlore.peer.aio import open_aio
 from commonlore.peer.answers import Answer, AskOptions
+from commonlore.peer.asker import Asker
 from commonlore.peer.attempt import Attempt, AttemptParts, AttemptTerms, Offer
 from commonlore.peer.catalog import Catalog
 from commonlore.peer.clock import ChainClock, WallClock
 from commonlore.peer.funds import Funds
 from commonlore.peer.keyed_lock import KeyedLock
+from commonlore.peer.ledger_rows import Channel, ReceiptState, Role
 from commonlore.peer.offers import Load, Offers
 from commonlore.peer.offers import Terms as Standing
 from commonlore.peer.rpc import Rpc
 from commonlore.peer.serve import DoorParts, WorkerService
 from commonlore.peer.serving import PaidStep, ServingParts
 from commonlore.peer.store import Store, open_store
-from commonlore.protocol.adverts import Rates
+from commonlore.protocol.adverts import Rates, WorkerAd
 from commonlore.protocol.bindings import bind
 from commonlore.protocol.codec import encode, record_cid
 from commonlore.protocol.credits import BASE_SPLIT
 from commonlore.protocol.eip712 import Domain
+from commonlore.protocol.envelope import open_sealed, seal
 from commonlore.protocol.errors import NotFound
 from commonlore.protocol.ids import Address, Cid, cid_of
 from commonlore.protocol.keys import AccountKey, PeerKey
 from commonlore.protocol.manifests import AdapterManifest
 from commonlore.protocol.messages import Ask
 from commonlore.protocol.requests import ChatMessage, Sampling, SignedBinding
+from commonlore.scheduler.core import Scheduler, SchedulerConfig
 from commonlore.worker.adapters.store import AdapterStore, FetchedAdapter
 from commonlore.worker.engine.types import EngineFacts, GenerationRequest, TokenEvent
 
@@ -115,10 +119,16 @@ class Pair:
     offers: Offers
     bindings: list[SignedBinding]
     manifests: dict[Cid, bytes]
+    third: Any
+    """A further host that the client knows, where it was asked for."""
 
     def renew(self, not_after: int) -> None:
         """Bind the keys of both anew."""
         self.bindings[:] = _bind(self.parts.clock.now_ms() // 1000 - 60, not_after)
+
+    def ad_of_third(self) -> WorkerAd:
+        """What the third would offer: the worker's offer on its own lane."""
+        return replace(self.offer.ad, binding=self.bindings[2])
 
     def publish(self, manifest: AdapterManifest) -> Cid:
         """Make a manifest known to both."""
@@ -136,6 +146,8 @@ class Pair:
         self,
         *,
         max_price: int = 10_000,
+        deadline_s: float = 60,
+        has_other: Callable[[], bool] = lambda: False,
         take: Callable[[Any], Any] | None = None,
         adapters: tuple[Any, ...] = (),
         parts: AttemptParts | None = None,
@@ -144,8 +156,8 @@ class Pair:
         """One attempt, to its end."""
         _, receive = trio.open_memory_channel[Any](0)
         answer = Answer(adapters, receive)
-        deadline_ms = self.parts.clock.now_ms() + 60_000
-        terms = AttemptTerms(BASE, deadline_ms, max_price)
+        deadline_ms = self.parts.clock.now_ms() + int(deadline_s * 1000)
+        terms = AttemptTerms(BASE, deadline_ms, max_price, has_other)
 
         async def pass_on(delta: Any) -> None:
             if take is not None:
@@ -154,6 +166,39 @@ class Pair:
         await Attempt(parts or self.parts, self.options(**changed), answer, self.offer, terms).run(pass_on)
         return answer
 
+    def asker(self, nursery: trio.Nursery, *adverts: tuple[WorkerAd, int]) -> Asker:
+        """The client's, running; it has seen these adverts of hosts by number, or just the worker's."""
+        asker = Asker(Scheduler(SchedulerConfig(), 7), self.parts, self.parts.catalog, nursery)
+        for ad, host in adverts or ((self.offer.ad, 0),):
+            self.see(asker, ad, host)
+        nursery.start_soon(asker.run)
+        return asker
+
+    @staticmethod
+    def see(asker: Asker, ad: WorkerAd, host: int) -> None:
+        """The asker hears an advert, sealed by a host's key."""
+        asker.see(open_sealed(seal(PeerKey.generate(bytes([host + 1]) * 32), ad), (WorkerAd,)))
+
+    async def idle(self) -> None:
+        """The client has its answer a moment before the worker has written down its voucher."""
+        with trio.fail_after(5):
+            while self.service.serving_now:  # noqa: ASYNC110 - it raises no event
+                await trio.sleep(0.005)
+
+    async def channels(self) -> tuple[Channel, Channel]:
+        """The channel as the worker and as the client know it, when the worker has done."""
+        await self.idle()
+        payer = self.parts.session.address
+        return (
+            await self.worker_store.ledger.channel(Role.WORKER, payer, self.lane),
+            await self.client_store.ledger.channel(Role.CLIENT, payer, self.lane),
+        )
+
+    async def states(self) -> list[ReceiptState]:
+        """Of the worker's receipts, the oldest first, when it has done."""
+        await self.idle()
+        return [stored.state for stored in reversed(await self.worker_store.ledger.receipts())]
+
     @property
     def lane(self) -> Address:
         return self.offer.ad.binding.binding.session_key
@@ -161,22 +206,27 @@ class Pair:
 
 @pytest.fixture
 def pair(hosts: Any, tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[Pair]]:
-    """Opens a `Pair`; `credit` is what the worker lends a payer."""
+    """Opens a `Pair`; `credit` is what the worker lends a payer, `third` asks for a further host."""
 
     @asynccontextmanager
-    async def open_pair(credit: int = 1_000_000, engine: MadeUpEngine | None = None) -> AsyncIterator[Pair]:
+    async def open_pair(
+        credit: int = 1_000_000, engine: MadeUpEngine | None = None, third: bool = False
+    ) -> AsyncIterator[Pair]:
         async with AsyncExitStack() as stack:
-            worker_host, client_host = await stack.enter_async_context(hosts(2))
+            opened = await stack.enter_async_context(hosts(3 if third else 2))
+            if third:
+                await opened[1].connect(opened[2].addresses[0])
             aio = await stack.enter_async_context(open_aio())
             stores = [
                 await stack.enter_async_context(open_store(tmp_path / name, aio)) for name in ("w.db", "c.db")
             ]
-            yield _make_pair(worker_host, client_host, stores, credit, engine or MadeUpEngine())
+            yield _make_pair(opened, stores, credit, engine or MadeUpEngine())
 
     return open_pair
 
 
-def _make_pair(worker_host: Any, client_host: Any, stores: list[Store], credit: int, engine: Any) -> Pair:
+def _make_pair(opened: list[Any], stores: list[Store], credit: int, engine: Any) -> Pair:
+    worker_host, client_host, third = (*opened, None)[:3]
     clock = WallClock()
     chain_clock = ChainClock(clock, 0, 3_600)
     now = clock.now_ms() // 1000
@@ -212,7 +262,7 @@ def _make_pair(worker_host: Any, client_host: Any, stores: list[Store], credit: 
             catalog=worker_catalog,
             adapters=AdapterStore(engine, fetch_adapter),
             offers=offers,
-            funds=Funds(None, lane.address, credit, clock),
+            funds=Funds(None, lane.address, credit, clock, stores[0].ledger),
             chain_clock=chain_clock,
             base_split=BASE_SPLIT,
         )
@@ -234,11 +284,11 @@ def _make_pair(worker_host: Any, client_host: Any, stores: list[Store], credit: 
     )
     offer = Offer(worker_host.peer_id, ad, _advert_hash(ad))
     made = (engine, service, attribution, stores[0], stores[1], parts, offer, offers, bindings, manifests)
-    return Pair(*made)
+    return Pair(*made, third)
 
 
 def _bind(not_before: int, not_after: int) -> list[SignedBinding]:
-    """The worker's binding and the client's; their peer keys are those of the hosts."""
+    """The bindings of the worker, the client and the third; their peer keys are those of the hosts."""
     return [
         bind(
             DOMAIN,
@@ -248,7 +298,7 @@ def _bind(not_before: int, not_after: int) -> list[SignedBinding]:
             not_before,
             not_after,
         )
-        for n in range(2)
+        for n in range(3)
     ]
 
 

@@ -10,23 +10,12 @@ import trio
 from commonlore.peer.answers import AskOptions
 from commonlore.peer.asker import Asker
 from commonlore.protocol.credits import DEFAULT_SPLIT, compute_shares
-from commonlore.protocol.envelope import open_sealed, seal
 from commonlore.protocol.errors import CommonloreError, ConfigError, NotFound, Refused
 from commonlore.protocol.ids import Address, Cid, cid_of
-from commonlore.protocol.keys import PeerKey
 from commonlore.protocol.manifests import AdapterManifest, PriorWeight, Recipe, Split
 from commonlore.protocol.requests import PPM, AdapterWeight, ChatMessage, Sampling
-from commonlore.scheduler.core import Scheduler, SchedulerConfig
 
 BASE = cid_of(b"base")
-
-
-def asker_of(pair: Any, nursery: trio.Nursery) -> Asker:
-    asker = Asker(Scheduler(SchedulerConfig(), 7), pair.parts, pair.parts.catalog, nursery)
-    ad = pair.offer.ad
-    asker.see(open_sealed(seal(PeerKey.generate(bytes([1]) * 32), ad), (type(ad),)))
-    nursery.start_soon(asker.run)
-    return asker
 
 
 async def read(asker: Asker, options: AskOptions) -> Any:
@@ -39,7 +28,7 @@ async def test_errors_of_this_peer_end_the_ask_and_not_the_node(
     pair: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with pair() as p, trio.open_nursery() as nursery:
-        asker = asker_of(p, nursery)
+        asker = p.asker(nursery)
         unknown = ((cid_of(b"an adapter that nobody has"), PPM),)
         with pytest.raises(NotFound, match="nobody has"):
             await read(asker, p.options(base=p.offer.ad.base, adapters=unknown))
@@ -59,7 +48,7 @@ async def test_errors_of_this_peer_end_the_ask_and_not_the_node(
 async def test_nobody_pays_whatever_a_worker_asks(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("commonlore.peer.asker.NEWCOMER_PATIENCE_S", 0.2)
     async with pair() as p, trio.open_nursery() as nursery:
-        asker = asker_of(p, nursery)
+        asker = p.asker(nursery)
         object.__setattr__(p.parts, "max_price", 150)
         with pytest.raises(CommonloreError, match="raise the limit of 150"):
             await read(asker, p.options())
@@ -71,7 +60,7 @@ async def test_nobody_pays_whatever_a_worker_asks(pair: Any, monkeypatch: pytest
 async def test_an_ask_holds_no_more_credit_than_it_can_cost(pair: Any) -> None:
     """A generous limit is the caller's, and no reason to refuse an ask that costs little."""
     async with pair(credit=2_000) as p, trio.open_nursery() as nursery:
-        asker = asker_of(p, nursery)
+        asker = p.asker(nursery)
         assert (await read(asker, p.options(max_price=10**9))).price == 167
         dear = p.options(
             messages=(ChatMessage("user", "x" * 5_000),), sampling=Sampling(seed=1, max_tokens=9)
@@ -91,7 +80,7 @@ async def test_an_ask_holds_no_more_credit_than_it_can_cost(pair: Any) -> None:
 async def test_weights_that_no_worker_may_be_asked_with(pair: Any, weights: Any, says: str) -> None:
     """Told before anybody is asked: it is not a worker's fault."""
     async with pair() as p, trio.open_nursery() as nursery:
-        asker = asker_of(p, nursery)
+        asker = p.asker(nursery)
         adapters = tuple((cid_of(bytes([n])), ppm) for n, ppm in enumerate(weights))
         with pytest.raises(ConfigError, match=says):
             await read(asker, p.options(adapters=adapters))
@@ -100,7 +89,7 @@ async def test_weights_that_no_worker_may_be_asked_with(pair: Any, weights: Any,
 
 async def test_a_composition_stands_on_its_receipt_and_pays_the_heaviest_s_split(pair: Any) -> None:
     async with pair() as p, trio.open_nursery() as nursery:
-        asker = asker_of(p, nursery)
+        asker = p.asker(nursery)
         light = p.publish(adapter_manifest("light", BASE, Split(500, 8500, 0, 1000, 0)))
         heavy = p.publish(adapter_manifest("heavy", BASE, DEFAULT_SPLIT))
         script = await read(asker, p.options(adapters=((light, 300_000), (heavy, 700_000))))

@@ -10,35 +10,14 @@ import pytest
 import trio
 
 from commonlore.peer.attempt import Attempt, Offer
-from commonlore.peer.ledger_rows import ReceiptState, Role
+from commonlore.peer.ledger_rows import ReceiptState
 from commonlore.peer.offers import Load
 from commonlore.protocol.advert_rules import advert_hash
-from commonlore.protocol.errors import CommonloreError, Refused, RemoteProtocolError
+from commonlore.protocol.credits import SPLIT_BOUNDS, SplitBounds
+from commonlore.protocol.errors import CommonloreError, InvalidAdapter, Refused, RemoteProtocolError
 from commonlore.protocol.manifests import AdapterManifest, PriorWeight, Recipe, Split
 from commonlore.protocol.receipts import SignedVoucher
 from commonlore.protocol.requests import PPM, AdapterWeight, ChatMessage, Sampling
-
-
-async def channels(pair: Any) -> tuple[Any, Any]:
-    """The channel as the worker and as the client know it, when the worker has done."""
-    await idle(pair)
-    payer = pair.parts.session.address
-    return (
-        await pair.worker_store.ledger.channel(Role.WORKER, payer, pair.lane),
-        await pair.client_store.ledger.channel(Role.CLIENT, payer, pair.lane),
-    )
-
-
-async def idle(pair: Any) -> None:
-    """The client has its answer a moment before the worker has written down its voucher."""
-    with trio.fail_after(5):
-        while pair.service.serving_now:  # noqa: ASYNC110 - it raises no event
-            await trio.sleep(0.005)
-
-
-async def states(pair: Any) -> list[ReceiptState]:
-    await idle(pair)
-    return [stored.state for stored in reversed(await pair.worker_store.ledger.receipts())]
 
 
 class Deaf(CommonloreError):
@@ -64,11 +43,11 @@ def unpaying(monkeypatch: pytest.MonkeyPatch) -> Any:
 async def test_an_answer_is_paid_step_by_step(pair: Any) -> None:
     async with pair() as p:
         answer = await p.ask()
-        worker, client = await channels(p)
+        worker, client = await p.channels()
         assert answer.transcript.tokens == [0, 1, 2, 3, 4, 5]
         assert worker.voucher == client.voucher
         assert worker.cumulative == answer.transcript.price
-        assert await states(p) == [ReceiptState.VOUCHERED] * 2
+        assert await p.states() == [ReceiptState.VOUCHERED] * 2
         assert not p.attribution.expected
 
 
@@ -93,26 +72,26 @@ async def test_vouchers_that_a_worker_never_took_are_sent_again(
             nursery.start_soon(ask)
             nursery.start_soon(ask)
         monkeypatch.setattr(Attempt, "_pay", real)
-        worker, client = await channels(p)
+        worker, client = await p.channels()
         assert (worker.seq, client.seq) == (0, 2)
         await p.ask()
-        worker, client = await channels(p)
+        worker, client = await p.channels()
         assert worker.voucher == client.voucher
-        assert await states(p) == [ReceiptState.VOUCHERED] * 4
+        assert await p.states() == [ReceiptState.VOUCHERED] * 4
 
 
 async def test_a_stranger_cannot_bring_vouchers_of_another_lane(pair: Any) -> None:
-    from commonlore.peer.attempt import VOUCHERS
+    from commonlore.peer.paying import VOUCHERS
     from commonlore.protocol.codec import encode_all
 
     async with pair() as p:
         await p.ask()
-        _, client = await channels(p)
+        _, client = await p.channels()
         forged = SignedVoucher(client.voucher.voucher, bytes(65))
         for vouchers in ((forged,), (client.voucher, forged)):
             with pytest.raises(Refused):
                 await p.parts.rpc.call(p.offer.peer, VOUCHERS, encode_all(vouchers))
-        assert (await channels(p))[0].voucher == client.voucher
+        assert (await p.channels())[0].voucher == client.voucher
 
 
 async def test_who_leaves_without_paying_owes_it_and_leaks_nothing(pair: Any, unpaying: Any) -> None:
@@ -121,12 +100,12 @@ async def test_who_leaves_without_paying_owes_it_and_leaks_nothing(pair: Any, un
         for _ in range(3):
             with pytest.raises(Deaf):
                 await p.ask(max_price=200)
-            await idle(p)
+            await p.idle()
         with pytest.raises(Refused, match="441 are owed"):
             await p.ask(max_price=200)
         pay_again()
         assert not p.attribution.expected
-        assert set(await states(p)) == {ReceiptState.ABANDONED}
+        assert set(await p.states()) == {ReceiptState.ABANDONED}
         assert await p.worker_store.ledger.unvouchered(p.parts.session.address, p.lane) == 0
 
 
@@ -149,7 +128,7 @@ async def test_a_worker_cannot_charge_a_longer_prompt_than_was_sent(pair: Any) -
 async def test_a_request_is_remembered_as_done(pair: Any) -> None:
     async with pair() as p:
         await p.ask()
-        await idle(p)
+        await p.idle()
         rows = await p.worker_store.requests._database.read("SELECT state FROM requests")
         assert rows == [("done",)]
 
@@ -189,11 +168,22 @@ def manifest(*, split: Split = SPLIT, ppm: int = PPM) -> AdapterManifest:
     )
 
 
-@pytest.mark.parametrize("odd", [{"ppm": PPM - 1}, {"split": Split(1, 1, 1, 1, 1)}])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"ppm": PPM - 1},
+        {"split": Split(1, 1, 1, 1, 1)},
+        {"split": Split(1_001, 3_000, 1_500, 1_000, 3_499)},
+        {"split": Split(0, 10_000, 0, 0, 0)},
+    ],
+)
 async def test_an_adapter_that_cannot_be_paid_for_is_not_served(pair: Any, odd: dict[str, Any]) -> None:
     """Its receipts could never be credited, and would hold up all that their payer pays after them."""
     async with pair() as p:
         wanted = (AdapterWeight(p.publish(manifest(**odd)), PPM),)
+        with pytest.raises(InvalidAdapter, match="cannot be paid for"):
+            await p.ask(adapters=wanted)  # the client sees it by itself
+        p.parts.catalog.payable = p.parts.catalog.adapter
         with pytest.raises(Refused, match="cannot be paid for") as refusal:
             await p.ask(adapters=wanted)
         assert (refusal.value.code, refusal.value.retryable) == ("bad_adapter", False)
@@ -202,7 +192,7 @@ async def test_an_adapter_that_cannot_be_paid_for_is_not_served(pair: Any, odd: 
 
 
 async def test_a_worker_that_says_nothing_is_left(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("commonlore.peer.attempt.SILENCE_PATIENCE_S", 0.1)
+    monkeypatch.setattr("commonlore.peer.patience.SILENCE_PATIENCE_S", 0.1)
     async with pair() as p:
 
         async def stuck(token: int) -> None:
@@ -223,7 +213,7 @@ async def test_long_turns_are_charged_by_their_bytes() -> None:
 async def test_adopting_a_forged_voucher_is_refused(pair: Any) -> None:
     async with pair() as p:
         await p.ask()
-        _, client = await channels(p)
+        _, client = await p.channels()
         real = p.parts.ledger.channel
 
         async def forged(*arguments: Any) -> Any:
@@ -234,7 +224,7 @@ async def test_adopting_a_forged_voucher_is_refused(pair: Any) -> None:
         with pytest.raises((Refused, RemoteProtocolError)):
             await p.ask()
         p.parts.ledger.channel = real
-        assert (await channels(p))[0].voucher == client.voucher
+        assert (await p.channels())[0].voucher == client.voucher
 
 
 async def test_renewed_bindings_are_in_the_next_advert_and_the_next_request(pair: Any) -> None:
@@ -249,3 +239,21 @@ async def test_renewed_bindings_are_in_the_next_advert_and_the_next_request(pair
         of_payer = await p.worker_store.records.binding(p.parts.session.address)
         of_lane = await p.client_store.records.binding(p.lane)
         assert of_payer.binding.not_after == of_lane.binding.not_after == later
+
+
+async def test_a_worker_s_own_split_is_held_to_the_bounds_too(pair: Any) -> None:
+    async with pair() as p:
+        p.offer = replace(p.offer, ad=replace(p.offer.ad, base_split=Split(0, 10_000, 0, 0, 0)))
+        with pytest.raises(RemoteProtocolError, match="worker; this network allows 0 to 9500"):
+            await p.ask()
+
+
+async def test_the_bounds_are_those_that_the_network_was_deployed_with(pair: Any) -> None:
+    async with pair() as p:
+        wanted = (AdapterWeight(p.publish(manifest()), PPM),)
+        tight = SplitBounds(SPLIT_BOUNDS.lowest, Split(500, 2_999, 10_000, 10_000, 10_000))
+        p.parts.catalog.split_bounds = lambda: tight
+        with pytest.raises(
+            InvalidAdapter, match="gives 3000 basis points to worker; this network allows 0 to 2999"
+        ):
+            await p.ask(adapters=wanted)

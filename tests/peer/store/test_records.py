@@ -75,6 +75,7 @@ async def test_the_longest_binding_is_kept(path, make):
             await store.records.put_binding(binding(not_after))
         assert await store.records.binding(PAYER) == binding(30)
         assert await store.records.binding(LANE) is None
+        assert await store.records.owners() == {PAYER: LANE}
 
 
 async def test_a_request_is_served_once_until_its_deadline(path, make):
