@@ -375,11 +375,11 @@ async def test_a_download_goes_on_where_it_was_killed(
         marks, content = blobs / "partial" / f"{weights}.bits", blobs / "content" / weights
 
         async def begun() -> bool:
-            await suggest(emil.node.rpc, worker, adapter)
+            await suggest(emil.node.rpc, worker, adapter, emil.node.binding.current())
             return len(chunks_in(marks)) == CHUNKS - HELD_BACK
 
         async def finished() -> bool:
-            await suggest(emil.node.rpc, worker, adapter)
+            await suggest(emil.node.rpc, worker, adapter, emil.node.binding.current())
             return content.exists()
 
         await until(begun)
