@@ -51,7 +51,10 @@ class Engine(ABC):
 
     @abstractmethod
     def read_adapter(self, source: AdapterSource) -> LoadedAdapter:
-        """Validate, read and pack an adapter file. Any thread. Raises InvalidAdapter."""
+        """Validate, read and pack an adapter file. Any thread.
+
+        Raises InvalidAdapter, NotFound, Refused(busy) without memory.
+        """
 
     @abstractmethod
     def install(self, adapter: LoadedAdapter) -> None:

@@ -2,12 +2,14 @@
 
 Rules of this file:
 - A pool comes into being with the first adapter of its bucket and keeps its address for the engine's life.
-  Its memory costs nothing until a slot is first filled.
+  Its memory costs nothing until it is first written, and that first time costs many times a copy. So whoever
+  reads an adapter writes one slot ahead (`prepare`), and no step waits for the kernel to find memory.
 - Filling is one copy of the packed adapter; what leaves a slot is overwritten with zeros at once.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -33,19 +35,24 @@ class SlotPools:
         self._layout = layout
         self._slots = slots
         self._pools: dict[int, Tensor] = {}
+        self._written: Counter[int] = Counter()
+        self._preparing = threading.Lock()
         self._changed: dict[Place, frozenset[str]] = {}
         self._fillings: Counter[Place] = Counter()
 
-    def reserve(self, bucket: int) -> None:
-        """Have a pool for this bucket. Raises Refused(busy) when there is no memory even to name it."""
-        if bucket in self._pools:
-            return
-        try:
-            self._pools[bucket] = zeros((self._slots + 1, self._layout.size(bucket)), self._layout.dtype)
-        except MemoryError:
-            raise Refused(
-                RefusalCode.BUSY, f"no memory for {self._slots} slots of rank {bucket}: run with fewer"
-            ) from None
+    def prepare(self, bucket: int) -> None:
+        """Have memory for one more adapter of this bucket; before it is installed. Any thread.
+
+        Slots are given out from the first on, so the one that is written here is nobody's yet.
+
+        Raises Refused(busy) when a pool finds no memory.
+        """
+        with self._preparing:
+            if bucket not in self._pools:
+                self._pools[bucket] = self._new_pool(bucket)
+            if self._written[bucket] < self._slots:
+                self._written[bucket] += 1
+                self._pools[bucket][self._written[bucket]].zero_()
 
     def pool(self, bucket: int) -> Tensor:
         """[slots + 1, size]; row s is slot s. It stays where it is."""
@@ -83,6 +90,15 @@ class SlotPools:
             for slot in {NO_SLOT, *(place.slot for place in self._fillings if place.bucket == bucket)}:
                 if Place(bucket, slot) not in taken and bool(torch.any(pool[slot] != 0)):
                     raise AssertionError(f"slot {slot} of rank {bucket} holds numbers of no adapter")
+
+    @torch.inference_mode(False)  # in whatever mode it is made, it is written in any
+    def _new_pool(self, bucket: int) -> Tensor:
+        try:
+            return zeros((self._slots + 1, self._layout.size(bucket)), self._layout.dtype)
+        except MemoryError:
+            raise Refused(
+                RefusalCode.BUSY, f"no memory for {self._slots} slots of rank {bucket}: run with fewer"
+            ) from None
 
     def _fill(self, place: Place, adapter: LoadedAdapter) -> None:
         self._pools[place.bucket][place.slot].copy_(adapter.packed)

@@ -17,13 +17,14 @@ from ...protocol.errors import Refused
 from ...protocol.ids import Cid
 from ...protocol.messages import RefusalCode
 from ...protocol.requests import PPM, AdapterWeight
+from ..models.tensor_file import TensorFile
 from .batching import Work
 from .engine import LoadedAdapter
 from .lora_layout import LoraLayout
 from .lora_plan import LoraPlan, PromptTerms, SlotTerm, Terms
 from .slot_pools import SlotPools
 from .slots import SlotTable
-from .types import ResidentAdapter
+from .types import AdapterSource, ResidentAdapter
 
 Composition = tuple[AdapterWeight, ...]
 
@@ -41,6 +42,11 @@ class AdapterTiers:
         self._named: Counter[Cid] = Counter()
 
     # ---- RAM
+
+    def pack(self, file: TensorFile, source: AdapterSource) -> LoadedAdapter:
+        """A checked file, ready to `install`. Any thread. Raises Malformed, Refused(busy) without memory."""
+        self.pools.prepare(self._layout.bucket_of(source))
+        return LoadedAdapter(source, self._layout.pack(file, source))
 
     def resident(self) -> tuple[ResidentAdapter, ...]:
         """What RAM holds, the most recently used first. Any thread."""
@@ -60,9 +66,7 @@ class AdapterTiers:
                 f"an adapter of {adapter.bytes} bytes does not fit into the {self.ram_bytes} for adapters, "
                 f"of which {self.used_bytes} are taken: unload one first",
             )
-        bucket = self._layout.bucket_of(adapter.source)
-        self.pools.reserve(bucket)
-        self.table.add(cid, bucket)
+        self.table.add(cid, self._layout.bucket_of(adapter.source))
         self._resident[cid] = adapter
         self.used_bytes += adapter.bytes
 

@@ -88,7 +88,7 @@ class TorchEngine(Engine):
                 f"this engine takes at most {self.facts.max_rank}"
             )
         file = check_adapter_file(Path(source.path), source, self._architecture)
-        return LoadedAdapter(source, self._layout.pack(file, source))
+        return self._adapters.pack(file, source)
 
     # ---- the stepping thread
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from commonlore.protocol.requests import Sampling
+from commonlore.protocol.ids import cid_of
+from commonlore.protocol.requests import PPM, AdapterWeight, Sampling
 from commonlore.worker.engine.batching import Batcher, BatchLimits, Work
 from commonlore.worker.engine.pages import PageAllocator
 from commonlore.worker.engine.prompts import Answer, Prepared
@@ -14,8 +16,8 @@ from commonlore.worker.engine.text import TextStream
 from commonlore.worker.engine.types import GenerationRequest
 
 
-def make_batcher(pages: int = 64, max_batch: int = 4, step: int = 16) -> Batcher:
-    return Batcher(BatchLimits(max_batch, step, page_size=4), PageAllocator(pages), SlotTable(4))
+def make_batcher(pages: int = 64, max_batch: int = 4, step: int = 16, slots: int = 4) -> Batcher:
+    return Batcher(BatchLimits(max_batch, step, page_size=4), PageAllocator(pages), SlotTable(slots))
 
 
 def sequence(prompt: int, number: int = 1, first: int = 0) -> Sequence:
@@ -114,3 +116,133 @@ def test_removing_a_waiting_sequence_costs_nothing() -> None:
     batcher.remove(waiting)
     assert batcher.schedule() == []
     assert batcher.pages.available == 63
+
+
+# ---- slots
+
+
+def adapted(number: int, *names: str, prompt: int = 3, first: int | None = None) -> Sequence:
+    """A sequence under these adapters; its prompt is like no other's."""
+    found = sequence(prompt, number, 1000 * number if first is None else first)
+    weights = tuple(AdapterWeight(cid_of(name.encode()), PPM // len(names)) for name in names)
+    request = replace(found.prepared.request, adapters=weights)
+    return replace(found, prepared=replace(found.prepared, request=request))
+
+
+def batcher_with(slots: int, names: str, **limits: int) -> Batcher:
+    batcher = make_batcher(slots=slots, **limits)
+    for name in names:
+        batcher.slots.add(cid_of(name.encode()), 8)
+    return batcher
+
+
+def running(batcher: Batcher) -> list[int]:
+    return [int.from_bytes(one.prepared.request.request_id, "big") for one in batcher.running]
+
+
+def end(batcher: Batcher, number: int) -> None:
+    (one,) = [s for s in batcher.running if s.prepared.request.request_id == number.to_bytes(2, "big")]
+    batcher.remove(one)
+
+
+def test_no_more_adapters_run_than_there_are_slots() -> None:
+    batcher = batcher_with(2, "abc")
+    for number, name in enumerate("abc", 1):
+        batcher.add(adapted(number, name))
+    list(steps(batcher, 2))
+    assert running(batcher) == [1, 2]
+    end(batcher, 1)
+    list(steps(batcher, 1))
+    assert running(batcher) == [2, 3]
+
+
+def test_who_finds_no_slot_holds_up_nobody_who_needs_none() -> None:
+    batcher = batcher_with(2, "abc")
+    for number, names in enumerate(("a", "b", "c", "", "b"), 1):
+        batcher.add(adapted(number, *names))
+    list(steps(batcher, 2))
+    # c waits; the base and a second b may run beside it, since it is a whose end c waits for
+    assert running(batcher) == [1, 2, 4, 5]
+
+
+def test_the_adapter_whose_end_another_waits_for_gets_no_new_sequences() -> None:
+    batcher = batcher_with(1, "ab")
+    batcher.add(adapted(1, "a"))
+    list(steps(batcher, 1))
+    batcher.add(adapted(2, "b"))
+    for number in range(3, 6):
+        batcher.add(adapted(number, "a"))
+    list(steps(batcher, 3))
+    assert running(batcher) == [1]
+    end(batcher, 1)
+    list(steps(batcher, 1))
+    assert running(batcher) == [2]
+
+
+def test_free_slots_gather_for_a_composition() -> None:
+    batcher = batcher_with(2, "abcd")
+    batcher.add(adapted(1, "a"))
+    batcher.add(adapted(2, "b", prompt=9))
+    list(steps(batcher, 1))
+    batcher.add(adapted(3, "c", "d", prompt=1))
+    for number in range(4, 8):
+        batcher.add(adapted(number, "a"))
+    end(batcher, 1)
+    list(steps(batcher, 2))
+    assert running(batcher) == [2]  # one slot is free and stays so
+    end(batcher, 2)
+    list(steps(batcher, 1))
+    assert running(batcher) == [3]
+
+
+def test_a_hot_adapter_and_a_cold_one_share_the_slots() -> None:
+    batcher = batcher_with(1, "hc", max_batch=2)
+    for number in range(1, 21):
+        batcher.add(adapted(number, "h"))
+    batcher.add(adapted(99, "c"))
+    order: list[int] = []
+    while batcher.running or batcher.waiting:
+        list(steps(batcher, 1))
+        order += [number for number in running(batcher) if number not in order]
+        batcher.remove(batcher.running[0])
+    assert len(order) == 21
+    assert order.index(99) <= 3
+
+
+def test_a_preempted_sequence_gets_its_slot_back_before_all_others() -> None:
+    batcher = batcher_with(1, "ab", pages=8)
+    first, second = adapted(1, "a", prompt=11), adapted(2, "a", prompt=11)
+    batcher.add(first)
+    batcher.add(second)
+    list(steps(batcher, 1))
+    batcher.add(adapted(3, "b", prompt=1))
+    list(steps(batcher, 7))
+    assert (batcher.preemptions, running(batcher)) == (1, [1])
+    end(batcher, 1)
+    list(steps(batcher, 1))
+    assert running(batcher) == [2]
+
+
+def test_more_adapters_than_slots_all_get_their_turn() -> None:
+    """Under a stream of single requests for 32 adapters and 4 slots nobody waits out of all proportion."""
+    names = [f"n{number}" for number in range(32)]
+    batcher = make_batcher(slots=4, max_batch=8, pages=256)
+    for name in names:
+        batcher.slots.add(cid_of(name.encode()), 8)
+    waits: list[int] = []
+    born: dict[int, int] = {}
+    for step in range(2000):
+        if step % 4 == 0 and step < 1600:
+            born[step] = step
+            batcher.add(adapted(step, names[(step * step) % 32], prompt=2))
+        list(steps(batcher, 1))
+        for one in list(batcher.running):
+            number = int.from_bytes(one.prepared.request.request_id, "big")
+            if number in born:
+                waits.append(step - born.pop(number))
+            if len(one.tokens) >= 12:
+                batcher.remove(one)
+    assert not batcher.waiting
+    assert not batcher.running
+    assert len(waits) == 400
+    assert max(waits) <= 40
