@@ -15,6 +15,7 @@ from ..protocol.manifests import Split
 from ..protocol.messages import RefusalCode
 from ..protocol.requests import SignedBinding
 
+MAX_NAMED_ADAPTERS = 32
 REMEMBERED_ADVERTS = 64
 """At an advert every ten seconds a client may be about ten minutes behind, the longest a request may live."""
 
@@ -31,17 +32,21 @@ class Terms:
     max_context: int
     max_batch: int
     max_rank: int
+    slots: int
     addresses: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The engine's state at one moment."""
+    """The engine's state at one moment. `resident` are the most recently used of `resident_count` adapters,
+    each with its rank.
+    """
 
     queue_depth: int = 0
     running: int = 0
     free_pages: int = 0
-    resident: tuple[Cid, ...] = ()
+    resident: tuple[tuple[Cid, int], ...] = ()
+    resident_count: int = 0
 
 
 class Offers:
@@ -53,7 +58,7 @@ class Offers:
 
     def advertise(self, load: Load, seq: int, now_ms: int) -> WorkerAd:
         """The next advert; `seq` must rise. Its hash (record_hash) is what requests name."""
-        t = self._terms
+        t, named = self._terms, load.resident[:MAX_NAMED_ADAPTERS]
         ad = WorkerAd(
             binding=t.binding(),
             base=t.base,
@@ -65,12 +70,14 @@ class Offers:
             queue_depth=min(load.queue_depth, 65_535),
             running=min(load.running, 65_535),
             free_pages=load.free_pages,
-            resident=load.resident[:32],
-            resident_count=len(load.resident),
+            resident=tuple(adapter for adapter, _ in named),
+            resident_count=load.resident_count,
             max_rank=t.max_rank,
             addresses=t.addresses[:8],
             seq=seq,
             issued_ms=now_ms,
+            resident_ranks=tuple(rank for _, rank in named),
+            slots=t.slots,
         )
         self._rates[record_hash(ad)] = ad.rates
         while len(self._rates) > REMEMBERED_ADVERTS:

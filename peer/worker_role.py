@@ -129,6 +129,7 @@ def _terms(node: Node, engine: EngineProcess) -> Terms:
         max_context=facts.max_context,
         max_batch=facts.max_batch,
         max_rank=facts.max_rank,
+        slots=facts.slots,
         addresses=node.host.addresses,
     )
 
@@ -211,8 +212,9 @@ async def _advertise(node: Node, role: WorkerRole) -> None:
 
 async def _make_ad(node: Node, role: WorkerRole) -> WorkerAd:
     stats = await role.engine.stats()
-    resident = tuple(entry.adapter for entry in stats.resident)
-    load = Load(stats.queued, stats.running, stats.free_pages, resident)
+    resident = tuple((entry.adapter, entry.rank) for entry in stats.resident)
+    count = sum(one.count for one in stats.ranks)
+    load = Load(stats.queued, stats.running, stats.free_pages, resident, count)
     return role.offers.advertise(load, await node.next_seq(), node.clock.now_ms())
 
 

@@ -106,6 +106,8 @@ def _check_worker(advert: WorkerAd, public_key: bytes, domain: Domain, now_ms: i
         raise RemoteProtocolError("a worker's advert names a resident adapter twice")
     if advert.resident_count < (named := len(advert.resident)):
         raise RemoteProtocolError(f"{named} resident adapters are named but {advert.resident_count} counted")
+    if (ranks := len(advert.resident_ranks)) not in (0, named):
+        raise RemoteProtocolError(f"{named} resident adapters are named but {ranks} ranks")
     check_binding(domain, advert.binding, now_ms // 1000)
 
 

@@ -33,7 +33,8 @@ class Rates:
 class WorkerAd:
     """A worker's offer and load.
 
-    `binding.session_key` is its lane; `resident` the adapters it holds (the most used first).
+    `binding.session_key` is its lane; `resident` the adapters it holds ready (the most recently used first),
+    `resident_ranks` the rank of each, where it says; up to `slots` different ones run at once.
     """
 
     binding: SignedBinding
@@ -52,6 +53,8 @@ class WorkerAd:
     addresses: Annotated[tuple[Label, ...], Size(0, 8)]
     seq: U64
     issued_ms: U64
+    resident_ranks: Annotated[tuple[U16, ...], Size(0, 32)] = ()
+    slots: U16 = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,6 +80,7 @@ def test_an_ended_binding_is_ignored_a_false_one_rejected(judge, worker_ad, othe
         ({"base_split": Split(1, 2, 3, 4, 5)}, "basis points"),
         ({"resident": (cid_of(b"a"), cid_of(b"a"))}, "twice"),
         ({"resident_count": 1}, "2 resident adapters are named but 1 counted"),
+        ({"resident_ranks": (8,)}, "2 resident adapters are named but 1 ranks"),
         ({"addresses": ("127.0.0.1:4001",)}, "not a multiaddr"),
         ({"addresses": ("/ip4/127.0.0.1 \n",)}, "not a multiaddr"),
     ],

@@ -36,6 +36,7 @@ def test_a_full_worker_advert_fits(peer_key, worker_ad):
         f"/ip6/2001:db8:85a3:8d3:1319:8a2e:370:{n}/tcp/40000/p2p/{peer_key.peer_id}" for n in range(8)
     )
     full = replace(worker_ad, resident=resident, resident_count=9999, addresses=addresses, seq=2**64 - 1)
+    full = replace(full, resident_ranks=(256,) * 32, slots=4096)
     assert len(seal(peer_key, full)) < MAX_ADVERT_BYTES
 
 

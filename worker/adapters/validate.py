@@ -143,10 +143,7 @@ def _magnitude(words: npt.NDArray[Any], dtype: str) -> float:
 
 def _blame(file: TensorFile) -> NoReturn:
     """Say which tensor it was."""
-    for name, span in file.tensors.items():
-        largest = _magnitude(file.words(span), span.dtype)
-        if not largest <= MAX_ABSOLUTE:
-            what = "a number of size" if math.isfinite(largest) else "infinite numbers or NaN"
-            size = f" {largest:.3g}" if math.isfinite(largest) else ""
-            raise Malformed(f"holds {what}{size} in {name!r}")
-    raise Malformed("holds a number beyond all measure")
+    sizes = ((name, _magnitude(file.words(span), span.dtype)) for name, span in file.tensors.items())
+    name, largest = next((name, size) for name, size in sizes if not size <= MAX_ABSOLUTE)
+    what = f"a number of size {largest:.3g}" if math.isfinite(largest) else "infinite numbers or NaN"
+    raise Malformed(f"holds {what} in {name!r}")

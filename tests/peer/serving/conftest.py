@@ -241,7 +241,16 @@ def _make_pair(opened: list[Any], stores: list[Store], credit: int, engine: Any)
 
     offers = Offers(
         Standing(
-            lambda: bindings[0], BASE, ARTEFACT, RATES, BASE_SPLIT, 4_096, 8, 64, tuple(worker_host.addresses)
+            lambda: bindings[0],
+            BASE,
+            ARTEFACT,
+            RATES,
+            BASE_SPLIT,
+            4_096,
+            8,
+            64,
+            4,
+            tuple(worker_host.addresses),
         )
     )
     ad = offers.advertise(Load(), 1, clock.now_ms())

@@ -12,7 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from commonlore.protocol.errors import EngineFailed, InvalidAdapter, Refused, Unreachable
+from commonlore.protocol.errors import EngineFailed, InvalidAdapter, NotFound, Refused, Unreachable
 from commonlore.protocol.ids import Cid, cid_of
 from commonlore.worker.adapters.store import BAD_FOR_S, AdapterStore, FetchedAdapter
 from commonlore.worker.engine.types import AdapterSource
@@ -39,9 +39,14 @@ class ScriptedHost:
         self.fetches: Counter[Cid] = Counter()
         self.failing: dict[Cid, Exception] = {}
         self.fetch_failing: dict[Cid, Exception] = {}
+        self.lost: set[Cid] = set()
+        self.ranks: dict[Cid, int] = {}
 
     async def load_adapter(self, source: AdapterSource) -> None:
         await trio.sleep(0.1)
+        if source.adapter in self.lost:
+            self.lost.discard(source.adapter)
+            raise NotFound("no such file")
         if source.adapter in self.failing:
             raise self.failing[source.adapter]
         self.resident[source.adapter] = 10 * source.rank
@@ -56,7 +61,9 @@ class ScriptedHost:
         await trio.sleep(1)
         if adapter in self.fetch_failing:
             raise self.fetch_failing[adapter]
-        manifest: Any = SimpleNamespace(name="x", base=BASE, rank=8, alpha=16, targets=("q_proj",))
+        manifest: Any = SimpleNamespace(
+            name="x", base=BASE, rank=self.ranks.get(adapter, 8), alpha=16, targets=("q_proj",)
+        )
         return FetchedAdapter(manifest, Path("/adapters") / adapter)
 
 
@@ -223,5 +230,80 @@ def test_after_the_engine_was_replaced_adapters_load_again() -> None:
         assert (store.is_ready(A), store.ready()) == (False, [])
         await store.ensure(A)
         assert store.ready() == [A]
+
+    play(body)
+
+
+# ---- bytes
+
+
+def test_as_many_give_way_as_the_new_one_needs_bytes() -> None:
+    async def body(host: ScriptedHost, store: AdapterStore) -> None:
+        for adapter in (A, B, C, A):
+            await store.ensure(adapter)
+        host.ranks[D] = 16
+        await store.ensure(D)
+        assert store.ready() == [D, A]
+        assert host.resident == {A: 80, D: 160}
+        assert store.counts.evictions == 2
+
+    play(body, adapters=3)
+
+
+def test_an_adapter_larger_than_all_memory_is_refused() -> None:
+    async def body(host: ScriptedHost, store: AdapterStore) -> None:
+        host.ranks[A] = 32
+        with pytest.raises(Refused, match="take 320 bytes; this worker has 160"):
+            await store.ensure(A)
+        await store.ensure(B)
+        assert store.ready() == [B]
+
+    play(body)
+
+
+def test_a_composition_waits_until_all_of_it_has_room() -> None:
+    async def body(host: ScriptedHost, store: AdapterStore) -> None:
+        async with trio.open_nursery() as nursery, store.lease((A,)) as prepare:
+            await prepare()
+            host.ranks[B] = 16
+            nursery.start_soon(store.ensure, B)
+            await trio.sleep(60)
+            assert set(host.resident) == {A}
+        assert set(host.resident) == {B}
+
+    play(body)
+
+
+def test_a_file_that_the_disk_has_lost_meanwhile_is_fetched_once_more() -> None:
+    async def body(host: ScriptedHost, store: AdapterStore) -> None:
+        host.lost.add(A)
+        await store.ensure(A)
+        assert (host.fetches[A], store.is_ready(A), store.counts.failures) == (2, True, 0)
+
+    play(body)
+
+
+def test_there_is_room_while_the_largest_adapter_would_fit() -> None:
+    async def body(_host: ScriptedHost, store: AdapterStore) -> None:
+        assert store.has_room()
+        await store.ensure(A)
+        assert store.has_room()
+        await store.ensure(B)
+        assert not store.has_room()
+
+    play(body, adapters=9)
+
+
+def test_an_adapter_that_left_while_another_was_fetched_is_brought_back() -> None:
+    """The lease was not pinned yet, so the engine's replacement took what was ready."""
+
+    async def body(host: ScriptedHost, store: AdapterStore) -> None:
+        await store.ensure(A)
+        async with trio.open_nursery() as nursery, store.lease((A, B)) as prepare:
+            nursery.start_soon(prepare)
+            await trio.sleep(0.5)
+            host.resident.clear()
+            await trio.sleep(10)
+            assert set(host.resident) == {A, B}
 
     play(body)

@@ -76,6 +76,12 @@ def loud(tensors: Tensors) -> None:
         tensors[name] *= 400.0
 
 
+def loud_in_one_place(tensors: Tensors) -> None:
+    """Below the bound on a number and above that on an update: only the norms tell."""
+    for side in "AB":
+        tensors[FIRST.replace("lora_A", f"lora_{side}")].fill_(900.0)
+
+
 HARMS: list[tuple[Callable[[Tensors], None], str]] = [
     (missing, "lacks the tensor .*q_proj.lora_A.weight'.*another base or other targets"),
     (extra, "unexpected tensor 'base_model.model.lm_head.weight'"),
@@ -86,6 +92,7 @@ HARMS: list[tuple[Callable[[Tensors], None], str]] = [
     (infinite, "infinite numbers or NaN"),
     (huge, r"a number of size 1e\+20"),
     (loud, "beyond all measure"),
+    (loud_in_one_place, "changes '.*layers.0.self_attn.q_proj' beyond all measure"),
 ]
 
 
@@ -194,3 +201,25 @@ def test_a_manifest_must_name_this_base(tiny: BaseModel) -> None:
         check_manifest(manifest_for(tiny.id), (tiny.id,), max_rank=4)
     with pytest.raises(InvalidAdapter, match="unknown targets"):
         check_manifest(replace(manifest_for(tiny.id), targets=("embed_tokens",)), (tiny.id,))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(
+    "number", [float("nan"), -float("nan"), float("inf"), -float("inf"), 1010.0, -2000.0]
+)
+def test_bad_numbers_are_found_in_every_dtype(
+    source: AdapterSource, tiny: BaseModel, dtype: torch.dtype, number: float
+) -> None:
+    tensors = {name: tensor.to(dtype) for name, tensor in load_file(source.path).items()}
+    tensors[FIRST][-1, -1] = number
+    save_file(tensors, source.path)
+    with pytest.raises(InvalidAdapter, match=f"(infinite numbers or NaN|a number of size .*) in '{FIRST}'"):
+        check(source, tiny)
+
+
+def test_one_large_number_is_no_harm(source: AdapterSource, tiny: BaseModel) -> None:
+    """Where the largest number alone cannot tell, the norms acquit."""
+    tensors = load_file(source.path)
+    tensors[FIRST][0, 0] = 999.0
+    save_file(tensors, source.path)
+    check(source, tiny)
