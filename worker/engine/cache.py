@@ -8,11 +8,11 @@ Rules of this file:
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..models.architecture import Architecture
+from .memory import zeros
 
 
 class KvCache:
@@ -37,12 +37,6 @@ class KvCache:
         """Zero these pages."""
         self.keys[:, pages] = 0
         self.values[:, pages] = 0
-
-
-def zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Zeros that take memory only when a page is first written: numpy asks the kernel, torch writes them."""
-    whole = np.zeros(shape, dtype=np.int16 if dtype.itemsize == 2 else np.int32)
-    return torch.from_numpy(whole).view(dtype)
 
 
 def _gather(pages: Tensor, tables: Tensor) -> Tensor:

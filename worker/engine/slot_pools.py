@@ -20,9 +20,9 @@ from torch import Tensor
 from ...protocol.errors import Refused
 from ...protocol.ids import Cid
 from ...protocol.messages import RefusalCode
-from .cache import zeros
 from .engine import LoadedAdapter
 from .lora_layout import LoraLayout
+from .memory import zeros
 from .slots import NO_SLOT, Move, Place
 
 

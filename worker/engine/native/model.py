@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from ...models.architecture import Architecture
-from ..cache import zeros
 from ..decoder import rotary_tables
 from ..int4 import GROUP
+from ..memory import Arena, zeros
 from ..weights import Int4Linear, Layer, Linear, WeightReader
 from . import structures as c
 from .library import load_library
@@ -69,7 +69,8 @@ class PackedModel:
     def __init__(self, base: WeightReader, precision: str, pages: int, max_context: int) -> None:
         """Read and pack a base (`base` gives float32), a layer at a time. Raises Unavailable, Malformed."""
         self._library = load_library()
-        self._alive: list[Tensor] = []
+        self._arena = Arena()
+        self._alive: list[Tensor] = []  # whose memory C++ reads
         self._architecture = architecture = base.architecture
         self._kind = precision
         layers = (self._layer(base.layer(index)) for index in range(architecture.layers))
@@ -170,9 +171,8 @@ class PackedModel:
         )
 
     def _keep(self, tensor: Tensor) -> int:
-        whole = tensor.contiguous()
-        self._alive.append(whole)
-        return whole.data_ptr()
+        self._alive.append(self._arena.keep(tensor))
+        return self._alive[-1].data_ptr()
 
     def _keep_optional(self, tensor: Tensor | None) -> int | None:
         return None if tensor is None else self._keep(tensor)

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from commonlore.worker.engine.memory import HUGE_PAGE, Arena, zeros
+
+
+def test_fresh_memory_is_zero_and_begins_at_a_huge_page() -> None:
+    found = zeros((3, 1000), torch.bfloat16)
+    assert found.shape == (3, 1000)
+    assert found.dtype == torch.bfloat16
+    assert not found.any()
+    assert found.data_ptr() % HUGE_PAGE == 0
+
+
+def test_kept_tensors_are_copies_side_by_side() -> None:
+    arena = Arena()
+    first, second = torch.arange(5), torch.rand(3, 7)
+    kept = arena.keep(first), arena.keep(second.t())
+    first[0] = 9
+    assert kept[0].tolist() == [0, 1, 2, 3, 4]
+    assert torch.equal(kept[1], second.t())
+    assert kept[1].is_contiguous()
+    assert kept[1].data_ptr() - kept[0].data_ptr() == 64
+
+
+def test_one_larger_than_a_chunk_has_a_chunk_of_its_own() -> None:
+    arena = Arena()
+    large = torch.ones(70 << 20, dtype=torch.uint8)
+    assert torch.equal(arena.keep(large), large)
+    assert arena.keep(torch.ones(3)).tolist() == [1, 1, 1]
+
+
+def test_more_than_there_can_be_is_a_memory_error() -> None:
+    with pytest.raises(MemoryError, match="no memory for"):
+        zeros((1 << 60,), torch.uint8)

@@ -1,0 +1,56 @@
+"""Memory that a step streams through: weights, keys and values, slots of adapters.
+
+Rules of this file:
+- It asks the kernel for huge pages (madvise), which torch's allocations do not get: on 4 KiB pages a core of
+  the machine that was measured reads 22 GB/s, on 2 MiB pages 32 GB/s, and a decoding step is mostly reading.
+- Nothing is taken before it is written: fresh memory is zero.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+
+import torch
+from torch import Tensor
+
+HUGE_PAGE = 2 << 20
+_CHUNK = 64 << 20
+_ALIGNMENT = 64
+
+
+def zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Zeros that take memory only when they are first written. Raises MemoryError."""
+    size = math.prod(shape) * dtype.itemsize
+    return _map(size)[:size].view(dtype).view(shape)
+
+
+class Arena:
+    """Tensors side by side in huge pages. They live as long as one of the views does."""
+
+    def __init__(self) -> None:
+        self._chunk = torch.empty(0, dtype=torch.uint8)
+        self._used = 0
+
+    def keep(self, tensor: Tensor) -> Tensor:
+        """A contiguous copy that stays where it is, aligned to 64 bytes. Raises MemoryError."""
+        size = tensor.numel() * tensor.dtype.itemsize
+        if self._used + size > len(self._chunk):
+            self._chunk, self._used = _map(max(size, _CHUNK)), 0
+        place = self._chunk[self._used : self._used + size].view(tensor.dtype).view(tensor.shape)
+        self._used += -(-size // _ALIGNMENT) * _ALIGNMENT
+        return place.copy_(tensor)
+
+
+def _map(size: int) -> Tensor:
+    """Bytes that begin at a huge page, at least `size` of them."""
+    whole = -(-max(size, 1) // HUGE_PAGE) * HUGE_PAGE
+    try:
+        mapped = mmap.mmap(-1, whole + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as wrong:
+        raise MemoryError(f"no memory for {size} bytes: {wrong.strerror}") from None
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        mapped.madvise(mmap.MADV_HUGEPAGE)
+    found = torch.frombuffer(mapped, dtype=torch.uint8)  # keeps the mapping alive
+    start = -found.data_ptr() % HUGE_PAGE
+    return found[start : start + whole]
