@@ -35,7 +35,9 @@ def demo(
     from ..peer.demo import run_demo
     from ..peer.demo_events import Finished
     from ..peer.demo_plan import DemoOptions
+    from ..peer.extras import require
 
+    require("worker", "devchain", "corpora")
     cache_dir = config_of(home_at(None)).cache_dir
     with ended_by_signals(), _folder(keep) as folder, Screen(stderr=json) as screen:
         options = DemoOptions(folder, base, cache_dir, steps, index_rows)

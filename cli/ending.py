@@ -25,16 +25,6 @@ from ..protocol.errors import CommonloreError
 
 FAILED, MISUSED, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 
-EXTRA_OF = {
-    **dict.fromkeys(("torch", "transformers", "tokenizers", "peft", "safetensors", "gguf"), "worker"),
-    **dict.fromkeys(("accelerate", "huggingface_hub"), "worker"),
-    **dict.fromkeys(("web3", "eth_account", "eth_abi"), "settle"),
-    **dict.fromkeys(("eth", "eth_tester"), "devchain"),
-    "matplotlib": "simulate",
-    **dict.fromkeys(("simple_icd_10_cm", "cwe2"), "corpora"),
-}
-"""Optional packages, as they are imported, and the extra that brings each."""
-
 
 class Terminated(BaseException):
     """SIGTERM or SIGHUP came; unwinds like Ctrl-C, so that what was started is stopped."""
@@ -100,9 +90,8 @@ def described(error: BaseException) -> tuple[int, str | None]:
             return FAILED, one_line(str(error)) or error.code
         case OSError():
             return FAILED, one_line(_os_line(error))
-        case ModuleNotFoundError() if (package := (error.name or "").partition(".")[0]) in EXTRA_OF:
-            extra = EXTRA_OF[package]
-            return FAILED, f"this needs {package}, which is not installed: pip install 'commonlore[{extra}]'"
+        case ModuleNotFoundError() if line := _extra_line(error.name or ""):
+            return FAILED, line
     if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # typer's own, about the usage
         return error.exit_code, _usage_line(error)
     return FAILED, "" if type(error).__name__ == "Abort" else None
@@ -138,6 +127,14 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
 
 def _is_defect(error: BaseException) -> bool:
     return isinstance(error, Exception) and described(error)[1] is None
+
+
+def _extra_line(module: str) -> str | None:
+    """What brings a module that is not installed; None where no extra does."""
+    from ..peer.extras import extra_of, lacking
+
+    extra = extra_of(module)
+    return None if extra is None else lacking(module.partition(".")[0], (extra,))
 
 
 def _usage_line(error: Any) -> str:

@@ -57,9 +57,11 @@ def worker(
     json: JsonOption = False,
 ) -> None:
     """Run a worker peer: serve a base model and any adapter on it, and be paid; until Ctrl-C."""
+    from ..peer.extras import require
     from ..worker.models.importing import import_base
     from .progress import bars
 
+    require("worker")
     place = home_at(home)
     shared = {"listen": listen, "bootstrap": bootstrap, "chain_url": chain_url, "deployment": deployment}
     config = config_with(place, settings, roles=["worker"], base=base, **shared)
@@ -85,9 +87,11 @@ def run_peer(home: Home, config: Config, as_json: bool) -> None:
     """Run a peer until it is told to stop; say where it is when it is ready."""
     import trio
 
+    from ..peer.extras import require
     from ..peer.logs import open_logs
     from ..peer.run import print_ready, run_node
 
+    require(*(["worker"] if "worker" in config.roles else []))
     home.create()
     announce = print_ready if as_json else _announce
     with open_logs(home.logs, config.log_level):

@@ -28,6 +28,7 @@ def up(
 
     Started again, it goes on with the same keys, content and chain.
     """
+    from ..peer.extras import require
     from ..peer.gateway.control_client import ControlClient
     from ..peer.local_network import open_network
     from ..peer.one_machine import YOURS, Wanted, plan_one_machine
@@ -35,6 +36,7 @@ def up(
     from ..worker.models.importing import import_base
     from .base import cache_dir
 
+    require("worker", "devchain")
     place = home_at(home).create()
     config = config_of(place, base=base)
     with ended_by_signals():

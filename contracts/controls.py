@@ -16,6 +16,8 @@ from .deployment import Deployment
 from .endpoint import Endpoint
 
 START_S = 60.0
+ERROR = "error: "
+"""What a devchain's process says before the reason why it cannot start."""
 
 
 def fund(endpoint: Endpoint, account: Address, tokens: int | None = None, wei: int | None = None) -> None:
@@ -74,9 +76,8 @@ class DevchainProcess:
                 raise DeadlineExceeded(f"the devchain did not start within {START_S:.0f} s")
         line = stdout.readline()
         if not line:
-            raise ChainError(
-                stderr.read().decode(errors="replace").strip()[-500:] or "the devchain ended at once"
-            )
+            said = stderr.read().decode(errors="replace").strip()[-500:].removeprefix(ERROR)
+            raise ChainError(f"the devchain did not start: {said or 'it said nothing'}")
         return line
 
     def close(self) -> None:

@@ -19,9 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..protocol.errors import CommonloreError, MissingDependency
+from ..protocol.errors import CommonloreError, ConfigError, MissingDependency
 from ..protocol.ids import Address, checksummed, keccak256, to_address
 from ..protocol.keys import AccountKey
+from .controls import ERROR
 from .deploy import Accounts, deploy
 from .deployment import Deployment, Terms
 from .endpoint import Endpoint
@@ -168,12 +169,13 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with listen(options.port) as server:
             devchain = Devchain(_config(options))
+            _write_deployment(devchain.deployment, options.deployment_out)
             with serving(server, devchain.respond) as url:
                 _announce(url, devchain.deployment, options.json)
                 stop.wait()
             devchain.close()
     except CommonloreError as error:
-        print(f"devchain: {error}", file=sys.stderr)
+        print(f"{ERROR}{error}", file=sys.stderr)
         return 1
     return 0
 
@@ -183,6 +185,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=8545, help="on 127.0.0.1; 0 takes a free one")
     parser.add_argument("--json", action="store_true", help="print one JSON line when ready")
     parser.add_argument("--state", type=Path, help="keep the chain in this file across restarts")
+    parser.add_argument("--deployment-out", type=Path, help="write the deployment into this file")
     parser.add_argument("--until-stdin-closes", action="store_true", help="end when standard input does")
     for name, default in (("epoch-length", 3600), ("window", 3600), ("grace", 0), ("thaw", 0)):
         parser.add_argument(f"--{name}", type=int, default=default, metavar="SECONDS")
@@ -198,6 +201,17 @@ def _config(options: argparse.Namespace) -> DevchainConfig:
         accounts=Accounts(options.platform or known.platform, options.work_pool or known.work_pool),
         state=options.state,
     )
+
+
+def _write_deployment(deployment: Deployment, file: Path | None) -> None:
+    if file is None:
+        return
+    try:
+        deployment.save(file)
+    except OSError as error:
+        raise ConfigError(
+            f"the deployment cannot be written to {file}: {error.strerror}; name another file"
+        ) from error
 
 
 def _announce(url: str, deployment: Deployment, as_json: bool) -> None:

@@ -37,12 +37,16 @@ class FileJournal:
         try:
             self._file: IO[bytes] = path.open("a+b")
         except OSError as error:
-            raise ConfigError(f"state file {path} cannot be opened: {error}") from error
+            raise ConfigError(
+                f"state file {path} cannot be opened: {error.strerror}; name another file"
+            ) from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self._file.close()
-            raise ConfigError(f"state file {path} is in use by another devchain") from error
+            raise ConfigError(
+                f"state file {path} is in use by another devchain; stop that one, or name another file"
+            ) from error
 
     def recall(self) -> Memory | None:
         """What the file holds; None if there is nothing to resume. Another kind of file is left as it is."""

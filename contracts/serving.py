@@ -26,7 +26,8 @@ def listen(port: int) -> LoopbackServer:
     try:
         return LoopbackServer(("127.0.0.1", port), _Handler)
     except (OSError, OverflowError) as error:
-        raise ConfigError(f"port {port} cannot be used: {error}; choose another with --port") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"port {port} cannot be used: {reason}; choose another with --port") from error
 
 
 @contextmanager

