@@ -1,4 +1,4 @@
-"""The package's optional parts, as its own metadata lists them: what each extra brings, and whether it is here.
+"""The package's optional parts, as its metadata lists them: what each extra brings, and whether it is here.
 
 Nothing is imported to find out: distributions are looked up by name, modules by where they would be found.
 """

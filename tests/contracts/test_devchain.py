@@ -252,7 +252,7 @@ def test_a_state_file_in_use_and_a_deployment_for_other_peers(tmp_path):
     remedy = "stop that one, or name another file"
     assert second.stderr == f"error: state file {state} is in use by another devchain; {remedy}\n"
     assert second.returncode == 1
-    with pytest.raises(ChainError, match="the deployment cannot be written to .*; name another file"):
+    with pytest.raises(ChainError, match=r"the deployment cannot be written to .*; name another file"):
         DevchainProcess(["--deployment-out", str(tmp_path / "absent" / "deployment.json")])
 
 
