@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .ending import ended_by_signals
-from .node import BootstrapOption, ChainOption, DeploymentOption
+from .node import ChainOption, DeploymentOption
 from .options import HomeOption, JsonOption, config_of, home_at, keystore_of
-from .printing import print_facts, print_json, print_table
+from .printing import print_facts, print_json, print_table, say
 from .reach import node_of
+from .status import purse
+
+if TYPE_CHECKING:
+    from ..peer.home import Home
 
 GAS_WEI = 10 * 10**18
 
@@ -51,22 +54,29 @@ def claim(home: HomeOption = None, json: JsonOption = False) -> None:
 
 def deposit(
     amount: Annotated[int, typer.Argument(min=1, help="Token units.")],
-    bootstrap: BootstrapOption = None,
     chain_url: ChainOption = None,
     deployment: DeploymentOption = None,
     home: HomeOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Move token units into escrow, to pay for answers."""
-    from ..peer.visits import visit
+    """Move token units into escrow, to pay for answers: through the node that runs in this home, else by its
+    keys alone.
+    """
+    from ..peer.depositing import deposit_alone
+    from ..peer.gateway.control_client import ControlClient, is_running
+    from ..peer.one_machine import running_home
 
-    flags = {"bootstrap": bootstrap, "chain_url": chain_url, "deployment": deployment}
-    with ended_by_signals(), visit(home_at(home), flags) as client:
-        state = client.post("/deposit", {"amount": amount})
+    place = running_home(home_at(home))
+    if is_running(place):
+        with ControlClient(place) as client:
+            state = client.post("/deposit", {"amount": amount})
+    else:
+        config = config_of(place, chain_url=chain_url, deployment=deployment)
+        state = deposit_alone(place, config, keystore_of(place), amount)
     if json:
         print_json(state)
     else:
-        print_facts(state)
+        print_facts({"owner": state["owner"], **purse(state)})
 
 
 def faucet(
@@ -78,17 +88,32 @@ def faucet(
     """Give an account play money and gas; only a development chain has this."""
     from ..contracts.controls import fund
     from ..contracts.endpoint import Endpoint
-    from ..protocol.errors import ConfigError
+    from ..peer.one_machine import running_home
     from ..protocol.ids import checksummed, to_address
 
-    place = home_at(home)
-    url = config_of(place, chain_url=chain_url).chain_url
-    if not url:
-        raise ConfigError("no chain is configured; name it with --chain-url URL")
-    target = to_address(account) if account else keystore_of(place).own().owner.address
-    endpoint = Endpoint(url, patience_s=3)
+    place = running_home(home_at(home))
+    target = to_address(account) if account else None
+    endpoint = Endpoint(_chain_of(place, chain_url), patience_s=3)
+    target = target or keystore_of(place).own().owner.address
     try:
         fund(endpoint, target, tokens, GAS_WEI)
     finally:
         endpoint.close()
     print(f"{checksummed(target)} got {tokens:,} token units, and gas")
+    if account is None:
+        say("to pay for answers with them: commonlore deposit AMOUNT")
+
+
+def _chain_of(place: Home, given: str | None) -> str:
+    """The chain that is named, else that of the running node, else the configured one. Raises ConfigError."""
+    from ..peer.gateway.control_client import ControlClient, is_running
+    from ..protocol.errors import ConfigError
+
+    url = given
+    if not url and is_running(place):
+        with ControlClient(place) as client:
+            url = client.get("/status")["chain"]
+    url = url or config_of(place).chain_url
+    if not url:
+        raise ConfigError("no chain is configured; name it with --chain-url URL")
+    return url

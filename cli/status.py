@@ -20,6 +20,14 @@ def status(home: HomeOption = None, json: JsonOption = False) -> None:
         print_facts(_summary(found))
 
 
+def purse(read: Mapping[str, int] | None) -> dict[str, object]:
+    """What an owner has, as facts; nothing where no chain told."""
+    if read is None:
+        return {}
+    gas = f"{read['gas_wei'] / 10**18:.6f} ETH"
+    return {"escrow": f"{read['balance']:,} units", "account": f"{read['tokens']:,} units, {gas} for gas"}
+
+
 def _summary(found: Mapping[str, Any]) -> dict[str, object]:
     worker, settlement = found["worker"], found["settlement"]
     facts: dict[str, object] = {
@@ -31,6 +39,7 @@ def _summary(found: Mapping[str, Any]) -> dict[str, object]:
         "workers": [entry["peer"] for entry in found["workers"]],
         "adapters": found["adapters"],
         "datanets": found["datanets"],
+        **purse(found["purse"]),
         "chain": f"{found['chain']}, epoch {found['epoch']}" if found["chain"] else None,
     }
     if worker is not None:

@@ -35,6 +35,7 @@ PATIENCE_S = 15.0
 _REQUEST_TIMEOUT_S = 10.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
 _ESCROW_REASONS = ("InsufficientEscrow", "InsufficientBalance", "ERC20InsufficientBalance")
+_FAUCET = "; on a development chain: commonlore faucet"
 _GARBAGE = (AttributeError, KeyError, TypeError, ValueError)
 """What web3 stumbles over when an answer is JSON of another shape than JSON-RPC's."""
 _T = TypeVar("_T")
@@ -46,7 +47,8 @@ class Rejected(ChainError):
     code = "rejected"
 
     def __init__(self, what: str, reason: RevertReason) -> None:
-        super().__init__(f"{what}: the contract refused with {reason}")
+        remedy = _remedy(reason)
+        super().__init__(f"{what}: the contract refused with {reason}{'; ' + remedy if remedy else ''}")
         self.reason = reason
 
 
@@ -54,6 +56,10 @@ class EscrowTooSmall(Rejected, InsufficientEscrow):
     """The money asked for is not there; the reason says how much is."""
 
     code = "insufficient_escrow"
+
+
+class NoGas(ChainError):
+    """The account that sends cannot pay for its transaction."""
 
 
 class Endpoint:
@@ -138,7 +144,7 @@ class Endpoint:
         except BadFunctionCallOutput as error:
             raise ChainError(f"{what}: {self.name} has no such contract; is this its deployment?") from error
         except Web3RPCError as error:
-            raise ChainError(f"{what}: {_rpc_message(error)}") from error
+            raise _refused(what, _rpc_message(error)) from error
         except (BadResponseFormat, JSONDecodeError, *_GARBAGE) as error:
             raise ChainError(f"{what}: {self.name} is no Ethereum JSON-RPC endpoint: {error}") from error
         except (RequestException, OSError) as error:
@@ -208,6 +214,24 @@ def _rpc_message(error: Any) -> str:
     response = getattr(error, "rpc_response", None) or {}
     answer = response.get("error") or {}
     return str(answer.get("message") or error)[:300] if isinstance(answer, dict) else str(answer)[:300]
+
+
+def _refused(what: str, message: str) -> ChainError:
+    """What the endpoint, and no contract, has against a transaction."""
+    if "insufficient funds" not in message.lower():
+        return ChainError(f"{what}: {message}")
+    return NoGas(f"{what}: {message}; send that account ETH for gas{_FAUCET}")
+
+
+def _remedy(reason: RevertReason) -> str:
+    """What the sender can do about a contract's refusal; empty where the reason says all there is."""
+    given = reason.arguments
+    match reason.name:
+        case "ERC20InsufficientBalance":
+            return f"the account has {given.get('balance', 0):,} token units: send it some{_FAUCET}"
+        case "StillThawing":
+            return "try again when the chain's time, in Unix seconds, is past that"
+    return ""
 
 
 def _text(address: Address) -> Any:

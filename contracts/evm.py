@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..protocol.errors import ChainError
-from ..protocol.ids import Address, keccak256
+from ..protocol.ids import Address, checksummed, keccak256
 from .facts import GAS_LIMIT, BlockFacts, CallRequest, LogEntry, Mined
 
 _CHAIN_IDS_FROM = 70_000_000_000
@@ -106,7 +106,8 @@ class EmbeddedChain:
             low = transaction.nonce < self.nonce(Address(transaction.sender))
             return f"nonce too {'low' if low else 'high'}: {transaction.nonce}"
         if "balance" in str(error).lower():
-            return f"insufficient funds for gas: {error}"
+            sender = Address(self._chain.get_vm().get_transaction_builder().decode(raw).sender)
+            return f"insufficient funds for gas: {checksummed(sender)} has {self.balance(sender)} wei"
         return f"transaction refused: {error}"
 
     # ---- executing without blocks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -12,16 +12,19 @@ import trio
 
 from ..contracts.client import ChainClient
 from ..protocol.adverts import DatanetRecord
-from ..protocol.errors import ConfigError, NotFound
+from ..protocol.errors import ChainError, ConfigError, NotFound, Unreachable
 from ..protocol.ids import Address, Cid, checksummed
 from ..protocol.manifests import Row
-from .claiming import Claimer, on_chain
+from .claiming import Claimer
 from .datanets import Contribution, DatanetPlan, publish_datanet, publish_shard, record_of
+from .depositing import deposit, purse_of
 from .gateway.node import MergeOrder, RowsDraft, TrainOrder
 from .keystore import Keystore
 from .node import Node
 from .settle_plan import SettleReport
 
+CHAIN_PATIENCE_S = 3.0
+"""How long somebody who asks how the node is doing waits for what only the chain knows."""
 MAX_TREES_BYTES = 64 * 1024 * 1024
 
 
@@ -47,9 +50,19 @@ class Actions:
             "datanets": [record.name for record in node.catalog.datanets()],
             "chain": None if node.chain.client is None else node.config.chain_url,
             "epoch": node.chain.clock.epoch(),
+            "purse": await self._purse(),
             "worker": await self._worker(),
             "settlement": None if node.settler is None else asdict(node.settler.status),
         }
+
+    async def _purse(self) -> Mapping[str, int] | None:
+        """What the owner has; None without a chain, or while it does not answer."""
+        client = self._node.chain.client
+        purse = None
+        if client is not None:
+            with trio.move_on_after(CHAIN_PATIENCE_S), suppress(ChainError, Unreachable):
+                purse = await purse_of(client, self._node.keys.owner.address)
+        return purse
 
     async def _worker(self) -> Mapping[str, Any] | None:
         role = self._node.worker
@@ -151,11 +164,7 @@ class Actions:
 
         Raises ConfigError, ChainError.
         """
-        client = self._client()
-        await on_chain(client.bind, self._node.binding.current())
-        await on_chain(client.deposit, amount)
-        state = await on_chain(client.owner_balance, self._node.keys.owner.address)
-        return {"owner": checksummed(self._node.keys.owner.address), "balance": state.amount}
+        return await deposit(self._client(), self._node.binding.current(), amount)
 
     def _client(self) -> ChainClient:
         client = self._node.chain.client

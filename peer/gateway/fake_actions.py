@@ -26,6 +26,7 @@ class FakeActions:
     trained: list[TrainOrder] = field(default_factory=list)
     merged: list[MergeOrder] = field(default_factory=list)
     deposited: int = 0
+    chain: str | None = None
 
     def _check(self) -> None:
         if self.error is not None:
@@ -34,7 +35,22 @@ class FakeActions:
     async def status(self) -> Mapping[str, Any]:
         """A few facts."""
         self._check()
-        return {"peer_id": self.node.host.peer_id, "epoch": 3, "owner": CONTRIBUTOR}
+        purse = {"balance": self.deposited, "tokens": 70_000, "gas_wei": 25 * 10**16}
+        return {
+            "peer_id": self.node.host.peer_id,
+            "roles": list(self.node.config.roles),
+            "addresses": list(self.node.host.addresses),
+            "owner": CONTRIBUTOR,
+            "connected": sorted(self.node.host.connected()),
+            "workers": [],
+            "adapters": [],
+            "datanets": [],
+            "chain": self.chain,
+            "epoch": 3,
+            "purse": purse if self.chain else None,
+            "worker": None,
+            "settlement": None,
+        }
 
     async def publish_datanet(self, plan: DatanetPlan, drafts: Sequence[RowsDraft]) -> DatanetRecord:
         """Version 1 of whatever it is."""
@@ -79,7 +95,7 @@ class FakeActions:
         """Add it up."""
         self._check()
         self.deposited += amount
-        return {"balance": self.deposited}
+        return {"owner": CONTRIBUTOR, "balance": self.deposited, "tokens": 70_000, "gas_wei": 10**18}
 
 
 if TYPE_CHECKING:

@@ -144,9 +144,32 @@ def test_without_a_node_there_is_nothing_to_order(lore, home: Path, command: str
 
 
 def test_a_deposit_reaches_the_node(lore, running) -> None:
-    assert json.loads(lore("deposit", "500", "--json").stdout) == {"balance": 500}
+    assert json.loads(lore("deposit", "500", "--json").stdout)["balance"] == 500
     assert running.actions.deposited == 500
+    assert "escrow   1,000 units" in lore("deposit", "500").stdout
     assert lore("deposit", "0").exit_code == 2
+
+
+def test_without_a_node_a_deposit_needs_a_chain(lore, home: Path) -> None:
+    remedy = "name it with --chain-url URL --deployment FILE"
+    failed = lore("deposit", "5")
+    assert failed.stderr == f"error: no node runs in {home}, and no chain is configured: {remedy}\n"
+
+
+def test_the_status_shows_what_the_owner_has(lore, running) -> None:
+    assert "escrow" not in lore("status").stdout
+    running.actions.chain, running.actions.deposited = "http://127.0.0.1:8545", 1_234_567
+    shown = lore("status").stdout.splitlines()
+    assert "escrow     1,234,567 units" in shown
+    assert "account    70,000 units, 0.250000 ETH for gas" in shown
+
+
+def test_the_chain_of_the_running_node_is_where_play_money_comes_from(lore, running) -> None:
+    running.actions.chain = "http://127.0.0.1:1"
+    silent = lore("faucet")
+    assert silent.stderr.startswith(
+        "error: commonlore_fund: chain endpoint http://127.0.0.1:1 does not answer"
+    )
 
 
 def test_play_money_comes_from_a_development_chain_only(lore, home: Path) -> None:

@@ -1,6 +1,7 @@
 """The way to the chain: silence, repeated sending, numbering from many threads, wrong chains."""
 
 import dataclasses
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,9 +9,11 @@ import pytest
 from requests.exceptions import ConnectionError as Disconnected
 
 from commonlore.contracts.client import ChainClient
+from commonlore.contracts.endpoint import EscrowTooSmall, NoGas
 from commonlore.contracts.provider import LocalProvider
 from commonlore.protocol.errors import ChainError, LocalProtocolError, Unreachable
-from commonlore.protocol.ids import checksummed
+from commonlore.protocol.ids import checksummed, keccak256
+from commonlore.protocol.keys import AccountKey
 
 
 class Flaky:
@@ -54,6 +57,19 @@ def alice(network, flaky):
 def test_reads_are_repeated(alice, flaky):
     flaky.lost += ["eth_call"]
     assert alice.chain.balance(alice.owner.address) == 1_000
+
+
+def test_an_account_without_gas_or_tokens_is_told_where_to_get_some(network):
+    poor = network.client(AccountKey.from_secret(keccak256(b"poor")))
+    account = re.escape(checksummed(poor.address))
+    faucet = "on a development chain: commonlore faucet"
+    with pytest.raises(
+        NoGas, match=rf"^approve: insufficient funds for gas: {account} has 0 wei; send .*; {faucet}$"
+    ):
+        poor.deposit(5_000)
+    network.devchain.fund(poor.address, 3, 10**18)
+    with pytest.raises(EscrowTooSmall, match=rf"has 3 token units: send it some; {faucet}$"):
+        poor.deposit(5_000)
 
 
 @pytest.mark.parametrize("fault", ["lost", "unheard"])

@@ -77,11 +77,9 @@ async def test_a_port_in_use_is_one_clear_error(home: Home, opened) -> None:
 async def test_a_node_without_the_role_has_no_gateway(opened) -> None:
     async with opened(roles=()) as door:
         assert door.doors.gateway_url is None
-        assert await door.control(lambda client: client.get("/status")) == {
-            "peer_id": door.node.host.peer_id,
-            "epoch": 3,
-            "owner": "0x6363636363636363636363636363636363636363",
-        }
+        status = await door.control(lambda client: client.get("/status"))
+        assert status["peer_id"] == door.node.host.peer_id
+        assert (status["epoch"], status["owner"]) == (3, "0x6363636363636363636363636363636363636363")
 
 
 async def test_keys_guard_everything_but_health(opened) -> None:
