@@ -25,8 +25,8 @@ from ..protocol.errors import ConfigError
 from ..scheduler.policies import DEFAULT_POLICY, POLICIES
 
 PREFIX = "COMMONLORE_"
-RESERVED = frozenset({"HOME", "PASSPHRASE", "PASSPHRASE_FILE", "CACHE"})
-"""Variables with the prefix that are no settings: where the home is, and what opens its keys."""
+RESERVED = frozenset({"NATIVE", "HOME", "PASSPHRASE", "PASSPHRASE_FILE", "CACHE"})
+"""Variables with the prefix that are no settings: where the home is, what opens its keys, and whether engines compile."""
 
 ROLES = ("worker", "contributor", "gateway", "bootstrap", "settler")
 PRECISIONS = ("bf16", "int4", "fp32")

@@ -56,7 +56,7 @@ def test_home_and_passphrase_are_no_settings():
         ("threads = true", "expected a whole number"),
         ("threads = -1", "expected 0 to 1024"),
         ("request_fee = -1", "request_fee .* expected 0 to"),
-        ('precision = "int4"', "precision .* expected one of bf16, fp32"),
+        ('precision = "int3"', "precision .* expected one of bf16, int4, fp32"),
         ('roles = ["worker", "boss"]', "roles .* has 'boss'; expected a list of worker"),
         ('roles = "worker"', "roles .* has 'worker'; expected a list of"),
         ("listen = [1]", "listen .* has 1; expected a list of text"),
