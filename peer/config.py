@@ -26,7 +26,9 @@ from ..scheduler.policies import DEFAULT_POLICY, POLICIES
 
 PREFIX = "COMMONLORE_"
 RESERVED = frozenset({"NATIVE", "HOME", "PASSPHRASE", "PASSPHRASE_FILE", "CACHE"})
-"""Variables with the prefix that are no settings: where the home is, what opens its keys, and whether engines compile."""
+"""Variables with the prefix that are no settings: where the home is, what opens its keys, and whether engines
+compile.
+"""
 
 ROLES = ("worker", "contributor", "gateway", "bootstrap", "settler")
 PRECISIONS = ("bf16", "int4", "fp32")

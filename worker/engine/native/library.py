@@ -53,8 +53,10 @@ def load_library() -> ctypes.CDLL:
     if os.environ.get(SWITCH) == "0":
         raise Unavailable(f"{SWITCH} is 0")
     _check_processor()
-    path = _built(_compiler())
-    library = ctypes.CDLL(str(path))
+    try:
+        library = ctypes.CDLL(str(_built(_compiler())))
+    except OSError as wrong:
+        raise Unavailable(f"the compiled library cannot be kept or loaded: {wrong}") from None
     _declare(library)
     _check_sizes(library)
     return library
