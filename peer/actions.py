@@ -20,7 +20,9 @@ from .datanets import Contribution, DatanetPlan, publish_datanet, publish_shard,
 from .depositing import deposit, purse_of
 from .gateway.node import MergeOrder, RowsDraft, TrainOrder
 from .keystore import Keystore
+from .ledger_rows import StoredReceipt
 from .node import Node
+from .receipt_progress import progress_within
 from .settle_plan import SettleReport
 
 CHAIN_PATIENCE_S = 3.0
@@ -137,7 +139,7 @@ class Actions:
         """
         client = self._client()
         claimer = Claimer(client, self._node.store.epochs, self._node.clock)
-        accounts = await trio.to_thread.run_sync(self._accounts)
+        accounts = await self.accounts()
         paid: list[Mapping[str, Any]] = []
         for lane in sorted({offer.ad.binding.binding.session_key for offer in self._node.asker.offers()}):
             for claim in await claimer.claim_published(lane, accounts.keys(), self._fetch_trees):
@@ -151,10 +153,13 @@ class Actions:
                 )
         return paid
 
-    def _accounts(self) -> dict[Address, str]:
+    async def accounts(self) -> Mapping[Address, str]:
         """Every account of this home that can earn, with a name for people."""
-        own = {self._node.keys.owner.address: "own"}
-        return own | {identity.payee: identity.name for identity in self._keystore.identities()}
+        return await trio.to_thread.run_sync(names_of, self._node.keys.owner.address, self._keystore)
+
+    async def progress(self, receipts: Sequence[StoredReceipt]) -> Mapping[int, str]:
+        """How far receipts have come on the chain; nothing while it does not answer."""
+        return await progress_within(CHAIN_PATIENCE_S, self._node.chain.client, receipts)
 
     async def _fetch_trees(self, _lane: Address, cid: Cid) -> bytes:
         return await self._node.content.get(cid, MAX_TREES_BYTES)
@@ -171,6 +176,11 @@ class Actions:
         if client is None:
             raise ConfigError("this needs the chain: set chain_url and deployment")
         return client
+
+
+def names_of(owner: Address, keystore: Keystore) -> dict[Address, str]:
+    """The accounts of a home, by what people call them."""
+    return {owner: "own"} | {identity.payee: identity.name for identity in keystore.identities()}
 
 
 def _offer(peer: str, ad: Any) -> Mapping[str, Any]:

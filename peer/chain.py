@@ -34,6 +34,7 @@ log = logging.getLogger("commonlore.peer.chain")
 CLOCK_INTERVAL_S = 15.0
 CLOCK_RETRY_S = 2.0
 OFFSET = "chain_clock_offset_ms"
+DEPLOYMENT = "deployment"
 DAY_S = 86_400
 OFFLINE = Domain(0, ZERO_ADDRESS)
 
@@ -95,6 +96,7 @@ async def open_chain(
     Raises ConfigError on an unusable deployment, MissingDependency without web3.
     """
     deployment = load_deployment(config.deployment)
+    await _remember(settings, deployment)
     genesis, length = (deployment.genesis, deployment.epoch_length) if deployment else (0, DAY_S)
     link = ChainLink(deployment, None, ChainClock(clock, genesis, length), settings)
     if not config.chain_url:
@@ -109,6 +111,21 @@ async def open_chain(
         yield link
     finally:
         link.client.close()
+
+
+async def _remember(settings: Settings, deployment: Deployment | None) -> None:
+    """The last network of this home: what its receipts are signed for, also when no flag says so."""
+    if deployment is None:
+        return
+    text = json.dumps(deployment.to_dict(), sort_keys=True).encode()
+    if await settings.get(DEPLOYMENT) != text:
+        await settings.put(DEPLOYMENT, text)
+
+
+async def last_deployment(settings: Settings) -> Deployment | None:
+    """The network that a node of this home was last in; None where it was in none with a chain."""
+    kept = await settings.get(DEPLOYMENT)
+    return None if kept is None else Deployment.from_dict(json.loads(kept))
 
 
 async def _first_look(link: ChainLink) -> None:

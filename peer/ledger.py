@@ -38,6 +38,7 @@ from .ledger_rows import (
     to_channel,
     to_receipt,
 )
+from .receipt_search import ReceiptName, find_receipts
 
 
 class ChannelConflict(ProtocolError):
@@ -171,6 +172,10 @@ class Ledger:
         )
         rows = await self._database.read(query, receipt_id)
         return to_receipt(rows[0]) if rows else None
+
+    async def named(self, name: ReceiptName) -> tuple[StoredReceipt, ...]:
+        """The receipts that this may name: see `find_receipts`."""
+        return await find_receipts(self._database, name)
 
     async def receipts(self, *, before: int | None = None, limit: int = 50) -> tuple[StoredReceipt, ...]:
         """The newest receipts first, from below `before` (a `number`) on."""

@@ -25,6 +25,7 @@ from ..protocol.errors import (
 )
 from ..protocol.ids import Address, PeerId, ReceiptId, peer_id_of
 from ..protocol.receipts import AttributionStatement, Credit
+from ..protocol.requests import PeerBinding
 from .catalog import Catalog
 from .crediting import Crediting, NetworkAccounts
 from .ledger import Ledger
@@ -50,6 +51,40 @@ class ReceiptCredits:
     names: dict[Address, str]
 
 
+@dataclass(frozen=True, slots=True)
+class KnownStatements:
+    """What this home knows of its receipts' credits, without asking anybody."""
+
+    records: Records
+    ledger: Ledger
+    catalog: Catalog
+    accounts: NetworkAccounts
+
+    async def credits(self, receipt_id: ReceiptId) -> ReceiptCredits:
+        """As `Statements.credits`, by the prior weights where no statement is here."""
+        return await self.divided(*await self.receipt(receipt_id))
+
+    async def receipt(self, receipt_id: ReceiptId) -> tuple[StoredReceipt, PeerBinding]:
+        """A receipt by its id or hash, and its worker. Raises NotFound."""
+        stored = await self.ledger.receipt(receipt_id)
+        if stored is None:
+            raise NotFound(
+                f"no receipt {receipt_id.hex()} in this home; list them with: commonlore receipt list"
+            )
+        binding = await self.records.binding(stored.receipt.lane)
+        if binding is None:
+            raise NotFound(f"the worker of lane 0x{stored.receipt.lane.hex()} is not known to this home")
+        return stored, binding.binding
+
+    async def divided(self, stored: StoredReceipt, worker: PeerBinding) -> ReceiptCredits:
+        """Its credits. Raises what reading the adapter's manifest raises."""
+        crediting = Crediting(self.accounts, self.records, self.catalog.adapter, worker.ed25519_key)
+        credits = await crediting.credits_of(stored.receipt, stored.receipt_hash, worker.owner)
+        known = await self.records.statements_on(stored.receipt_hash)
+        method = known[0].record.method if known else ("prior" if stored.receipt.adapters else "none")
+        return ReceiptCredits(stored, credits, method, {})
+
+
 class Statements:
     """Both sides of `statement`."""
 
@@ -58,9 +93,7 @@ class Statements:
     ) -> None:
         self._rpc = rpc
         self._records = records
-        self._ledger = ledger
-        self._catalog = catalog
-        self._accounts = accounts
+        self._known = KnownStatements(records, ledger, catalog, accounts)
         self._in_the_making: dict[bytes, trio.Event] = {}
         rpc.serve(METHOD, self._serve)
 
@@ -125,22 +158,10 @@ class Statements:
 
         Raises NotFound, and what reading the adapter's manifest raises.
         """
-        stored = await self._ledger.receipt(receipt_id)
-        if stored is None:
-            raise NotFound(
-                f"no receipt {receipt_id.hex()} in this home; list them with: commonlore receipt list"
-            )
-        binding = await self._records.binding(stored.receipt.lane)
-        if binding is None:
-            raise NotFound(f"the worker of lane 0x{stored.receipt.lane.hex()} is not known to this home")
-        worker = binding.binding
+        stored, worker = await self._known.receipt(receipt_id)
         if stored.receipt.adapters and not await self._records.statements_on(stored.receipt_hash):
             await self._fetch_quietly(peer_id_of(worker.ed25519_key), stored.receipt_hash)
-        crediting = Crediting(self._accounts, self._records, self._catalog.adapter, worker.ed25519_key)
-        credits = await crediting.credits_of(stored.receipt, stored.receipt_hash, worker.owner)
-        known = await self._records.statements_on(stored.receipt_hash)
-        method = known[0].record.method if known else ("prior" if stored.receipt.adapters else "none")
-        return ReceiptCredits(stored, credits, method, {})
+        return await self._known.divided(stored, worker)
 
     async def _fetch_quietly(self, peer: PeerId, receipt_hash: bytes) -> None:
         """Without an answer, the prior weights apply: exactly what settlement would do."""

@@ -9,33 +9,28 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ...protocol.errors import CommonloreError, NotFound
-from ...protocol.ids import ReceiptId
 from ..answers import AskOptions
-from ..ledger_rows import StoredReceipt
 from . import views
 from .asks import Asks
 from .bodies import Body, json_lines, read_fields
 from .control_orders import MAX_AMOUNT, read_ask, read_merge, read_publication, read_training
-from .errors import InvalidRequest
 from .fields import Fields
 from .lineage import Lineage
 from .models import Models
 from .node import GatewayNode, NodeActions
+from .receipts import Receipts
 from .responses import make_app
 from .sampling import Entropy
 
 DOOR = "control"
 MAX_ORDER = 96 * 1024 * 1024
 MAX_RECEIPTS = 1_000
-_HASH_BYTES = 32
 
 
 def make_control(
@@ -75,6 +70,7 @@ class Reading:
         self._node = node
         self._actions = actions
         self._lineage = Lineage(node)
+        self._receipts = Receipts(node, actions)
 
     def routes(self) -> list[Route]:
         """Where."""
@@ -96,28 +92,14 @@ class Reading:
         """The newest receipts, at most `limit`, from below number `before` on."""
         query = Fields({name: _number(value) for name, value in request.query_params.items()})
         query.only(("limit", "before"))
-        stored = await self._node.store.ledger.receipts(
-            limit=query.integer_or("limit", 50, 1, MAX_RECEIPTS),
-            before=query.integer_or("before", None, 1, 1 << 62),
+        found = await self._receipts.listed(
+            query.integer_or("limit", 50, 1, MAX_RECEIPTS), query.integer_or("before", None, 1, 1 << 62)
         )
-        return JSONResponse([self._receipt(receipt) for receipt in stored])
-
-    def _receipt(self, stored: StoredReceipt) -> dict[str, Any]:
-        composition = self._lineage.written(stored.receipt.adapters)
-        return {**views.receipt_view(self._node.domain, stored), "composition": composition}
+        return JSONResponse(found)
 
     async def receipt(self, request: Request) -> Response:
-        """One receipt by its id or hash, with its credits as far as they are known."""
-        name = _hash(request.path_params["name"])
-        stored = await self._node.store.ledger.receipt(name)
-        if stored is None:
-            raise NotFound(f"no receipt {views.hex_of(name)} in {self._node.home.path}; see: GET /receipts")
-        try:
-            credits = views.credits_view(await self._node.statements.credits(name))
-        except CommonloreError as unknown:
-            credits = {"credits": None, "method": None, "note": str(unknown)}
-        merged = await self._lineage.merges_among(stored.receipt.adapters)
-        return JSONResponse({**self._receipt(stored), "merged": merged, **credits})
+        """One receipt by its number, its id or hash or how one begins, with its credits as far as known."""
+        return JSONResponse(await self._receipts.shown(request.path_params["name"]))
 
     async def adapters(self, request: Request) -> Response:
         """The adapters that are announced."""
@@ -235,13 +217,3 @@ async def _fields(request: Request) -> Fields:
 
 def _number(text: str) -> int | str:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else text
-
-
-def _hash(text: str) -> ReceiptId:
-    try:
-        raw = bytes.fromhex(text.removeprefix("0x"))
-    except ValueError:
-        raw = b""
-    if len(raw) != _HASH_BYTES:
-        raise InvalidRequest(f"not a receipt's id or hash: {text[:80]!r}; expected 64 hexadecimal digits")
-    return ReceiptId(raw)

@@ -34,6 +34,7 @@ from ..clock import Clock, ManualClock
 from ..config import Config
 from ..home import Home
 from ..ledger_rows import ReceiptState, Role, StoredReceipt
+from ..receipt_search import ReceiptName
 from ..statements import ReceiptCredits
 from .node import GatewayNode
 
@@ -137,6 +138,14 @@ class FakeLedger:
         known = (one for one in self.stored if receipt_id in (one.receipt_id, one.receipt_hash))
         return next(known, None)
 
+    async def named(self, name: ReceiptName) -> tuple[StoredReceipt, ...]:
+        """By number, else by the beginning of an id or hash."""
+        numbered = tuple(one for one in self.stored if one.number == name.number)
+        hashes = ((one, (one.receipt_id.hex(), one.receipt_hash.hex())) for one in self.stored)
+        return numbered or tuple(
+            one for one, names in hashes if any(h.startswith(name.digits) for h in names)
+        )
+
     async def receipts(self, *, before: int | None = None, limit: int = 50) -> tuple[StoredReceipt, ...]:
         """The newest first."""
         older = (one for one in reversed(self.stored) if before is None or one.number < before)
@@ -181,9 +190,14 @@ class FakeNode:
         self.content = self
         self.statements = self
         self.catalog = Catalog(self.get)
-        self._lane = AccountKey.from_secret(b"l" * 32)
+        self.lane_key = AccountKey.from_secret(b"l" * 32)
         self._payer = AccountKey.from_secret(b"q" * 32)
         self.asker = FakeAsker(self._offer(peer))
+
+    @property
+    def lane(self) -> Address:
+        """The worker's lane, which its share goes to."""
+        return self.lane_key.address
 
     async def get(self, cid: Cid, max_bytes: int) -> bytes:
         """The base's manifest, or what was given to `keep`. Raises NotFound."""
@@ -228,7 +242,7 @@ class FakeNode:
         receipt = Receipt(
             request_hash=bytes(32),
             payer=self._payer.address,
-            lane=self._lane.address,
+            lane=self.lane_key.address,
             seq=seq,
             epoch=0,
             step=0,
@@ -241,7 +255,7 @@ class FakeNode:
             shares=compute_shares(price, DEFAULT_SPLIT if adapters else BASE_SPLIT),
             details=record_hash(details),
         )
-        signed = SignedReceipt(receipt, sign(self.domain, self._lane, receipt), details)
+        signed = SignedReceipt(receipt, sign(self.domain, self.lane_key, receipt), details)
         self.store.ledger.stored.append(self._stored(signed, seq, tuple(tokens)))
         return signed
 
@@ -267,7 +281,7 @@ class FakeNode:
             raise NotFound("no statement on this receipt is known")
         shares = stored.receipt.shares
         credits = (
-            Credit(self._lane.address, "worker", stored.receipt.price - shares.contributors),
+            Credit(self.lane_key.address, "worker", stored.receipt.price - shares.contributors),
             Credit(CONTRIBUTOR, "contributor", shares.contributors),
         )
         return ReceiptCredits(stored, credits, "sketch/1", {CONTRIBUTOR: "alice"})
@@ -276,7 +290,7 @@ class FakeNode:
         owner = AccountKey.from_secret(b"o" * 32)
         now_s = NOW_MS // 1000
         ad = WorkerAd(
-            binding=bind(self.domain, owner, self._lane, peer, now_s, now_s + 86_400),
+            binding=bind(self.domain, owner, self.lane_key, peer, now_s, now_s + 86_400),
             base=BASE,
             artefact=BASE,
             rates=RATES,

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from ...protocol.adverts import DatanetRecord
 from ...protocol.errors import CommonloreError
-from ...protocol.ids import cid_of
+from ...protocol.ids import Address, cid_of
 from ...worker.factory.job import TrainProgress
 from ..datanets import DatanetPlan
+from ..ledger_rows import StoredReceipt
 from .fake import CONTRIBUTOR, NOW_MS, FakeNode
 from .node import MergeOrder, NodeActions, RowsDraft, TrainOrder
 
@@ -27,6 +28,8 @@ class FakeActions:
     merged: list[MergeOrder] = field(default_factory=list)
     deposited: int = 0
     chain: str | None = None
+    reached: dict[int, str] = field(default_factory=dict)
+    names: dict[Address, str] = field(default_factory=dict)
 
     def _check(self) -> None:
         if self.error is not None:
@@ -51,6 +54,14 @@ class FakeActions:
             "worker": None,
             "settlement": None,
         }
+
+    async def progress(self, receipts: Sequence[StoredReceipt]) -> Mapping[int, str]:
+        """What was put into `reached`."""
+        return self.reached
+
+    async def accounts(self) -> Mapping[Address, str]:
+        """What was put into `names`."""
+        return self.names
 
     async def publish_datanet(self, plan: DatanetPlan, drafts: Sequence[RowsDraft]) -> DatanetRecord:
         """Version 1 of whatever it is."""

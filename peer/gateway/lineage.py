@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from ...protocol.errors import CommonloreError
 from ...protocol.ids import Cid
 from ...protocol.manifests import AdapterManifest, Merge
 from ...protocol.requests import PPM, AdapterWeight
 from ..composition import write_weight, write_weighted
-from .node import GatewayNode
+from .node import CatalogView, ContentView
 from .views import adapter_view, plain
 
 _SHOWN = (
@@ -21,10 +21,24 @@ _SHOWN = (
 log = logging.getLogger(__name__)
 
 
+class Named(Protocol):
+    """Where names and manifests are."""
+
+    @property
+    def catalog(self) -> CatalogView:
+        """Names."""
+        ...
+
+    @property
+    def content(self) -> ContentView:
+        """Blobs."""
+        ...
+
+
 class Lineage:
     """Adapters as this node knows them."""
 
-    def __init__(self, node: GatewayNode) -> None:
+    def __init__(self, node: Named) -> None:
         self._node = node
 
     def written(self, adapters: Iterable[AdapterWeight]) -> str | None:

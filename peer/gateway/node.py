@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from ...protocol.adverts import AdapterRecord, DatanetRecord
 from ...protocol.eip712 import Domain
-from ...protocol.ids import Cid, PeerId, ReceiptId
+from ...protocol.ids import Address, Cid, PeerId, ReceiptId
 from ...protocol.manifests import AdapterManifest
 from ...worker.factory.job import Pair, TrainConfig
 from ...worker.factory.merge_job import MergePlan
@@ -21,6 +21,7 @@ from ..config import Config
 from ..datanets import DatanetPlan
 from ..home import Home
 from ..ledger_rows import StoredReceipt
+from ..receipt_search import ReceiptName
 from ..statements import ReceiptCredits
 
 
@@ -83,6 +84,10 @@ class LedgerView(Protocol):
 
     async def receipt(self, receipt_id: ReceiptId) -> StoredReceipt | None:
         """The receipt of this id, or of this receipt hash."""
+        ...
+
+    async def named(self, name: ReceiptName) -> tuple[StoredReceipt, ...]:
+        """The receipts that this may name, a few at most."""
         ...
 
     async def receipts(self, *, before: int | None = None, limit: int = 50) -> tuple[StoredReceipt, ...]:
@@ -231,6 +236,14 @@ class NodeActions(Protocol):
 
     async def status(self) -> Mapping[str, Any]:
         """How this peer is doing."""
+        ...
+
+    async def progress(self, receipts: Sequence[StoredReceipt]) -> Mapping[int, str]:
+        """By number, how far receipts have come on the chain, as far as it is known."""
+        ...
+
+    async def accounts(self) -> Mapping[Address, str]:
+        """The accounts of this home that can earn, with a name for people."""
         ...
 
     async def publish_datanet(self, plan: DatanetPlan, drafts: Sequence[RowsDraft]) -> DatanetRecord:

@@ -120,12 +120,15 @@ def receipt_view(domain: Domain, stored: StoredReceipt) -> dict[str, Any]:
     }
 
 
-def credits_view(known: ReceiptCredits) -> dict[str, Any]:
-    """Who earns what from a receipt; `method` tells how the contributors' weights were found."""
+def credits_view(known: ReceiptCredits, names: Mapping[Address, str]) -> dict[str, Any]:
+    """Who earns what from a receipt; `method` tells how the contributors' weights were found, `names` what
+    accounts are called here.
+    """
+    called = {**names, **known.names}
     entries = [
         {
             "account": checksummed(credit.account),
-            "name": known.names.get(credit.account),
+            "name": called.get(credit.account),
             "role": credit.role,
             "amount": credit.amount,
         }

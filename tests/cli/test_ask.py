@@ -157,9 +157,11 @@ def test_a_chat_takes_several_adapters(lore, running) -> None:
     assert running.node.asked[0].adapters == ((ids[0], PPM // 2), (ids[1], PPM // 2))
 
 
-def test_a_receipt_that_is_none(lore, running) -> None:
-    failed = lore("receipt", "show", "0x12")
+def test_a_receipt_that_is_none(lore, running, home) -> None:
+    failed = lore("receipt", "show", "four")
     assert failed.exit_code == 1
     assert failed.stderr.startswith(
-        "error: not a receipt's id or hash: '0x12'; expected 64 hexadecimal digits"
+        "error: not a receipt's number, id or hash: 'four'; expected a number, or"
     )
+    unknown = lore("receipt", "show", "4")
+    assert unknown.stderr == f"error: no receipt 4 in {home}; list them with: commonlore receipt list\n"

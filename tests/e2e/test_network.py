@@ -21,6 +21,8 @@ from commonlore.protocol.requests import Sampling
 
 WORKERS = ("worker-1", "worker-2")
 DEPOSIT = 10_000_000
+UNPAID = ("issued", "abandoned")
+"""States of receipts that no voucher pays."""
 QUESTION = "what is ben number 3?"
 LONG = Sampling(seed=11, max_tokens=300, temperature_ppm=900_000)
 CHAIN_AWAY = r"error: chain time: chain endpoint http://127.0.0.1:\d+ does not answer; is it running\?"
@@ -62,7 +64,7 @@ async def test_an_answer_is_paid_attributed_settled_and_claimed(town: Any, ask: 
 def paid_for(town: Any) -> int:
     """The prices of all receipts that the workers hold vouchers for."""
     kept = [receipt for name in WORKERS for receipt in town.receipts(name)]
-    return sum(receipt["price"] for receipt in kept if receipt["state"] == "vouchered")
+    return sum(receipt["price"] for receipt in kept if receipt["state"] not in UNPAID)
 
 
 def unpaid(credits: Any, payees: set[Address]) -> set[str]:

@@ -192,6 +192,40 @@ async def test_receipts_are_listed_and_shown_with_their_credits(opened) -> None:
             assert (shown["method"], shown["verified"], shown["state"]) == ("sketch/1", True, "vouchered")
 
 
+async def test_a_receipt_is_named_by_its_number_or_a_beginning_and_tells_how_far_it_came(opened) -> None:
+    async with opened(roles=()) as door:
+        adapter = door.node.announce_adapter("alice/icd10")
+        for _ in range(3):
+            await ask(door, adapter=adapter)
+        ids = [receipt["id"] for receipt in await door.control(lambda client: client.get("/receipts"))]
+        for name in ("2", ids[1], ids[1][:9], ids[1][2:9].upper()):
+            shown = await door.control(lambda client, name=name: client.get(f"/receipts/{name}"))
+            assert (shown["id"], shown["number"]) == (ids[1], 2)
+        with pytest.raises(NotFound, match=r"no receipt 4 in .*commonlore receipt list"):
+            await door.control(lambda client: client.get("/receipts/4"))
+        door.actions.reached[2] = "claimed"
+        door.actions.names[door.node.lane] = "own"
+        listed = await door.control(lambda client: client.get("/receipts"))
+        assert [receipt["state"] for receipt in listed] == ["vouchered", "claimed", "vouchered"]
+        shown = await door.control(lambda client: client.get("/receipts/2"))
+        assert shown["state"] == "claimed"
+        assert {entry["role"]: entry["name"] for entry in shown["credits"]} == {
+            "worker": "own",
+            "contributor": "alice",
+        }
+
+
+async def test_a_beginning_that_several_receipts_share_is_too_short(opened) -> None:
+    async with opened(roles=()) as door:
+        for _ in range(17):  # of sixteen first digits
+            await ask(door)
+        ids = [receipt["id"] for receipt in await door.control(lambda client: client.get("/receipts"))]
+        digits = [one[2] for one in ids]
+        shared = next(digit for digit in digits if digits.count(digit) > 1)
+        with pytest.raises(InvalidRequest, match=f"several receipts begin with 0x{shared}: 0x.*more digits"):
+            await door.control(lambda client: client.get(f"/receipts/0x{shared}"))
+
+
 async def test_a_receipt_whose_credits_are_not_known_is_shown_without(opened) -> None:
     async with opened(roles=()) as door:
         lines = await ask(door)
@@ -204,7 +238,7 @@ async def test_a_receipt_whose_credits_are_not_known_is_shown_without(opened) ->
 @pytest.mark.parametrize(
     ("path", "kind", "says"),
     [
-        ("/receipts/0xzz", InvalidRequest, "expected 64 hexadecimal digits"),
+        ("/receipts/0xzz", InvalidRequest, "up to 64 hexadecimal digits"),
         ("/receipts/" + "ab" * 32, NotFound, "no receipt 0xabab"),
         ("/receipts?limit=0", InvalidRequest, "limit is 0"),
         ("/receipts?limit=x", InvalidRequest, 'limit is "x"'),

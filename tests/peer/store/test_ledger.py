@@ -7,6 +7,7 @@ import trio
 
 from commonlore.peer.ledger import ChannelConflict
 from commonlore.peer.ledger_rows import ReceiptState, Role
+from commonlore.peer.receipt_search import ReceiptName
 from commonlore.protocol.errors import LocalProtocolError
 from commonlore.protocol.ids import Address, receipt_id_of
 from commonlore.protocol.receipts import (
@@ -227,3 +228,25 @@ async def test_numbers_and_amounts_that_do_not_fit(path, make):
         new = make.new_receipt(1, price=(1 << 128) - 1)
         channel = await store.ledger.record_voucher(Role.WORKER, make.pays(new, (1 << 128) - 1), new)
         assert channel.cumulative == (1 << 128) - 1
+
+
+async def test_receipts_by_number_and_by_a_beginning(path, make):
+    async with make.opened(path) as store:
+        news = [make.new_receipt(seq) for seq in range(1, 18)]
+        for new in news:
+            await store.ledger.record_receipt(Role.WORKER, new)
+        await store.ledger.record_receipt(Role.CLIENT, news[4])
+        ids = [receipt_id_of(PAYER, LANE, seq).hex() for seq in range(1, 18)]
+        by_number = await store.ledger.named(ReceiptName.parse("5"))
+        assert [stored.number for stored in by_number] == [5]
+        for text in (ids[4], "0x" + ids[4], ids[4][:15], ids[4][:16].upper(), news[4].receipt_hash.hex()):
+            (stored,) = await store.ledger.named(ReceiptName.parse(text))
+            assert (stored.receipt.seq, stored.role) == (5, Role.CLIENT)
+        digit = next(one[0] for one in ids if sum(other[0] == one[0] for other in ids) > 1)
+        assert len(await store.ledger.named(ReceiptName.parse("0x" + digit))) > 1
+        assert await store.ledger.named(ReceiptName.parse("99999")) == ()
+
+
+@pytest.mark.parametrize("text", ["", "0x", "xyz", "-1", "0x" + "a" * 65, "1.5", "٣"])
+def test_what_names_no_receipt(text):
+    assert ReceiptName.parse(text) is None

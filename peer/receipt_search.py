@@ -1,0 +1,60 @@
+"""Receipts by what people type: their number here, or the beginning of their id or hash."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .database import Database
+from .ledger_rows import COLUMNS, StoredReceipt, to_receipt
+
+HASH_DIGITS = 64
+MOST_DIGITS_OF_A_NUMBER = 10
+_SHOWN = 8
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptName:
+    """What may name a receipt: `number`, and `digits`, the hexadecimal beginning of an id or hash."""
+
+    number: int | None
+    digits: str
+
+    @classmethod
+    def parse(cls, text: str) -> ReceiptName | None:
+        """None where it can name no receipt."""
+        digits = text.removeprefix("0x").lower()
+        if not 0 < len(digits) <= HASH_DIGITS or set(digits) - set("0123456789abcdef"):
+            return None
+        short = text.isdigit() and len(text) <= MOST_DIGITS_OF_A_NUMBER
+        return cls(int(text) if short else None, digits)
+
+    @property
+    def lowest(self) -> bytes:
+        """The first hash that begins so."""
+        return bytes.fromhex(self.digits.ljust(HASH_DIGITS, "0"))
+
+    @property
+    def highest(self) -> bytes:
+        """The last one."""
+        return bytes.fromhex(self.digits.ljust(HASH_DIGITS, "f"))
+
+
+async def find_receipts(database: Database, name: ReceiptName) -> tuple[StoredReceipt, ...]:
+    """The receipt of this number, else those whose id or hash begins so, a few at most: of each id the paid
+    one, then the newest.
+    """
+    query = f"SELECT {COLUMNS} FROM receipts WHERE number = ?"
+    rows = await database.read(query, name.number) if name.number is not None else []
+    if not rows:
+        query = (
+            f"SELECT {COLUMNS} FROM receipts WHERE receipt_id BETWEEN ?1 AND ?2 "
+            "OR receipt_hash BETWEEN ?1 AND ?2 "
+            f"ORDER BY state = 'vouchered' DESC, number DESC LIMIT {_SHOWN}"
+        )
+        rows = await database.read(query, name.lowest, name.highest)
+    return one_of_each(tuple(to_receipt(row) for row in rows))
+
+
+def one_of_each(found: tuple[StoredReceipt, ...]) -> tuple[StoredReceipt, ...]:
+    """The first of each id."""
+    return tuple({receipt.receipt_id: receipt for receipt in reversed(found)}.values())[::-1]
