@@ -9,15 +9,17 @@ from .ledger_rows import COLUMNS, StoredReceipt, to_receipt
 
 HASH_DIGITS = 64
 MOST_DIGITS_OF_A_NUMBER = 10
+FEWEST_DIGITS_OF_A_HASH = 8
+"""Fewer decimal digits than so many are a number and nothing else: nobody shall be shown another receipt."""
 _SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True)
 class ReceiptName:
-    """What may name a receipt: `number`, and `digits`, the hexadecimal beginning of an id or hash."""
+    """What may name a receipt: its `number`, or `digits`, how its id or hash begins in hexadecimal."""
 
     number: int | None
-    digits: str
+    digits: str | None
 
     @classmethod
     def parse(cls, text: str) -> ReceiptName | None:
@@ -25,18 +27,9 @@ class ReceiptName:
         digits = text.removeprefix("0x").lower()
         if not 0 < len(digits) <= HASH_DIGITS or set(digits) - set("0123456789abcdef"):
             return None
-        short = text.isdigit() and len(text) <= MOST_DIGITS_OF_A_NUMBER
-        return cls(int(text) if short else None, digits)
-
-    @property
-    def lowest(self) -> bytes:
-        """The first hash that begins so."""
-        return bytes.fromhex(self.digits.ljust(HASH_DIGITS, "0"))
-
-    @property
-    def highest(self) -> bytes:
-        """The last one."""
-        return bytes.fromhex(self.digits.ljust(HASH_DIGITS, "f"))
+        if not text.isdigit() or len(text) > MOST_DIGITS_OF_A_NUMBER:
+            return cls(None, digits)
+        return cls(int(text), digits if len(text) >= FEWEST_DIGITS_OF_A_HASH else None)
 
 
 async def find_receipts(database: Database, name: ReceiptName) -> tuple[StoredReceipt, ...]:
@@ -45,13 +38,14 @@ async def find_receipts(database: Database, name: ReceiptName) -> tuple[StoredRe
     """
     query = f"SELECT {COLUMNS} FROM receipts WHERE number = ?"
     rows = await database.read(query, name.number) if name.number is not None else []
-    if not rows:
+    if not rows and name.digits is not None:
         query = (
             f"SELECT {COLUMNS} FROM receipts WHERE receipt_id BETWEEN ?1 AND ?2 "
             "OR receipt_hash BETWEEN ?1 AND ?2 "
             f"ORDER BY state = 'vouchered' DESC, number DESC LIMIT {_SHOWN}"
         )
-        rows = await database.read(query, name.lowest, name.highest)
+        first, last = (bytes.fromhex(name.digits.ljust(HASH_DIGITS, filled)) for filled in "0f")
+        rows = await database.read(query, first, last)
     return one_of_each(tuple(to_receipt(row) for row in rows))
 
 

@@ -141,10 +141,10 @@ class FakeLedger:
     async def named(self, name: ReceiptName) -> tuple[StoredReceipt, ...]:
         """By number, else by the beginning of an id or hash."""
         numbered = tuple(one for one in self.stored if one.number == name.number)
-        hashes = ((one, (one.receipt_id.hex(), one.receipt_hash.hex())) for one in self.stored)
-        return numbered or tuple(
-            one for one, names in hashes if any(h.startswith(name.digits) for h in names)
-        )
+        if numbered or name.digits is None:
+            return numbered
+        hashes = [(one, (one.receipt_id.hex(), one.receipt_hash.hex())) for one in self.stored]
+        return tuple(one for one, names in hashes if any(h.startswith(name.digits) for h in names))
 
     async def receipts(self, *, before: int | None = None, limit: int = 50) -> tuple[StoredReceipt, ...]:
         """The newest first."""

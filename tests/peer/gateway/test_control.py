@@ -239,7 +239,7 @@ async def test_a_receipt_whose_credits_are_not_known_is_shown_without(opened) ->
     ("path", "kind", "says"),
     [
         ("/receipts/0xzz", InvalidRequest, "up to 64 hexadecimal digits"),
-        ("/receipts/" + "ab" * 32, NotFound, "no receipt 0xabab"),
+        ("/receipts/" + "ab" * 32, NotFound, "no receipt abab"),
         ("/receipts?limit=0", InvalidRequest, "limit is 0"),
         ("/receipts?limit=x", InvalidRequest, 'limit is "x"'),
         ("/receipts?last=1", InvalidRequest, "last is not supported"),
