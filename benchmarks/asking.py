@@ -1,4 +1,4 @@
-"""A client peer as a process: a whole node with its home, which asks over libp2p. Run by `serving`."""
+"""A client peer as a process: a whole node with its home, which asks over libp2p. Run by `path_arms`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The bare engine as a process: TorchEngine stepped by the loop that asks, nothing around it.
 
-Run by `serving`.
+Run by `path_arms`.
 """
 
 from __future__ import annotations

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +30,33 @@ class ChildFailed(Exception):
     """A measuring process ended instead of answering; the message has its last words."""
 
 
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """With which interpreter a child runs, and what its environment has besides this process's."""
+
+    python: str = sys.executable
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
 class Child:
     """A process that runs a module of this folder. `order` is the first line it reads."""
 
-    def __init__(self, module: str, order: Mapping[str, object], folder: Path) -> None:
+    def __init__(
+        self, module: str, order: Mapping[str, object], folder: Path, launch: Launch | None = None
+    ) -> None:
+        launch = launch or Launch()
         self.name = module
         self._stderr = folder / f"{module}-{os.urandom(3).hex()}.stderr"
         with self._stderr.open("wb") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", f"benchmarks.{module}"],
+                [launch.python, "-m", f"benchmarks.{module}"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 cwd=ROOT,
-                env=os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
+                env=os.environ
+                | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+                | launch.environment,
             )
         self.tell(order)
         self._ready: Message | None = None
@@ -75,8 +90,17 @@ class Child:
         said: Message = json.loads(line)
         return said
 
+    def pause(self) -> None:
+        """Stop it where it is, so that it takes nothing from whoever's turn it is."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self.process.send_signal(signal.SIGCONT)
+
     def close(self) -> None:
         """End it; after a while by force."""
+        self.resume()
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 with suppress(BrokenPipeError):
@@ -89,9 +113,11 @@ class Child:
 
 
 @contextmanager
-def open_child(module: str, order: Mapping[str, object], folder: Path) -> Iterator[Child]:
+def open_child(
+    module: str, order: Mapping[str, object], folder: Path, launch: Launch | None = None
+) -> Iterator[Child]:
     """A measuring process until the block ends. It may not be ready yet."""
-    child = Child(module, order, folder)
+    child = Child(module, order, folder, launch)
     try:
         yield child
     finally:

@@ -21,7 +21,7 @@ from pathlib import Path
 from .child import note
 from .figures import Figure, rounded
 from .machine import describe_machine, load_average, versions
-from .serving import Serving, ServingPlan, measure_serving
+from .path_arms import Serving, ServingPlan, measure_serving
 from .stations import Fetches, Gossiped, StationsPlan, measure_stations
 
 AIMS = {
