@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import psutil
 
@@ -138,10 +138,11 @@ def note(what: str) -> None:
 # ---- the child's side
 
 
-def say(message: Mapping[str, object]) -> None:
-    """An answer to the parent."""
-    sys.stdout.write(json.dumps(message) + "\n")
-    sys.stdout.flush()
+def say(message: Mapping[str, object], stream: TextIO | None = None) -> None:
+    """An answer to the parent, through standard output or what took its place."""
+    stream = stream or sys.stdout
+    stream.write(json.dumps(message) + "\n")
+    stream.flush()
 
 
 def next_order() -> Message | None:

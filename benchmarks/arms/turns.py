@@ -8,7 +8,7 @@ import time
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from ..child import next_order, say
 from ..jobs import Answered, Ask, Job, Message, job_of
@@ -44,19 +44,19 @@ class Arm(ABC):
 
 def serve(open_arm: Callable[[Mapping[str, Any]], Arm]) -> int:
     """Obey the parent until it closes. The first order is the settings."""
-    _keep_stdout_ours()
+    parent = _keep_stdout_ours()
     settings = next_order()
     if settings is None:
         return 0
     try:
         arm = open_arm(settings)
-        say({"ready": True, "facts": arm.facts()})
+        say({"ready": True, "facts": arm.facts()}, parent)
     except Exception as wrong:  # whatever a library raises: this arm is absent, the others go on
         traceback.print_exc()
-        say({"absent": f"{type(wrong).__name__}: {str(wrong).strip()[:300]}"})
+        say({"absent": f"{type(wrong).__name__}: {str(wrong).strip()[:300]}"}, parent)
         return 0
     while (order := next_order()) is not None:
-        say(obey(arm, order))
+        say(obey(arm, order), parent)
     sys.stderr.flush()
     os._exit(0)  # an engine's threads may not end, and have nothing to lose
 
@@ -129,7 +129,8 @@ def drop_from_page_cache(path: str) -> None:
         os.close(descriptor)
 
 
-def _keep_stdout_ours() -> None:
-    """Libraries print where they like: their lines go to standard error, ours to the parent."""
-    sys.stdout = os.fdopen(os.dup(1), "w", buffering=1)
+def _keep_stdout_ours() -> TextIO:
+    """The way to the parent. What libraries print goes to standard error from now on."""
+    parent = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    return parent
