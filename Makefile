@@ -4,11 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
+PEERS := .venv-peers
+PEERS_PIP := $(PEERS)/bin/python -m pip --disable-pip-version-check install --quiet
+
 .DEFAULT_GOAL := help
-.PHONY: help system install demo test lint types bench contracts clean
+.PHONY: help system install demo test lint types bench bench-peers contracts clean
 
 help: ## show these words
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 system: ## check what must be on this machine before install: Python 3.11+, a C compiler, two headers
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -42,6 +45,17 @@ types: install .types/commonlore ## mypy strict everywhere, pyright strict on pr
 
 bench: install ## the measurements of benchmarks/
 	$(BIN)/python -m benchmarks.path --json
+	$(BIN)/python -m benchmarks.serving --json
+
+bench-peers: $(PEERS)/.installed ## the engines that benchmarks/serving.py compares ours with, in .venv-peers
+
+# The CPU build by its full name: vLLM's extension is compiled against it.
+$(PEERS)/.installed: benchmarks/peers/requirements.txt benchmarks/peers/no-deps.txt benchmarks/peers/constraints.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS_PIP) --no-deps --extra-index-url https://download.pytorch.org/whl/cpu torch==2.13.0+cpu
+	$(PEERS_PIP) -c benchmarks/peers/constraints.txt -r benchmarks/peers/requirements.txt
+	$(PEERS_PIP) -c benchmarks/peers/constraints.txt --no-deps -r benchmarks/peers/no-deps.txt
+	@touch $@
 
 contracts: install ## recompile the contracts with npm's solc and compare with the committed artefacts
 	cd contracts && npm ci --ignore-scripts --no-audit --no-fund && ../$(BIN)/python -m commonlore.contracts.build --check
@@ -51,4 +65,4 @@ contracts: install ## recompile the contracts with npm's solc and compare with t
 	ln -sfn "$$($(BIN)/python -c 'import pathlib, trio; print(pathlib.Path(trio.__file__).parent)')" .types/trio
 
 clean: ## remove what the other words made
-	rm -rf $(VENV) .types build dist *.egg-info
+	rm -rf $(VENV) $(PEERS) .types build dist *.egg-info
