@@ -149,7 +149,7 @@ def _turn(row: str, team: Team, job: Job, kept: tuple[Outcome, int]) -> None:
 
 
 def measure_arrivals(plan: Plan, team: Team, loads: Loads, outcome: Outcome) -> None:
-    """At one arrival rate: as many active adapters as slots, then several times as many."""
+    """At one arrival rate: as many active adapters as slots, then several times as many; all in memory."""
     for arm in list(team.children):
         if arm not in _stepped(plan):
             continue
@@ -160,7 +160,10 @@ def measure_arrivals(plan: Plan, team: Team, loads: Loads, outcome: Outcome) -> 
         per_s = plan.arriving_load * sample_of(calm).tokens_per_s / plan.answer_tokens
         times = loads.times(plan.arriving, per_s)
         active = (FIRST, FIRST * plan.times_active)
-        said = [team.ask(arm, loads.arriving(count, times).order()) for count in active]
+        said = []
+        for count in active:
+            team.ask(arm, {"do": "bring_quietly", "adapters": list(range(count))})
+            said.append(team.ask(arm, loads.arriving(count, times).order()))
         if None not in said:
             samples = [sample_of(one) for one in said if one is not None]
             outcome.arrivals[arm] = _arrivals_message(per_s, dict(zip(active, samples, strict=True)))

@@ -88,13 +88,14 @@ def settings_of(arm: ArmName, material: Material, sizes: Sizes) -> Message:
         "rank": RANK,
         "batch": sizes.batch,
         "slots": sizes.slots,
+        "kept": sizes.kept,
     }
     match arm.engine:
         case "ours":
             pages = 64 * sizes.batch
             return settings | {"precision": arm.precision, "pages": pages, "queue": 4 * sizes.batch + 256}
         case "vllm":
-            return settings | {"dtype": _DTYPES[arm.precision], "lora": not arm.base_only, "kept": sizes.kept}
+            return settings | {"dtype": _DTYPES[arm.precision], "lora": not arm.base_only}
         case "peft":
             return settings | {"dtype": _DTYPES[arm.precision]}
         case _:
