@@ -47,7 +47,7 @@ ARMS = (
     ArmName("llama-q4_0", "llama", "q4_0"),
 )
 BY_NAME = {arm.name: arm for arm in ARMS}
-DEFAULT = tuple(arm.name for arm in ARMS if arm.name not in ("ours-fp32", "llama-q8_0"))
+DEFAULT = tuple(arm.name for arm in ARMS if arm.name not in ("ours-fp32", "peft-bf16", "llama-q8_0"))
 _DTYPES = {"bf16": "bfloat16", "fp32": "float32"}
 _MODULES = {"ours": "ours", "vllm": "vllm_cpu", "peft": "hf_peft", "llama": "llama_cpp"}
 

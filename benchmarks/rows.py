@@ -7,6 +7,7 @@ Rules of this file:
   while slows both sides of it. Speeds are tokens per CPU-second.
 - The best peer of a row is the one with the highest median, whatever its precision. It is compared with our
   arm of like precision: int4 with a quantised peer, bf16 with any other; where we lack that arm, with bf16.
+- The best unquantised peer is compared with bf16 beside that: a quantised one computes another model.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def row_message(row: str, arm: str, samples: Sequence[Sample]) -> Message:
         "row": row,
         "arm": arm,
         "precision": BY_NAME[arm].precision,
-        "rounds": len(samples),
+        "rounds": [rounded(sample.tokens_per_cpu_s) for sample in samples],
         "tokens_per_cpu_s": spread(median([sample.tokens_per_cpu_s for sample in samples])),
         "tokens_per_s": spread(median([sample.tokens_per_s for sample in samples])),
         **latencies(samples),
@@ -119,12 +120,15 @@ def ratio(samples: Samples, ours: tuple[str, str], theirs: tuple[str, str]) -> R
     )
 
 
-def best_peer(samples: Samples, row: str) -> str | None:
-    """The peer with the highest median in this row."""
+def best_peer(samples: Samples, row: str, *, unquantised: bool = False) -> str | None:
+    """The peer with the highest median in this row, of all or of those that have the base's own weights."""
     medians = {
         arm: median([sample.tokens_per_cpu_s for sample in measured]).value
         for (measured_row, arm), measured in samples.items()
-        if measured_row == row and not BY_NAME[arm].ours and measured
+        if measured_row == row
+        and measured
+        and not BY_NAME[arm].ours
+        and not (unquantised and BY_NAME[arm].precision in QUANTISED)
     }
     return max(medians, key=lambda arm: medians[arm], default=None)
 
@@ -143,6 +147,12 @@ def headline(samples: Samples, row: str) -> Ratio | None:
         return None
     present = {arm for measured_row, arm in samples if measured_row == row}
     return ratio(samples, (row, own_counterpart(peer, present)), (row, peer))
+
+
+def unquantised_headline(samples: Samples, row: str) -> Ratio | None:
+    """Our bf16 arm against the best peer with the base's own weights."""
+    peer = best_peer(samples, row, unquantised=True)
+    return None if peer is None else ratio(samples, (row, OWN), (row, peer))
 
 
 def all_ratios(samples: Samples, row: str, own: Iterable[ArmName]) -> dict[str, Message]:

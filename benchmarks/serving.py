@@ -26,7 +26,17 @@ from .child import Message, note
 from .loads import ROWS
 from .machine import describe_machine, load_average, versions
 from .material import Material, prepare_material
-from .rows import OWN, Ratio, Samples, agreement, all_ratios, headline, ratio, row_message
+from .rows import (
+    OWN,
+    Ratio,
+    Samples,
+    agreement,
+    all_ratios,
+    headline,
+    ratio,
+    row_message,
+    unquantised_headline,
+)
 
 HEADLINES = {
     "ratio_base1_vs_best_peer": "base1",
@@ -40,6 +50,9 @@ AIMS = {
     "ratio_base1_vs_best_peer": "≥ 1",
     "ratio_base8_vs_best_peer": "≥ 1.5",
     "ratio_mixed8_vs_best_peer": "≥ 3",
+    "ratio_base8_vs_best_unquantised_peer": "",
+    "ratio_mixed8_vs_best_unquantised_peer": "",
+    "ratio_power32_vs_best_peer": "",
     OWN_PAIR: "≥ 0.9",
     "cold_ready_ms": "≤ 15, flat",
     "ram_to_slot_ms": "≤ 3",
@@ -84,6 +97,8 @@ def _ratios(samples: Samples) -> Message:
     for name, row in HEADLINES.items():
         if (compared := headline(samples, row)) is not None:
             found[name] = compared
+        if (compared := unquantised_headline(samples, row)) is not None:
+            found[name.replace("best_peer", "best_unquantised_peer")] = compared
     if (own := ratio(samples, ("mixed8", OWN), ("base8", OWN))) is not None:
         found[OWN_PAIR] = own
     ours = [arm for arm in ARMS if arm.ours]
@@ -130,7 +145,7 @@ def _print_table(result: Mapping[str, Any]) -> None:
         cpu, wall = row["tokens_per_cpu_s"], row["tokens_per_s"]
         print(f"{row['row']:8} {row['arm']:16} {cpu[0]:8} tok/CPU-s ({cpu[1]} … {cpu[2]}) {wall[0]:8} tok/s")
     for name, aim in AIMS.items():
-        print(f"{name:28} {result.get(name)}   (aim {aim})")
+        print(f"{name:28} {result.get(name)}   {aim and f'(aim {aim})'}")
     for arm, why in result["absent"].items():
         print(f"absent: {arm}: {why}")
 

@@ -223,6 +223,15 @@ def test_figures_are_those_that_were_measured(name: str) -> None:
         assert [float(end) for end in range_.split(" … ")] == measured["ranges"][figure], figure
 
 
+def test_the_serving_tables_are_those_that_were_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks.tables import tables
+
+    shown = section(page("docs/performance.md"), "Many adapters, beside other engines")
+    for table in tables(json.loads(page("benchmarks/results/serving.json"))):
+        assert table in shown, f"docs/performance.md lacks what `python -m benchmarks.tables` prints: {table}"
+
+
 def test_limits_are_those_of_the_code() -> None:
     table = rows(section(page("docs/protocol.md"), "Limits"))[1:]
     for name, value in table:

@@ -41,7 +41,7 @@ def test_a_row_is_the_median_of_its_rounds_and_says_how_precise_the_weights_are(
     row = rows.row_message("base8", "llama-q4_1", [sample(rows, speed) for speed in (30, 10, 20)])
     assert row["tokens_per_cpu_s"] == [20, 10, 30]
     assert row["tokens_per_s"] == [10, 5, 15]
-    assert (row["precision"], row["rounds"]) == ("q4_1", 3)
+    assert (row["precision"], row["rounds"]) == ("q4_1", [30, 10, 20])
 
 
 def test_latencies_are_percentiles_over_all_answers_of_all_rounds(rows: ModuleType) -> None:
@@ -83,6 +83,15 @@ def test_the_headline_is_against_the_fastest_peer_at_like_precision(
     found = rows.headline(samples, "mixed8")
     assert (found.ours[1], found.theirs[1]) == (ours, theirs)
     assert found.value == pytest.approx(own[ours] / peers[theirs], rel=1e-3)
+
+
+def test_beside_a_quantised_peer_the_best_unquantised_one_is_compared_too(rows: ModuleType) -> None:
+    speeds = {"ours-bf16": 90, "ours-int4": 99, "vllm-bf16": 30, "peft-fp32": 45, "llama-q4_0": 100}
+    samples = {("mixed8", arm): [sample(rows, speed)] for arm, speed in speeds.items()}
+    found = rows.unquantised_headline(samples, "mixed8")
+    assert (found.ours[1], found.theirs[1], found.value) == ("ours-bf16", "peft-fp32", 2.0)
+    only_quantised = {pair: each for pair, each in samples.items() if pair[1].startswith(("ours", "llama"))}
+    assert rows.unquantised_headline(only_quantised, "mixed8") is None
 
 
 def test_our_own_arms_are_never_the_best_peer(rows: ModuleType) -> None:
@@ -220,6 +229,40 @@ def test_gguf_adapters_have_llama_cpps_row_order(rows: ModuleType) -> None:
     assert q[:, 0].tolist() == [0, 2, 1, 3, 4, 6, 5, 7]  # per head: halves become neighbours
     name, down = gguf_tensor(f"{prefix}.mlp.down_proj.lora_A.weight", column, shape)
     assert (name, down.tolist()) == ("blk.3.ffn_down.weight.lora_a", column.tolist())
+
+
+# ---- tables
+
+
+def test_tables_show_what_is_there_and_a_dash_for_what_is_not() -> None:
+    from benchmarks.tables import tables
+
+    row = {"row": "mixed8", "arm": "ours-bf16", "tokens_per_cpu_s": [3.0, 2.0, 4.0]}
+    timed = {"ms": [12.0, 11.0, 13.0]}
+    under = {"ttft_ms_p50": 1.0, "ttft_ms_p99": 2.0, "tpot_ms_p50": 3.0, "tpot_ms_p99": 4.0}
+    result = {
+        "arms": {"ours-bf16": {"memory_mib": {"rows": [5, 7], "power": [6, 9]}}},
+        "rows": [row],
+        "compared": {
+            "ratio_mixed8_vs_best_peer": {
+                "ours": "mixed8 ours-bf16",
+                "theirs": "mixed8 vllm-bf16",
+                "ratio": [2.0, 1.5, 2.5],
+            }
+        },
+        "ratio_mixed8_vs_best_peer": 2.0,
+        "cold_ready_ms": {"1": 12.0, "1000": 14.0},
+        "latency": {"disk": {"ours-bf16": {"1000": timed, "1": timed}}, "memory": {}},
+        "arrivals": {"ours-bf16": {"asks_per_s": 2.0, "active": {"8": under}}},
+    }
+    speeds, headlines, latencies, arrivals = tables(result)
+    assert speeds.splitlines()[2] == "| `ours-bf16` | - | - | - | 3.0 (2.0 … 4.0) | - | 9 |"
+    against = "| `ratio_mixed8_vs_best_peer` | 2.0 | 1.5 … 2.5 | `ours-bf16` | `vllm-bf16` | ≥ 3 |"
+    assert against in headlines.splitlines()
+    assert "| `cold_ready_ms` | 12.0 / 14.0 | - | at 1 / 1000 | - | ≤ 15, flat |" in headlines.splitlines()
+    assert latencies.splitlines()[0] == "| milliseconds | disk, 1 present | disk, 1000 present | memory |"
+    assert latencies.splitlines()[2] == "| `ours-bf16` | 12.0 (11.0 … 13.0) | 12.0 (11.0 … 13.0) | - |"
+    assert arrivals.splitlines()[2] == "| `ours-bf16` | 2.0 | 8 | 1.0 / 2.0 | 3.0 / 4.0 |"
 
 
 # ---- the command line, and a quick run
