@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import sys
 import time
 import traceback
@@ -12,6 +14,8 @@ from typing import Any, TextIO
 
 from ..child import next_order, say
 from ..jobs import Answered, Ask, Job, Message, job_of
+
+PR_SET_PDEATHSIG = 1
 
 
 class Absent(Exception):
@@ -48,6 +52,7 @@ class Arm(ABC):
 
 def serve(open_arm: Callable[[Mapping[str, Any]], Arm]) -> int:
     """Obey the parent until it closes. The first order is the settings."""
+    _die_with_parent()
     parent = _keep_stdout_ours()
     settings = next_order()
     if settings is None:
@@ -134,6 +139,11 @@ def drop_from_page_cache(path: str) -> None:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(descriptor)
+
+
+def _die_with_parent() -> None:
+    """An arm whose turn it is not is stopped, and would never see its standard input close."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _keep_stdout_ours() -> TextIO:
