@@ -39,7 +39,7 @@ class Plan:
     power_concurrency: int = 32
     arriving: int = 100
     arriving_load: float = 0.5
-    """Of the arm's own speed with 8 different adapters: how fast asks arrive."""
+    """Of the arm's own speed with 8 different adapters, by CPU-seconds: how fast asks arrive."""
     times_active: int = 4
     """Active adapters by slots, where the slots do not suffice."""
     present: tuple[int, ...] = (1, 100, 1000)
@@ -157,7 +157,7 @@ def measure_arrivals(plan: Plan, team: Team, loads: Loads, outcome: Outcome) -> 
         calm = team.ask(arm, loads.row("mixed8").order())
         if ready is None or calm is None:
             continue
-        per_s = plan.arriving_load * sample_of(calm).tokens_per_s / plan.answer_tokens
+        per_s = plan.arriving_load * sample_of(calm).tokens_per_cpu_s / plan.answer_tokens
         times = loads.times(plan.arriving, per_s)
         active = (FIRST, FIRST * plan.times_active)
         said = []

@@ -227,7 +227,7 @@ def test_the_serving_tables_are_those_that_were_measured(monkeypatch: pytest.Mon
     monkeypatch.syspath_prepend(str(ROOT))
     from benchmarks.tables import tables
 
-    shown = section(page("docs/performance.md"), "Many adapters, beside other engines")
+    shown = section(page("docs/performance.md"), "Many adapters beside other engines")
     for table in tables(json.loads(page("benchmarks/results/serving.json"))):
         assert table in shown, f"docs/performance.md lacks what `python -m benchmarks.tables` prints: {table}"
 
