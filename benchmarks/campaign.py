@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .catalogue import BY_NAME, DEFAULT, FIRST, Sizes
 from .child import Message, note
-from .figures import percentile, rounded
+from .figures import rounded
 from .jobs import Job
 from .latency import PEFT_PRESENT, LatencyPlan, Moved, measure_latency
 from .loads import ROWS, Loads
 from .material import Material
-from .rows import Sample, sample_of
+from .rows import Sample, latencies, sample_of
 from .team import Team, open_team
 
 PARTS = ("rows", "arrivals", "power", "latency")
@@ -149,39 +149,43 @@ def _turn(row: str, team: Team, job: Job, kept: tuple[Outcome, int]) -> None:
 
 
 def measure_arrivals(plan: Plan, team: Team, loads: Loads, outcome: Outcome) -> None:
-    """At one arrival rate: as many active adapters as slots, then several times as many; all in memory."""
-    for arm in list(team.children):
-        if arm not in _stepped(plan):
-            continue
-        ready = team.ask(arm, loads.row("mixed8").order())
-        calm = team.ask(arm, loads.row("mixed8").order())
-        if ready is None or calm is None:
+    """At one arrival rate: as many active adapters as slots, and several times as many; all in memory."""
+    for arm in [arm for arm in team.children if arm in _stepped(plan)]:
+        calm = [team.ask(arm, loads.row("mixed8").order()) for _ in range(3)][-1]
+        if calm is None:
             continue
         per_s = plan.arriving_load * sample_of(calm).tokens_per_cpu_s / plan.answer_tokens
-        times = loads.times(plan.arriving, per_s)
-        active = (FIRST, FIRST * plan.times_active)
-        said = []
-        for count in active:
-            team.ask(arm, {"do": "bring_quietly", "adapters": list(range(count))})
-            said.append(team.ask(arm, loads.arriving(count, times).order()))
-        if None not in said:
-            samples = [sample_of(one) for one in said if one is not None]
-            outcome.arrivals[arm] = _arrivals_message(per_s, dict(zip(active, samples, strict=True)))
+        by_active = _arrivals_of(
+            arm, team, loads, (loads.times(plan.arriving // 2, per_s), plan.times_active)
+        )
+        if by_active is not None:
+            outcome.arrivals[arm] = arrivals_message(per_s, by_active)
             note(f"{arm} had arrivals at {per_s:.2f} a second")
 
 
-def _arrivals_message(per_s: float, by_active: Mapping[int, Sample]) -> Message:
-    ttft = [percentile(sample.ttft_ms, 99) for sample in by_active.values()]
-    return {
-        "asks_per_s": rounded(per_s),
-        "active": {
-            str(count): {
-                f"{name}_p{percent}": rounded(percentile(values, percent))
-                for name, values in (("ttft_ms", sample.ttft_ms), ("tpot_ms", sample.tpot_ms))
-                for percent in (50, 99)
-            }
-            | {"processor_share": rounded(sample.cpu_s / sample.seconds)}
-            for count, sample in by_active.items()
-        },
-        "p99_ttft_ratio": rounded(ttft[1] / ttft[0]),
-    }
+def _arrivals_of(
+    arm: str, team: Team, loads: Loads, rate: tuple[list[float], int]
+) -> dict[int, list[Sample]] | None:
+    """Few, many, many, few: what slows the machine for a while does not hit one side only."""
+    times, times_active = rate
+    found: dict[int, list[Sample]] = {FIRST: [], FIRST * times_active: []}
+    for count in (*found, *reversed(found)):
+        team.ask(arm, {"do": "bring_quietly", "adapters": list(range(count))})
+        said = team.ask(arm, loads.arriving(count, times).order())
+        if said is None:
+            return None
+        found[count].append(sample_of(said))
+    return found
+
+
+def arrivals_message(per_s: float, by_active: Mapping[int, Sequence[Sample]]) -> Message:
+    """By active adapters, and how much worse the slowest first tokens are with more than slots."""
+    active = {str(count): latencies(samples) | _share(samples) for count, samples in by_active.items()}
+    few, many = (under["ttft_ms_p99"] for under in active.values())
+    return {"asks_per_s": rounded(per_s), "active": active, "p99_ttft_ratio": rounded(many / few)}
+
+
+def _share(samples: Sequence[Sample]) -> Message:
+    """How much of a processor the engine had."""
+    cpu_s, seconds = (sum(getattr(sample, name) for sample in samples) for name in ("cpu_s", "seconds"))
+    return {"processor_share": rounded(cpu_s / seconds)}

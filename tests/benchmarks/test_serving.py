@@ -49,6 +49,16 @@ def test_latencies_are_percentiles_over_all_answers_of_all_rounds(rows: ModuleTy
     assert (found["ttft_ms_p50"], found["ttft_ms_p99"]) == (50, 99)
 
 
+def test_the_cliff_is_the_slowest_first_tokens_with_more_adapters_than_slots(rows: ModuleType) -> None:
+    from benchmarks.campaign import arrivals_message
+
+    few, many = ([sample(rows, 10, ttft=value)] * 2 for value in (20.0, 50.0))
+    found = arrivals_message(2.0, {8: few, 32: many})
+    assert (found["p99_ttft_ratio"], found["asks_per_s"]) == (2.5, 2.0)
+    assert found["active"]["8"]["processor_share"] == 0.5
+    assert found["active"]["32"]["ttft_ms_p99"] == 50.0
+
+
 def test_a_ratio_compares_round_with_round(rows: ModuleType) -> None:
     slowing = {
         ("base8", "ours-bf16"): [sample(rows, speed) for speed in (300, 30, 3)],
