@@ -3,7 +3,7 @@ the same machine, one thread each.
 
 The result is one JSON object, the last line on standard output. `rows` has tokens per CPU-second and per
 second as [median, lowest, highest] of the rounds; `ratio_…` compare CPU-seconds, and `compared` says of
-each which arms it is of; `parts` says when each part was measured, under which load of the machine.
+each which arms it is of; `parts` says of each part when it was measured, how much, and under which load.
 """
 
 from __future__ import annotations
@@ -67,12 +67,11 @@ def measure(plan: Plan) -> Message:
     material = prepare_material(base, plan.adapters)
     with tempfile.TemporaryDirectory(prefix="commonlore-bench-") as folder:
         outcome = run(plan, material, Path(folder))
-    measured = {"date": began, "load_before": load, "load_after": load_average()}
+    measured = {"date": began, "load_before": load, "load_after": load_average(), "plan": asdict(plan)}
     return assemble(outcome, material) | {
         "parts": dict.fromkeys(plan.parts, measured),
         "machine": describe_machine(),
         "versions": versions(),
-        "plan": asdict(plan),
     }
 
 

@@ -266,7 +266,7 @@ def test_tables_show_what_is_there_and_a_dash_for_what_is_not() -> None:
         "arrivals": {"ours-bf16": {"asks_per_s": 2.0, "active": {"8": under}}},
     }
     speeds, headlines, latencies, arrivals = tables(result)
-    assert speeds.splitlines()[2] == "| `ours-bf16` | - | - | - | 3.0 (2.0 … 4.0) | - | 9 |"
+    assert speeds.splitlines()[2] == "| `ours-bf16` | - | - | - | 3.0 (2.0 … 4.0) | - | 7 | - |"
     against = "| `ratio_mixed8_vs_best_peer` | 2.0 | 1.5 … 2.5 | `ours-bf16` | `vllm-bf16` | ≥ 3 |"
     assert against in headlines.splitlines()
     assert "| `cold_ready_ms` | 12.0 / 14.0 | - | at 1 / 1000 | - | ≤ 15, flat |" in headlines.splitlines()
@@ -339,4 +339,4 @@ def test_a_quick_run_on_the_tiny_base_yields_everything_and_says_what_is_absent(
     assert result["ram_to_slot_ms"] > 0
     assert result["cliff_p99_ratio"] > 0
     assert result["arms"]["ours-bf16"]["memory_mib"]["rows"][1] > 0
-    assert {"date", "load_before", "load_after"} == set(result["parts"]["rows"])
+    assert set(result["parts"]["rows"]) == {"date", "load_before", "load_after", "plan"}
