@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -82,15 +83,22 @@ def _check_targets(name: str, targets: Iterable[str]) -> None:
         raise InvalidAdapter(f"the adapter {name!r} has {what}; it may change {', '.join(LINEARS)}")
 
 
-def adapter_shapes(architecture: Architecture, source: AdapterSource) -> dict[str, tuple[int, int]]:
+def adapter_shapes(architecture: Architecture, source: AdapterSource) -> Mapping[str, tuple[int, int]]:
     """The tensors that the file of this adapter holds, no more and no less."""
+    return _shapes_of(architecture, source.rank, source.targets)
+
+
+@lru_cache(maxsize=64)
+def _shapes_of(
+    architecture: Architecture, rank: int, targets: tuple[str, ...]
+) -> Mapping[str, tuple[int, int]]:
     shapes: dict[str, tuple[int, int]] = {}
     for layer in range(architecture.layers):
-        for target in source.targets:
+        for target in targets:
             rows, columns = linear_shapes(architecture)[target]
             prefix = f"base_model.model.model.layers.{layer}.{block_of(target)}.{target}"
-            shapes[f"{prefix}.lora_A.weight"] = (source.rank, columns)
-            shapes[f"{prefix}.lora_B.weight"] = (rows, source.rank)
+            shapes[f"{prefix}.lora_A.weight"] = (rank, columns)
+            shapes[f"{prefix}.lora_B.weight"] = (rows, rank)
     return shapes
 
 

@@ -10,6 +10,7 @@ Rules of this file:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -61,13 +62,19 @@ class LoraLayout(ABC):
         return tuple(PackedSize(bucket, self.size(bucket) * self.dtype.itemsize) for bucket in buckets)
 
 
+@lru_cache(maxsize=256)
+def factor_names(layers: int, linear: str, side: str) -> tuple[str, ...]:
+    """The names of one factor (`side` A or B) of a linear in all layers, as files have them."""
+    prefix = "base_model.model.model.layers."
+    return tuple(f"{prefix}{layer}.{block_of(linear)}.{linear}.lora_{side}.weight" for layer in range(layers))
+
+
 def read_factor(file: TensorFile, layers: int, linear: str, side: str) -> Tensor:
     """A ([layers, rank, in]) or B ([layers, out, rank]) of a linear in all layers of a validated file.
 
     Raises Malformed when the file is cut meanwhile.
     """
-    prefix = "base_model.model.model.layers."
-    names = [f"{prefix}{layer}.{block_of(linear)}.{linear}.lora_{side}.weight" for layer in range(layers)]
+    names = factor_names(layers, linear, side)
     if all(file.tensors[name].dtype == "BF16" for name in names):
         words = np.stack([file.words(file.tensors[name]) for name in names])
         return torch.from_numpy(words).view(torch.bfloat16)

@@ -16,6 +16,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from ...protocol.untrusted_json import load_json
 DTYPE_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 MAX_HEADER_BYTES = 64 << 20
 MAX_TENSORS = 100_000
+_REMEMBERED_BYTES = 128 << 10
 _MAGICS = (
     (b"PK\x03\x04", "a pickle file (torch.save)"),
     (b"\x80\x02", "a pickle file"),
@@ -134,11 +136,21 @@ def open_tensor_file(path: Path, max_header: int = MAX_HEADER_BYTES) -> TensorFi
         raw = file.read(length)
     if len(raw) != length:
         raise Malformed("is truncated inside its header: copy it again from where it is whole")
-    header = _parse(raw)
-    metadata = _metadata_of(header.pop("__metadata__", {}))
-    spans = {name: _span_of(name, entry, 8 + length) for name, entry in header.items()}
+    spans, metadata = _described(raw) if length <= _REMEMBERED_BYTES else _describe(raw)
     _check_tiling(spans, 8 + length, size)
     return TensorFile(path, spans, metadata)
+
+
+def _describe(raw: bytes) -> tuple[Mapping[str, Span], Mapping[str, str]]:
+    """The tensors and the metadata that a header names. Raises Malformed."""
+    header = _parse(raw)
+    metadata = _metadata_of(header.pop("__metadata__", {}))
+    return {name: _span_of(name, entry, 8 + len(raw)) for name, entry in header.items()}, metadata
+
+
+_described = lru_cache(maxsize=64)(_describe)
+"""Adapters of one shape have one header: parsing its hundreds of names costs more than reading the numbers.
+"""
 
 
 def _refuse_other_formats(head: bytes) -> None:

@@ -14,6 +14,7 @@
 #include "attention.h"
 #include "linear.h"
 #include "lora.h"
+#include "pack.h"
 
 namespace {
 
@@ -273,13 +274,16 @@ extern "C" {
 
 void commonlore_forward(const Model* model, const Batch* batch) { Pass(*model, *batch).run(); }
 
-// Sizes of Linear, Layer, Model, Batch, Low: what `library.py` must agree with.
+void commonlore_pack(const Packing* packing) { pack(*packing); }
+
+// Sizes of the structures that `structures.py` declares, in its order.
 void commonlore_sizes(int64_t* sizes) {
     sizes[0] = sizeof(Linear);
     sizes[1] = sizeof(Layer);
     sizes[2] = sizeof(Model);
     sizes[3] = sizeof(Batch);
     sizes[4] = sizeof(Low);
+    sizes[5] = sizeof(Packing);
 }
 
 // y [rows][out padded to 48] = x [rows][in] W^T + bias, alone: for tests and measurements.

@@ -23,7 +23,7 @@ from pathlib import Path
 from ...models.cache import default_cache_dir
 from .structures import ALL
 
-SOURCES = ("forward.cpp", "linear.h", "attention.h", "lora.h", "simd.h")
+SOURCES = ("forward.cpp", "linear.h", "attention.h", "lora.h", "pack.h", "simd.h")
 FLAGS = (
     *("-O3", "-std=c++17", "-fPIC", "-shared", "-fopenmp", "-ffp-contract=off"),
     *(
@@ -120,6 +120,8 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
 def _declare(library: ctypes.CDLL) -> None:
     library.commonlore_forward.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
     library.commonlore_forward.restype = None
+    library.commonlore_pack.argtypes = (ctypes.c_void_p,)
+    library.commonlore_pack.restype = None
     library.commonlore_sizes.argtypes = (ctypes.c_void_p,)
     library.commonlore_sizes.restype = None
     library.commonlore_multiply.argtypes = (

@@ -7,15 +7,21 @@ are padded to a multiple of 16; what an adapter does not have is zero, and skipp
 
 from __future__ import annotations
 
+import ctypes
+
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ...models.architecture import Architecture, linear_shapes
 from ...models.tensor_file import TensorFile
-from ..lora_layout import LoraLayout, read_factor
+from ..lora_layout import LoraLayout, factor_names, read_factor
+from ..memory import zeros
 from ..types import AdapterSource
-from .structures import TARGETS
+from .library import load_library
+from .structures import TARGETS, Packing
 
 _LANES = 16
 
@@ -43,7 +49,45 @@ class NativeLoraLayout(LoraLayout):
         return offsets, size
 
     def pack(self, file: TensorFile, source: AdapterSource) -> Tensor:
-        """See LoraLayout."""
+        """See LoraLayout. Files in bf16, which is what is published, take the fast way."""
+        if file.content is not None and all(span.dtype == "BF16" for span in file.tensors.values()):
+            return self._pack_compiled(file, file.content, source)
+        return self.pack_any(file, source)
+
+    def _pack_compiled(
+        self, file: TensorFile, content: npt.NDArray[np.uint8], source: AdapterSource
+    ) -> Tensor:
+        bucket = self.bucket_of(source)
+        offsets, size = self.offsets(bucket)
+        packed = zeros((self._layers * size,), self.dtype)
+        places = np.full((self._layers, len(TARGETS), 2), -1, np.int64)
+        for index, target in enumerate(TARGETS):
+            if target in source.targets:
+                for side, letter in enumerate("AB"):
+                    names = factor_names(self._layers, target, letter)
+                    places[:, index, side] = [file.tensors[name].start for name in names]
+        inputs, outputs = (
+            np.array([self._shapes[target][side] for target in TARGETS], np.int32) for side in (1, 0)
+        )
+        starts = np.array(offsets, np.int64)
+        packing = Packing(
+            file=content.ctypes.data,
+            places=places.ctypes.data,
+            inputs=inputs.ctypes.data,
+            outputs=outputs.ctypes.data,
+            offsets=starts.ctypes.data,
+            slot=packed.data_ptr(),
+            layer_size=size,
+            layers=self._layers,
+            rank=source.rank,
+            bucket=bucket,
+            scale=source.alpha / source.rank,
+        )
+        load_library().commonlore_pack(ctypes.byref(packing))
+        return packed
+
+    def pack_any(self, file: TensorFile, source: AdapterSource) -> Tensor:
+        """The same of a file in any precision, by torch."""
         bucket = self.bucket_of(source)
         offsets, size = self.offsets(bucket)
         packed = torch.zeros((self._layers, size), dtype=self.dtype)

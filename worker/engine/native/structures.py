@@ -95,4 +95,22 @@ class Batch(Structure):
     ]
 
 
-ALL = (Linear, Layer, Model, Batch, Low)
+class Packing(Structure):
+    """An adapter file and the slot that it is packed for."""
+
+    _fields_: ClassVar = [
+        ("file", c_void_p),
+        ("places", c_void_p),
+        ("inputs", c_void_p),
+        ("outputs", c_void_p),
+        ("offsets", c_void_p),
+        ("slot", c_void_p),
+        ("layer_size", c_int64),
+        ("layers", c_int32),
+        ("rank", c_int32),
+        ("bucket", c_int32),
+        ("scale", c_float),
+    ]
+
+
+ALL = (Linear, Layer, Model, Batch, Low, Packing)
