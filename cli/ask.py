@@ -127,10 +127,17 @@ def _names(adapters: list[str] | None) -> list[str]:
 def _stream(client: ControlClient, body: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
     """Print the answer as it comes; the whole of it."""
     done: dict[str, Any] = {}
-    for line in client.stream("/ask", body):
-        done = line.get("done", done)
-        if "delta" in line and not quiet:
-            print(line["delta"], end="", flush=True)
+    printed = ""
+    try:
+        for line in client.stream("/ask", body):
+            done = line.get("done", done)
+            if "delta" in line and not quiet:
+                printed = line["delta"] or printed
+                print(line["delta"], end="", flush=True)
+    except BaseException:
+        if printed and not printed.endswith("\n"):
+            print(flush=True)  # what is said of the end begins on a line of its own
+        raise
     if not quiet:
         print(flush=True)
     return done

@@ -73,7 +73,15 @@ def _required(licence: str) -> str:
 
 
 def _text_of(notice: Path | None) -> str:
-    return "" if notice is None else notice.read_text(encoding="utf-8")
+    """Raises ConfigError on what is no text."""
+    from ..protocol.errors import ConfigError
+
+    try:
+        return "" if notice is None else notice.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{notice} is not text in UTF-8 ({error.reason}); save the notice as such"
+        ) from None
 
 
 def _from_files(name: str, purpose: str, rows: list[str], travels: dict[str, str]) -> dict[str, Any]:

@@ -13,13 +13,22 @@ from .progress import bars
 from .reach import node_of
 
 
+def _finite(rate: float | None) -> float | None:
+    """Raises BadParameter on what no training can use, before anything is ordered."""
+    if rate is not None and not 0 < rate < 1:
+        raise typer.BadParameter(f"--learning-rate {rate} does not lie between 0 and 1, such as 0.008")
+    return rate
+
+
 def train(
     name: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="What the adapter is called.")],
     datanet: Annotated[list[str], typer.Option(help="A Datanet by name. Repeatable.")],
     steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 40,
     rank: Annotated[int, typer.Option(min=1, max=256, help="Of the LoRA factors.")] = 8,
     batch_size: Annotated[int, typer.Option(min=1, help="Examples a step.")] = 8,
-    learning_rate: Annotated[float | None, typer.Option(help="At its peak.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="At its peak, between 0 and 1; default: 0.008.", callback=_finite)
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of order and initial factors.")] = 1,
     index_rows: Annotated[int, typer.Option(min=1, help="Rows indexed for attribution.")] = 120,
     licence: Annotated[str, typer.Option(help="The adapter's; default: its first Datanet's.")] = "",
@@ -53,5 +62,11 @@ def train(
     if json:
         print_json(done)
     else:
-        losses = f"{done['loss_before']:.3f} before, {done['loss_after']:.3f} after"
-        print_facts({"adapter": done["alias"], "id": done["adapter"], "held-out loss": losses})
+        print_facts({"adapter": done["alias"], "id": done["adapter"], "held-out loss": _losses(done)})
+
+
+def _losses(done: dict[str, Any]) -> str:
+    before, after = done["loss_before"], done["loss_after"]
+    if before is None or after is None:
+        return "not measured: the Datanet is too small for rows to be held out"
+    return f"{before:.3f} before, {after:.3f} after"

@@ -35,6 +35,7 @@ from ..worker.factory.job import (
     write_job,
 )
 from ..worker.factory.manifests import (
+    Announced,
     Publication,
     StoredRun,
     announce_adapter,
@@ -68,15 +69,17 @@ class TrainUpdate:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The last update: what was announced. Losses are nats a token of held-out answer."""
+    """The last update: what was announced. Losses are nats a token of held-out answer, None where no row was
+    held out.
+    """
 
     alias: str
     adapter: Cid
     peer: PeerId
     rows: int
     indexed: int
-    loss_before: float
-    loss_after: float
+    loss_before: float | None
+    loss_after: float | None
     weights_bytes: int
 
 
@@ -117,8 +120,8 @@ class _Training:
         indexed = _fair(rows, order.index_rows)
         index = await self._index(base.directory, manifest, folder / EARLY_FILE, indexed)
         stamp = (await node.next_seq(), node.clock.now_ms())
-        evaluation = describe_evaluation(adapter, result)
-        await node.announce(announce_adapter(order.name, manifest, evaluation, index, stamp))
+        announced = Announced(adapter, index, describe_evaluation(adapter, result))
+        await node.announce(announce_adapter(order.name, manifest, announced, stamp))
         await self._tell(
             Published(
                 alias=order.name,

@@ -48,6 +48,10 @@ class Survey:
     base: str
     bars: Counter[Bar] = field(default_factory=Counter[Bar])
     cheapest: int | None = None
+    longest: int = 0
+    """The largest context of those that are too small."""
+    prompt_tokens: int = 0
+    max_tokens: int = 0
     next_ms: int | None = None
 
     @property
@@ -69,7 +73,11 @@ class Survey:
                 f"the cheapest worker asks up to {self.cheapest} token units; raise the limit of {max_price}"
             )
         if self.code == "too_long":
-            return "prompt and answer together exceed every worker's context; shorten one of them"
+            return (
+                f"a prompt of about {self.prompt_tokens} tokens and an answer of up to {self.max_tokens} "
+                f"exceed every worker's context; the largest is {self.longest} tokens: lower max-tokens, "
+                "or shorten the prompt"
+            )
         reasons = ", ".join(
             f"{count} {bar.value}" for bar, count in sorted(self.bars.items(), key=lambda it: it[0].name)
         )
@@ -144,7 +152,7 @@ class Router:
 
     def survey(self, now_ms: int, spec: AskSpec, tried: Mapping[PeerId, int]) -> Survey:
         """Why nobody may serve the ask; O(workers of its base)."""
-        survey = Survey(spec.base)
+        survey = Survey(spec.base, prompt_tokens=spec.prompt_tokens, max_tokens=spec.max_tokens)
         for peer in self.field.view.serving(spec.base):
             bar = self.assess(now_ms, spec, tried, peer)
             if not isinstance(bar, Bar):
@@ -153,6 +161,8 @@ class Router:
             if bar is Bar.PRICE:
                 price = compute_price(self._worker(peer).rates, spec.prompt_tokens, spec.max_tokens)
                 survey.cheapest = price if survey.cheapest is None else min(price, survey.cheapest)
+            elif bar is Bar.TOO_LONG:
+                survey.longest = max(survey.longest, self._worker(peer).max_context)
             elif bar in (Bar.TRIED, Bar.RESTING):
                 passed_ms = max(tried.get(peer, 0), self.standings.of(peer).not_before_ms)
                 survey.next_ms = passed_ms if survey.next_ms is None else min(passed_ms, survey.next_ms)

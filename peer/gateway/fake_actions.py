@@ -26,6 +26,7 @@ class FakeActions:
     published: list[tuple[DatanetPlan, Sequence[RowsDraft]]] = field(default_factory=list)
     trained: list[TrainOrder] = field(default_factory=list)
     merged: list[MergeOrder] = field(default_factory=list)
+    losses: tuple[float | None, float | None] = (4.6, 1.6)
     deposited: int = 0
     chain: str | None = None
     reached: dict[int, str] = field(default_factory=dict)
@@ -79,7 +80,9 @@ class FakeActions:
         for step in (1, 2):
             yield TrainProgress("training", step, 2, loss=2.0 / step)
         self._check()
-        yield {"alias": order.name}
+        before, after = self.losses
+        adapter = cid_of(order.name.encode())
+        yield {"alias": order.name, "adapter": adapter, "loss_before": before, "loss_after": after}
 
     @asynccontextmanager
     async def merge(self, order: MergeOrder) -> AsyncIterator[AsyncIterator[object]]:

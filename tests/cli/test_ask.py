@@ -111,7 +111,7 @@ def test_what_ends_an_answer_is_one_line(lore, running, error: Exception) -> Non
     running.node.scripts.append(Script(("It is ",), error=error))
     failed = lore("ask", "?")
     assert failed.exit_code == 1
-    assert failed.stdout == "It is "
+    assert failed.stdout == "It is \n"
     assert failed.stderr == f"error: {error}\n"
 
 

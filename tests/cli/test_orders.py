@@ -83,6 +83,33 @@ def test_a_datanet_needs_rows_and_a_licence(lore, running, rows: Path) -> None:
     assert "--licence CC0-1.0" in unlicensed.stderr
 
 
+def test_a_notice_that_is_no_text(lore, running, rows: Path, tmp_path: Path) -> None:
+    notice = tmp_path / "n.bin"
+    notice.write_bytes(b"\x00\xff\xfe")
+    words = ("--rows", f"alice={rows}", "--licence", "CC0-1.0", "--notice", str(notice))
+    failed = lore("datanet", "add", "x", *words)
+    assert failed.exit_code == 1
+    assert failed.stderr.startswith(f"error: {notice} is not text in UTF-8 (")
+    assert failed.stderr.count("\n") == 1
+    assert running.actions.published == []
+
+
+@pytest.mark.parametrize("rate", ["nan", "inf", "0", "-1", "1"])
+def test_a_learning_rate_that_no_training_can_use(lore, running, rate: str) -> None:
+    failed = lore("train", "me/icd", "--datanet", "icd10", "--learning-rate", rate)
+    assert failed.exit_code == 2
+    assert "does not lie between 0 and 1, such as 0.008" in failed.stderr
+    assert running.actions.trained == []
+
+
+def test_a_training_without_held_out_rows_says_so(lore, running) -> None:
+    running.actions.losses = (None, None)
+    trained = lore("train", "me/icd", "--datanet", "icd10")
+    assert "held-out loss  not measured: the Datanet is too small" in trained.stdout
+    running.actions.losses = (4.6, 1.6)
+    assert "held-out loss  4.600 before, 1.600 after" in lore("train", "me/icd", "--datanet", "icd10").stdout
+
+
 def test_a_training_order_reaches_the_node(lore, running) -> None:
     trained = lore("train", "me/icd", "--datanet", "icd10", "--steps", "3", "--rank", "4", "--json")
     assert trained.exit_code == 0, trained.stderr

@@ -143,7 +143,11 @@ def test_nobody_appears(driver, ask, patience_ms, ended_after_ms, code):
     ("offer", "code", "words"),
     [
         ({"rates": Rates(10**9, 0, 0)}, "price", "raise the limit of 10000"),
-        ({"max_context": 64}, "too_long", "exceed every worker's context"),
+        (
+            {"max_context": 64},
+            "too_long",
+            "exceed every worker's context; the largest is 64 tokens: lower max-tokens",
+        ),
         ({"running": 16}, "busy", "1 is full"),
     ],
 )

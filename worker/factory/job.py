@@ -94,7 +94,8 @@ class TrainProgress:
 class TrainResult:
     """What came of a run.
 
-    Losses are nats a token of answer; `seconds` is this machine's time in training steps.
+    Losses are nats a token of answer, None where no row was there to measure; `seconds` is this machine's
+    time in training steps.
     """
 
     digest: str
@@ -102,10 +103,10 @@ class TrainResult:
     early_step: int
     rows: int
     heldout: int
-    heldout_loss_before: float
-    heldout_loss_after: float
-    training_loss_before: float
-    training_loss_after: float
+    heldout_loss_before: float | None
+    heldout_loss_after: float | None
+    training_loss_before: float | None
+    training_loss_after: float | None
     seconds: float
     weights_size: int
     weights_sha256: str
@@ -113,8 +114,9 @@ class TrainResult:
 
     @property
     def improved(self) -> bool:
-        """The verdict: the adapter answers held-out questions better than the plain base."""
-        return self.heldout_loss_after < self.heldout_loss_before
+        """The verdict: the adapter answers held-out questions better than the plain base, as was measured."""
+        before, after = self.heldout_loss_before, self.heldout_loss_after
+        return before is not None and after is not None and after < before
 
 
 def write_job(job_dir: Path, job: TrainJob) -> None:

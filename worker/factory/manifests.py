@@ -96,28 +96,43 @@ def describe_adapter(publication: Publication, run: StoredRun) -> AdapterManifes
     )
 
 
-def describe_evaluation(adapter: Cid, result: TrainResult) -> Evaluation:
-    """The held-out loss before and after, as a statement about the adapter."""
+def describe_evaluation(adapter: Cid, result: TrainResult) -> Evaluation | None:
+    """The held-out loss before and after, as a statement about the adapter; None where nothing was held
+    out: there is nothing to state.
+    """
+    before, after = result.heldout_loss_before, result.heldout_loss_after
+    if before is None or after is None:
+        return None
     return Evaluation(
         adapter=adapter,
         rows=result.heldout,
-        loss_before_micro=round(result.heldout_loss_before * 1_000_000),
-        loss_after_micro=round(result.heldout_loss_after * 1_000_000),
+        loss_before_micro=round(before * 1_000_000),
+        loss_after_micro=round(after * 1_000_000),
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """What an adapter's record points to: its id, its sealed index, and what was measured, if anything."""
+
+    adapter: Cid
+    index: Cid | None
+    evaluation: Evaluation | None
+
+
 def announce_adapter(
-    alias: str, manifest: AdapterManifest, evaluation: Evaluation, index: Cid | None, stamp: tuple[int, int]
+    alias: str, manifest: AdapterManifest, announced: Announced, stamp: tuple[int, int]
 ) -> AdapterRecord:
     """The gossiped record of an adapter under `alias` (owner/name); `stamp` is (seq, issued_ms)."""
+    evaluation = announced.evaluation
     return AdapterRecord(
         alias=alias,
-        adapter=evaluation.adapter,
+        adapter=announced.adapter,
         base=manifest.base,
-        index=index,
-        evaluation=record_hash(evaluation),
-        loss_before_micro=evaluation.loss_before_micro,
-        loss_after_micro=evaluation.loss_after_micro,
+        index=announced.index,
+        evaluation=record_hash(evaluation) if evaluation else None,
+        loss_before_micro=evaluation.loss_before_micro if evaluation else 0,
+        loss_after_micro=evaluation.loss_after_micro if evaluation else 0,
         seq=stamp[0],
         issued_ms=stamp[1],
     )

@@ -84,10 +84,10 @@ def answer_losses(model: Any, packed: Packed, dtype: torch.dtype) -> Tensor:
 
 
 @torch.no_grad()
-def mean_loss(model: Any, examples: Sequence[Example], batch_size: int, dtype: torch.dtype) -> float:
-    """Nats a token of answer, over all scored tokens of the examples; 0.0 where there are none."""
+def mean_loss(model: Any, examples: Sequence[Example], batch_size: int, dtype: torch.dtype) -> float | None:
+    """Nats a token of answer, over all scored tokens of the examples; None where there are none."""
     total, count = 0.0, 0
     for start in range(0, len(examples), batch_size):
         losses = answer_losses(model, pack(examples[start : start + batch_size]), dtype)
         total, count = total + losses.double().sum().item(), count + len(losses)
-    return total / count if count else 0.0
+    return total / count if count else None

@@ -57,10 +57,10 @@ _CLIP = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """Nats a token of answer."""
+    """Nats a token of answer; None where no row scores one."""
 
-    heldout: float
-    training: float
+    heldout: float | None
+    training: float | None
 
 
 def run_job(job_dir: Path, report: Report) -> TrainResult:

@@ -301,7 +301,8 @@ async def test_training_streams_its_progress(opened) -> None:
         }
         lines = await door.control(lambda client: list(client.stream("/train", body)))
         assert [line["progress"].get("loss") for line in lines[:2]] == [2.0, 1.0]
-        assert lines[-1] == {"done": {"alias": "alice/icd10"}}
+        done = lines[-1]["done"]
+        assert (done["alias"], done["loss_before"]) == ("alice/icd10", 4.6)
         (order,) = door.actions.trained
         assert (order.datanets, order.licence, order.index_rows) == (("icd10",), "CC0-1.0", 5)
         assert (order.config.steps, order.config.learning_rate, order.config.rank) == (2, 0.001, 8)

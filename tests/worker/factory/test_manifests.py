@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from commonlore.protocol.attribution import prior_weights
 from commonlore.protocol.codec import decode, encode, record_cid, record_hash
 from commonlore.protocol.credits import DEFAULT_SPLIT
@@ -8,6 +10,7 @@ from commonlore.protocol.manifests import AdapterManifest
 from commonlore.protocol.requests import PPM
 from commonlore.worker.factory.job import TrainConfig, TrainResult
 from commonlore.worker.factory.manifests import (
+    Announced,
     Publication,
     StoredRun,
     announce_adapter,
@@ -60,11 +63,22 @@ def test_a_manifest_states_the_run_and_pays_by_rows_where_nothing_is_known(tiny:
     assert weights == {ANN: 3 * PPM // 4, BEN: PPM // 4}
 
 
+def test_nothing_is_stated_where_nothing_was_held_out(tiny: BaseModel) -> None:
+    manifest = describe(tiny)
+    adapter = record_cid(manifest)
+    unmeasured = replace(RESULT, heldout=0, heldout_loss_before=None, heldout_loss_after=None)
+    assert not unmeasured.improved
+    evaluation = describe_evaluation(adapter, unmeasured)
+    assert evaluation is None
+    record = announce_adapter("ann/icd10", manifest, Announced(adapter, None, evaluation), (7, 1_000))
+    assert (record.evaluation, record.loss_before_micro, record.loss_after_micro) == (None, 0, 0)
+
+
 def test_an_evaluation_stands_outside_and_is_announced_by_its_hash(tiny: BaseModel) -> None:
     manifest = describe(tiny)
     adapter = record_cid(manifest)
     evaluation = describe_evaluation(adapter, RESULT)
     assert (evaluation.loss_before_micro, evaluation.loss_after_micro) == (4_600_000, 1_600_000)
-    record = announce_adapter("ann/icd10", manifest, evaluation, None, (7, 1_000))
+    record = announce_adapter("ann/icd10", manifest, Announced(adapter, None, evaluation), (7, 1_000))
     assert (record.adapter, record.base, record.seq) == (adapter, tiny.id, 7)
     assert record.evaluation == record_hash(evaluation)

@@ -75,3 +75,13 @@ def test_a_base_that_is_none_is_named(job: TrainJob, job_dir: Path, tmp_path: Pa
     write_job(job_dir, dataclasses.replace(job, base=tmp_path))
     with pytest.raises(InvalidModel, match="not an imported base"):
         run(job_dir)
+
+
+def test_without_held_out_rows_no_figure_is_invented(job: TrainJob, job_dir: Path) -> None:
+    config = dataclasses.replace(job.config, steps=2)
+    write_job(job_dir, dataclasses.replace(job, rows=job.rows[:1], heldout=(), config=config))
+    run(job_dir)
+    result = read_result(job_dir)
+    assert result is not None
+    assert (result.heldout, result.heldout_loss_before, result.heldout_loss_after) == (0, None, None)
+    assert result.training_loss_before is not None
