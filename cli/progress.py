@@ -32,12 +32,9 @@ def bars(on: Console | None = None) -> Iterator[Advance]:
     if not screen.is_terminal:
         yield _Lines(screen)
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-    from rich.progress import TimeRemainingColumn as Remaining
+    from .progress_line import lines_of
 
-    columns = (TextColumn("   {task.description}"), BarColumn(24), MofNCompleteColumn())
-    times = (TimeElapsedColumn(), TextColumn("left"), Remaining(), TextColumn("{task.fields[detail]}"))
-    with Progress(*columns, *times, console=screen) as progress:
+    with lines_of(screen) as progress:
         yield _Bars(progress)
 
 
@@ -50,7 +47,7 @@ class _Bars:
 
     def __call__(self, stage: str, done: int, total: int, detail: str = "") -> None:
         if stage not in self._tasks:
-            self._tasks[stage] = self._progress.add_task(stage, detail="")
+            self._tasks[stage] = self._progress.add_task(stage, total=None, detail="")
         self._progress.update(self._tasks[stage], completed=done, total=max(total, 1), detail=detail)
 
 
