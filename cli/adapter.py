@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from . import completing
 from .base import cache_dir
 from .ending import ended_by_signals
 from .options import HomeOption, JsonOption, config_of, home_at
@@ -35,7 +36,9 @@ def list_(home: HomeOption = None, json: JsonOption = False) -> None:
 
 @app.command()
 def show(
-    adapter: Annotated[str, typer.Argument(help="An adapter by name or id.")],
+    adapter: Annotated[
+        str, typer.Argument(help="An adapter by name or id.", autocompletion=completing.adapters)
+    ],
     home: HomeOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -58,6 +61,7 @@ def merge(
             "-a",
             metavar="OWNER/NAME[=WEIGHT]",
             help="Two to eight, equally or by weights up to 10. Repeatable.",
+            autocompletion=completing.adapters,
         ),
     ],
     method: Annotated[

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from . import completing
 from .node import BootstrapOption, ChainOption, DeploymentOption
 from .options import HomeOption, JsonOption, home_at
 from .printing import print_json, say
@@ -24,6 +25,7 @@ AdapterOption = Annotated[
         "-a",
         metavar="OWNER/NAME[=WEIGHT]",
         help="An adapter by name or id. Several answer together, equally or by weights that make 1.",
+        autocompletion=completing.adapters,
     ),
 ]
 TokensOption = Annotated[int, typer.Option(min=1, max=8192, help="Output tokens at most.")]

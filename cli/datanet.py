@@ -11,6 +11,7 @@ from .options import HomeOption, JsonOption
 from .printing import print_facts, print_json, print_table
 from .reach import node_of
 
+SHOWN_CONTRIBUTORS = 3
 app = typer.Typer(help="Datanets: rows that adapters learn from, signed by who gave them.")
 
 
@@ -22,9 +23,23 @@ def list_(home: HomeOption = None, json: JsonOption = False) -> None:
     if json:
         print_json(found)
     elif found:
-        print_table(("name", "version", "id"), [[d["name"], d["version"], d["datanet"]] for d in found])
+        columns = ("name", "version", "rows", "contributors", "licence", "id")
+        print_table(columns, [_line(datanet) for datanet in found])
     else:
         print("no Datanets are announced yet; publish one with: commonlore datanet add NAME --rows YOU=FILE")
+
+
+def _line(datanet: dict[str, Any]) -> list[object]:
+    """What is not known yet is a dash."""
+    contributors = datanet["contributors"] or []
+    named = ", ".join(contributors[:SHOWN_CONTRIBUTORS])
+    more = (
+        f" and {len(contributors) - SHOWN_CONTRIBUTORS} more"
+        if len(contributors) > SHOWN_CONTRIBUTORS
+        else ""
+    )
+    known = [datanet["name"], datanet["version"], datanet["rows"], named + more]
+    return [*known, datanet["licence"], datanet["datanet"]]
 
 
 @app.command()

@@ -50,12 +50,15 @@ def demo(
 
 @contextmanager
 def _folder(keep: bool) -> Iterator[Path]:
-    """A temporary home for the demo's peers; kept if asked for, or where something failed."""
+    """A temporary home for the demo's peers; kept if asked for, or where a peer failed."""
     folder = Path(tempfile.mkdtemp(prefix="commonlore-"))
     try:
         yield folder
     except Exception:
-        say(f"the peers' homes and logs are kept in {folder}")
+        if any(folder.glob("*/logs/*")):
+            say(f"the peers' homes and logs are kept in {folder}")
+        else:  # no peer was started: there is nothing to look into
+            shutil.rmtree(folder, ignore_errors=True)
         raise
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)

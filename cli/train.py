@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from . import completing
 from .ending import ended_by_signals
 from .options import HomeOption, JsonOption
 from .printing import print_facts, print_json
@@ -22,7 +23,10 @@ def _finite(rate: float | None) -> float | None:
 
 def train(
     name: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="What the adapter is called.")],
-    datanet: Annotated[list[str], typer.Option(help="A Datanet by name. Repeatable.")],
+    datanet: Annotated[
+        list[str],
+        typer.Option(help="A Datanet by name. Repeatable.", autocompletion=completing.datanets),
+    ],
     steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 40,
     rank: Annotated[int, typer.Option(min=1, max=256, help="Of the LoRA factors.")] = 8,
     batch_size: Annotated[int, typer.Option(min=1, help="Examples a step.")] = 8,

@@ -20,6 +20,7 @@ from . import views
 from .asks import Asks
 from .bodies import Body, json_lines, read_fields
 from .control_orders import MAX_AMOUNT, read_ask, read_merge, read_publication, read_training
+from .datanet_list import list_datanets
 from .fields import Fields
 from .lineage import Lineage
 from .models import Models
@@ -110,8 +111,8 @@ class Reading:
         return JSONResponse(await self._lineage.shown(request.path_params["name"]))
 
     async def datanets(self, request: Request) -> Response:
-        """The Datanets that are announced."""
-        return JSONResponse(views.plain(self._node.catalog.datanets()))
+        """The Datanets that are announced, with what they hold as far as it can be had in a moment."""
+        return JSONResponse(await list_datanets(self._node))
 
     async def peers(self, request: Request) -> Response:
         """Connections, and the workers that are known."""

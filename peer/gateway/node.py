@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from ...protocol.adverts import AdapterRecord, DatanetRecord
 from ...protocol.eip712 import Domain
 from ...protocol.ids import Address, Cid, PeerId, ReceiptId
-from ...protocol.manifests import AdapterManifest
+from ...protocol.manifests import AdapterManifest, DatanetManifest
 from ...worker.factory.job import Pair, TrainConfig
 from ...worker.factory.merge_job import MergePlan
 from ..answers import Answer, AskOptions
@@ -42,6 +42,10 @@ class CatalogView(Protocol):
 
     def adapter_id(self, name: str) -> Cid:
         """The adapter id behind `owner/name`, or an id itself. Raises NotFound."""
+        ...
+
+    async def datanet(self, datanet: Cid) -> DatanetManifest:
+        """The Datanet manifest of this id, pulled if need be. Raises NotFound, Unreachable, ProtocolError."""
         ...
 
     async def adapter(self, adapter: Cid) -> AdapterManifest:

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -132,3 +133,14 @@ def _processes() -> list[str]:
         except OSError:
             continue
     return found
+
+
+def test_a_mistyped_base_leaves_no_folder_behind(
+    lore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    failed = lore("demo", "--base", "nope")
+    assert failed.exit_code == 1
+    assert failed.stderr.startswith("error: no base 'nope'")
+    assert list((tmp_path / "temporary").iterdir()) == []

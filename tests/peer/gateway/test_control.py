@@ -10,6 +10,9 @@ from commonlore.peer.gateway.control_client import ControlClient, is_running
 from commonlore.peer.gateway.errors import Defect, InvalidRequest, UnknownModel
 from commonlore.peer.gateway.fake import BASE, CONTRIBUTOR, RATES, Script
 from commonlore.peer.home import Home
+from commonlore.protocol.adverts import DatanetRecord
+from commonlore.protocol.codec import encode
+from commonlore.protocol.envelope import Sealed
 from commonlore.protocol.errors import (
     ConfigError,
     DeadlineExceeded,
@@ -20,6 +23,7 @@ from commonlore.protocol.errors import (
     Unreachable,
 )
 from commonlore.protocol.ids import checksummed, cid_of
+from commonlore.protocol.manifests import DatanetManifest, Shard, ShardHeader
 from commonlore.protocol.requests import PPM, Disclosure
 
 ROWS = [{"question": "What is E11.9?", "answer": "Type 2 diabetes mellitus without complications"}]
@@ -264,6 +268,31 @@ async def test_what_is_announced_and_who_is_near(opened) -> None:
         (worker,) = peers["workers"]
         assert (worker["peer"], worker["base"]) == (door.node.worker_peer, BASE)
         assert worker["rates"]["output_per_1000"] == RATES.output_per_1000
+
+
+async def test_datanets_are_listed_with_what_they_state(opened) -> None:
+    async with opened(roles=()) as door:
+        node = door.node
+
+        def keep(record) -> object:
+            cid = cid_of(encode(record))
+            node.blobs[cid] = encode(record)
+            return cid
+
+        def header(name: str, count: int) -> ShardHeader:
+            keys = (bytes(32), CONTRIBUTOR, "CC0-1.0", "CMS", "")
+            return ShardHeader("icd10", name, *keys, count, bytes(32), cid_of(b"rows"))
+
+        shards = tuple(keep(Shard(header(n, c), bytes(64), bytes(65))) for n, c in (("ben", 3), ("ann", 4)))
+        manifest = DatanetManifest("icd10", "codes", "q", "CC0-1.0", bytes(32), 1, None, shards, bytes(32))
+        for record in (
+            DatanetRecord("icd10", 1, keep(manifest), 1, 1),
+            DatanetRecord("lost", 2, cid_of(b"lost"), 1, 1),
+        ):
+            node.catalog.learn(Sealed(record, b"k" * 32, node.worker_peer, b""))
+        known, lost = await door.control(lambda client: client.get("/datanets"))
+        assert (known["rows"], known["contributors"], known["licence"]) == (7, ["ann", "ben"], "CC0-1.0")
+        assert (lost["name"], lost["version"], lost["rows"], lost["licence"]) == ("lost", 2, None, None)
 
 
 # ---- ordering
