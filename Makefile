@@ -18,7 +18,7 @@ system: ## check what must be on this machine before install: Python 3.11+, a C 
 	  { echo "install: Python 3.11 or later is needed; choose it: make install PYTHON=python3.11" >&2; exit 1; }
 	@include=$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))'); \
 	  printf '#include <gmp.h>\n#include <Python.h>\n' | gcc -E -I "$$include" - >/dev/null 2>&1 || \
-	  { echo "install: libp2p's fastecdsa compiles C code; first run: sudo apt-get install -y gcc libgmp-dev python3-dev" >&2; exit 1; }
+	  { echo "install: libp2p's fastecdsa compiles C code; first run: sudo apt-get install -y g++ libgmp-dev python3-dev" >&2; exit 1; }
 
 install: $(VENV)/.installed ## make .venv and install everything the demo and the tests need
 

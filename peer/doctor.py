@@ -26,7 +26,7 @@ NEEDED_MEMORY = 2 * 1024**3
 NEEDED_DISK = 2 * 1024**3
 WHOLE = "demo"
 """The extra that is all the others together."""
-SYSTEM_PACKAGES = "sudo apt-get install -y gcc libgmp-dev python3-dev"
+SYSTEM_PACKAGES = "sudo apt-get install -y g++ libgmp-dev python3-dev"
 
 
 class State(StrEnum):
