@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from .ending import ended_by_signals
 from .options import HomeOption, JsonOption, config_of, home_at
 from .printing import print_facts, print_json, print_table
 from .progress import bars
@@ -29,6 +30,39 @@ def add(
     with bars() as advance:
         base = import_base(source, cache_dir(home), advance, name)
     facts = {"name": base.manifest.name, "base": base.id, "directory": str(base.directory)}
+    if json:
+        print_json(facts)
+    else:
+        print_facts(facts)
+
+
+@app.command()
+def quantize(
+    name: Annotated[str, typer.Argument(help="A base that was added, by name or id.")],
+    bpw: Annotated[float, typer.Option(help="Bits a weight, on average: 2 to 8.")] = 4.0,
+    head_bits: Annotated[int, typer.Option(help="Bits a weight of the output layer.")] = 6,
+    rows: Annotated[int, typer.Option(min=1, help="Rows of calibration text.")] = 100,
+    measurement_rows: Annotated[int, typer.Option(min=1, help="Rows to measure errors with.")] = 16,
+    length: Annotated[int, typer.Option(min=64, max=2048, help="Tokens of a row.")] = 2048,
+    home: HomeOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Make an EXL2 artefact of a base, for `engine = exllamav2`; needs an NVIDIA GPU.
+
+    Stopped, the same command goes on where it was.
+    """
+    from ..worker.engine.exllamav2.quantize import Options, quantize_base
+    from ..worker.models.importing import open_base
+
+    cache = cache_dir(home)
+    options = Options(bpw, head_bits, rows, length, measurement_rows)
+    with ended_by_signals(), bars() as advance:
+        artefact = quantize_base(open_base(name, cache), cache, options, advance)
+    facts = {
+        "artefact": artefact.id,
+        "base": artefact.manifest.reference,
+        "directory": str(artefact.directory),
+    }
     if json:
         print_json(facts)
     else:

@@ -31,6 +31,7 @@ compile.
 """
 
 ROLES = ("worker", "contributor", "gateway", "bootstrap", "settler")
+ENGINES = ("torch", "exllamav2")
 PRECISIONS = ("bf16", "int4", "fp32")
 SPLITS = ("default", "openledger")
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -49,7 +50,12 @@ class Config:
 
     base: str = "starter"
     """The base model: `starter`, a folder, a GGUF file, or a Hugging Face repository id."""
+    engine: str = "torch"
+    """What computes: see ENGINES; exllamav2 needs a GPU and an artefact of the base."""
+    artefact: str = ""
+    """The EXL2 artefact that exllamav2 loads, by id; empty: the only one of the base."""
     precision: str = "bf16"
+    """Of the torch engine."""
     threads: int = 0
     """Threads of the engine; 0 is one per physical core."""
     engine_pages: int = 512
@@ -109,6 +115,7 @@ class Config:
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "roles": ROLES,
+    "engine": ENGINES,
     "precision": PRECISIONS,
     "split": SPLITS,
     "policy": tuple(POLICIES),

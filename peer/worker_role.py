@@ -21,9 +21,11 @@ from ..protocol.ids import Cid
 from ..worker.adapters.store import AdapterStore, FetchedAdapter
 from ..worker.engine.process import EngineProcess, open_engine
 from ..worker.engine.types import EngineConfig
+from ..worker.models.artefacts import find_artefact
 from ..worker.models.cache import default_cache_dir, find_base
-from ..worker.models.reference import MANIFEST_FILE
+from ..worker.models.reference import MANIFEST_FILE, load_base
 from .attributing import Attributing, open_attributing
+from .config import Config
 from .funds import Funds
 from .keyed_lock import KeyedLock
 from .ledger_rows import Role
@@ -66,12 +68,15 @@ class WorkerRole:
 async def open_worker(node: Node) -> AsyncIterator[WorkerRole]:
     """Serve on this node's lane until the block ends.
 
-    Raises NotFound, InvalidModel, EngineFailed when the base cannot run.
+    Raises NotFound, InvalidModel, EngineFailed when the base cannot run, MissingDependency where its engine
+    cannot.
     """
     config = node.config
     base_dir = await trio.to_thread.run_sync(base_directory, config.cache_dir, config.base)
     async with AsyncExitStack() as stack:
-        engine = await stack.enter_async_context(open_engine(_engine_config(node, base_dir)))
+        artefact_dir = await trio.to_thread.run_sync(artefact_directory, config, base_dir)
+        engine_config = _engine_config(node, base_dir, artefact_dir)
+        engine = await stack.enter_async_context(open_engine(engine_config))
         fetches: list[AdapterFetch] = []
         sources = _Sources(node, fetches)
         adapters = AdapterStore(engine, sources.fetch)
@@ -105,7 +110,18 @@ def base_directory(cache_dir: str, base: str) -> Path:
         ) from None
 
 
-def _engine_config(node: Node, base_dir: Path) -> EngineConfig:
+def artefact_directory(config: Config, base_dir: Path) -> str:
+    """Where the quantised base lies that the engine loads; empty for an engine that loads the reference.
+
+    Raises NotFound, saying how to make one.
+    """
+    if config.engine == "torch":
+        return ""
+    folder = Path(config.cache_dir) if config.cache_dir else default_cache_dir()
+    return str(find_artefact(folder, load_base(base_dir), config.artefact).directory)
+
+
+def _engine_config(node: Node, base_dir: Path, artefact_dir: str) -> EngineConfig:
     config = node.config
     return EngineConfig(
         base_dir=str(base_dir),
@@ -115,6 +131,8 @@ def _engine_config(node: Node, base_dir: Path) -> EngineConfig:
         max_batch=config.max_batch,
         slots=config.engine_slots,
         adapter_ram=config.adapter_ram,
+        engine=config.engine,
+        artefact_dir=artefact_dir,
     )
 
 

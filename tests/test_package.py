@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from email.message import Message
 from email.parser import Parser
 from fnmatch import fnmatch
-from importlib.metadata import distribution, packages_distributions
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
 from pathlib import Path
 
 import pytest
@@ -129,7 +129,11 @@ def test_what_the_rooms_import_is_asked_for(metadata: Message, tracked: set[str]
 
 
 def asked_by(name: str) -> set[str]:
-    """What an installed distribution asks for itself, its extras included."""
+    """What a distribution asks for itself, its extras included; nothing where it is not installed."""
+    try:
+        distribution(name)
+    except PackageNotFoundError:
+        return set()
     return {normal(found[0]) for text in distribution(name).requires or () if (found := NAME.match(text))}
 
 

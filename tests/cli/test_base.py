@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 
 def test_a_base_is_imported_once_and_listed(lore, tmp_path: Path) -> None:
@@ -39,3 +40,16 @@ def test_a_file_that_is_no_model_is_one_line(lore, tmp_path: Path) -> None:
     assert failed.stderr.startswith("error: ")
     assert failed.stderr.count("\n") == 1
     assert not list((tmp_path / "cache").rglob("model.safetensors"))
+
+
+def test_quantising_says_in_one_line_why_it_cannot(lore) -> None:
+    unknown = lore("base", "quantize", "tiny")
+    assert unknown.stderr.startswith("error: no base 'tiny' on this machine")
+    lore("base", "add", "tiny")
+    beyond = lore("base", "quantize", "tiny", "--bpw", "9")
+    assert beyond.stderr == "error: bits a weight are 9; EXL2 has 2 to 8\n"
+    if not torch.cuda.is_available():
+        failed = lore("base", "quantize", "tiny")
+        assert failed.exit_code == 1
+        assert failed.stderr.startswith("error: exllamav2 cannot run on this machine: ")
+        assert failed.stderr.count("\n") == 1

@@ -51,7 +51,8 @@ def test_home_and_passphrase_are_no_settings():
     [
         ("thread = 2", r"unknown setting 'thread' in .*config\.toml; did you mean threads"),
         ("zzz = 2", r"unknown setting 'zzz'.*known are .*chain_url"),
-        ("[engine]\npages = 3", r"unknown setting 'engine'.*did you mean .*engine_pages"),
+        ("[engines]\npages = 3", r"unknown setting 'engines'.*did you mean .*engine_pages"),
+        ("[engine]\npages = 3", "engine .* expected one of torch, exllamav2"),
         ('threads = "two"', r"threads in .* is 'two'; expected a whole number"),
         ("threads = true", "expected a whole number"),
         ("threads = -1", "expected 0 to 1024"),

@@ -190,8 +190,15 @@ def read_frames(channel: socket.socket) -> Iterator[bytes]:
 
 
 def build_engine(config: EngineConfig) -> Engine:
-    """The engine of this configuration. Raises InvalidModel, and that before it spends seconds on torch."""
+    """The engine of this configuration. Raises InvalidModel, and that before it spends seconds on torch.
+
+    exllamav2 raises MissingDependency where it cannot run.
+    """
     load_base(Path(config.base_dir))
+    if config.engine == "exllamav2":
+        from .exllamav2.engine import build_exllamav2_engine
+
+        return build_exllamav2_engine(config)
     import torch
 
     from .torch_engine import TorchEngine

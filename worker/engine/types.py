@@ -146,6 +146,8 @@ class EngineConfig:
 
     A step computes at most `max_step_tokens` tokens, so a long prompt delays running answers by one such step
     at most.
+
+    `engine` is torch, or exllamav2, which loads the quantised base in `artefact_dir`.
     """
 
     base_dir: Annotated[str, Size(1, 4096)]
@@ -159,6 +161,8 @@ class EngineConfig:
     slots: U16 = 16
     max_rank: U16 = 64
     adapter_ram: U64 = 1 << 30
+    engine: Name = "torch"
+    artefact_dir: Annotated[str, Size(0, 4096)] = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,12 @@ from typing import Annotated
 from ...protocol.errors import (
     AttributionFailed,
     CommonloreError,
+    ConfigError,
     EngineFailed,
     InvalidAdapter,
     InvalidModel,
     LocalProtocolError,
+    MissingDependency,
     NotFound,
     Refused,
     RemoteProtocolError,
@@ -179,6 +181,8 @@ REPLIES: tuple[type[Reply], ...] = (Events, RequestFailed, Done, Loaded, Counted
 
 _ERRORS = (
     AttributionFailed,
+    ConfigError,
+    MissingDependency,
     InvalidAdapter,
     InvalidModel,
     NotFound,

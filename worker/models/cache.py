@@ -105,12 +105,13 @@ def publish(directory: Path, cache_dir: Path, base: Cid) -> Path:
     place = base_dir(cache_dir, base)
     if not place.exists():
         os.chmod(directory, 0o755)
-        _sync(directory)
+        sync_directory(directory)
         os.rename(directory, place)
     return place
 
 
-def _sync(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
+    """Make the files of a directory last through a loss of power."""
     for path in (*directory.iterdir(), directory):
         descriptor = os.open(path, os.O_RDONLY)
         try:

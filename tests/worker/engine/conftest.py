@@ -8,7 +8,13 @@ import torch
 from commonlore.protocol.requests import PPM, AdapterWeight, ChatMessage, Sampling
 from commonlore.worker.adapters.fake import write_fake_adapter
 from commonlore.worker.engine.torch_engine import TorchEngine
-from commonlore.worker.engine.types import AdapterSource, EngineConfig, GenerationRequest, TokenEvent
+from commonlore.worker.engine.types import (
+    AdapterSource,
+    EngineConfig,
+    GenerationRequest,
+    Logprobs,
+    TokenEvent,
+)
 from commonlore.worker.models.reference import BaseModel
 from commonlore.worker.models.tiny import build_tiny
 
@@ -65,6 +71,10 @@ class Said:
         self.tokens: list[int] = []
         self.text = ""
         self.events: list[TokenEvent] = []
+
+    @property
+    def logprobs(self) -> list[Logprobs]:
+        return [one for event in self.events for one in event.logprobs]
 
     @property
     def last(self) -> TokenEvent:
