@@ -146,7 +146,11 @@ class Pass {
 
     template <typename Do>
     void each_low(int row, Do&& work) {
-        for (int i = b.lora_starts[row]; i < b.lora_starts[row + 1]; ++i) work(b.lows[b.lora_items[i]]);
+        const int start = b.lora_starts[row], end = b.lora_starts[row + 1];
+        for (int i = start; i < end; ++i) {
+            const int before = i - (end - start);  // the same term of the row before, where that has as many
+            work(b.lows[b.lora_items[i]], before < 0 || b.lora_items[before] != b.lora_items[i]);
+        }
     }
 
     void embed() {
@@ -179,10 +183,10 @@ class Pass {
         each_row([&](int row) {
             const bf16* x = s.x.at + (size_t)row * m.hidden;
             float* y = s.y.at + (size_t)row * s.qkv;
-            each_low(row, [&](const Low& low) {
-                add_target(low, index, Q, x, m.hidden, y, query_size);
-                add_target(low, index, K, x, m.hidden, y + query_size, kv_size);
-                add_target(low, index, V, x, m.hidden, y + query_size + kv_size, kv_size);
+            each_low(row, [&](const Low& low, bool fresh) {
+                add_target(low, fresh, index, Q, x, m.hidden, y, query_size);
+                add_target(low, fresh, index, K, x, m.hidden, y + query_size, kv_size);
+                add_target(low, fresh, index, V, x, m.hidden, y + query_size + kv_size, kv_size);
             });
             place(index, layer, row, y);
         });
@@ -191,7 +195,7 @@ class Pass {
         each_row([&](int row) {
             const bf16* x = s.x.at + (size_t)row * query_size;
             float* y = s.y.at + (size_t)row * s.narrow;
-            each_low(row, [&](const Low& low) { add_target(low, index, O, x, query_size, y, m.hidden); });
+            each_low(row, [&](const Low& low, bool fresh) { add_target(low, fresh, index, O, x, query_size, y, m.hidden); });
             add_to_hidden(row);
         });
     }
@@ -236,9 +240,9 @@ class Pass {
         each_row([&](int row) {
             const bf16* x = s.x.at + (size_t)row * m.hidden;
             float* y = s.y.at + (size_t)row * stride;
-            each_low(row, [&](const Low& low) {
-                add_target(low, index, GATE, x, m.hidden, y, size);
-                add_target(low, index, UP, x, m.hidden, y + size, size);
+            each_low(row, [&](const Low& low, bool fresh) {
+                add_target(low, fresh, index, GATE, x, m.hidden, y, size);
+                add_target(low, fresh, index, UP, x, m.hidden, y + size, size);
             });
         });
         each_row([&](int row) {
@@ -255,7 +259,7 @@ class Pass {
         each_row([&](int row) {
             const bf16* x = s.x.at + (size_t)row * size;
             float* y = s.y.at + (size_t)row * s.narrow;
-            each_low(row, [&](const Low& low) { add_target(low, index, DOWN, x, size, y, m.hidden); });
+            each_low(row, [&](const Low& low, bool fresh) { add_target(low, fresh, index, DOWN, x, size, y, m.hidden); });
             add_to_hidden(row);
         });
     }

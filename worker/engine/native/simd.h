@@ -30,10 +30,6 @@ static inline __m512 from_bf16(const bf16* from) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)from)), 16));
 }
 
-static inline bf16 round_bf16(float x) {
-    return (bf16)_mm_cvtsi128_si32((__m128i)_mm_cvtneps_pbh(_mm_set_ss(x)));
-}
-
 // e^x to about 1 ulp of fp32 for x <= 0 and moderate x > 0 (Cody-Waite reduction, Taylor terms to r^6).
 static inline __m512 exp_ps(__m512 x) {
     x = _mm512_max_ps(_mm512_min_ps(x, _mm512_set1_ps(88.0f)), _mm512_set1_ps(-87.0f));
