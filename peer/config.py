@@ -61,7 +61,7 @@ class Config:
     engine_pages: int = 512
     """Pages of the engine's KV cache."""
     engine_slots: int = 16
-    """Different adapters that the engine computes with at once."""
+    """Different adapters that the engine computes with at once: best no fewer than `max_batch`."""
     adapter_ram: int = 1 << 30
     """Bytes of adapters that the engine keeps in memory, ready for its slots."""
     max_batch: int = 8

@@ -90,7 +90,7 @@ class NativeLoraLayout(LoraLayout):
         """The same of a file in any precision, by torch."""
         bucket = self.bucket_of(source)
         offsets, size = self.offsets(bucket)
-        packed = torch.zeros((self._layers, size), dtype=self.dtype)
+        packed = zeros((self._layers, size), self.dtype)
         for target, offset in zip(TARGETS, offsets, strict=True):
             if target in source.targets:
                 down, up = (read_factor(file, self._layers, target, side) for side in "AB")
