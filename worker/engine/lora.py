@@ -21,8 +21,7 @@ from torch import Tensor
 
 from ..models.architecture import Architecture, linear_shapes
 from ..models.tensor_file import TensorFile
-from .cache import zeros
-from .lora_layout import LoraLayout, read_factor
+from .lora_layout import LoraLayout, blank, read_factor
 from .lora_plan import LoraPlan, SlotTerm, Terms
 from .slot_pools import SlotPools
 from .slots import Place
@@ -60,7 +59,7 @@ class TorchLoraLayout(LoraLayout):
     def pack(self, file: TensorFile, source: AdapterSource) -> Tensor:
         """See LoraLayout."""
         bucket = self.bucket_of(source)
-        packed = zeros((self.size(bucket),), self.dtype)
+        packed = blank((self.size(bucket),), self.dtype)
         for fused, factors in self.factors(packed, bucket).items():
             self._fill(file, source, fused, factors)
         return packed

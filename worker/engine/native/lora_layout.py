@@ -17,8 +17,7 @@ from torch import Tensor
 
 from ...models.architecture import Architecture, linear_shapes
 from ...models.tensor_file import TensorFile
-from ..lora_layout import LoraLayout, factor_names, read_factor
-from ..memory import zeros
+from ..lora_layout import LoraLayout, blank, factor_names, read_factor
 from ..types import AdapterSource
 from .library import load_library
 from .structures import TARGETS, Packing
@@ -59,7 +58,7 @@ class NativeLoraLayout(LoraLayout):
     ) -> Tensor:
         bucket = self.bucket_of(source)
         offsets, size = self.offsets(bucket)
-        packed = zeros((self._layers * size,), self.dtype)
+        packed = blank((self._layers * size,), self.dtype)
         places = np.full((self._layers, len(TARGETS), 2), -1, np.int64)
         for index, target in enumerate(TARGETS):
             if target in source.targets:
@@ -90,7 +89,7 @@ class NativeLoraLayout(LoraLayout):
         """The same of a file in any precision, by torch."""
         bucket = self.bucket_of(source)
         offsets, size = self.offsets(bucket)
-        packed = zeros((self._layers, size), self.dtype)
+        packed = blank((self._layers, size), self.dtype)
         for target, offset in zip(TARGETS, offsets, strict=True):
             if target in source.targets:
                 down, up = (read_factor(file, self._layers, target, side) for side in "AB")
