@@ -19,7 +19,7 @@ def up(
     base: Annotated[str | None, typer.Option(help="The base model: starter, tiny, or one you added.")] = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Worker peers.")] = 1,
     gateway_port: Annotated[
-        int, typer.Option(help="Of the OpenAI-compatible API; 0 takes a free one.")
+        int, typer.Option(min=0, max=65_535, help="Of the OpenAI-compatible API; 0 takes a free one.")
     ] = 8080,
     home: HomeOption = None,
     json: JsonOption = False,
@@ -31,7 +31,7 @@ def up(
     from ..peer.extras import require
     from ..peer.gateway.control_client import ControlClient
     from ..peer.local_network import open_network
-    from ..peer.one_machine import YOURS, Wanted, plan_one_machine
+    from ..peer.one_machine import YOURS, Wanted, alone, plan_one_machine, require_gateway_port
     from ..peer.visits import get_acquainted
     from ..worker.models.importing import import_base
     from .base import cache_dir
@@ -39,7 +39,8 @@ def up(
     require("worker", "devchain")
     place = home_at(home).create()
     config = config_of(place, base=base)
-    with ended_by_signals():
+    with ended_by_signals(), alone(place):
+        require_gateway_port(gateway_port)
         with bars() as advance:
             import_base(config.base, cache_dir(home), advance)
         say("starting the chain and the peers …")

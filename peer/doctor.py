@@ -11,21 +11,26 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from ..protocol.errors import CommonloreError
 from .config import Config, load_config
 from .extras import extras
 from .home import Home
+from .one_machine import running_home, why_no_port
 
 NEEDED_MEMORY = 2 * 1024**3
 NEEDED_DISK = 2 * 1024**3
 WHOLE = "demo"
 """The extra that is all the others together."""
+PATIENCE_S = 10.0
+"""For the running node's own account of itself."""
+COMPILER = "for faster answers, run: sudo apt-get install -y g++"
 SYSTEM_PACKAGES = "sudo apt-get install -y g++ libgmp-dev python3-dev"
 
 
@@ -47,11 +52,20 @@ class Finding:
     remedy: str = ""
 
 
-def examine(home: Home) -> Iterator[Finding]:
-    """Every check, in an order that a reader can follow from the machine to the network."""
+def examine(asked: Home) -> Iterator[Finding]:
+    """Every check, in an order that a reader can follow from the machine to the network.
+
+    Where `up` keeps a network in a home, its peer of yours is looked at, as all commands do.
+    """
     yield from (check_python(), check_processors(), check_memory())
     yield from (check_libp2p(), *check_extras())
-    yield from check_home(home)
+    home = running_home(asked)
+    findings = list(check_home(home))
+    yield from findings
+    if findings[0].state is State.WRONG:
+        return
+    node = ask_node(home)
+    yield Finding("node", State.OK, f"running in {home.path}" if node is not None else "not running")
     try:
         config = load_config(home.config)
     except CommonloreError as error:
@@ -60,7 +74,8 @@ def examine(home: Home) -> Iterator[Finding]:
         )
         return
     yield Finding("configuration", State.OK, str(home.config) if home.config.exists() else "defaults")
-    yield from (check_base(config), check_port(config), check_chain(config))
+    yield from (check_engine(config), check_base(config), check_port(config, node))
+    yield check_chain(config) if node is None else chain_of_node(node)
     yield from check_bootstrap(config)
 
 
@@ -106,17 +121,26 @@ def check_extras() -> list[Finding]:
 
 def check_home(home: Home) -> Iterator[Finding]:
     """Whether the home can be used, and how much room there is."""
-    existing = next(path for path in (home.path, *home.path.parents) if path.exists())
-    if not os.access(existing, os.W_OK):
-        remedy = f"make {existing} yours, or set COMMONLORE_HOME to a folder of yours"
+    existing = next(path for path in (home.path, *home.path.parents) if os.path.lexists(path))
+    remedy = f"make {existing} yours, or set COMMONLORE_HOME to a folder of yours"
+    if not existing.is_dir():
+        remedy = "name a folder: --home FOLDER, or COMMONLORE_HOME"
+        yield Finding("home", State.WRONG, f"{existing} is not a folder", remedy)
+    elif not os.access(existing, os.W_OK):
         yield Finding("home", State.WRONG, f"{home.path} cannot be written", remedy)
+    elif home.is_foreign():
+        remedy = "name a new folder: --home FOLDER, or COMMONLORE_HOME"
+        yield Finding("home", State.WRONG, f"{home.path} holds other things", remedy)
     else:
         yield Finding("home", State.OK, f"{home.path}" + ("" if home.path.exists() else " (not made yet)"))
     free = shutil.disk_usage(existing).free
     short = free < NEEDED_DISK
     remedy = f"free some space: bases and adapters need {_gib(NEEDED_DISK)}" if short else ""
     yield Finding("disk", State.WRONG if short else State.OK, f"{_gib(free)} free", remedy)
-    yield _check_socket(home)
+    try:
+        _ = home.control_socket
+    except CommonloreError as error:
+        yield Finding("control socket", State.WRONG, str(error), "set COMMONLORE_HOME to a shorter path")
 
 
 def check_base(config: Config) -> Finding:
@@ -131,16 +155,58 @@ def check_base(config: Config) -> Finding:
         return Finding("base model", State.MISSING, f"{config.base} is not in {cache}", remedy)
 
 
-def check_port(config: Config) -> Finding:
-    """Whether the gateway's port is free."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((config.gateway_host, config.gateway_port))
-        except OSError as error:
-            found = f"{config.gateway_host}:{config.gateway_port} cannot be used: {error.strerror}"
-            return Finding("gateway port", State.MISSING, found, "choose another with --gateway-port")
-    return Finding("gateway port", State.OK, f"{config.gateway_host}:{config.gateway_port} is free")
+def check_engine(config: Config) -> Finding:
+    """Whether a worker computes with the compiled kernels, or with torch alone, which is slower."""
+    from ..worker.engine.native.library import NoCompiler, Unavailable, find_compiler
+
+    if config.precision == "fp32":
+        return Finding(
+            "engine", State.OK, "torch alone: the compiled kernels compute bf16 and int4, not fp32"
+        )
+    try:
+        return Finding("engine", State.OK, f"compiled kernels for AVX-512 BF16, built with {find_compiler()}")
+    except NoCompiler as reason:
+        return Finding("engine", State.MISSING, f"torch alone, slower: {reason}", COMPILER)
+    except Unavailable as reason:
+        return Finding("engine", State.OK, f"torch alone: {reason}")
+
+
+def ask_node(home: Home) -> Mapping[str, Any] | None:
+    """The status of the node that runs in a home; None where none does, or none that answers."""
+    from .gateway.control_client import ControlClient, is_running
+
+    try:
+        if not is_running(home):
+            return None
+        with ControlClient(home, answer_s=PATIENCE_S) as client:
+            status: Mapping[str, Any] = client.get("/status")
+            return status
+    except CommonloreError:
+        return None
+
+
+def check_port(config: Config, node: Mapping[str, Any] | None = None) -> Finding:
+    """Whether the gateway's port is free, or taken by the node that runs here."""
+    place = f"{config.gateway_host}:{config.gateway_port}"
+    reason = why_no_port(config.gateway_host, config.gateway_port)
+    if reason is None:
+        return Finding("gateway port", State.OK, f"{place} is free")
+    if node is not None and "gateway" in node["roles"]:
+        return Finding("gateway port", State.OK, f"{place} is where the running node's gateway listens")
+    remedy = "choose another: --gateway-port with `up`, --set gateway_port=PORT with `node`"
+    return Finding("gateway port", State.MISSING, f"{place} cannot be used: {reason}", remedy)
+
+
+def chain_of_node(node: Mapping[str, Any]) -> Finding:
+    """The chain as the running node sees it."""
+    url = node["chain"]
+    if not url:
+        return Finding("chain", State.MISSING, "the running node has none: its receipts are not settled")
+    if node["purse"] is None:
+        return Finding(
+            "chain", State.WRONG, f"{url} does not answer the running node", "start the chain again"
+        )
+    return Finding("chain", State.OK, f"{url}, in epoch {node['epoch']}, as the running node sees it")
 
 
 def check_chain(config: Config) -> Finding:
@@ -167,17 +233,6 @@ def _check_extra(name: str, packages: tuple[str, ...]) -> Finding:
         remedy = f"only for this, run: pip install 'commonlore[{name}]'"
         return Finding(subject, State.MISSING, f"without {', '.join(absent)}", remedy)
     return Finding(subject, State.OK, ", ".join(f"{package} {_version(package)}" for package in packages))
-
-
-def _check_socket(home: Home) -> Finding:
-    try:
-        path = home.control_socket
-    except CommonloreError as error:
-        return Finding("control socket", State.WRONG, str(error), "set COMMONLORE_HOME to a shorter path")
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(1)
-        running = probe.connect_ex(os.fspath(path)) == 0
-    return Finding("node", State.OK, "running" if running else "not running")
 
 
 def _ask_chain(config: Config) -> Finding:

@@ -77,7 +77,7 @@ class Home:
 
     def create(self) -> Home:
         """Make the folders, private. Raises ConfigError when that is not possible."""
-        if self._is_foreign():
+        if self.is_foreign():
             raise ConfigError(f"{self.path} holds other things; set COMMONLORE_HOME to a new folder")
         for folder in (self.path, self.keys, self.blobs, self.jobs, self.logs):
             try:
@@ -89,7 +89,8 @@ class Home:
                 ) from error
         return self
 
-    def _is_foreign(self) -> bool:
+    def is_foreign(self) -> bool:
+        """Whether it is a folder that holds other things than a peer's."""
         if not self.path.is_dir() or self.keys.is_dir():
             return False
         return any(found != self.config for found in self.path.iterdir())

@@ -47,19 +47,32 @@ class Unavailable(Exception):
     """Why this machine has no compiled library: a clause."""
 
 
+class NoCompiler(Unavailable):
+    """Only a compiler is missing, which can be installed."""
+
+
 @cache
 def load_library() -> ctypes.CDLL:
     """The library, compiled first where that was not done before. Raises Unavailable."""
-    if os.environ.get(SWITCH) == "0":
-        raise Unavailable(f"{SWITCH} is 0")
-    _check_processor()
     try:
-        library = ctypes.CDLL(str(_built(_compiler())))
+        library = ctypes.CDLL(str(_built(find_compiler())))
     except OSError as wrong:
         raise Unavailable(f"the compiled library cannot be kept or loaded: {wrong}") from None
     _declare(library)
     _check_sizes(library)
     return library
+
+
+def find_compiler() -> str:
+    """What compiles the library on this machine. Raises Unavailable, NoCompiler."""
+    if os.environ.get(SWITCH) == "0":
+        raise Unavailable(f"{SWITCH} is 0")
+    _check_processor()
+    named = os.environ.get("CXX")
+    found = shutil.which(named) if named else shutil.which("g++") or shutil.which("clang++")
+    if found is None:
+        raise NoCompiler("no C++ compiler is at hand: install g++, or set CXX")
+    return found
 
 
 def _check_processor() -> None:
@@ -77,14 +90,6 @@ def processor_flags() -> frozenset[str]:
         return frozenset()
     listed = next((line for line in lines if line.startswith("flags")), "")
     return frozenset(listed.partition(":")[2].split())
-
-
-def _compiler() -> str:
-    named = os.environ.get("CXX")
-    found = shutil.which(named) if named else shutil.which("g++") or shutil.which("clang++")
-    if found is None:
-        raise Unavailable("no C++ compiler is at hand: install g++, or set CXX")
-    return found
 
 
 def _built(compiler: str) -> Path:
