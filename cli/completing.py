@@ -31,9 +31,9 @@ def datanets(context: typer.Context, incomplete: str) -> list[str]:
 
 def _names(context: typer.Context, kind: type[AdapterRecord] | type[DatanetRecord]) -> list[str]:
     from ..peer.known_names import known_names
-    from ..peer.one_machine import running_home
+    from ..peer.one_machine import remembering_home
     from .options import home_at
 
     with suppress(Exception):
-        return known_names(running_home(home_at(context.params.get("home"))), kind)
+        return known_names(remembering_home(home_at(context.params.get("home"))), kind)
     return []

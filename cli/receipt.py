@@ -62,9 +62,9 @@ def _listed(home: Path | None, limit: int) -> list[dict[str, Any]]:
     """From the node that runs here, else from its store."""
     from ..peer.closed_home import read_closed_home, receipts_of
     from ..peer.gateway.control_client import ControlClient, is_running
-    from ..peer.one_machine import running_home
+    from ..peer.one_machine import remembering_home
 
-    place = running_home(home_at(home))
+    place = remembering_home(home_at(home))
     if is_running(place):
         with ControlClient(place) as client:
             listed: list[dict[str, Any]] = client.get("/receipts", limit=limit)
@@ -77,9 +77,9 @@ def _listed(home: Path | None, limit: int) -> list[dict[str, Any]]:
 def _shown(home: Path | None, name: str) -> dict[str, Any]:
     from ..peer.closed_home import read_closed_home, receipts_of
     from ..peer.gateway.control_client import ControlClient, is_running
-    from ..peer.one_machine import running_home
+    from ..peer.one_machine import remembering_home
 
-    place = running_home(home_at(home))
+    place = remembering_home(home_at(home))
     if is_running(place):
         with ControlClient(place) as client:
             shown: dict[str, Any] = client.get(f"/receipts/{name}")

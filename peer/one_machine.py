@@ -111,6 +111,12 @@ def running_home(home: Home) -> Home:
     return yours if not _has_socket(home) and _has_socket(yours) else home
 
 
+def remembering_home(home: Home) -> Home:
+    """The home whose node answers here, else one in which a node has run, be it yours of its network."""
+    found, yours = running_home(home), Home(root_of(home) / YOURS)
+    return yours if not found.store.exists() and yours.store.exists() else found
+
+
 def _has_socket(home: Home) -> bool:
     try:
         return home.control_socket.exists()

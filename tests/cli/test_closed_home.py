@@ -91,6 +91,12 @@ def test_an_account_of_this_home_has_its_name(lore, home: Path) -> None:
     assert names["worker"] == "own"
 
 
+def test_the_network_that_up_kept_is_read_when_it_has_ended(lore, home: Path) -> None:
+    Home(home).create()
+    receipt = keep_one(home / "local" / "you", OWNER)
+    assert receipt in lore("receipt", "list").stdout
+
+
 def test_a_home_without_a_store_has_no_receipts(lore, home: Path) -> None:
     assert lore("receipt", "list").stdout.startswith("no receipts yet; ask something")
     failed = lore("receipt", "show", "1")
