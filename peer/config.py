@@ -34,6 +34,7 @@ ROLES = ("worker", "contributor", "gateway", "bootstrap", "settler")
 ENGINES = ("torch", "exllamav2")
 PRECISIONS = ("bf16", "int4", "fp32")
 SPLITS = ("default", "openledger")
+DEVICES = ("auto", "cpu", "cuda")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -56,10 +57,14 @@ class Config:
     """The EXL2 artefact that exllamav2 loads, by id; empty: the only one of the base."""
     precision: str = "bf16"
     """Of the torch engine."""
+    device: str = "auto"
+    """Where it computes: see DEVICES; auto is a GPU where there is one."""
     threads: int = 0
     """Threads of the engine; 0 is one per physical core."""
     engine_pages: int = 512
     """Pages of the engine's KV cache."""
+    engine_page_size: int = 16
+    """Tokens of a page."""
     engine_slots: int = 16
     """Different adapters that the engine computes with at once: best no fewer than `max_batch`."""
     adapter_ram: int = 1 << 30
@@ -117,6 +122,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "roles": ROLES,
     "engine": ENGINES,
     "precision": PRECISIONS,
+    "device": DEVICES,
     "split": SPLITS,
     "policy": tuple(POLICIES),
     "log_level": LOG_LEVELS,
@@ -124,6 +130,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 RANGES: Mapping[str, tuple[int, int]] = {
     "threads": (0, 1024),
     "engine_pages": (8, 1 << 24),
+    "engine_page_size": (1, 4096),
     "engine_slots": (1, 4096),
     "adapter_ram": (1 << 20, 1 << 50),
     "max_batch": (1, 1024),

@@ -128,11 +128,13 @@ def _engine_config(node: Node, base_dir: Path, artefact_dir: str) -> EngineConfi
         precision=config.precision,
         threads=config.threads or max(1, (os.cpu_count() or 2) // 2),
         pages=config.engine_pages,
+        page_size=config.engine_page_size,
         max_batch=config.max_batch,
         slots=config.engine_slots,
         adapter_ram=config.adapter_ram,
         engine=config.engine,
         artefact_dir=artefact_dir,
+        device=config.device,
     )
 
 

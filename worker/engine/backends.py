@@ -1,4 +1,4 @@
-"""Which backend computes: the compiled one where it can, else torch.
+"""Which backend computes: torch on a GPU; on the CPU the compiled one where it can, else torch.
 
 The choice changes speed and roundings, never what an artefact's numbers mean.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 
 from ..models.reference import BaseModel
+from .devices import choose_device
 from .native.library import Unavailable, load_library
 from .native.model import suits
 from .native.runner import native_backend
@@ -19,7 +20,13 @@ log = logging.getLogger("commonlore.worker.engine")
 
 
 def choose_backend(config: EngineConfig, base: BaseModel, max_context: int) -> Backend:
-    """The fastest backend that computes this base at this precision on this machine."""
+    """The fastest backend that computes this base at this precision on the device that is wanted.
+
+    Raises MissingDependency, ConfigError when there is no such device.
+    """
+    device = choose_device(config.device)
+    if device.type != "cpu":
+        return torch_backend(config, base, max_context, device)
     reason = why_not_native(config, base)
     if reason is None:
         return native_backend(config, base, max_context)

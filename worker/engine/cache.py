@@ -12,17 +12,25 @@ import torch
 from torch import Tensor
 
 from ..models.architecture import Architecture
+from .devices import CPU
 from .memory import zeros
 
 
 class KvCache:
     """keys and values: [layers, pages, page_size, kv heads, head_dim]."""
 
-    def __init__(self, architecture: Architecture, pages: int, page_size: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        architecture: Architecture,
+        pages: int,
+        page_size: int,
+        dtype: torch.dtype,
+        device: torch.device = CPU,
+    ) -> None:
         shape = (architecture.layers, pages, page_size, architecture.kv_heads, architecture.head_dim)
         self.page_size = page_size
-        self.keys = zeros(shape, dtype)
-        self.values = zeros(shape, dtype)
+        self.keys = zeros(shape, dtype, device)
+        self.values = zeros(shape, dtype, device)
 
     def write(self, layer: int, slots: Tensor, keys: Tensor, values: Tensor) -> None:
         """Store [tokens, kv heads, head_dim] at their slots (int64 [tokens])."""

@@ -1,8 +1,8 @@
 """The Llama family's decoder over a flat batch: every row is one token of some sequence, at its own position.
 
 Rules of this file:
-- Rows of sequences that decode come first, one each; then the rows of each prompt chunk. Linears see all rows
-  at once, attention sees one group or chunk at a time.
+- Linears see all rows at once; what a row attends to is `attention.py`'s matter, what its adapters add is
+  `lora.py`'s.
 - The mathematics is transformers' modeling_llama (RMSNorm, rotary halves, grouped heads, SwiGLU); tests hold
   the logits.
 """
@@ -11,42 +11,34 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..models.architecture import Architecture, Rope
+from .attention import Attention
 from .cache import KvCache
-from .lora import LoraBatch, TorchLora
+from .lora import LoraBatch
 from .lora_plan import LoraPlan
 from .weights import Layer, Weights
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Rows [start, end) are consecutive tokens of one prompt. `table` is [1, pages]; `length` tokens are in
-    the cache after this step; `mask` is [end - start, length], or None where the chunk is the whole sequence
-    so far (plain causal).
-    """
+class Updates(Protocol):
+    """What one step's adapters add."""
 
-    start: int
-    end: int
-    table: Tensor
-    length: int
-    mask: Tensor | None
+    def add(self, layer: int, linear: str, x: Tensor, out: Tensor) -> None:
+        """out += the low-rank update of x. x is [rows, in], out [rows, out], changed in place."""
+        ...
 
 
-@dataclass(frozen=True, slots=True)
-class Decoding:
-    """Rows 0 … count - 1, one token each.
+class Lora(Protocol):
+    """The adapters' multiplication: `TorchLora`, or Triton's kernels."""
 
-    `tables` is [count, pages], `mask` [count, 1, 1, pages · page_size].
-    """
-
-    count: int
-    tables: Tensor
-    mask: Tensor
+    def bind(self, plan: LoraPlan) -> Updates:
+        """The plan, ready to multiply until the slots change."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +51,7 @@ class Batch:
     tokens: Tensor
     positions: Tensor
     slots: Tensor
-    decoding: Decoding | None
-    chunks: tuple[Chunk, ...]
+    attention: Attention
     wanted: Tensor
 
 
@@ -70,7 +61,7 @@ class _Step:
 
     batch: Batch
     cache: KvCache
-    lora: LoraBatch
+    lora: Updates
     rotary: tuple[Tensor, Tensor]
 
 
@@ -81,12 +72,13 @@ class Decoder:
     """
 
     def __init__(
-        self, architecture: Architecture, weights: Weights, max_context: int, lora: TorchLora | None = None
+        self, architecture: Architecture, weights: Weights, max_context: int, lora: Lora | None = None
     ) -> None:
         self.architecture = architecture
         self.weights = weights
         self._lora = lora
-        self._cosines, self._sines = rotary_tables(architecture, max_context, weights.embedding.dtype)
+        tables = rotary_tables(architecture, max_context, weights.embedding.dtype)
+        self._cosines, self._sines = (table.to(weights.embedding.device) for table in tables)
 
     @torch.inference_mode()
     def forward(self, batch: Batch, cache: KvCache, plan: LoraPlan) -> Tensor:
@@ -114,39 +106,10 @@ class Decoder:
             queries, keys = self._norm(queries, layer.query_norm), self._norm(keys, layer.key_norm)
         queries, keys = rotate(queries, step.rotary), rotate(keys, step.rotary)
         step.cache.write(index, step.batch.slots, keys, values)
-        attended = self._attention(index, queries, step.batch, step.cache)
+        attended = step.batch.attention.attend(index, queries, step.cache)
         out = layer.o(attended)
         step.lora.add(index, "o", attended, out)
         return out
-
-    def _attention(self, index: int, queries: Tensor, batch: Batch, cache: KvCache) -> Tensor:
-        """[rows, heads · head_dim]."""
-        parts: list[Tensor] = []
-        if batch.decoding is not None:
-            parts.append(self._decode_attention(index, queries, batch.decoding, cache))
-        parts += [self._chunk_attention(index, queries, chunk, cache) for chunk in batch.chunks]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-    def _decode_attention(self, index: int, queries: Tensor, rows: Decoding, cache: KvCache) -> Tensor:
-        a = self.architecture
-        keys, values = cache.read(index, rows.tables)
-        # the query heads of one key head stand where a sequence's positions would: no copies of the keys
-        grouped = queries[: rows.count].view(rows.count, a.kv_heads, a.heads // a.kv_heads, a.head_dim)
-        return F.scaled_dot_product_attention(grouped, keys, values, attn_mask=rows.mask).reshape(
-            rows.count, -1
-        )
-
-    def _chunk_attention(self, index: int, queries: Tensor, chunk: Chunk, cache: KvCache) -> Tensor:
-        keys, values = (part[:, :, : chunk.length] for part in cache.read(index, chunk.table))
-        attended = F.scaled_dot_product_attention(
-            queries[chunk.start : chunk.end].transpose(0, 1).unsqueeze(0),
-            keys,
-            values,
-            attn_mask=chunk.mask,
-            is_causal=chunk.mask is None,
-            enable_gqa=True,
-        )
-        return attended.squeeze(0).transpose(0, 1).reshape(chunk.end - chunk.start, -1)
 
     def _mlp(self, index: int, layer: Layer, hidden: Tensor, step: _Step) -> Tensor:
         x = self._norm(hidden, layer.mlp_norm)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..models.architecture import Architecture, linear_shapes
 from ..models.tensor_file import TensorFile
+from .devices import CPU
 from .lora_layout import LoraLayout, blank, read_factor
 from .lora_plan import LoraPlan, SlotTerm, Terms
 from .slot_pools import SlotPools
@@ -35,8 +36,9 @@ Factors = tuple[Tensor, Tensor]
 class TorchLoraLayout(LoraLayout):
     """Factors as the products below want them."""
 
-    def __init__(self, architecture: Architecture, dtype: torch.dtype) -> None:
+    def __init__(self, architecture: Architecture, dtype: torch.dtype, device: torch.device = CPU) -> None:
         self.dtype = dtype
+        self.device = device
         self._layers = architecture.layers
         self._shapes = linear_shapes(architecture)
 
@@ -59,7 +61,8 @@ class TorchLoraLayout(LoraLayout):
     def pack(self, file: TensorFile, source: AdapterSource) -> Tensor:
         """See LoraLayout."""
         bucket = self.bucket_of(source)
-        packed = blank((self.size(bucket),), self.dtype)
+        pinned = self.device.type == "cuda"  # so that a slot is filled without waiting
+        packed = blank((self.size(bucket),), self.dtype, pinned)
         for fused, factors in self.factors(packed, bucket).items():
             self._fill(file, source, fused, factors)
         return packed
@@ -163,7 +166,9 @@ class TorchLora:
 
     def _bind_decoding(self, rows: Sequence[Terms]) -> tuple[_Segment | _Gathered, ...]:
         key = [
-            (row, term, self._pools.filling(_place(term))) for row, terms in enumerate(rows) for term in terms
+            (row, term, self._pools.filling(place_of(term)))
+            for row, terms in enumerate(rows)
+            for term in terms
         ]
         if key != self._key:
             self._key, self._decoding = None, ()  # freed before the next is built
@@ -179,7 +184,7 @@ class TorchLora:
         composed.sort(key=lambda entry: entry[1].bucket)
         for bucket, entries in groupby(composed, lambda entry: entry[1].bucket):
             mixed = list(entries)
-            yield self._gather(bucket, mixed, torch.tensor([row for row, _ in mixed]))
+            yield self._gather(bucket, mixed, self._indices(row for row, _ in mixed))
 
     def _group(self, bucket: int, entries: Sequence[_Entry]) -> _Segment | _Gathered:
         """Entries of different rows; these are consecutive where the engine has put them in order."""
@@ -187,15 +192,15 @@ class TorchLora:
         consecutive = last - first + 1 == len(entries)
         if consecutive and all(other == term for _, other in entries):
             return self._segment(first, last + 1, term)
-        rows = slice(first, last + 1) if consecutive else torch.tensor([row for row, _ in entries])
+        rows = slice(first, last + 1) if consecutive else self._indices(row for row, _ in entries)
         return self._gather(bucket, entries, rows)
 
     def _segment(self, start: int, end: int, term: SlotTerm) -> _Segment:
-        changed = self._pools.changed(_place(term))
+        changed = self._pools.changed(place_of(term))
         factors = {
             fused: found
-            for fused, found in self._factors_of(_place(term)).items()
-            if _changes(fused, changed)
+            for fused, found in self._factors_of(place_of(term)).items()
+            if changes(fused, changed)
         }
         return _Segment(start, end, term.weight, factors)
 
@@ -210,27 +215,32 @@ class TorchLora:
         if bucket not in self._pool_factors:
             self._pool_factors[bucket] = self._layout.factors(self._pools.pool(bucket), bucket)
         terms = [term for _, term in entries]
-        changed = {target for term in terms for target in self._pools.changed(_place(term))}
-        slots = torch.tensor([term.slot for term in terms])
+        changed = {target for term in terms for target in self._pools.changed(place_of(term))}
+        slots = self._indices(term.slot for term in terms)
         factors: dict[str, Factors] = {}
         for fused, (a, b) in self._pool_factors[bucket].items():
-            if _changes(fused, changed):
+            if changes(fused, changed):
                 downs, ups = (side.transpose(0, 1).index_select(1, slots) for side in (a, b))
                 factors[fused] = downs, _weighted(ups, terms)
         return _Gathered(rows, factors)
+
+    def _indices(self, numbers: Iterable[int]) -> Tensor:
+        return torch.tensor(list(numbers), device=self._layout.device)
 
 
 def _weighted(ups: Tensor, terms: Sequence[SlotTerm]) -> Tensor:
     """B [layers, count, R, out] times the terms' weights."""
     if all(term.weight == 1.0 for term in terms):
         return ups
-    weights = torch.tensor([term.weight for term in terms])
+    weights = torch.tensor([term.weight for term in terms], device=ups.device)
     return (ups.float() * weights[:, None, None]).to(ups.dtype)
 
 
-def _changes(fused: str, targets: Iterable[str]) -> bool:
+def changes(fused: str, targets: Iterable[str]) -> bool:
+    """Whether an adapter of these targets changes this decoder linear."""
     return not set(FUSED[fused]).isdisjoint(targets)
 
 
-def _place(term: SlotTerm) -> Place:
+def place_of(term: SlotTerm) -> Place:
+    """Where its adapter lies."""
     return Place(term.bucket, term.slot)

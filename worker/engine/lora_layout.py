@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..models.architecture import block_of
 from ..models.tensor_file import TensorFile
+from .devices import CPU
 from .types import AdapterSource, PackedSize
 
 SMALLEST_BUCKET = 8
@@ -31,9 +32,10 @@ def rank_bucket(rank: int) -> int:
 
 
 class LoraLayout(ABC):
-    """One way to lay out factors. Any thread may use it."""
+    """One way to lay out factors. Any thread may use it. The slots are on `device`."""
 
     dtype: torch.dtype
+    device: torch.device = CPU
 
     @abstractmethod
     def size(self, bucket: int) -> int:
@@ -41,7 +43,7 @@ class LoraLayout(ABC):
 
     @abstractmethod
     def pack(self, file: TensorFile, source: AdapterSource) -> Tensor:
-        """A validated file's factors: contiguous, 1-D, `size` elements of `dtype`.
+        """A validated file's factors in RAM: contiguous, 1-D, `size` elements of `dtype`.
 
         alpha / rank is multiplied in with 32 bits; Malformed when the file is cut meanwhile.
         """
@@ -62,12 +64,14 @@ class LoraLayout(ABC):
         return tuple(PackedSize(bucket, self.size(bucket) * self.dtype.itemsize) for bucket in buckets)
 
 
-def blank(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Zeros to pack an adapter into, of no more memory than their size.
+def blank(shape: tuple[int, ...], dtype: torch.dtype, pinned: bool = False) -> Tensor:
+    """Zeros to pack an adapter into, of no more memory than their size; pinned, of up to twice as much.
 
     From numpy, which asks the kernel for huge pages where they fit inside: on small ones a third of a cold
     load of 5 MB is spent on faults.
     """
+    if pinned:  # torch keeps such memory, and hands it out in powers of two
+        return torch.zeros(shape, dtype=dtype, pin_memory=True)
     whole = np.zeros(shape, dtype=np.int16 if dtype.itemsize == 2 else np.int32)
     return torch.from_numpy(whole).view(dtype)
 

@@ -192,7 +192,7 @@ def read_frames(channel: socket.socket) -> Iterator[bytes]:
 def build_engine(config: EngineConfig) -> Engine:
     """The engine of this configuration. Raises InvalidModel, and that before it spends seconds on torch.
 
-    exllamav2 raises MissingDependency where it cannot run.
+    Raises MissingDependency where exllamav2 cannot run, or there is no such device.
     """
     load_base(Path(config.base_dir))
     if config.engine == "exllamav2":

@@ -4,7 +4,8 @@ Rules of this file:
 - A pool comes into being with the first adapter of its bucket and keeps its address for the engine's life.
   Its memory costs nothing until it is first written, and that first time costs many times a copy. So whoever
   reads an adapter writes one slot ahead (`prepare`), and no step waits for the kernel to find memory.
-- Filling is one copy of the packed adapter; what leaves a slot is overwritten with zeros at once.
+- Filling is one copy of the packed adapter; what leaves a slot is overwritten with zeros at once. On a GPU
+  both are queued before the step that needs them, and `fill_ns` is the time to queue them.
 """
 
 from __future__ import annotations
@@ -93,14 +94,15 @@ class SlotPools:
 
     @torch.inference_mode(False)  # in whatever mode it is made, it is written in any
     def _new_pool(self, bucket: int) -> Tensor:
+        shape = (self._slots + 1, self._layout.size(bucket))
         try:
-            return zeros((self._slots + 1, self._layout.size(bucket)), self._layout.dtype)
+            return zeros(shape, self._layout.dtype, self._layout.device)
         except MemoryError:
             raise Refused(
                 RefusalCode.BUSY, f"no memory for {self._slots} slots of rank {bucket}: run with fewer"
             ) from None
 
     def _fill(self, place: Place, adapter: LoadedAdapter) -> None:
-        self._pools[place.bucket][place.slot].copy_(adapter.packed)
+        self._pools[place.bucket][place.slot].copy_(adapter.packed, non_blocking=True)
         self._changed[place] = frozenset(adapter.source.targets)
         self._fillings[place] += 1

@@ -51,7 +51,7 @@ class TorchEngine(Engine):
     """One base at fp32, bf16 or int4, a paged cache, a LoRA composition per request."""
 
     def __init__(self, config: EngineConfig) -> None:
-        """Load the base. Raises InvalidModel."""
+        """Load the base. Raises InvalidModel; MissingDependency, ConfigError without the device."""
         base = load_base(Path(config.base_dir))
         self._architecture = base.architecture
         artefact = artefact_for(base, config.precision)

@@ -1,4 +1,4 @@
-"""Steps computed by this package's decoder on torch: every precision, every machine."""
+"""Steps computed by this package's decoder on torch: every precision, on every CPU and on CUDA."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from collections.abc import Sequence
 import torch
 
 from ..models.reference import BaseModel
+from .attention import choose_attention
 from .batching import Work
 from .cache import KvCache
 from .decoder import Decoder
-from .lora import TorchLora, TorchLoraLayout
+from .devices import CPU
+from .lora import TorchLoraLayout
+from .lora_choice import choose_lora
 from .lora_plan import LoraPlan
 from .runner import Backend, Logits, ModelRunner
 from .slot_pools import SlotPools
@@ -31,15 +34,18 @@ class TorchRunner(ModelRunner):
         pools: SlotPools,
     ) -> None:
         """Read the base."""
-        weights = load_weights(base.weights(), base.architecture, config.precision)
-        self._decoder = Decoder(base.architecture, weights, max_context, TorchLora(layout, pools))
-        self._cache = KvCache(base.architecture, config.pages, config.page_size, DTYPES[config.precision])
+        architecture, dtype, self._device = base.architecture, DTYPES[config.precision], layout.device
+        weights = load_weights(base.weights(), architecture, config.precision, self._device)
+        lora = choose_lora(architecture, layout, pools)
+        self._decoder = Decoder(architecture, weights, max_context, lora)
+        self._cache = KvCache(architecture, config.pages, config.page_size, dtype, self._device)
+        self._plan = choose_attention(architecture, dtype, config.page_size, self._device)
 
     @torch.inference_mode()
     def run(self, works: Sequence[Work], plan: LoraPlan) -> Logits:
         """See ModelRunner."""
-        batch = build_batch(works, self._cache.page_size)
-        logits: Logits = self._decoder.forward(batch, self._cache, plan).numpy()
+        batch = build_batch(works, self._cache.page_size, self._device, self._plan)
+        logits: Logits = self._decoder.forward(batch, self._cache, plan).cpu().numpy()
         return logits
 
     def scrub(self, pages: list[int]) -> None:
@@ -47,7 +53,10 @@ class TorchRunner(ModelRunner):
         self._cache.scrub(pages)
 
 
-def torch_backend(config: EngineConfig, base: BaseModel, max_context: int) -> Backend:
-    """torch, for this configuration."""
-    layout = TorchLoraLayout(base.architecture, DTYPES[config.precision])
-    return Backend("torch", layout, lambda pools: TorchRunner(config, base, max_context, layout, pools))
+def torch_backend(
+    config: EngineConfig, base: BaseModel, max_context: int, device: torch.device = CPU
+) -> Backend:
+    """torch, for this configuration, on this device."""
+    layout = TorchLoraLayout(base.architecture, DTYPES[config.precision], device)
+    name = "torch" if device.type == "cpu" else device.type
+    return Backend(name, layout, lambda pools: TorchRunner(config, base, max_context, layout, pools))

@@ -148,6 +148,7 @@ class EngineConfig:
     at most.
 
     `engine` is torch, or exllamav2, which loads the quantised base in `artefact_dir`.
+    `device` is cpu, cuda, or auto: a GPU where there is one.
     """
 
     base_dir: Annotated[str, Size(1, 4096)]
@@ -163,6 +164,7 @@ class EngineConfig:
     adapter_ram: U64 = 1 << 30
     engine: Name = "torch"
     artefact_dir: Annotated[str, Size(0, 4096)] = ""
+    device: Name = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +172,7 @@ class EngineFacts:
     """What an engine serves, fixed for its life. `max_context` is prompt and answer together, in tokens.
 
     `packed_sizes` are those of all rank buckets that it serves, the smallest first. `backend` computes:
-    torch, native (the compiled kernels), exllamav2.
+    torch, native (the compiled kernels), cuda (torch on a GPU), exllamav2.
     """
 
     base: Cid

@@ -50,7 +50,7 @@ def adapters(tiny: BaseModel, tmp_path_factory: pytest.TempPathFactory) -> list[
 @pytest.fixture(scope="session")
 def engine(tiny: BaseModel, adapters: list[AdapterSource]) -> TorchEngine:
     """An fp32 engine with all adapters loaded; tests leave it idle."""
-    built = TorchEngine(EngineConfig(str(tiny.directory), "fp32", pages=256))
+    built = TorchEngine(EngineConfig(str(tiny.directory), "fp32", pages=256, device="cpu"))
     for source in adapters:
         built.load_adapter(source)
     return built
@@ -59,7 +59,12 @@ def engine(tiny: BaseModel, adapters: list[AdapterSource]) -> TorchEngine:
 @pytest.fixture
 def build_engine(tiny: BaseModel) -> BuildEngine:
     def build(**changes: object) -> TorchEngine:
-        return TorchEngine(EngineConfig(**({"base_dir": str(tiny.directory), "precision": "fp32"} | changes)))
+        fields: dict[str, object] = {
+            "base_dir": str(tiny.directory),
+            "precision": "fp32",
+            "device": "cpu",
+        }
+        return TorchEngine(EngineConfig(**(fields | changes)))
 
     return build
 

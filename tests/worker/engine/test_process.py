@@ -40,7 +40,7 @@ ENDLESS = Sampling(seed=1, max_tokens=1900)
 
 @pytest.fixture
 def config(tiny: BaseModel) -> EngineConfig:
-    return EngineConfig(str(tiny.directory), "fp32", pages=512, max_batch=4, max_queue=4)
+    return EngineConfig(str(tiny.directory), "fp32", pages=512, max_batch=4, max_queue=4, device="cpu")
 
 
 def with_engine(config: EngineConfig, body: Callable[[EngineProcess], Awaitable[None]]) -> None:
