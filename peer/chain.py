@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("commonlore.peer.chain")
 CLOCK_INTERVAL_S = 15.0
 CLOCK_RETRY_S = 2.0
-OFFSET = "chain_clock_offset_ms"
 DEPLOYMENT = "deployment"
+OFFSET_KEPT_MS = 2_000
+"""By how much the offset of the chain's clock must have changed to be written down again."""
 DAY_S = 86_400
 OFFLINE = Domain(0, ZERO_ADDRESS)
 
@@ -50,6 +51,7 @@ class ChainLink:
     split_bounds: SplitBounds = SPLIT_BOUNDS
     """The network's: what its Registry says, from the first time that the chain answers."""
     _is_read: bool = False
+    _kept_offset_ms: int = 0
 
     @property
     def domain(self) -> Domain:
@@ -70,10 +72,26 @@ class ChainLink:
         if self.client is None:
             return
         self.clock.observe(await trio.to_thread.run_sync(self.client.chain_time, abandon_on_cancel=True))
+        await self._keep_offset()
         if not self._is_read:
             read = self.client.registry.split_bounds
             self.split_bounds = await trio.to_thread.run_sync(read, abandon_on_cancel=True)
             self._is_read = True
+
+    async def recall(self) -> None:
+        """Go by the offset of the chain's clock that was seen last, in an earlier run too."""
+        kept = await self.settings.get(self._offset_name)
+        if kept is not None:
+            self.clock.offset_ms = self._kept_offset_ms = int.from_bytes(kept, "big", signed=True)
+
+    async def _keep_offset(self) -> None:
+        if abs(self.clock.offset_ms - self._kept_offset_ms) > OFFSET_KEPT_MS:
+            self._kept_offset_ms = self.clock.offset_ms
+            await self.settings.put(self._offset_name, self._kept_offset_ms.to_bytes(8, "big", signed=True))
+
+    @property
+    def _offset_name(self) -> str:
+        return f"chain_clock_offset_ms/{self.domain.separator.hex()}"
 
     async def run(self) -> None:
         """Keep the chain's clock; without an answer, the last offset stands."""
@@ -105,6 +123,7 @@ async def open_chain(
     if deployment is None:
         raise ConfigError("chain_url is set but deployment is not; give the deployment JSON of this network")
     link.client = _client(config.chain_url, deployment, keys)
+    await link.recall()
     try:
         with trio.move_on_after(CLOCK_RETRY_S):
             await _first_look(link)
@@ -132,7 +151,7 @@ async def _first_look(link: ChainLink) -> None:
     try:
         await link.observe()
     except (Unreachable, ChainError) as error:
-        log.warning("the chain does not answer (%s); going on by this machine's clock", error)
+        log.warning("the chain does not answer (%s); going on by its last known time", error)
 
 
 def _client(url: str, deployment: Deployment, keys: Keys) -> ChainClient:

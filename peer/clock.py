@@ -49,7 +49,8 @@ class ChainClock:
         self._clock = clock
         self._genesis = genesis
         self._epoch_length = epoch_length
-        self._offset_ms = 0
+        self.offset_ms = 0
+        """What chain time is ahead of this machine's. A node restores it at its start."""
 
     @property
     def epoch_length(self) -> int:
@@ -58,11 +59,11 @@ class ChainClock:
 
     def observe(self, block_time: int) -> None:
         """Take the newest block's timestamp, in seconds, as the chain's present."""
-        self._offset_ms = block_time * 1000 - self._clock.now_ms()
+        self.offset_ms = block_time * 1000 - self._clock.now_ms()
 
     def now(self) -> int:
         """Unix seconds of the chain."""
-        return (self._clock.now_ms() + self._offset_ms) // 1000
+        return (self._clock.now_ms() + self.offset_ms) // 1000
 
     def epoch_at(self, seconds: int) -> int:
         """The epoch in which a chain time falls; times before genesis are in epoch 0."""

@@ -92,6 +92,8 @@ class Config:
     deployment: str = ""
     """A deployment JSON, or the path of a file with one."""
     settle_interval_s: int = 10
+    escrow_reading_s: int = 30
+    """How long a worker goes by what the chain said of a payer's escrow."""
 
     gateway_host: str = "127.0.0.1"
     gateway_port: int = 8080
@@ -136,6 +138,7 @@ RANGES: Mapping[str, tuple[int, int]] = {
     "max_batch": (1, 1024),
     "step_tokens": (1, 8192),
     "settle_interval_s": (1, 86_400),
+    "escrow_reading_s": (0, 3_600),
     "gateway_port": (0, 65_535),
 }
 MAX_AMOUNT = (1 << 64) - 1

@@ -26,6 +26,7 @@ from ..worker.models.cache import default_cache_dir, find_base
 from ..worker.models.reference import MANIFEST_FILE, load_base
 from .attributing import Attributing, open_attributing
 from .config import Config
+from .escrow_readings import EscrowReadings
 from .funds import Funds
 from .keyed_lock import KeyedLock
 from .ledger_rows import Role
@@ -84,6 +85,7 @@ async def open_worker(node: Node) -> AsyncIterator[WorkerRole]:
         offers = Offers(_terms(node, engine))
         door = _door(node, engine, adapters, offers, attributing)
         await door.funds.recall(await node.store.records.owners())
+        node.nursery.start_soon(door.funds.run)
         service = WorkerService(door)
         await node.store.ledger.abandon_all(Role.WORKER)
         service.register(node.rpc)
@@ -154,6 +156,14 @@ def _terms(node: Node, engine: EngineProcess) -> Terms:
     )
 
 
+def _readings(node: Node) -> EscrowReadings | None:
+    """Of the payers of this node's lane; None without a chain."""
+    if node.chain.client is None:
+        return None
+    lifetime_ms = node.config.escrow_reading_s * 1000
+    return EscrowReadings(node.chain.client, node.keys.session.address, node.clock, lifetime_ms)
+
+
 def _door(
     node: Node, engine: EngineProcess, adapters: AdapterStore, offers: Offers, attributing: Attributing
 ) -> DoorParts:
@@ -175,7 +185,7 @@ def _door(
         catalog=node.catalog,
         adapters=adapters,
         offers=offers,
-        funds=Funds(node.chain.client, lane.address, node.config.credit_limit, node.clock, node.store.ledger),
+        funds=Funds(_readings(node), lane.address, node.config.credit_limit, node.store.ledger),
         chain_clock=node.chain.clock,
         base_split=BASE_SPLIT,
     )

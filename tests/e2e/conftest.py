@@ -37,7 +37,8 @@ from commonlore.worker.models.cache import set_name
 from commonlore.worker.models.tiny import build_tiny
 
 WORKERS = ("worker-1", "worker-2")
-WORKER = {"roles": ("worker",), "step_tokens": 16, "threads": 1}
+WORKER = {"roles": ("worker",), "step_tokens": 16, "threads": 1, "escrow_reading_s": 0}
+"""It reads the chain for every ask, so whatever holds for a reading that has grown old, shows at once."""
 CONTRIBUTORS = ("ann", "ben", "cat")
 DEPOSIT = 10_000_000
 QUESTION = "what is ben number 3?"

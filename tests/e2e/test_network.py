@@ -5,6 +5,7 @@ and what is left when a worker is killed, a peer joins late, everybody restarts,
 from __future__ import annotations
 
 import re
+import signal
 from functools import partial
 from typing import Any
 
@@ -26,6 +27,8 @@ UNPAID = ("issued", "abandoned")
 QUESTION = "what is ben number 3?"
 LONG = Sampling(seed=11, max_tokens=300, temperature_ppm=900_000)
 CHAIN_AWAY = r"error: chain time: chain endpoint http://127.0.0.1:\d+ does not answer; is it running\?"
+SOON_S = 10
+"""Far above what a short answer takes here, and below the patience with an endpoint."""
 SHORT = Sampling(seed=5, max_tokens=12, temperature_ppm=700_000)
 
 
@@ -138,14 +141,34 @@ async def test_answers_go_on_while_the_chain_is_away(town: Any, ask: Any, adapte
         await ask(alice, adapter, sampling=SHORT)
         await trio.to_thread.run_sync(town.network.stop_chain)
         try:
-            answer = await ask(alice, adapter, sampling=SHORT)
-            assert answer.transcript.receipts
+            for _ in range(3):
+                with trio.fail_after(SOON_S):
+                    answer = await ask(alice, adapter, sampling=SHORT)
+                assert answer.transcript.receipts
             ended = await trio.to_thread.run_sync(partial(town.lore, "settle", home="worker-1"))
             assert re.fullmatch(CHAIN_AWAY, ended.error)
         finally:
             await trio.to_thread.run_sync(town.network.start_chain)
     report = await trio.to_thread.run_sync(town.order, "worker-1", "/settle")
     assert report["chain_time"] > 0
+
+
+async def test_answers_go_on_while_the_chain_hangs(town: Any, ask: Any, adapter: str) -> None:
+    """Also those of a client that starts meanwhile, and has seen before what time it is there."""
+    async with town.client("bob"), town.client("alice") as alice:
+        await ask(alice, adapter, sampling=SHORT)
+        town.network.chain.process.send_signal(signal.SIGSTOP)
+        try:
+            for _ in range(3):
+                with trio.fail_after(SOON_S):
+                    answer = await ask(alice, adapter, sampling=SHORT)
+                assert answer.transcript.receipts
+            with trio.fail_after(3 * SOON_S):
+                async with town.client("bob") as bob:
+                    answer = await ask(bob, adapter, sampling=SHORT)
+                    assert answer.transcript.receipts
+        finally:
+            town.network.chain.process.send_signal(signal.SIGCONT)
 
 
 async def test_an_empty_escrow_is_refused_by_name(town: Any, ask: Any) -> None:

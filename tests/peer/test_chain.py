@@ -33,10 +33,23 @@ class Client:
         return OTHERS
 
 
+class Kept(dict[str, bytes]):
+    """A node's settings."""
+
+    async def get(self, name: str) -> bytes | None:  # type: ignore[override]
+        return super().get(name)
+
+    async def put(self, name: str, value: bytes) -> None:
+        self[name] = value
+
+
+def link_to(client: Any, settings: Any) -> ChainLink:
+    return ChainLink(None, client, ChainClock(ManualClock(0), 0, 100), settings)
+
+
 async def test_the_registry_s_bounds_replace_the_usual_ones_once_the_chain_answers() -> None:
     client: Any = Client()
-    settings: Any = None
-    link = ChainLink(None, client, ChainClock(ManualClock(0), 0, 100), settings)
+    link = link_to(client, Kept())
     with pytest.raises(Unreachable):
         await link.observe()
     assert link.split_bounds == SPLIT_BOUNDS
@@ -44,3 +57,15 @@ async def test_the_registry_s_bounds_replace_the_usual_ones_once_the_chain_answe
     await link.observe()
     await link.observe()
     assert (link.split_bounds, client.reads, link.clock.epoch()) == (OTHERS, 1, 50)
+
+
+async def test_a_node_that_starts_without_its_chain_goes_by_the_time_that_it_last_saw_there() -> None:
+    client, kept = Client(), Kept()
+    client.up = True
+    await link_to(client, kept).observe()
+    client.up = False
+    restarted = link_to(client, kept)
+    await restarted.recall()
+    with pytest.raises(Unreachable):
+        await restarted.observe()
+    assert restarted.clock.epoch() == 50

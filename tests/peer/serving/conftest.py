@@ -271,7 +271,7 @@ def _make_pair(opened: list[Any], stores: list[Store], credit: int, engine: Any)
             catalog=worker_catalog,
             adapters=AdapterStore(engine, fetch_adapter),
             offers=offers,
-            funds=Funds(None, lane.address, credit, clock, stores[0].ledger),
+            funds=Funds(None, lane.address, credit, stores[0].ledger),
             chain_clock=chain_clock,
             base_split=BASE_SPLIT,
         )
