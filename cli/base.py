@@ -20,7 +20,7 @@ def add(
     source: Annotated[
         str, typer.Argument(help="starter, a model folder, a .gguf file, or a Hugging Face id.")
     ],
-    name: Annotated[str | None, typer.Option(help="Another name for it; the name is part of the id.")] = None,
+    name: Annotated[str | None, typer.Option(help="What to call it; default: as its source does.")] = None,
     home: HomeOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -29,7 +29,7 @@ def add(
 
     with bars() as advance:
         base = import_base(source, cache_dir(home), advance, name)
-    facts = {"name": base.manifest.name, "base": base.id, "directory": str(base.directory)}
+    facts = {"name": base.label.name, "base": base.id, "directory": str(base.directory)}
     if json:
         print_json(facts)
     else:
@@ -77,7 +77,7 @@ def list_(home: HomeOption = None, json: JsonOption = False) -> None:
 
     cache = cache_dir(home)
     bases = [load_base(base_dir(cache, base)) for base in list_bases(cache)]
-    rows = [{"name": b.manifest.name, "base": b.id, "directory": str(b.directory)} for b in bases]
+    rows = [{"name": b.label.name, "base": b.id, "directory": str(b.directory)} for b in bases]
     if json:
         print_json(rows)
     elif rows:

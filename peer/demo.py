@@ -102,7 +102,7 @@ def _import_base(options: DemoOptions) -> Iterator[Event]:
     yield Began("A base model that every worker shares")
     cache = Path(options.cache_dir) if options.cache_dir else None
     base = yield from _in_thread(lambda progress: import_base(options.base, cache, progress))
-    yield Told("base", f"{base.manifest.name}, {base.id}")
+    yield Told("base", f"{base.label.name}, {base.id}")
 
 
 def _in_thread(work: Callable[[Progress], BaseModel]) -> Generator[Event, None, BaseModel]:

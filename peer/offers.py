@@ -34,6 +34,7 @@ class Terms:
     max_rank: int
     slots: int
     addresses: tuple[str, ...]
+    base_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ class Offers:
             issued_ms=now_ms,
             resident_ranks=tuple(rank for _, rank in named),
             slots=t.slots,
+            base_name=t.base_name,
         )
         self._rates[record_hash(ad)] = ad.rates
         while len(self._rates) > REMEMBERED_ADVERTS:

@@ -92,7 +92,9 @@ async def open_worker(node: Node) -> AsyncIterator[WorkerRole]:
         prefetching = Prefetching(_prefetching(node, door, sources))
         node.rpc.serve(PREFETCH, prefetching.serve)
         node.nursery.start_soon(prefetching.run)
-        await node.content.put_file(base_dir / MANIFEST_FILE)  # its id is the base's: others learn its name
+        await node.content.put_file(
+            base_dir / MANIFEST_FILE
+        )  # its id is the base's: others can read what that is
         node.discovery.provide(engine.facts.base)
         await node.gossip.follow(engine.facts.base)
         role = WorkerRole(engine, adapters, offers, service, attributing, fetches)
@@ -153,7 +155,14 @@ def _terms(node: Node, engine: EngineProcess) -> Terms:
         max_rank=facts.max_rank,
         slots=facts.slots,
         addresses=node.host.addresses,
+        base_name=_showable(facts.name),
     )
+
+
+def _showable(name: str) -> str | None:
+    """A base's name as an advert may carry it: 64 bytes at most, and printable."""
+    text = "".join(letter for letter in name if letter.isprintable())
+    return text.encode()[:64].decode(errors="ignore") or None
 
 
 def _readings(node: Node) -> EscrowReadings | None:

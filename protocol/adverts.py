@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from .fields import U16, U32, U64, U128, Hash32, Label, Size
+from .fields import U16, U32, U64, U128, Hash32, Label, Name, Size
 from .ids import Cid
 from .manifests import Split
 from .requests import SignedBinding
@@ -35,6 +35,7 @@ class WorkerAd:
 
     `binding.session_key` is its lane; `resident` the adapters it holds ready (the most recently used first),
     `resident_ranks` the rank of each, where it says; up to `slots` different ones run at once.
+    `base_name` is what it calls its base, for people.
     """
 
     binding: SignedBinding
@@ -55,6 +56,7 @@ class WorkerAd:
     issued_ms: U64
     resident_ranks: Annotated[tuple[U16, ...], Size(0, 32)] = ()
     slots: U16 = 0
+    base_name: Name | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,15 +54,16 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class BaseManifest:
-    """Reference weights of a base model, whatever library loads them. Its CID is the base id."""
+    """Reference weights of a base model, whatever library loads them. Its CID is the base id.
 
-    name: Name
+    It says what is computed and nothing else: a name and a licence are for people, and stand outside.
+    """
+
     family: Name
     settings: Annotated[tuple[Setting, ...], Size(1, 64)]
     tensors: Annotated[tuple[Tensor, ...], Size(1, 100_000)]
     tokenizer: Hash32
     chat_template: Hash32
-    licence: Label
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,13 +42,11 @@ NOW_MS = 1_800_000_000_000
 RATES = Rates(prompt_per_1000=1_000, output_per_1000=4_000, request_fee=100)
 CONTRIBUTOR = Address(b"c" * 20)
 BASE_MANIFEST = BaseManifest(
-    name="tiny-llama",
     family="llama",
     settings=(Setting("layers", "2"),),
     tensors=(Tensor("embedding", "F32", (8, 4), bytes(32)),),
     tokenizer=bytes(32),
     chat_template=bytes(32),
-    licence="Apache-2.0",
 )
 BASE = cid_of(encode(BASE_MANIFEST))
 
@@ -306,6 +304,7 @@ class FakeNode:
             addresses=(),
             seq=1,
             issued_ms=NOW_MS,
+            base_name="tiny-llama",
         )
         return Offer(self.worker_peer, ad, record_hash(ad))
 

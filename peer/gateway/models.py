@@ -2,33 +2,26 @@
 
 A model is an adapter (`owner/name`, or its id, announced or not) or a base (its name, or its id);
 `base:adapter` is an adapter whose base is checked. Several adapters answer together as
-`owner/a=0.7+owner/b=0.3`, in equal parts as `owner/a+owner/b` (see `peer.composition`). A base's name comes
-from its manifest, which workers publish; until that is here, its id stands for it.
+`owner/a=0.7+owner/b=0.3`, in equal parts as `owner/a+owner/b` (see `peer.composition`). A base's name is
+what its workers call it; where they do not, its id stands for it.
 """
 
 from __future__ import annotations
 
-import logging
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-import trio
-
 from ...protocol.adverts import AdapterRecord
-from ...protocol.codec import decode
-from ...protocol.errors import ConfigError, NotFound, ProtocolError, RemoteProtocolError, Unreachable
+from ...protocol.errors import ConfigError, RemoteProtocolError
 from ...protocol.ids import Cid, parse_cid
-from ...protocol.manifests import CHUNK_SIZE, BaseManifest
 from ...protocol.requests import PPM
 from ..composition import Weighted, is_composition, read_composition
 from .errors import InvalidRequest, UnknownModel
 from .node import GatewayNode
 
-log = logging.getLogger(__name__)
-NAME_PATIENCE_S = 2.0
 MAX_MODEL = 2_048
 """Bytes of a `model` field: eight adapters by name, with weights."""
-RETRY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +37,12 @@ class Models:
 
     def __init__(self, node: GatewayNode) -> None:
         self._node = node
-        self._names: dict[Cid, str] = {}
-        self._tried: dict[Cid, float] = {}
 
     async def listed(self) -> list[dict[str, Any]]:
         """Every model as OpenAI describes one, bases first; `available` says whether a worker serves its
         base.
         """
-        served, names = self._served(), await self._base_names()
+        served, names = self._served(), self._base_names()
         records = self._node.catalog.adapters()
         bases = [_base_entry(name, base, served[base]) for name, base in names.items() if base in served]
         return bases + [_adapter_entry(record, record.base in served) for record in records]
@@ -106,14 +97,14 @@ class Models:
         return Target(((model, PPM),)) if _is_cid(model) else None
 
     async def _unknown(self, model: str) -> NoReturn:
-        known = [*await self._base_names(), *(record.alias for record in self._node.catalog.adapters())]
+        known = [*self._base_names(), *(record.alias for record in self._node.catalog.adapters())]
         shown = ", ".join(known[:8]) or "none yet: no worker is known to this node"
         raise UnknownModel(f"unknown model {model[:200]!r}; known: {shown}")
 
     async def _base(self, name: str) -> Cid | None:
         """The served base of this id or name."""
         by_id = next((base for base in self._served() if base == name), None)
-        return by_id or (await self._base_names()).get(name)
+        return by_id or self._base_names().get(name)
 
     def _adapter(self, name: str) -> AdapterRecord | None:
         records = self._node.catalog.adapters()
@@ -127,28 +118,17 @@ class Models:
             served[offer.ad.base] = min(since, served.get(offer.ad.base, since))
         return served
 
-    async def _base_names(self) -> dict[str, Cid]:
-        """Served bases by name; a name that two of them have is the first one's."""
-        served = sorted(self._served())
-        with trio.move_on_after(NAME_PATIENCE_S):
-            for base in served:
-                await self._learn_name(base)
+    def _base_names(self) -> dict[str, Cid]:
+        """Served bases by the name that most of their workers give them; a name that two of them have is
+        that one's with more workers."""
+        called: dict[Cid, Counter[str]] = {}
+        for offer in self._node.asker.offers():
+            called.setdefault(offer.ad.base, Counter())[offer.ad.base_name or ""] += 1
         names: dict[str, Cid] = {}
-        for base in served:
-            name = self._names.get(base, base)
+        for base, said in sorted(called.items(), key=lambda each: (-each[1].total(), each[0])):
+            name = max(sorted(said), key=said.__getitem__) or base
             names[base if name in names else name] = base
         return names
-
-    async def _learn_name(self, base: Cid) -> None:
-        if base in self._names or trio.current_time() < self._tried.get(base, 0.0):
-            return
-        self._tried[base] = trio.current_time() + RETRY_S
-        try:
-            manifest = decode(BaseManifest, await self._node.content.get(base, CHUNK_SIZE), CHUNK_SIZE)
-        except (NotFound, Unreachable, ProtocolError) as error:
-            log.info("base %s stays without a name: %s", base, error)
-        else:
-            self._names[base] = manifest.name
 
 
 def _target(record: AdapterRecord) -> Target:

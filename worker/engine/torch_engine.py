@@ -252,7 +252,7 @@ def facts_of(
     return EngineFacts(
         base=base.id,
         artefact=artefact,
-        name=base.manifest.name,
+        name=base.label.name,
         precision=config.precision,
         tokenizer=base.manifest.tokenizer,
         chat_template=base.manifest.chat_template,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ...protocol.errors import InvalidModel, NotFound
 from .cache import default_cache_dir, find_base, importing, publish, set_name
+from .label import write_label
 from .reference import BaseModel, Progress, load_base, no_progress, write_reference
 from .sources import STARTER, read_source
 from .tiny import build_tiny
@@ -28,7 +29,7 @@ def import_base(
 ) -> BaseModel:
     """Import a base: `starter`, `tiny`, a model folder, a .gguf file, or a Hugging Face repository id.
 
-    `name` replaces the source's own in the manifest, and so changes the id. Blocks (seconds to minutes); safe
+    `name` replaces the source's own, and is shown from then on. Blocks (seconds to minutes); safe
     in several processes at once. Raises InvalidModel, NotFound, Unreachable, ConfigError, MissingDependency.
     """
     cache = cache_dir or default_cache_dir()
@@ -66,8 +67,10 @@ def _import(source: str, cache: Path, where: tuple[Path, str | None], progress: 
     fetched.mkdir()
     directory.mkdir()
     material = read_source(source, fetched, progress)
-    base = write_reference(material if name is None else replace(material, name=name), directory, progress)
+    base = write_reference(material, directory, progress)
     place = publish(directory, cache, base)
-    for alias in {source if source == STARTER else material.name, name or material.name}:
+    if name is not None:
+        write_label(place, replace(material.label, name=name))
+    for alias in {source if source == STARTER else material.label.name, name or material.label.name}:
         set_name(cache, alias, base)
     return load_base(place)

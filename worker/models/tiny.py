@@ -20,6 +20,7 @@ import numpy as np
 
 from .architecture import architecture_of, settings_of, tensor_shapes
 from .cache import importing, publish, set_name
+from .label import Label
 from .reference import BaseModel, Material, load_base, write_reference
 from .tensor_file import PendingTensor
 
@@ -82,8 +83,7 @@ def _material(seed: int, changes: Mapping[str, object]) -> Material:
     if family == "qwen2":
         shapes |= _query_key_value_biases(shapes)
     return Material(
-        name=f"tiny-{seed}" if seed else "tiny",
-        licence="Apache-2.0",
+        label=Label(f"tiny-{seed}" if seed else "tiny", "Apache-2.0"),
         config=config,
         eos_token_ids=(END,),
         special_tokens=special,

@@ -17,6 +17,7 @@ from commonlore.protocol.errors import ConfigError, InvalidModel, NotFound, Unre
 from commonlore.worker.models import sources
 from commonlore.worker.models.cache import list_bases
 from commonlore.worker.models.importing import import_base, open_base
+from commonlore.worker.models.label import Label
 from commonlore.worker.models.reference import BaseModel
 from commonlore.worker.models.tiny import TEMPLATE
 
@@ -52,23 +53,34 @@ def change(path: Path, fields: dict[str, Any]) -> None:
 
 def test_a_folder_becomes_the_base_that_it_is(tiny: BaseModel, folder: Path, cache: Path) -> None:
     told: list[tuple[str, int, int]] = []
-    base = import_base(str(folder), cache, lambda *step: told.append(step), name="tiny")
+    base = import_base(str(folder), cache, lambda *step: told.append(step))
     assert base.id == tiny.id
-    assert open_base("tiny", cache).id == open_base(tiny.id, cache).id == tiny.id
+    assert base.label == Label("somebody's model", "Apache-2.0")
+    assert open_base("somebody's model", cache).id == open_base(tiny.id, cache).id == tiny.id
     assert told[-1] == ("writing weights", told[-1][2], told[-1][2])
     assert [path.name for path in (cache / "bases").iterdir() if path.name.startswith(".partial")] == []
 
 
-def test_the_name_is_part_of_the_id(tiny: BaseModel, folder: Path, cache: Path) -> None:
-    base = import_base(str(folder), cache)
-    assert base.manifest.name == "somebody's model"
-    assert base.id != tiny.id
-    assert base.manifest.tensors == tiny.manifest.tensors
-    assert open_base("somebody's model", cache).id == base.id
+def test_no_name_and_no_licence_changes_the_id(tiny: BaseModel, folder: Path, cache: Path) -> None:
+    first = import_base(str(folder), cache)
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n")
+    again = import_base(str(folder.rename(folder.with_name("other"))), cache)
+    assert first.id == again.id == tiny.id
+    assert again.label == first.label  # it was here already, and keeps its name until it is given another
+    assert open_base("other", cache).id == open_base("somebody's model", cache).id == tiny.id
+    assert import_base(str(folder.with_name("other")), cache, name="mine").label == Label("mine", "mit")
+    assert open_base("mine", cache).label.name == "mine"
 
 
-def test_a_base_imports_from_its_own_directory(tiny: BaseModel, cache: Path) -> None:
-    assert import_base(str(tiny.directory), cache, name="tiny").manifest.tensors == tiny.manifest.tensors
+def test_a_base_imports_from_its_own_directory_as_what_it_is(tiny: BaseModel, cache: Path) -> None:
+    again = import_base(str(tiny.directory), cache)
+    assert (again.id, again.label) == (tiny.id, tiny.label)
+
+
+def test_a_base_without_its_label_goes_by_its_id(tiny: BaseModel, cache: Path) -> None:
+    base = import_base(str(tiny.directory), cache)
+    (base.directory / "label.json").write_text("[1]")
+    assert open_base(tiny.id, cache).label == Label(tiny.id)
 
 
 def pickled(folder: Path) -> None:
