@@ -17,7 +17,7 @@ import trio
 
 from ..protocol.adverts import PeerAd, WorkerAd
 from ..protocol.eip712 import Domain
-from ..protocol.errors import CommonloreError, Unreachable
+from ..protocol.errors import CommonloreError, ConfigError, Unreachable
 from ..protocol.ids import Cid, PeerId, cid_of
 from .addresses import parse_address
 from .bucket import Bucket
@@ -37,6 +37,8 @@ PROVIDE_RATE, PROVIDE_BURST = 0.8, 8.0
 """Announcements a second: others accept ten in any ten seconds."""
 REPROVIDE_S = 1_800.0
 LOOKUP_LIMIT_S = 15.0
+INTRODUCTION_LIMIT_S = 5.0
+"""For a bootstrap peer to say which network it is of."""
 
 
 class Discovery:
@@ -57,15 +59,16 @@ class Discovery:
 
     async def join(self) -> None:
         """Reach the bootstrap peers, take what they know, and be findable. One that answers is enough; raises
-        Unreachable, naming each, when none does. A peer without bootstrap addresses is the first of its
-        network."""
+        Unreachable, naming each, when none does, and ConfigError where one that does is of another network.
+        A peer without bootstrap addresses is the first of its network."""
         self.provide(meeting_point(self._gossip.domain))
-        failures: list[str] = []
+        failures: list[CommonloreError] = []
         async with trio.open_nursery() as nursery:
             for address in self._bootstrap:
                 nursery.start_soon(self._try, address, failures)
         if self._bootstrap and len(failures) == len(self._bootstrap):
-            raise Unreachable("; ".join(failures))
+            foreign = next((each for each in failures if isinstance(each, ConfigError)), None)
+            raise foreign or Unreachable("; ".join(map(str, failures)))
         await self._reconcile_with(self._host.connected())
 
     async def run(self) -> None:
@@ -106,16 +109,29 @@ class Discovery:
 
     # ---- bootstrap
 
-    async def _try(self, address: str, failures: list[str]) -> None:
+    async def _try(self, address: str, failures: list[CommonloreError]) -> None:
         try:
-            await self._host.connect(address)
+            peer = await self._host.connect(address)
+            with trio.move_on_after(INTRODUCTION_LIMIT_S):
+                await self._introduce(peer)
         except Unreachable as wrong:
-            failures.append(str(wrong).replace("cannot reach peer", "cannot reach bootstrap peer", 1))
+            said = str(wrong).replace("cannot reach peer", "cannot reach bootstrap peer", 1)
+            failures.append(Unreachable(said))
+        except CommonloreError as wrong:
+            failures.append(wrong)
+
+    async def _introduce(self, peer: PeerId) -> None:
+        """Part again from a peer of another network. Raises ConfigError."""
+        try:
+            await self._reconciler.check_network(peer)
+        except ConfigError:
+            await self._host.disconnect(peer)
+            raise
 
     async def _stay_connected(self, address: str) -> None:
         delay = FIRST_RETRY_S
         while True:
-            failures: list[str] = []
+            failures: list[CommonloreError] = []
             if self._bootstrap[address] not in self._host.connected():
                 await self._try(address, failures)
             if failures:

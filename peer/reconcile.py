@@ -1,4 +1,5 @@
-"""`records.list`: what gossip lost, asked for directly, and what a newcomer missed.
+"""`records.list`: what gossip lost, asked for directly, and what a newcomer missed. `network`: whether a peer
+is of the same network at all, for what those of another one announce means nothing here.
 
 The rules of this file: a peer asks another for what changed there since it last asked; the other answers with
 sealed records, which are judged here as gossip's are. A first answer is complete, later ones are small. One
@@ -12,14 +13,16 @@ from collections.abc import Callable, Iterable, Iterator
 
 from ..protocol.advert_rules import Verdict
 from ..protocol.codec import decode_value, encode_value
-from ..protocol.errors import RemoteProtocolError
-from ..protocol.ids import PeerId
+from ..protocol.eip712 import Domain
+from ..protocol.errors import ConfigError, Refused, RemoteProtocolError
+from ..protocol.ids import Address, PeerId, checksummed
 from .gossip import Gossip
 from .rpc import Call, EndOfCall, Rpc
 
 log = logging.getLogger(__name__)
 
 METHOD = "records.list"
+NETWORK = "network"
 BATCH_BYTES = 262_144
 MAX_CURSORS = 4_096
 
@@ -33,6 +36,19 @@ class Reconciler:
         self._now_ms = now_ms
         self._cursors: dict[PeerId, tuple[bytes, int]] = {}
         rpc.serve(METHOD, self._serve)
+        rpc.serve(NETWORK, self._serve_network)
+
+    async def check_network(self, peer: PeerId) -> None:
+        """Raises ConfigError, saying what to do, where a peer belongs to another network; Unreachable,
+        RemoteProtocolError. A peer that does not say is taken as one of ours.
+        """
+        try:
+            theirs = _domain(await self._rpc.call(peer, NETWORK, b""))
+        except Refused as silent:
+            log.info("peer %s does not say which network it is of: %s", peer, silent)
+            return
+        if theirs != self._gossip.domain:
+            raise ConfigError(_other_network(peer, theirs))
 
     async def pull(self, peer: PeerId) -> int:
         """Take what a peer knows and this one does not; how many records that was.
@@ -70,6 +86,10 @@ class Reconciler:
         if len(self._cursors) > MAX_CURSORS:
             del self._cursors[next(iter(self._cursors))]
 
+    async def _serve_network(self, call: Call) -> None:
+        domain = self._gossip.domain
+        await call.send(encode_value((domain.chain_id, domain.escrow)))
+
     async def _serve(self, call: Call) -> None:
         records = self._gossip.records
         instance, since = _cursor(await call.receive())
@@ -86,6 +106,21 @@ def _cursor(body: bytes) -> tuple[bytes, int]:
             return instance, number
         case _:
             raise RemoteProtocolError(f"not a cursor of {METHOD}")
+
+
+def _domain(body: bytes) -> Domain:
+    match decode_value(body, 64):
+        case [int(chain_id), bytes(escrow)] if 0 <= chain_id < 1 << 64 and len(escrow) == 20:
+            return Domain(int(chain_id), Address(escrow))
+        case _:
+            raise RemoteProtocolError("a peer that does not say properly which network it is of")
+
+
+def _other_network(peer: PeerId, theirs: Domain) -> str:
+    if not theirs.chain_id:
+        return f"peer {peer} belongs to a network without a chain, not to yours; leave --deployment out"
+    named = f"chain id {theirs.chain_id}, escrow {checksummed(theirs.escrow)}"
+    return f"peer {peer} belongs to another network ({named}); give its deployment: --deployment FILE"
 
 
 def _batches(raws: Iterable[bytes]) -> Iterator[list[bytes]]:

@@ -220,6 +220,26 @@ async def test_what_is_under_no_namespace_is_not_stored(networks):
                 await b.discovery._dht._dht.put_value(key, b"x")
 
 
+@pytest.mark.parametrize(
+    ("theirs", "ours", "said"),
+    [
+        (7, 0, r"another network \(chain id 7, escrow 0x0{40}\); give its deployment: --deployment FILE"),
+        (0, 7, r"a network without a chain, not to yours; leave --deployment out"),
+    ],
+)
+async def test_who_starts_from_another_network_is_told_which(networks, theirs, ours, said):
+    async with networks(0, chain=theirs) as other, networks(1, other, chain=ours) as astray:
+        with pytest.raises(ConfigError, match=said):
+            await astray.discovery.join()
+        assert astray.host.connected() == set()
+
+
+async def test_a_bootstrap_peer_of_another_network_is_left_for_one_of_this(networks, until):
+    async with networks(0, chain=2) as other, networks(1) as first, networks(2, other, first) as peer:
+        await peer.discovery.join()
+        assert peer.host.connected() == {first.host.peer_id}
+
+
 def test_networks_meet_in_different_places():
     from commonlore.protocol.eip712 import Domain
     from commonlore.protocol.ids import Address
