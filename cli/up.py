@@ -53,7 +53,7 @@ def up(
             else:
                 print_facts(facts)
                 say("Ctrl-C ends all of it; the next `commonlore up` goes on from here.")
-            network.watch()
+            network.watch(say)
 
 
 def _facts(network: LocalNetwork) -> dict[str, object]:

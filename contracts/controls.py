@@ -80,6 +80,11 @@ class DevchainProcess:
             raise ChainError(f"the devchain did not start: {said or 'it said nothing'}")
         return line
 
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self.process.poll() is None
+
     def close(self) -> None:
         """Ends the process and waits for it."""
         _pipe(self.process.stdin).close()

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import selectors
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 from ..contracts.deploy import Accounts
 from ..contracts.deployment import Deployment, Terms
-from ..protocol.errors import ConfigError, NotFound
+from ..protocol.errors import CommonloreError, ConfigError, NotFound
 from ..protocol.ids import checksummed
 from ..protocol.keys import AccountKey
 from .home import Home
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from ..contracts.client import ChainClient
     from ..contracts.controls import DevchainProcess
 
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
+"""Between attempts to start a chain again."""
 GAS_WEI = 10 * 10**18
 LOW_WEI = 10**18
 WORK_POOL = "work-pool"
@@ -132,6 +134,7 @@ class LocalNetwork:
             "--work-pool": checksummed(treasury.work_pool),
         }
         if self._chain is not None:
+            self._chain.close()
             options["--port"] = urlsplit(self._chain.url).port
         self._chain = DevchainProcess([str(word) for option in options.items() for word in option])
         self.deployment.save(self.deployment_file)
@@ -206,21 +209,39 @@ class LocalNetwork:
             process.wait_ready()
             yield process.name
 
-    def watch(self) -> None:
-        """Wait until a process of this network ends by itself. Raises PeerFailed, saying which."""
-        ends = {process.pid: name for name, process in self._processes().items()}
+    def watch(self, tell: Callable[[str], None]) -> None:
+        """Wait until a peer ends by itself, and raise PeerFailed, saying which. Peers go on without the
+        chain: when that ends, it is started again, and `tell` hears of it."""
+        pause_s = 0.0
+        while True:
+            self._await_end(None if self.chain.alive else pause_s)
+            if self.chain.alive:
+                continue
+            if pause_s == 0.0:
+                tell("the chain ended; the peers go on, and it is started again")
+            try:
+                self.start_chain()
+                tell("the chain runs again")
+                pause_s = 0.0
+            except CommonloreError as error:
+                pause_s = min(LONGEST_PAUSE_S, 2 * pause_s or FIRST_PAUSE_S)
+                tell(f"the chain does not start: {error}; trying again in {pause_s:.0f} s")
+
+    def _await_end(self, patience_s: float | None) -> None:
+        """Until the chain ends, or `patience_s` is over where it has. Raises PeerFailed."""
         with selectors.DefaultSelector() as waiting, ExitStack() as descriptors:
-            for pid, name in ends.items():
-                descriptor = os.pidfd_open(pid)
+            for name, process in self._processes().items():
+                descriptor = os.pidfd_open(process.pid)
                 descriptors.callback(os.close, descriptor)
                 waiting.register(descriptor, selectors.EVENT_READ, name)
-            ((key, _), *_) = waiting.select()
-        ended = self.peers.get(key.data)
-        raise PeerFailed(f"{key.data} ended: {ended.last_words() if ended else 'start it again'}")
+            ended = [key.data for key, _ in waiting.select(patience_s) if key.data in self.peers]
+        if ended:
+            raise PeerFailed(f"{ended[0]} ended: {self.peers[ended[0]].last_words()}")
 
     def _processes(self) -> dict[str, subprocess.Popen[bytes]]:
+        """Those that are to be watched: all peers, and the chain while it runs."""
         peers = {name: peer.process for name, peer in self.peers.items()}
-        return {"the chain": self.chain.process, **peers}
+        return {"the chain": self.chain.process, **peers} if self.chain.alive else peers
 
     def stop_peers(self) -> None:
         """End all peers."""

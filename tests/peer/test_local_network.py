@@ -77,6 +77,54 @@ def test_a_network_starts_breaks_resumes_and_ends(tmp_path: Path) -> None:
         assert escrow(network) == DEPOSIT
 
 
+def test_a_chain_that_dies_is_started_again_while_the_peers_go_on(tmp_path: Path) -> None:
+    plan = NetworkPlan(tmp_path, PEERS, terms=Terms(epoch_length=60, window=30))
+    told: list[str] = []
+    with open_network(plan) as network:
+        address, first_chain = network.chain.url, network.chain.process
+
+        def tell(text: str) -> None:
+            told.append(text)
+            if network.chain.alive:
+                network.peers["client"].process.kill()
+
+        first_chain.kill()
+        with pytest.raises(PeerFailed, match=r"^client ended: "):
+            network.watch(tell)
+        assert network.peers["first"].alive
+        assert (network.chain.url, network.chain.alive) == (address, True)
+        assert escrow(network) == DEPOSIT
+    assert told == ["the chain ended; the peers go on, and it is started again", "the chain runs again"]
+
+
+def test_a_chain_that_does_not_start_again_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("commonlore.peer.local_network.FIRST_PAUSE_S", 0.01)
+    plan = NetworkPlan(tmp_path, PEERS[:1], terms=Terms(epoch_length=60, window=30))
+    told: list[str] = []
+    with open_network(plan) as network:
+        state, hidden = tmp_path / "chain.state", tmp_path / "hidden"
+        network.chain.process.kill()
+        network.chain.process.wait()
+        state.rename(hidden)
+        state.write_text("not a chain's\n")
+
+        def tell(text: str) -> None:
+            told.append(text)
+            if "does not start" in text:
+                hidden.replace(state)
+            if network.chain.alive:
+                network.peers["first"].process.kill()
+
+        with pytest.raises(PeerFailed, match=r"^first ended: "):
+            network.watch(tell)
+    assert [text.partition(":")[0] for text in told[1:]] == [
+        "the chain does not start",
+        "the chain runs again",
+    ]
+
+
 def test_peers_end_with_the_program_that_started_them(tmp_path: Path) -> None:
     program = f"""
 import sys
