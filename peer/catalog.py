@@ -20,6 +20,7 @@ from ..protocol.envelope import Sealed
 from ..protocol.errors import InvalidAdapter, NotFound, ProtocolError
 from ..protocol.ids import Cid, to_cid
 from ..protocol.manifests import CHUNK_SIZE, AdapterManifest, DatanetManifest
+from ..protocol.names import check_name
 
 log = logging.getLogger("commonlore.peer.catalog")
 
@@ -160,6 +161,7 @@ class Catalog:
         known = self._manifests.get(cid)
         if not isinstance(known, cls):
             known = decode(cls, await self._fetch(cid, CHUNK_SIZE), CHUNK_SIZE)
+            check_name(known.name)
             self._manifests[cid] = known
         self._manifests.move_to_end(cid)
         if len(self._manifests) > MAX_MANIFESTS:

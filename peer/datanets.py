@@ -12,6 +12,7 @@ from ..protocol.errors import InvalidShard, LocalProtocolError, ProtocolError
 from ..protocol.ids import Address, Cid
 from ..protocol.keys import PeerKey
 from ..protocol.manifests import CHUNK_SIZE, MAX_SHARD_BYTES, DatanetManifest, Row, Shard, ShardHeader
+from ..protocol.names import is_name
 from ..protocol.rows import (
     check_shard,
     contributors_root,
@@ -158,6 +159,8 @@ async def pull_shard(content: Content, domain: Domain, cid: Cid, datanet: str) -
 async def _checked_rows(content: Content, domain: Domain, shard: Shard, datanet: str) -> tuple[Row, ...]:
     """The rows of a shard that is what it says."""
     whose = f"shard of {shard.header.contributor!r}"
+    if not is_name(shard.header.contributor):
+        raise InvalidShard(f"{whose}: not a contributor's name")
     if shard.header.datanet != datanet:
         raise InvalidShard(f"{whose}: it was signed for Datanet {shard.header.datanet!r}")
     check_shard(domain, shard, None)

@@ -15,7 +15,6 @@ Rules of this file:
 from __future__ import annotations
 
 import os
-import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from pathlib import Path
 from ..protocol.errors import ConfigError, NotFound
 from ..protocol.ids import Address, checksummed, to_address
 from ..protocol.keys import AccountKey, PeerKey
+from ..protocol.names import EXPECTED, is_name
 from .home import PRIVATE_FOLDER
 from .keyfile import MACHINE_COST, Passphrase, read, seal, unseal, write, write_private
 from .logs import keep_secret
@@ -32,7 +32,6 @@ OWN = "peer"
 MACHINE_FILE = "keystore.passphrase"
 PASSPHRASE = "COMMONLORE_PASSPHRASE"
 PASSPHRASE_FILE = "COMMONLORE_PASSPHRASE_FILE"
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 Prompt = Callable[[str], str]
 """Asks a person for a passphrase, showing this text."""
@@ -168,8 +167,8 @@ class Keystore:
 
 
 def _check_name(name: str) -> None:
-    if name == OWN or not _NAME.fullmatch(name):
-        raise ConfigError(f"not a name for a key: {name!r}; use up to 64 of a-z 0-9 . _ - and not {OWN!r}")
+    if name == OWN or not is_name(name):
+        raise ConfigError(f"not a name for a key: {name!r}; use {EXPECTED}, and not {OWN!r}")
 
 
 def _account_secret() -> bytes:

@@ -19,6 +19,7 @@ from ..protocol.codec import encode
 from ..protocol.errors import ConfigError
 from ..protocol.ids import Cid, PeerId
 from ..protocol.manifests import AdapterManifest
+from ..protocol.names import check_alias
 from ..protocol.requests import AdapterWeight
 from ..worker.factory.job import ADAPTER_FILE
 from ..worker.factory.merge_job import (
@@ -83,8 +84,7 @@ class _Merging:
 
     async def run(self, tell: Tell[Update]) -> None:
         order, node = self._order, self._node
-        if order.name.count("/") != 1:
-            raise ConfigError(f"adapter name {order.name!r} is not owner/name, such as alice/icd10")
+        check_alias(order.name)
         parents = await self._parents()
         licence = order.licence or common_licence(parents)
         base = await trio.to_thread.run_sync(self._load_base, parents[0].manifest.base)

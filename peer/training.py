@@ -22,6 +22,7 @@ from ..protocol.envelope import seal
 from ..protocol.errors import ConfigError
 from ..protocol.ids import Cid, PeerId
 from ..protocol.manifests import AdapterManifest, IndexManifest
+from ..protocol.names import check_alias
 from ..protocol.rows import row_hash
 from ..worker.attribution.index import OwnedRow
 from ..worker.attribution.process import AttributionConfig, open_attribution
@@ -108,8 +109,7 @@ class _Training:
     async def run(self) -> None:
         """Pull, train, store, index, announce."""
         order, node = self._order, self._node
-        if order.name.count("/") != 1:
-            raise ConfigError(f"adapter name {order.name!r} is not owner/name, such as alice/icd10")
+        check_alias(order.name)
         base = await trio.to_thread.run_sync(self._load_base)
         pulled = await self._pull()
         rows = _owned_rows(pulled)

@@ -27,10 +27,8 @@ from .credits import check_split
 from .eip712 import Domain
 from .envelope import Sealed, open_sealed
 from .errors import InvalidSignature, ProtocolError, RemoteProtocolError, Stale
+from .names import check_alias, check_name
 
-_WORD = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
-_NAME = re.compile(_WORD)
-_ALIAS = re.compile(f"{_WORD}/{_WORD}")
 _MULTIADDR = re.compile(r"/[\x21-\x7e]+")
 
 
@@ -77,14 +75,13 @@ def check_advert(sealed: Sealed[Advert], domain: Domain, now_ms: int) -> None:
             _check_worker(record, sealed.public_key, domain, now_ms)
             _check_age(record.issued_ms, now_ms)
         case PeerAd():
-            _check_name(record.role)
+            check_name(record.role)
             _check_addresses(record.addresses)
             _check_age(record.issued_ms, now_ms)
         case AdapterRecord():
-            if not _ALIAS.fullmatch(record.alias):
-                raise RemoteProtocolError(f"not an adapter's alias: {record.alias!r}; expected owner/name")
+            check_alias(record.alias)
         case DatanetRecord():
-            _check_name(record.name)
+            check_name(record.name)
         case _:
             assert_never(record)
     # Records of adapters and Datanets are pulled long after they were issued: only the future is forbidden.
@@ -101,6 +98,8 @@ def _check_worker(advert: WorkerAd, public_key: bytes, domain: Domain, now_ms: i
     if advert.binding.binding.ed25519_key != public_key:
         raise InvalidSignature("a worker's advert whose binding belongs to another peer")
     check_split(advert.base_split)
+    if advert.base_name is not None and not advert.base_name.isprintable():
+        raise RemoteProtocolError(f"a base's name that cannot be shown: {advert.base_name!r}")
     _check_addresses(advert.addresses)
     if len(set(advert.resident)) != len(advert.resident):
         raise RemoteProtocolError("a worker's advert names a resident adapter twice")
@@ -114,13 +113,6 @@ def _check_worker(advert: WorkerAd, public_key: bytes, domain: Domain, now_ms: i
 def _check_age(issued_ms: int, now_ms: int) -> None:
     if (age := now_ms - issued_ms) > ADVERT_LIFETIME_MS + MAX_CLOCK_SKEW_MS:
         raise Stale(f"issued {age} ms ago; an announcement lives {ADVERT_LIFETIME_MS} ms")
-
-
-def _check_name(name: str) -> None:
-    if not _NAME.fullmatch(name):
-        raise RemoteProtocolError(
-            f"not a name: {name[:64]!r}; expected letters, digits, dot, dash or underscore"
-        )
 
 
 def _check_addresses(addresses: tuple[str, ...]) -> None:

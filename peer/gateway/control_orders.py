@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields as fields_of
 from typing import Any
 
 from ...protocol.manifests import MAX_ROWS_PER_SHARD
+from ...protocol.names import EXPECTED, is_alias, is_name
 from ...protocol.request_rules import MAX_DEADLINE_S, MAX_TOP_LOGPROBS
 from ...protocol.requests import MAX_ADAPTERS, PPM, ChatMessage, Disclosure
 from ...worker.factory.job import Pair, TrainConfig
@@ -89,12 +91,19 @@ def read_publication(fields: Fields) -> tuple[DatanetPlan, list[RowsDraft]]:
     """A Datanet version to publish. Raises InvalidRequest."""
     fields.only(("name", "purpose", "kind", "licence", "contributions"))
     plan = DatanetPlan(
-        name=fields.text("name", high=64),
+        name=_read_name(fields, is_name, EXPECTED),
         purpose=fields.text("purpose", high=256, low=0),
         kind=fields.text("kind", high=64),
         licence=fields.text("licence", high=256),
     )
     return plan, [_read_draft(entry) for entry in fields.objects("contributions", 1, MAX_CONTRIBUTIONS)]
+
+
+def _read_name(fields: Fields, fits: Callable[[str], bool], expected: str) -> str:
+    name = fields.text("name", high=256)
+    if not fits(name):
+        raise fields.fail("name", f"is {name!r}; expected {expected}")
+    return name
 
 
 def _read_draft(fields: Fields) -> RowsDraft:
@@ -118,7 +127,7 @@ def read_training(fields: Fields) -> TrainOrder:
     fields.only(("name", "datanets", "config", "licence", "index_rows", "heldout"))
     default = TrainOrder("", (), TrainConfig())
     return TrainOrder(
-        name=fields.text("name", high=256),
+        name=_read_name(fields, is_alias, f"owner/name, each {EXPECTED}"),
         datanets=fields.texts("datanets", 1, 64),
         config=_read_config(fields.object_or_none("config") or Fields({})),
         licence=fields.text_or("licence", default.licence, high=256, low=0),
@@ -137,7 +146,7 @@ def read_merge(fields: Fields) -> MergeOrder:
         rank=fields.integer_or("rank", None, 0, (1 << 16) - 1),
     )
     return MergeOrder(
-        name=fields.text("name", high=256),
+        name=_read_name(fields, is_alias, f"owner/name, each {EXPECTED}"),
         adapters=_read_weighted(fields, (1 << 32) - 1),
         plan=plan,
         licence=fields.text_or("licence", "", high=256, low=0),

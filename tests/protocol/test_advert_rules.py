@@ -92,7 +92,7 @@ def test_workers_that_contradict_themselves_are_rejected(judge, worker_ad, chang
 
 
 @pytest.mark.parametrize(
-    "name", ["", "/", "a/", "/b", "a/b/c", "a b/c", "../x", "a/..", "ä/b", "a" * 65 + "/b"]
+    "name", ["", "/", "a/", "/b", "a/b/c", "a b/c", "../x", "a/..", "ä/b", "A/b", "a/B", "A", "a" * 65 + "/b"]
 )
 def test_names_have_a_form(judge, others, name):
     assert judge(replace(others[1], alias=name)).verdict is Verdict.REJECT

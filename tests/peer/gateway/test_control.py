@@ -318,6 +318,25 @@ async def test_a_row_that_is_not_text_is_named(opened) -> None:
         assert door.actions.published == []
 
 
+@pytest.mark.parametrize("name", ["a b/c", "A", "a/b", "", "ä"])
+async def test_a_datanet_is_called_as_keys_are(opened, name: str) -> None:
+    async with opened(roles=()) as door:
+        with pytest.raises(InvalidRequest, match="name is"):
+            await door.control(lambda client: client.post("/datanets", {**PUBLICATION, "name": name}))
+        assert door.actions.published == []
+
+
+@pytest.mark.parametrize("name", ["bob/x y", "Bob/x", "bob", "bob/", "a/b/c"])
+async def test_an_adapter_is_called_owner_and_name(opened, name: str) -> None:
+    async with opened(roles=()) as door:
+        with pytest.raises(InvalidRequest, match=r"name is .*; expected owner/name, each up to 64 of a-z"):
+            await door.control(lambda client: client.post("/train", {"name": name, "datanets": ["icd10"]}))
+        merge = {"name": name, "adapters": [{"name": "a/b", "weight_ppm": 1}], "method": "linear"}
+        with pytest.raises(InvalidRequest, match="name is"):
+            await door.control(lambda client: client.post("/merge", merge))
+        assert door.actions.trained == []
+
+
 async def test_training_streams_its_progress(opened) -> None:
     async with opened(roles=()) as door:
         body = {
