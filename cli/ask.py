@@ -42,7 +42,9 @@ def ask(
     seed: SeedOption = 0,
     stop: Annotated[list[str] | None, typer.Option(help="End where this text comes. Repeatable.")] = None,
     max_price: PriceOption = None,
-    deadline: Annotated[float, typer.Option(min=1, max=600, help="Seconds.")] = 120.0,
+    deadline: Annotated[
+        float, typer.Option(min=1, max=600, help="Seconds; then it ends with what there is.")
+    ] = 120.0,
     bootstrap: BootstrapOption = None,
     chain_url: ChainOption = None,
     deployment: DeploymentOption = None,
@@ -70,6 +72,8 @@ def ask(
             print_json(done)
         else:
             _show_receipts(done)
+        if done["finish"] == "deadline":
+            say(f"the time was over: {deadline:g} s; the answer ends there (more with --deadline)")
 
 
 def chat(

@@ -40,6 +40,11 @@ class AskOptions:
     disclosure: Disclosure = Disclosure.AUDIT_AND_ATTRIBUTION
     top_logprobs: int = 0
 
+    @property
+    def too_late(self) -> str:
+        """What to say when there is no answer by the deadline."""
+        return f"no whole answer within {self.deadline_s:g} s; ask with a later deadline"
+
 
 def ask_options(prompt: str, adapter: str | None = None, **options: object) -> AskOptions:
     """The common case: one user turn. `adapter` is a name or id, or several: `owner/a=0.7+owner/b=0.3`.

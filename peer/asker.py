@@ -173,11 +173,7 @@ class Asker:
         orders: trio.MemoryReceiveChannel[events.Dispatch | events.GiveUp],
     ) -> None:
         """Carry one ask to its end; whatever the end is, the answer's reader learns it."""
-        job.answer.fail(
-            DeadlineExceeded(
-                f"no whole answer within {job.options.deadline_s:g} s; ask with a later deadline"
-            )
-        )
+        job.answer.fail(DeadlineExceeded(job.options.too_late))
         try:
             with job.deltas, job.scope, trio.move_on_after(self._left_s(job)):
                 job.answer.fail(await self._outcome(ask_id, job, orders))

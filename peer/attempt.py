@@ -19,7 +19,14 @@ import trio
 from ..protocol.adverts import WorkerAd
 from ..protocol.credits import check_split_bounds, heaviest_adapter
 from ..protocol.eip712 import Domain
-from ..protocol.errors import CommonloreError, LocalProtocolError, Refused, RemoteProtocolError, Unreachable
+from ..protocol.errors import (
+    CommonloreError,
+    DeadlineExceeded,
+    LocalProtocolError,
+    Refused,
+    RemoteProtocolError,
+    Unreachable,
+)
 from ..protocol.ids import Cid, PeerId
 from ..protocol.inference import InferenceStream, Role, refused
 from ..protocol.keys import AccountKey
@@ -60,6 +67,11 @@ FAREWELL_PATIENCE_S = 2.0
 """How long a worker may take to put the last voucher on its disk, before its client goes."""
 CANCEL_PATIENCE_S = 3.0
 """How long a client that wants no more stays to pay what was delivered."""
+CLOSING_S = 3.0
+"""How long before the deadline an answer is ended, at most: its last receipt is to be paid by then."""
+DEADLINE = "deadline"
+"""Why an answer ended whose time was over."""
+WHOLE = ("stop", "length")
 BYTES_PER_TOKEN = 3
 
 Take = Callable[[Delta], Awaitable[None]]
@@ -156,7 +168,10 @@ class Attempt:
             )
             try:
                 await call.send(body)
-                await self._converse(call, own.voucher, terms, take)
+                with trio.move_on_after(self._time_s()) as time:
+                    await self._converse(call, own.voucher, terms, take)
+                if time.cancelled_caught:
+                    await self._stop(call, own.voucher, terms, take)
             except trio.Cancelled:
                 left()
                 await self._cancel(call, own.voucher, terms)
@@ -172,6 +187,28 @@ class Attempt:
                 await self._paying.adopt(message.channel, sent)
             else:
                 await self._follow(call, message, terms, take)
+
+    def _time_s(self) -> float:
+        """Seconds until the worker is to be told that the time is over: enough before the deadline to get and
+        pay its last receipt."""
+        left_s = (self._terms.deadline_ms - self._parts.clock.now_ms()) / 1000
+        return max(0, left_s - min(CLOSING_S, left_s / 4))
+
+    async def _stop(self, call: Call, sent: SignedVoucher | None, terms: Terms, take: Take) -> None:
+        """The time is over: end the answer with what was delivered, and paid. Raises DeadlineExceeded where
+        that is nothing."""
+        script = self._answer.transcript
+        if self._stream.over:
+            return
+        try:
+            if self._stream.state in (State.ASKED, State.STREAMING):
+                await call.send(self._stream.send(Cancel()))
+            await self._converse(call, sent, terms, take)
+        except Refused:  # nothing since the last receipt
+            if not script.tokens or script.paid_tokens < len(script.tokens):
+                raise DeadlineExceeded(self._options.too_late) from None
+        if script.finish not in WHOLE:  # it may have come to its end while it was told to stop
+            script.finish = DEADLINE
 
     async def _cancel(self, call: Call, sent: SignedVoucher | None, terms: Terms) -> None:
         """Ask the worker to stop, and pay what it had delivered. Shielded, and short: whoever left waits."""

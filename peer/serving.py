@@ -48,6 +48,9 @@ VOUCHER_PATIENCE_S = 20.0
 LAST_CHUNK_PATIENCE_S = 5.0
 """How long a client that cancelled may take to read what was on its way to it."""
 
+CLOSING_MS = 5_000
+"""Who cancels so shortly before the deadline has no more time."""
+
 
 @dataclass(frozen=True, slots=True)
 class PaidStep:
@@ -148,12 +151,12 @@ class Serving:
     async def _deliver(self, prepare: Callable[[], Awaitable[None]]) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._read)
-            finish = FinishReason.ABORTED.value
+            finish = ""
             with self._generating:
                 await self._make_ready(prepare)
                 self._load_ms = self._parts.clock.now_ms() - self._started_ms
                 finish = await self._generate()
-            await self._end(finish)
+            await self._end(finish or self._why_cancelled())
             nursery.cancel_scope.cancel()
 
     async def _make_ready(self, prepare: Callable[[], Awaitable[None]]) -> None:
@@ -166,10 +169,15 @@ class Serving:
     def _remaining_ms(self) -> int:
         return max(1, self._terms.request.deadline * 1000 - self._parts.clock.now_ms())
 
+    def _why_cancelled(self) -> str:
+        """A client whose time is nearly over ends the answer a little before, so as to pay it by then."""
+        is_over = self._remaining_ms() <= CLOSING_MS
+        return (FinishReason.DEADLINE if is_over else FinishReason.ABORTED).value
+
     async def _end(self, finish: str) -> None:
         """The final receipt; after a cancel with nothing delivered, the refusal that the protocol asks
         for."""
-        if finish == FinishReason.ABORTED.value and not self._stream.step.tokens:
+        if self._generating.cancelled_caught and not self._stream.step.tokens:
             raise Refused("cancelled", "cancelled before anything was delivered", retryable=False)
         await self._settle(finish, final=True)
 

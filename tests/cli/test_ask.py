@@ -19,6 +19,15 @@ def test_an_answer_goes_to_stdout_and_its_receipt_to_stderr(lore, running) -> No
     assert answered.stderr == receipt
 
 
+def test_an_answer_whose_time_was_over_is_shown_with_its_receipt_and_says_so(lore, running) -> None:
+    running.node.scripts.append(Script(finish="deadline"))
+    answered = lore("ask", "What is E11.9?", "--deadline", "7")
+    assert (answered.exit_code, answered.stdout) == (0, "It is E11.9\n")
+    receipt, over = answered.stderr.splitlines()
+    assert receipt.startswith("receipt 0x")
+    assert over == "the time was over: 7 s; the answer ends there (more with --deadline)"
+
+
 def test_every_option_reaches_the_node(lore, running) -> None:
     adapter = running.node.announce_adapter("alice/icd10")
     words = (

@@ -259,6 +259,8 @@ def test_what_is_unknown_unreachable_or_taken_is_one_line(town: Any, adapter: st
             "gateway": (("node", "--role", "gateway", "--set", f"gateway_port={port}"), tmp_path / "gateway"),
             "two": (("worker",), "worker-1"),
             "poor": ((*ask, "--bootstrap", bootstrap, *chain), tmp_path / "poor"),
+            "chainless": ((*ask, "--bootstrap", bootstrap), tmp_path / "chainless"),
+            "bad name": (("train", "bob/x y", "--datanet", "numbers"), HERE),
             "no deployment": (
                 ("node", "--chain-url", "http://127.0.0.1:9", "--deployment", "/none"),
                 tmp_path / "undeployed",
@@ -276,6 +278,9 @@ def test_what_is_unknown_unreachable_or_taken_is_one_line(town: Any, adapter: st
         "gateway": rf"the gateway cannot listen on 127.0.0.1:{port}: Address already in use; choose another",
         "two": r"another node \(process \d+\) uses \S+/worker-1; stop it, or give this one its own ",
         "poor": r"this ask may cost \d+ token units and its payer's escrow covers 0: deposit more ",
+        "chainless": r"your peer did not start: peer \w+ belongs to another network \(chain id \d+, "
+        r"escrow 0x\w+\); give its deployment: --deployment FILE",
+        "bad name": r"name is 'bob/x y'; expected owner/name, each up to 64 of a-z 0-9 . _ -",
         "no deployment": r"no deployment in /none: No such file or directory; give the JSON that ",
     }
     for name, line in said.items():

@@ -17,6 +17,9 @@ from commonlore.protocol.inference import InferenceStream
 from commonlore.protocol.inference import Role as Side
 from commonlore.protocol.messages import Accepted, Cancel
 
+STEP_TOKENS = 4
+"""The worker's."""
+
 
 async def leave_when(pair: Any, is_time: Callable[[int], bool]) -> Any:
     """One attempt whose reader leaves at a token; the answer."""
@@ -105,24 +108,45 @@ async def test_a_caller_that_stops_reading_has_paid_when_it_is_out(pair: Any) ->
         nursery.cancel_scope.cancel()
 
 
-async def test_at_the_deadline_the_reader_is_told_at_once_and_the_worker_is_paid(
-    pair: Any, until: Any
+@pytest.mark.parametrize(("stops_at", "receipts"), [(2, 1), (STEP_TOKENS, 1), (STEP_TOKENS + 1, 2)])
+async def test_an_answer_ends_shortly_before_its_deadline_with_what_there_is_and_paid(
+    pair: Any, stops_at: int, receipts: int
 ) -> None:
     async with pair() as p, trio.open_nursery() as nursery:
         asker = p.asker(nursery)
 
         async def gate(number: int) -> None:
-            if number == 2:
+            if number == stops_at:
                 await trio.sleep_forever()
 
         p.engine.gate = gate
-        with pytest.raises(DeadlineExceeded):
-            async with asker.ask(p.options(deadline_s=0.5)) as answer:
-                await answer.read()
-        await until(lambda: len(answer.transcript.receipts) == 1)
+        heard = ""
+        async with asker.ask(p.options(deadline_s=2)) as answer:
+            async for delta in answer:
+                heard += delta.text
+        script = answer.transcript
+        assert heard == script.text == "".join(f" {n}" for n in range(stops_at))
+        assert (script.finish, script.paid_tokens, len(script.receipts)) == ("deadline", stops_at, receipts)
+        if stops_at % STEP_TOKENS:  # else the last receipt was issued before anybody knew that it was
+            assert script.receipts[-1].details.finish == "deadline"
         worker, client = await p.channels()
         assert worker.voucher == client.voucher
-        assert worker.seq == 1
+        assert worker.seq == receipts
+        nursery.cancel_scope.cancel()
+
+
+async def forever(_token: int) -> None:
+    await trio.sleep_forever()
+
+
+async def test_where_nothing_came_by_the_deadline_the_reader_is_told_so(pair: Any) -> None:
+    async with pair() as p, trio.open_nursery() as nursery:
+        asker = p.asker(nursery)
+        p.engine.gate = forever
+        with trio.fail_after(5), pytest.raises(DeadlineExceeded, match="no whole answer within 1 s"):
+            async with asker.ask(p.options(deadline_s=1)) as answer:
+                await answer.read()
+        assert answer.transcript.receipts == []
         nursery.cancel_scope.cancel()
 
 
