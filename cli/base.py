@@ -9,7 +9,7 @@ import typer
 
 from .ending import ended_by_signals
 from .options import HomeOption, JsonOption, config_of, home_at
-from .printing import print_facts, print_json, print_table
+from .printing import print_facts, print_json, print_table, say
 from .progress import bars
 
 app = typer.Typer(help="Base models on this machine.")
@@ -72,11 +72,17 @@ def quantize(
 @app.command("list")
 def list_(home: HomeOption = None, json: JsonOption = False) -> None:
     """The bases that are ready on this machine."""
+    from ..protocol.errors import InvalidModel
     from ..worker.models.cache import base_dir, list_bases
-    from ..worker.models.reference import load_base
+    from ..worker.models.reference import BaseModel, load_base
 
     cache = cache_dir(home)
-    bases = [load_base(base_dir(cache, base)) for base in list_bases(cache)]
+    bases: list[BaseModel] = []
+    for directory in [base_dir(cache, base) for base in list_bases(cache)]:
+        try:
+            bases.append(load_base(directory))
+        except InvalidModel as wrong:  # one that is damaged hides no other
+            say(f"left out: {wrong}")
     rows = [{"name": b.label.name, "base": b.id, "directory": str(b.directory)} for b in bases]
     if json:
         print_json(rows)

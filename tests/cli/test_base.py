@@ -18,10 +18,19 @@ def test_a_base_is_imported_once_and_listed(lore, tmp_path: Path) -> None:
     assert json.loads(lore("base", "list", "--json").stdout) == [first]
 
 
-def test_a_base_from_its_own_folder_has_the_same_tensors(lore) -> None:
+def test_a_base_from_its_own_folder_is_the_same_base(lore) -> None:
     first = json.loads(lore("base", "add", "tiny", "--json").stdout)
-    copied = json.loads(lore("base", "add", first["directory"], "--name", "tiny", "--json").stdout)
-    assert copied["name"] == "tiny"
+    assert json.loads(lore("base", "add", first["directory"], "--json").stdout) == first
+
+
+def test_a_base_that_is_damaged_hides_no_other(lore) -> None:
+    first = json.loads(lore("base", "add", "tiny", "--json").stdout)
+    damaged = Path(first["directory"]).with_name("bafkreidamaged")
+    damaged.mkdir()
+    (damaged / "manifest.cbor").write_bytes(b"no manifest")
+    listed = lore("base", "list", "--json")
+    assert json.loads(listed.stdout) == [first]
+    assert listed.stderr.startswith(f"left out: {damaged} is not an imported base: ")
 
 
 @pytest.mark.parametrize("source", ["/nowhere", "no-such-thing"])
