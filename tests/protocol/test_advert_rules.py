@@ -36,7 +36,7 @@ def others(now):
     return (
         PeerAd("client", ("/ip4/192.0.2.1/tcp/1",), 1, now * 1000),
         AdapterRecord("ada/icd-10", cid_of(b"a"), cid_of(b"b"), None, None, 2, 1, 1, now * 1000),
-        DatanetRecord("ICD-10-CM", 1, cid_of(b"d"), 1, now * 1000),
+        DatanetRecord("icd-10-cm", 1, cid_of(b"d"), 1, now * 1000),
     )
 
 
