@@ -18,6 +18,7 @@ from .printing import print_json, say
 if TYPE_CHECKING:
     from ..peer.gateway.control_client import ControlClient
 
+CHAT_DEADLINE_S = 120.0
 AdapterOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -54,6 +55,7 @@ def ask(
     """Ask once; the answer streams to stdout, its receipt to stderr.
 
     Through the node that runs in this home; with --bootstrap through a peer that lives as long as the answer.
+    What has come by the deadline is an answer too, with exit status 0; where nothing has, it is 1.
     """
     body = _without_nothing(
         prompt=sys.stdin.read() if question == "-" else question,
@@ -72,8 +74,7 @@ def ask(
             print_json(done)
         else:
             _show_receipts(done)
-        if done["finish"] == "deadline":
-            say(f"the time was over: {deadline:g} s; the answer ends there (more with --deadline)")
+        _say_if_over(done, deadline, "; more with --deadline")
 
 
 def chat(
@@ -89,7 +90,11 @@ def chat(
     """Talk in turns; an empty line or Ctrl-D ends it."""
     flags = {"bootstrap": bootstrap, "chain_url": chain_url, "deployment": deployment}
     fixed = _without_nothing(
-        max_tokens=max_tokens, temperature=temperature, seed=seed, deadline_s=120.0, **_chosen(adapter)
+        max_tokens=max_tokens,
+        temperature=temperature,
+        seed=seed,
+        deadline_s=CHAT_DEADLINE_S,
+        **_chosen(adapter),
     )
     turns: list[dict[str, str]] = []
     with _node(home, flags, adapter) as client:
@@ -98,6 +103,7 @@ def chat(
             done = _stream(client, {**fixed, "messages": turns}, quiet=False)
             turns.append({"role": "assistant", "content": done["text"]})
             _show_receipts(done)
+            _say_if_over(done, CHAT_DEADLINE_S)
 
 
 def _chosen(adapters: list[str] | None) -> dict[str, object]:
@@ -147,6 +153,11 @@ def _stream(client: ControlClient, body: dict[str, Any], *, quiet: bool) -> dict
     if not quiet:
         print(flush=True)
     return done
+
+
+def _say_if_over(done: dict[str, Any], deadline: float, remedy: str = "") -> None:
+    if done["finish"] == "deadline":
+        say(f"the {deadline:g} s were over, and the answer ends there{remedy}")
 
 
 def _show_receipts(done: dict[str, Any]) -> None:

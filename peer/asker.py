@@ -1,7 +1,7 @@
 """Asking: drives the scheduler's pure core with real time and carries out what it orders, one task an ask.
 
-Rules of this file: only `_step` touches the scheduler; an ask ends in a whole answer or one typed error by
-its deadline; whoever leaves an answer cancels it, and
+Rules of this file: only `_step` touches the scheduler; an ask ends in an answer (whole, or what was
+delivered when its time was over) or one typed error by its deadline; whoever leaves an answer cancels it, and
 waits for its last receipt to be paid, but not beyond the deadline.
 """
 

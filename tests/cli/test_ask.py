@@ -25,7 +25,7 @@ def test_an_answer_whose_time_was_over_is_shown_with_its_receipt_and_says_so(lor
     assert (answered.exit_code, answered.stdout) == (0, "It is E11.9\n")
     receipt, over = answered.stderr.splitlines()
     assert receipt.startswith("receipt 0x")
-    assert over == "the time was over: 7 s; the answer ends there (more with --deadline)"
+    assert over == "the 7 s were over, and the answer ends there; more with --deadline"
 
 
 def test_every_option_reaches_the_node(lore, running) -> None:
