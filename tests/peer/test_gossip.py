@@ -147,8 +147,8 @@ async def test_what_fits_no_record_is_not_sent(networks, clock):
 
 
 async def test_networks_of_other_deployments_do_not_mix(networks, clock, until):
-    async with networks(0, chain=1) as a, networks(1, a, chain=2) as b:
-        await b.discovery.join()
+    async with networks(0, chain=1) as a, networks(1, chain=2) as b:
+        await b.host.connect(a.host.addresses[0])
         await b.gossip.publish(adapter(1, clock()))
         assert a.gossip.neighbours(adapter(1, 0)) == set()
         assert list(a.gossip.records.since(0, clock())) == []
