@@ -104,7 +104,7 @@ def settings_of(arm: ArmName, material: Material, sizes: Sizes) -> Message:
 
 def _llama_files(arm: ArmName, material: Material) -> Message:
     source = next(PEERS_VENV.glob(f"lib/python*/site-packages/{STARTER_PACKAGE}"), None)
-    if source is None or material.base.manifest.name != "SmolLM2-135M-Instruct":
+    if source is None or material.base.label.name != "SmolLM2-135M-Instruct":
         raise Missing("there is a GGUF form of the starter base only")
     return {
         "gguf": str(prepare_gguf(material, Path(source), arm.precision)),

@@ -77,7 +77,7 @@ def measure(plan: Plan) -> Message:
 
 def assemble(outcome: Outcome, material: Material) -> Message:
     """Rows, arms, ratios and latencies; of what was not measured, nothing."""
-    result: Message = {"base": material.base.manifest.name, "arms": outcome.facts, "absent": outcome.absent}
+    result: Message = {"base": material.base.label.name, "arms": outcome.facts, "absent": outcome.absent}
     result["rows"] = [row_message(row, arm, samples) for (row, arm), samples in outcome.samples.items()]
     result |= _ratios(outcome.samples) | _agreement(outcome.samples, material)
     if outcome.arrivals:
