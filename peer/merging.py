@@ -19,7 +19,7 @@ from ..protocol.codec import encode
 from ..protocol.errors import ConfigError
 from ..protocol.ids import Cid, PeerId
 from ..protocol.manifests import AdapterManifest
-from ..protocol.names import check_alias
+from ..protocol.names import EXPECTED, is_alias
 from ..protocol.requests import AdapterWeight
 from ..worker.factory.job import ADAPTER_FILE
 from ..worker.factory.merge_job import (
@@ -84,7 +84,8 @@ class _Merging:
 
     async def run(self, tell: Tell[Update]) -> None:
         order, node = self._order, self._node
-        check_alias(order.name)
+        if not is_alias(order.name):
+            raise ConfigError(f"adapter name {order.name!r} is not owner/name, each {EXPECTED}")
         parents = await self._parents()
         licence = order.licence or common_licence(parents)
         base = await trio.to_thread.run_sync(self._load_base, parents[0].manifest.base)

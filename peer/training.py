@@ -22,7 +22,7 @@ from ..protocol.envelope import seal
 from ..protocol.errors import ConfigError
 from ..protocol.ids import Cid, PeerId
 from ..protocol.manifests import AdapterManifest, IndexManifest
-from ..protocol.names import check_alias
+from ..protocol.names import EXPECTED, is_alias
 from ..protocol.rows import row_hash
 from ..worker.attribution.index import OwnedRow
 from ..worker.attribution.process import AttributionConfig, open_attribution
@@ -109,7 +109,8 @@ class _Training:
     async def run(self) -> None:
         """Pull, train, store, index, announce."""
         order, node = self._order, self._node
-        check_alias(order.name)
+        if not is_alias(order.name):
+            raise ConfigError(f"adapter name {order.name!r} is not owner/name, each {EXPECTED}")
         base = await trio.to_thread.run_sync(self._load_base)
         pulled = await self._pull()
         rows = _owned_rows(pulled)
