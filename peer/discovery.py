@@ -113,20 +113,12 @@ class Discovery:
         try:
             peer = await self._host.connect(address)
             with trio.move_on_after(INTRODUCTION_LIMIT_S):
-                await self._introduce(peer)
+                await self._reconciler.check_network(peer)
         except Unreachable as wrong:
             said = str(wrong).replace("cannot reach peer", "cannot reach bootstrap peer", 1)
             failures.append(Unreachable(said))
         except CommonloreError as wrong:
             failures.append(wrong)
-
-    async def _introduce(self, peer: PeerId) -> None:
-        """Part again from a peer of another network. Raises ConfigError."""
-        try:
-            await self._reconciler.check_network(peer)
-        except ConfigError:
-            await self._host.disconnect(peer)
-            raise
 
     async def _stay_connected(self, address: str) -> None:
         delay = FIRST_RETRY_S

@@ -231,13 +231,13 @@ async def test_who_starts_from_another_network_is_told_which(networks, theirs, o
     async with networks(0, chain=theirs) as other, networks(1, other, chain=ours) as astray:
         with pytest.raises(ConfigError, match=said):
             await astray.discovery.join()
-        assert astray.host.connected() == set()
 
 
-async def test_a_bootstrap_peer_of_another_network_is_left_for_one_of_this(networks, until):
+async def test_one_bootstrap_peer_of_this_network_is_enough(networks, clock):
     async with networks(0, chain=2) as other, networks(1) as first, networks(2, other, first) as peer:
+        await first.gossip.publish(adapter(1, clock()))
         await peer.discovery.join()
-        assert peer.host.connected() == {first.host.peer_id}
+        assert aliases(peer, clock) == {"me/codes"}
 
 
 def test_networks_meet_in_different_places():
