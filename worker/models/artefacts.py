@@ -105,7 +105,7 @@ def find_artefact(cache_dir: Path, base: BaseModel, wanted: str = "") -> Artefac
         found = [artefact for artefact in found if artefact.id == _id(wanted)]
     if len(found) == 1:
         return found[0]
-    name = base.manifest.name
+    name = base.label.name
     if not found:
         which = f"artefact {wanted}" if wanted else "EXL2 artefact"
         raise NotFound(

@@ -67,7 +67,7 @@ def facts_of(config: EngineConfig, base: BaseModel, artefact: Artefact, layout: 
     return EngineFacts(
         base=base.id,
         artefact=artefact.id,
-        name=base.manifest.name,
+        name=base.label.name,
         precision=f"{artefact.manifest.format}-{artefact.manifest.precision}"[:64],
         tokenizer=base.manifest.tokenizer,
         chat_template=base.manifest.chat_template,

@@ -170,7 +170,7 @@ def _run(command: Sequence[str], work: Path, base: BaseModel, progress: Progress
     if status or not _is_finished(work):
         lines = [line.strip() for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
         raise InvalidModel(
-            f"quantising {base.manifest.name!r} ended with status {status}: {' | '.join(lines[-_TAIL:])}; "
+            f"quantising {base.label.name!r} ended with status {status}: {' | '.join(lines[-_TAIL:])}; "
             f"see {log}; the same command goes on from there"
         )
 
