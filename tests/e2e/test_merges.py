@@ -42,7 +42,7 @@ def payer(town: Any) -> None:
 
 
 def named(text: str) -> str:
-    """Another test of this network announces the first adapter once more, under a name that is shown since."""
+    """Another test of this network announces the first adapter again, under a name shown since then."""
     return text.replace("zz/numbers", "cc/numbers")
 
 
