@@ -90,7 +90,7 @@ def test_a_stop_text_ends_the_answer_before_itself(client: openai.OpenAI) -> Non
 
 
 def test_errors_name_what_is_wrong(client: openai.OpenAI, adapter: str) -> None:
-    with pytest.raises(openai.NotFoundError, match=f"unknown model 'no/such'; known: tiny, {adapter}"):
+    with pytest.raises(openai.NotFoundError, match=f"unknown model 'no/such'; known: tiny, .*{adapter}"):
         chat(client, "no/such")
     with pytest.raises(openai.BadRequestError, match="temperature"):
         chat(client, temperature=99)

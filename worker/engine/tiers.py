@@ -153,8 +153,9 @@ class AdapterTiers:
         self.pools.check_integrity(self.table.place_of(adapter) for adapter in self.table.placed)
 
     def _terms(self, work: Work) -> Terms:
+        """In one order whatever the request's: pages are shared between orders, so sums must be the same."""
         found: list[SlotTerm] = []
-        for one in work.sequence.prepared.request.adapters:
+        for one in sorted(work.sequence.prepared.request.adapters, key=lambda one: one.adapter):
             place = self.table.place_of(one.adapter)
             found.append(SlotTerm(place.bucket, place.slot, one.weight_ppm / PPM))
         return tuple(found)

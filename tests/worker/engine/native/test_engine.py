@@ -75,6 +75,35 @@ def test_an_answer_goes_on_elsewhere_token_for_token(
             assert whole[:delivered] + answers(second, [rest])[request.request_id] == whole
 
 
+@pytest.mark.parametrize("precision", ["bf16", "int4"])
+def test_the_order_of_a_composition_changes_nothing(
+    tiny: BaseModel, adapters: list[AdapterSource], precision: str
+) -> None:
+    parts = tuple(
+        AdapterWeight(one.adapter, ppm)
+        for one, ppm in zip(adapters[:3], (500_000, 300_000, 200_000), strict=True)
+    )
+    asked = [
+        GenerationRequest(
+            bytes([number]),
+            Sampling(seed=4, max_tokens=LENGTH, temperature_ppm=PPM),
+            prompt_tokens=tuple(range(20, 90)),
+            adapters=order,
+            top_logprobs=2,
+        )
+        for number, order in enumerate((parts, parts[::-1], parts[1:] + parts[:1]), 1)
+    ]
+    fresh = [logprobs_of(engine_of(tiny, adapters, precision), request) for request in asked]
+    assert fresh[0] == fresh[1] == fresh[2]
+    engine = engine_of(tiny, adapters, precision)
+    assert [logprobs_of(engine, request) for request in asked] == fresh
+    assert engine.stats().cached_tokens > 0
+
+
+def logprobs_of(engine: TorchEngine, request: GenerationRequest) -> list[object]:
+    return [one for event in engine.generate([request]) for one in event.logprobs]
+
+
 def test_fp32_and_other_shapes_are_left_to_torch(tiny: BaseModel) -> None:
     assert why_not_native(EngineConfig(str(tiny.directory), "fp32"), tiny) is not None
     assert why_not_native(EngineConfig(str(tiny.directory), "bf16", page_size=8), tiny) is not None
