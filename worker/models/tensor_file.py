@@ -127,8 +127,9 @@ def open_tensor_file(path: Path, max_header: int = MAX_HEADER_BYTES) -> TensorFi
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(8)
-        _refuse_other_formats(head)
         length = int.from_bytes(head, "little") if len(head) == 8 else 0
+        if not 2 <= length <= size - 8:  # a header of 640 bytes begins like a pickle
+            _refuse_other_formats(head)
         if length < 2 or length > max_header:
             raise Malformed(
                 f"has a header of {length} bytes; 2 to {max_header} are accepted: is it safetensors?"

@@ -102,6 +102,13 @@ def test_reads_what_safetensors_writes(tmp_path: Path) -> None:
     assert np.array_equal(file.array("a"), tensors["a"].numpy())
 
 
+@pytest.mark.parametrize("length", [0x280, 0x380, 0x480, 0x580])
+def test_a_header_whose_length_begins_like_a_pickle_is_read(tmp_path: Path, length: int) -> None:
+    header = json.dumps({"x": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    (tmp_path / "x").write_bytes(length.to_bytes(8, "little") + header.ljust(length) + bytes(4))
+    assert open_tensor_file(tmp_path / "x").array("x").tolist() == [0.0]
+
+
 def test_writes_what_safetensors_reads(tmp_path: Path) -> None:
     tensors = {"b": np.arange(6, dtype=np.float32).reshape(2, 3), "a": np.ones(4, np.float32)}
     described = write_tensor_file(
