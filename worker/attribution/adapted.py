@@ -11,11 +11,10 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,9 +22,10 @@ from torch import Tensor, nn
 from ..factory.lora import load_model
 from ..models.architecture import LINEARS, Architecture, block_of, linear_shapes
 from ..models.reference import BaseModel
-from .sketch import Floats
 
 _PREFIX = "base_model.model."
+Watch = Callable[[str, Tensor, Tensor], None]
+"""Told of a tensor y = Wx: its name, its inputs x (tokens, in), the loss's gradients at y (tokens, out)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +56,7 @@ class AdaptedLinear(nn.Module):
         self.up_name = f"{_PREFIX}{path}.lora_B.weight"
         self.factors: tuple[Tensor, Tensor, float] | None = None
         self.recorded: dict[str, Tensor] = {}
+        self.watch: Watch | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """(examples, tokens, inputs) to (examples, tokens, outputs)."""
@@ -74,8 +75,12 @@ class AdaptedLinear(nn.Module):
     def _record(self, g: Tensor, x: Tensor, squeezed: Tensor) -> None:
         assert self.factors is not None
         _, up, scale = self.factors
-        self.recorded[self.up_name] = torch.einsum("nto,ntr->nor", g, squeezed) * scale
-        self.recorded[self.down_name] = torch.einsum("ntr,nti->nri", g @ up * scale, x)
+        squeezed, back = squeezed * scale, g @ up * scale
+        self.recorded[self.up_name] = torch.einsum("nto,ntr->nor", g, squeezed)
+        self.recorded[self.down_name] = torch.einsum("ntr,nti->nri", back, x)
+        if self.watch is not None:
+            self.watch(self.up_name, squeezed.flatten(0, 1), g.flatten(0, 1))
+            self.watch(self.down_name, x.flatten(0, 1), back.flatten(0, 1))
 
 
 class AdaptedModel:
@@ -92,11 +97,18 @@ class AdaptedModel:
             down, up = factors.tensors.get(linear.down_name), factors.tensors.get(linear.up_name)
             linear.factors = None if down is None or up is None else (down, up, factors.scale)
 
-    def answer_nll(self, tokens: Tensor, scored: Tensor) -> Tensor:
+    def watch(self, watch: Watch | None) -> None:
+        """Tell what every backward pass brings to each tensor's two sides, until told otherwise."""
+        for linear in self._linears:
+            linear.watch = watch
+
+    def answer_nll(
+        self, tokens: Tensor, scored: Tensor, draw: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor:
         """Each example's mean nats a scored token, (examples,).
 
         `tokens` (examples, length), padded on the right; `scored` (examples, length) marks the tokens to
-        predict.
+        predict. `draw` of the logits (scored tokens, vocabulary) gives what is scored in their place.
         """
         embedded = self._model.get_input_embeddings()(tokens).requires_grad_(True)
         length = tokens.shape[1]
@@ -106,21 +118,19 @@ class AdaptedModel:
         ).last_hidden_state
         wanted = scored[:, 1:]
         logits = self._model.lm_head(hidden[:, :-1][wanted])
-        losses = F.cross_entropy(logits, tokens[:, 1:][wanted], reduction="none")
+        targets = tokens[:, 1:][wanted] if draw is None else draw(logits.detach())
+        losses = F.cross_entropy(logits, targets, reduction="none")
         owners = torch.arange(len(tokens))[:, None].expand_as(wanted)[wanted]
         totals = torch.zeros(len(tokens)).index_add(0, owners, losses)
         return totals / wanted.sum(1)
 
-    def take_gradients(self, names: list[str]) -> Floats:
-        """What the last backward pass left, flattened in the order of `names`: (examples, coordinates)
-        float32.
-        """
+    def take_gradients(self) -> dict[str, Tensor]:
+        """What the last backward pass left: {tensor: (examples, out, in)}."""
         recorded: dict[str, Tensor] = {}
         for linear in self._linears:
             recorded |= linear.recorded
             linear.recorded = {}
-        flat = [recorded[name].flatten(1) for name in names]
-        return np.asarray(torch.cat(flat, dim=1).numpy(), np.float32)
+        return recorded
 
 
 def _wrap(model: Any, architecture: Architecture) -> Iterator[AdaptedLinear]:

@@ -27,9 +27,10 @@ from ..factory.job import Pair
 from ..models.reference import BaseModel
 from ..models.tensor_file import Malformed, open_tensor_file
 from .adapted import AdaptedModel, Factors, adapter_shapes
-from .gradient import compute_vectors
+from .curvature import read_curvature
+from .gradient import Transform, compute_vectors
 from .index import IndexBuild, OwnedRow
-from .sketch import METHOD, Int8s, Sketch
+from .sketch import Int8s, Sketch
 from .subject import Score, Subject
 
 
@@ -37,7 +38,7 @@ from .subject import Score, Subject
 class _Loaded:
     subject: Subject
     factors: Factors
-    sketch: Sketch
+    transform: Transform
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,8 +61,10 @@ class Attributor:
         """Make an adapter known. Raises InvalidAdapter."""
         shapes = adapter_shapes(self._architecture, subject.rank, subject.targets)
         factors = read_factors(subject.early, shapes, subject.alpha / subject.rank)
-        sketch = Sketch.draw(subject.seed, factors.size, subject.width)
-        self._loaded[subject.adapter] = _Loaded(subject, factors, sketch)
+        curvature = read_curvature(subject.curvature, shapes) if subject.curvature is not None else None
+        size = curvature.size if curvature is not None else factors.size
+        transform = Transform(Sketch.draw(subject.seed, size, subject.width), curvature)
+        self._loaded[subject.adapter] = _Loaded(subject, factors, transform)
 
     def forget(self, adapter: Cid) -> None:
         """Free an adapter and its index."""
@@ -71,7 +74,7 @@ class Attributor:
     def use_index(self, manifest: IndexManifest) -> None:
         """Score the adapter's answers against this index. Raises RemoteProtocolError, NotFound."""
         subject = self._find(manifest.adapter).subject
-        if (manifest.method, manifest.width, manifest.seed) != (METHOD, subject.width, subject.seed):
+        if (manifest.method, manifest.width, manifest.seed) != (subject.method, subject.width, subject.seed):
             raise RemoteProtocolError(
                 f"the index of {manifest.adapter} was built with another method or projection"
             )
@@ -88,7 +91,7 @@ class Attributor:
 
         def compute(rows: Sequence[Row]) -> list[Int8s]:
             examples = [self._encoder.pair(Pair(row.question, row.answer)) for row in rows]
-            return compute_vectors(self._model, loaded.factors, loaded.sketch, examples)
+            return compute_vectors(self._model, loaded.factors, loaded.transform, examples)
 
         return compute
 
@@ -100,7 +103,7 @@ class Attributor:
         loaded = self._find(adapter)
         tokens = self._encoder.output_tokens(output) if isinstance(output, str) else output
         example = self._encoder.answer(messages, tokens)
-        return compute_vectors(self._model, loaded.factors, loaded.sketch, [example])[0]
+        return compute_vectors(self._model, loaded.factors, loaded.transform, [example])[0]
 
     def score(self, adapter: Cid, messages: Sequence[ChatMessage], output: Sequence[int] | str) -> Score:
         """Who an answer is owed to. Raises NotFound without adapter or index, AttributionFailed."""

@@ -26,7 +26,7 @@ from ...protocol.ids import Address, keccak256
 from ...protocol.manifests import ContributorSum, IndexManifest, Row
 from ...protocol.merkle import MerkleTree
 from ...protocol.rows import row_hash
-from .sketch import METHOD, Int8s, agrees
+from .sketch import Int8s, agrees
 from .subject import Subject
 
 _DIGEST_BYTES = 32
@@ -73,7 +73,7 @@ class IndexBuild:
         matrix = np.frombuffer(blob, np.int8).reshape(len(self.rows), self.subject.width)
         manifest = IndexManifest(
             adapter=self.subject.adapter,
-            method=METHOD,
+            method=self.subject.method,
             width=self.subject.width,
             seed=self.subject.seed,
             row_count=len(self.rows),
@@ -99,7 +99,8 @@ class IndexBuild:
 
     def _digest(self) -> bytes:
         subject = self.subject
-        parts = [METHOD.encode(), subject.adapter.encode(), subject.seed, subject.width.to_bytes(4, "big")]
+        width = subject.width.to_bytes(4, "big")
+        parts = [subject.method.encode(), subject.adapter.encode(), subject.seed, width]
         owners = [owned.payee + digest for owned, digest in zip(self.rows, self.hashes, strict=True)]
         return hashlib.sha256(b"\x00".join(parts) + b"".join(owners)).digest()
 

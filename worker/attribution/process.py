@@ -227,6 +227,7 @@ def _load(call: int, subject: Subject) -> LoadSubject:
         subject.targets,
         subject.seed,
         subject.width,
+        str(subject.curvature) if subject.curvature is not None else None,
     )
 
 

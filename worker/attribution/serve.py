@@ -132,6 +132,7 @@ def _subject_of(command: LoadSubject) -> Subject:
         command.targets,
         command.seed,
         command.width,
+        Path(command.curvature) if command.curvature is not None else None,
     )
 
 

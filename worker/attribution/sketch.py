@@ -24,8 +24,10 @@ import numpy.typing as npt
 from ...protocol.errors import LocalProtocolError
 from ...protocol.ids import Cid, digest_of
 
-METHOD = "grad-sketch/1"
-"""The method that `gradient` and this file are, as statements name it."""
+METHOD = "ekfac-sketch/1"
+"""The method that `gradient`, `curvature` and this file are, as statements name it."""
+PLAIN_METHOD = "grad-sketch/1"
+"""The same without whitening: of adapters that have published no curvature."""
 WIDTH = 4_096
 _MIN_COSINE = 0.999
 _SCALE = 21.0

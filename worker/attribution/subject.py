@@ -9,13 +9,13 @@ from ...protocol.codec import record_cid
 from ...protocol.ids import Cid
 from ...protocol.manifests import AdapterManifest
 from ...protocol.receipts import Weight
-from .sketch import WIDTH, sketch_seed
+from .sketch import METHOD, PLAIN_METHOD, WIDTH, sketch_seed
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """An adapter whose answers are scored: its id, its early checkpoint's file, its shape, and the
-    projection.
+    """An adapter whose answers are scored: its id, its early checkpoint's file, its shape, the projection,
+    and the file of its curvature factors, if it has published any.
     """
 
     adapter: Cid
@@ -25,16 +25,25 @@ class Subject:
     targets: tuple[str, ...]
     seed: bytes
     width: int = WIDTH
+    curvature: Path | None = None
+
+    @property
+    def method(self) -> str:
+        """As statements name it."""
+        return METHOD if self.curvature is not None else PLAIN_METHOD
 
 
-def subject_of(manifest: AdapterManifest, early: Path, beacon: bytes = b"") -> Subject:
+def subject_of(
+    manifest: AdapterManifest, early: Path, curvature: Path | None = None, beacon: bytes = b""
+) -> Subject:
     """An adapter under the projection that its id and a later beacon fix.
 
-    `early` is its early checkpoint's file.
+    `early` and `curvature` are the files of its early checkpoint and of its factors.
     """
     adapter = record_cid(manifest)
     seed = sketch_seed(adapter, beacon)
-    return Subject(adapter, early, manifest.rank, manifest.alpha, manifest.targets, seed)
+    shape = manifest.rank, manifest.alpha, manifest.targets
+    return Subject(adapter, early, *shape, seed, curvature=curvature)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ class LoadSubject:
     targets: Annotated[tuple[Name, ...], Size(1, 32)]
     seed: Hash32
     width: U32
+    curvature: FilePath | None = None
 
 
 @dataclass(frozen=True, slots=True)
