@@ -23,7 +23,7 @@ from ..protocol.credits import heaviest_adapter
 from ..protocol.envelope import open_sealed, seal
 from ..protocol.errors import CommonloreError, NotFound, RemoteProtocolError
 from ..protocol.ids import Cid
-from ..protocol.manifests import AdapterManifest, IndexManifest
+from ..protocol.manifests import CHUNK_SIZE, AdapterManifest, IndexManifest
 from ..protocol.messages import Ask
 from ..protocol.receipts import AttributionStatement
 from ..protocol.requests import Disclosure
@@ -37,6 +37,8 @@ log = logging.getLogger("commonlore.peer.attributing")
 MAX_WAITING = 64
 MAX_INDEX_BYTES = 256 * 1024**2
 MAX_CHECKPOINT_BYTES = 1024**3
+MOST_FACTORS = 2
+"""Bytes of curvature factors a byte of the adapter: beyond that they are not fetched, and not used."""
 MAX_KNOWN = 32
 """Adapters that the scoring process holds: each costs it memory. Of others the longest unused gives way."""
 MAX_STATEMENT_S = 600.0
@@ -126,12 +128,18 @@ class Attributing:
         index = sealed.record
         if index.adapter != adapter:
             raise RemoteProtocolError(f"the index announced for {adapter} is of {index.adapter}")
-        await self._scorer.load(subject_of(manifest, path))
+        await self._scorer.load(subject_of(manifest, path, await self._curvature(manifest)))
         await self._scorer.use_index(index)
         known = self._known[adapter] = _Known(record.index, index.method)
         while len(self._known) > MAX_KNOWN:
             await self._scorer.forget(self._known.popitem(last=False)[0])
         return known
+
+    async def _curvature(self, manifest: AdapterManifest) -> Path | None:
+        if manifest.factors is None:
+            return None
+        most = max(MOST_FACTORS * manifest.weights_size, CHUNK_SIZE)
+        return await self._node.content.path(manifest.factors, min(most, MAX_CHECKPOINT_BYTES))
 
 
 @asynccontextmanager

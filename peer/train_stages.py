@@ -49,5 +49,6 @@ class TrainStages:
             "loading": "loading the base",
             "measuring": f"held-out loss {'with' if self._trained else 'without'} {self._name}",
             "training": f"training {self._name}",
+            "curvature": f"curvature of {self._name}'s loss",
             "indexing": f"indexing {self._name}, a gradient a row",
         }.get(phase)

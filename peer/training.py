@@ -29,6 +29,7 @@ from ..worker.attribution.process import AttributionConfig, open_attribution
 from ..worker.attribution.subject import subject_of
 from ..worker.factory.job import (
     ADAPTER_FILE,
+    CURVATURE_FILE,
     EARLY_FILE,
     Pair,
     TrainJob,
@@ -59,7 +60,10 @@ HELD_OUT = 10
 
 @dataclass(frozen=True, slots=True)
 class TrainUpdate:
-    """How far a stage is: pulling, loading, measuring, training, indexing. `eta_s` is of this stage."""
+    """How far a stage is: pulling, loading, measuring, training, curvature, indexing.
+
+    `eta_s` is of this stage.
+    """
 
     phase: str
     step: int
@@ -116,10 +120,11 @@ class _Training:
         rows = _owned_rows(pulled)
         trained, heldout = _divide(rows, order.heldout)
         folder = node.home.jobs / self._folder_name(pulled)
-        result = await self._train(folder, TrainJob(base.directory, trained, heldout, order.config))
+        pairs = tuple(Pair(owned.row.question, owned.row.answer) for owned in trained)
+        result = await self._train(folder, TrainJob(base.directory, pairs, heldout, order.config))
         manifest, adapter = await self._store(folder, base, pulled, rows, result)
-        indexed = _fair(rows, order.index_rows)
-        index = await self._index(base.directory, manifest, folder / EARLY_FILE, indexed)
+        indexed = _fair(trained, order.index_rows)
+        index = await self._index(base.directory, manifest, folder, indexed)
         stamp = (await node.next_seq(), node.clock.now_ms())
         announced = Announced(adapter, index, describe_evaluation(adapter, result))
         await node.announce(announce_adapter(order.name, manifest, announced, stamp))
@@ -176,6 +181,7 @@ class _Training:
             result=result,
             weights=await node.content.put_file(folder / ADAPTER_FILE),
             early_checkpoint=await node.content.put_file(folder / EARLY_FILE),
+            factors=await self._store_curvature(folder, result),
         )
         publication = Publication(
             name=order.name.split("/")[1],
@@ -191,13 +197,19 @@ class _Training:
         manifest = describe_adapter(publication, run)
         return manifest, await node.content.put(encode(manifest))
 
+    async def _store_curvature(self, folder: Path, result: TrainResult) -> Cid | None:
+        if result.curvature_sha256 is None:
+            return None
+        return await self._node.content.put_file(folder / CURVATURE_FILE)
+
     async def _index(
-        self, base_dir: Path, manifest: AdapterManifest, early: Path, rows: Sequence[OwnedRow]
+        self, base_dir: Path, manifest: AdapterManifest, folder: Path, rows: Sequence[OwnedRow]
     ) -> Cid:
         """Index the rows, keep rows and sealed manifest, and return the manifest's id."""
         node = self._node
         config = AttributionConfig(base_dir, node.home.jobs / "attribution", node.config.threads)
-        subject = subject_of(manifest, early)
+        curvature = folder / CURVATURE_FILE if manifest.factors is not None else None
+        subject = subject_of(manifest, folder / EARLY_FILE, curvature)
         started = trio.current_time()
         send, receive = trio.open_memory_channel[tuple[int, int]](len(rows) + 1)
         async with open_attribution(config) as attribution, trio.open_nursery() as nursery:
@@ -230,14 +242,14 @@ def _owned_rows(pulled: Sequence[PulledDatanet]) -> list[OwnedRow]:
     ]
 
 
-def _divide(rows: Sequence[OwnedRow], heldout: Sequence[Pair]) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
+def _divide(rows: Sequence[OwnedRow], heldout: Sequence[Pair]) -> tuple[list[OwnedRow], tuple[Pair, ...]]:
     """(trained, held out): the order's own held-out pairs, or every tenth row by hash."""
-    pairs = [(Pair(owned.row.question, owned.row.answer), owned) for owned in rows]
     if heldout:
-        return tuple(pair for pair, _ in pairs), tuple(heldout)
-    by_hash = sorted(pairs, key=lambda each: row_hash(each[1].row))
-    count = max(1, len(pairs) // HELD_OUT) if len(pairs) > 1 else 0
-    return tuple(pair for pair, _ in by_hash[count:]), tuple(pair for pair, _ in by_hash[:count])
+        return list(rows), tuple(heldout)
+    by_hash = sorted(rows, key=lambda owned: row_hash(owned.row))
+    count = max(1, len(rows) // HELD_OUT) if len(rows) > 1 else 0
+    measured = tuple(Pair(owned.row.question, owned.row.answer) for owned in by_hash[:count])
+    return by_hash[count:], measured
 
 
 def _fair(rows: Sequence[OwnedRow], count: int) -> list[OwnedRow]:

@@ -25,6 +25,7 @@ JOB_FILE = "job.json"
 RESULT_FILE = "result.json"
 ADAPTER_FILE = "adapter_model.safetensors"
 EARLY_FILE = "early.safetensors"
+CURVATURE_FILE = "curvature.safetensors"
 CHECKPOINT_FILE = "checkpoint.safetensors"
 PRECISIONS = ("fp32", "bf16")
 
@@ -43,6 +44,7 @@ class TrainConfig:
     Rates are per step at their peak; the schedule warms up over `warmup_steps` and falls linearly to zero.
 
     `threads` 0 leaves the number to torch. `max_tokens` bounds one example, its prompt included.
+    `curvature_rows` of the rows tell the curvature that attribution whitens with; 0 leaves it out.
     """
 
     steps: int = 40
@@ -56,11 +58,11 @@ class TrainConfig:
     threads: int = 0
     checkpoint_every: int = 10
     max_tokens: int = 512
+    curvature_rows: int = 64
 
-    @property
-    def early_step(self) -> int:
-        """Steps after which the early checkpoint is taken: a third of the run."""
-        return max(1, self.steps // 3)
+    def early_step(self, rows: int) -> int:
+        """Steps after which the early checkpoint is taken: the first epoch, a third of the run at most."""
+        return max(1, min(self.steps // 3, -(-rows // self.batch_size)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,7 @@ class TrainResult:
     weights_size: int
     weights_sha256: str
     early_sha256: str
+    curvature_sha256: str | None = None
 
     @property
     def improved(self) -> bool:
@@ -207,6 +210,7 @@ _LOWEST: Mapping[str, int] = {
     "threads": 0,
     "checkpoint_every": 1,
     "max_tokens": 8,
+    "curvature_rows": 0,
 }
 
 

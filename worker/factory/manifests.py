@@ -45,14 +45,15 @@ class Publication:
 
 @dataclass(frozen=True, slots=True)
 class StoredRun:
-    """A finished run whose files are stored: the CIDs of the adapter's and the early checkpoint's
-    safetensors.
+    """A finished run whose files are stored: the CIDs of the adapter's, the early checkpoint's and the
+    curvature's safetensors.
     """
 
     config: TrainConfig
     result: TrainResult
     weights: Cid
     early_checkpoint: Cid
+    factors: Cid | None = None
 
 
 def recipe_of(config: TrainConfig) -> Recipe:
@@ -86,7 +87,7 @@ def describe_adapter(publication: Publication, run: StoredRun) -> AdapterManifes
         datanets=publication.datanets,
         recipe=recipe_of(run.config),
         early_checkpoint=run.early_checkpoint,
-        factors=None,
+        factors=run.factors,
         split=publication.split,
         priors=compute_priors(count_rows(publication.payees)),
         licence=publication.licence,

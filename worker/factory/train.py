@@ -3,8 +3,8 @@
 Rules of this file:
 - The outcome is a function of the job, the base and the machine's arithmetic; stopping and resuming changes
   nothing.
-- The order of what appears: early checkpoint, adapter, result. What is measured at the end is the file that
-  will be served, read back, not the weights that it was rounded from.
+- The order of what appears: early checkpoint, adapter, curvature, result. What is measured at the end is the
+  file that will be served, read back, not the weights that it was rounded from.
 - The early checkpoint is what attribution is computed at: gradients of a model that has learnt its rows are
   noise.
 """
@@ -33,9 +33,11 @@ from .checkpoint import (
     write_adapter,
     write_checkpoint,
 )
+from .curvature import fit_early
 from .examples import Encoder, Example, batches, encode_pairs
 from .job import (
     ADAPTER_FILE,
+    CURVATURE_FILE,
     EARLY_FILE,
     TrainConfig,
     TrainJob,
@@ -82,6 +84,8 @@ def run_job(job_dir: Path, report: Report) -> TrainResult:
 def _stands(job_dir: Path, result: TrainResult, digest: str) -> bool:
     """Whether a result belongs to this job and its files are still what it says."""
     names = {ADAPTER_FILE: result.weights_sha256, EARLY_FILE: result.early_sha256}
+    if result.curvature_sha256 is not None:
+        names[CURVATURE_FILE] = result.curvature_sha256
     return result.digest == digest and all(
         (job_dir / name).is_file() and file_sha256(job_dir / name) == sha256 for name, sha256 in names.items()
     )
@@ -93,7 +97,9 @@ class _Run:
         self.config = job.config
         self.digest = digest
         encoder = Encoder(base)
+        self.base = base
         self.rows = encode_pairs(encoder, job.rows, job.config.max_tokens)
+        self.early_step = job.config.early_step(len(self.rows))
         self.heldout = encode_pairs(encoder, job.heldout, job.config.max_tokens)
         self.dtype = DTYPES[job.config.precision]
         self.model: Any = load_model(base, self.dtype)
@@ -112,7 +118,9 @@ class _Run:
         write_adapter(self.job_dir / ADAPTER_FILE, self.parameters, self.dtype)
         set_adapter(self.model, read_adapter(self.job_dir / ADAPTER_FILE))
         report(TrainProgress("measuring", 1, 2))
-        result = self._result(before, self._measure())
+        after = self._measure()
+        fit_early(self.job_dir, self.base, self.config, self.rows, report)
+        result = self._result(before, after)
         write_result(self.job_dir, result)
         sync_directory(self.job_dir)
         remove_checkpoint(self.job_dir)
@@ -124,9 +132,9 @@ class _Run:
         for step, batch in enumerate(islice(order, config.steps - done), done + 1):
             started = time.monotonic()
             loss = self._step(step, [self.rows[row] for row in batch])
-            if step == config.early_step:
+            if step == self.early_step:
                 write_adapter(self.job_dir / EARLY_FILE, self.parameters, self.dtype)
-            if step % config.checkpoint_every == 0 or step == config.early_step:
+            if step % config.checkpoint_every == 0 or step == self.early_step:
                 write_checkpoint(self.job_dir, self.digest, step, self.parameters, self.optimizer)
             self.seconds += time.monotonic() - started
             eta = self.seconds / (step - done) * (config.steps - step)
@@ -157,7 +165,7 @@ class _Run:
         return TrainResult(
             digest=self.digest,
             steps=self.config.steps,
-            early_step=self.config.early_step,
+            early_step=self.early_step,
             rows=len(self.rows),
             heldout=len(self.heldout),
             heldout_loss_before=before.heldout,
@@ -168,6 +176,9 @@ class _Run:
             weights_size=(self.job_dir / ADAPTER_FILE).stat().st_size,
             weights_sha256=file_sha256(self.job_dir / ADAPTER_FILE),
             early_sha256=file_sha256(self.job_dir / EARLY_FILE),
+            curvature_sha256=file_sha256(self.job_dir / CURVATURE_FILE)
+            if self.config.curvature_rows
+            else None,
         )
 
 
