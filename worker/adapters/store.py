@@ -2,9 +2,9 @@
 engine's RAM. From there the engine itself gives slots to those that run.
 
 Rules of this file:
-- A request holds a lease on its adapters; an adapter under a lease stays in RAM. Adapters under lease never
-  take more bytes than the engine has for them, so there is always one to evict, the least recently used; and
-  a lease takes all its adapters at once, so nobody waits in a circle.
+- A request holds a lease on its adapters; an adapter under a lease stays in RAM. Leased adapters never take
+  more bytes than the engine has for them (`claims`), so there is always one to evict: the least recently
+  used.
 - What an adapter takes in RAM is known from its manifest, so it is fetched first. The file is needed until it
   is in RAM; should the disk's quota have removed it meanwhile, it is fetched once more.
 - An adapter is fetched and loaded once, however many wait for it; they share the outcome (`flights`).
@@ -15,7 +15,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -30,6 +30,7 @@ from ...protocol.ids import Cid
 from ...protocol.manifests import AdapterManifest
 from ...protocol.messages import RefusalCode
 from ..engine.types import AdapterSource, EngineFacts
+from .claims import Claims
 from .flights import Flights
 from .validate import check_manifest
 
@@ -87,10 +88,7 @@ class AdapterStore:
         self.counts = StoreCounts()
         self._engine = engine
         self._fetch = fetch
-        self._pins: Counter[Cid] = Counter()
-        self._sizes: dict[Cid, int] = {}  # of what is pinned, in RAM or on its way there
-        self._turn = trio.Lock()
-        self._unpinned = trio.Event()
+        self._claims = Claims(engine.facts.adapter_ram)
         self._used: OrderedDict[Cid, None] = OrderedDict()  # least recently used first
         self._fetches: Flights[Cid, FetchedAdapter] = Flights()
         self._loads: Flights[Cid, None] = Flights()
@@ -120,50 +118,27 @@ class AdapterStore:
         That wait raises Refused(busy) when they are more than the engine has slots or RAM for,
         InvalidAdapter, NotFound, Unreachable, EngineFailed; cancel it at the request's deadline.
         """
-        pinned: frozenset[Cid] = frozenset()
+        claimed: frozenset[Cid] = frozenset()
 
         async def prepare() -> None:
-            nonlocal pinned
+            nonlocal claimed
             fetched = await self._fetch_missing(adapters)
-            if not pinned:
+            if not claimed:
                 sizes = {adapter: self._size_of(adapter, fetched.get(adapter)) for adapter in adapters}
-                await self._pin(sizes)
-                pinned = frozenset(sizes)
+                await self._claims.take(sizes)
+                claimed = frozenset(sizes)
             for adapter in adapters:
                 await self._make_ready(adapter, fetched.get(adapter))
 
         try:
             yield prepare
         finally:
-            self._unpin(pinned)
+            self._claims.release(claimed)
 
     async def ensure(self, adapter: Cid) -> None:
         """Make it ready, without a claim to stay so: what a prefetch does. Raises as a lease does."""
         async with self.lease((adapter,)) as prepare:
             await prepare()
-
-    # ---- leases
-
-    async def _pin(self, sizes: dict[Cid, int]) -> None:
-        limit = self._engine.facts.adapter_ram
-        if (total := sum(sizes.values())) > limit:
-            raise Refused(
-                RefusalCode.BUSY,
-                f"the request's adapters take {total} bytes; this worker has {limit} for them",
-            )
-        if not sizes.keys() <= self._pins.keys():
-            async with self._turn:
-                while sum((self._sizes | sizes).values()) > limit:
-                    self._unpinned = trio.Event()
-                    await self._unpinned.wait()
-        self._pins.update(sizes.keys())
-        self._sizes |= sizes
-
-    def _unpin(self, pinned: frozenset[Cid]) -> None:
-        self._pins -= Counter(pinned)  # drops what falls to zero
-        for adapter in pinned - self._pins.keys():
-            del self._sizes[adapter]
-        self._unpinned.set()
 
     def _size_of(self, adapter: Cid, fetched: FetchedAdapter | None) -> int:
         if fetched is None:
@@ -223,7 +198,7 @@ class AdapterStore:
             self._loading -= size
 
     async def _make_room(self, size: int) -> None:
-        """Evict until `size` bytes are free. What is pinned fits, the caller's too: there is one that may
+        """Evict until `size` bytes are free. What is claimed fits, the caller's too: there is one that may
         go.
         """
         while self._taken() + size > self._engine.facts.adapter_ram:
@@ -238,7 +213,7 @@ class AdapterStore:
         return sum(self._engine.resident.values()) + self._loading
 
     def _victim(self) -> Cid | None:
-        idle = [adapter for adapter in self._engine.resident if adapter not in self._pins]
+        idle = [adapter for adapter in self._engine.resident if adapter not in self._claims]
         order = {adapter: age for age, adapter in enumerate(self._used)}
         return min(idle, key=lambda adapter: order.get(adapter, -1), default=None)
 
