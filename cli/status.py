@@ -46,6 +46,13 @@ def _summary(found: Mapping[str, Any]) -> dict[str, object]:
         facts["serves"] = f"{worker['name']} ({worker['base']}) in {worker['precision']}"
         facts["resident"] = worker["resident"]
         facts["load"] = f"{worker['running']} running, {worker['queued']} queued"
+        facts["memory"] = (
+            f"{_mib(worker['adapter_bytes'])} of adapters, {_mib(worker['slot_bytes'])} of slots"
+        )
     if settlement is not None:
         facts["settlement"] = settlement["waiting_for"] or "up to date"
     return facts
+
+
+def _mib(size: int) -> str:
+    return f"{size / 1024**2:,.0f} MiB"

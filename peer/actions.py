@@ -78,7 +78,10 @@ class Actions:
             "resident": [entry.adapter for entry in stats.resident],
             "queued": stats.queued,
             "running": stats.running,
+            "held": stats.held,
             "free_pages": stats.free_pages,
+            "adapter_bytes": stats.adapter_bytes,
+            "slot_bytes": stats.slot_bytes,
             "restarts": role.engine.restarts,
             "fetches": [asdict(fetch) for fetch in role.fetches],
         }

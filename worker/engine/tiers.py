@@ -45,7 +45,7 @@ class AdapterTiers:
 
     def pack(self, file: TensorFile, source: AdapterSource) -> LoadedAdapter:
         """A checked file, ready to `install`. Any thread. Raises Malformed, Refused(busy) without memory."""
-        self.pools.prepare(self._layout.bucket_of(source))
+        self.pools.prepare(source.adapter, self._layout.bucket_of(source))
         return LoadedAdapter(source, self._layout.pack(file, source))
 
     def resident(self) -> tuple[ResidentAdapter, ...]:

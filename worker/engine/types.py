@@ -203,8 +203,9 @@ class EngineStats:
     """Load of an engine at one moment, and counters since its start. `free_pages` includes cached ones that
     may go; `held` requests wait for their readers.
 
-    `resident` lists the most recently used adapters in RAM, `ranks` counts all. `slot_fills` copies from RAM
-    to slots took `slot_fill_ns` altogether, the zeroing of what gave way included.
+    `resident` lists the most recently used adapters in RAM, `ranks` counts all; they take `adapter_bytes`,
+    slots `slot_bytes` more. `slot_fills` copies from RAM to slots took `slot_fill_ns` altogether, the zeroing
+    of what gave way included.
     """
 
     resident: Annotated[tuple[ResidentAdapter, ...], Size(0, MAX_LISTED_ADAPTERS)]
@@ -219,6 +220,7 @@ class EngineStats:
     held: U32 = 0
     ranks: Annotated[tuple[RankCount, ...], Size(0, 16)] = ()
     adapter_bytes: U64 = 0
+    slot_bytes: U64 = 0
     slot_fills: U64 = 0
     slot_fill_ns: U64 = 0
     slot_evictions: U64 = 0

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from unittest.mock import MagicMock
+
 import pytest
 import torch
 
 from commonlore.protocol.errors import Refused
 from commonlore.protocol.requests import PPM, AdapterWeight, Sampling
+from commonlore.worker.adapters.fake import write_fake_adapter
 from commonlore.worker.engine.slots import Place
 from commonlore.worker.engine.torch_engine import TorchEngine
 from commonlore.worker.engine.types import AdapterSource
+from commonlore.worker.models.reference import BaseModel
 
 
 def finish(engine: TorchEngine) -> None:
@@ -177,3 +182,51 @@ def test_numbers_left_in_a_slot_are_found(lab, build_engine, adapters: list[Adap
     slot_of(engine, Place(8, 0))[5] = 1.0
     with pytest.raises(AssertionError, match="slot 0 of rank 8 holds numbers of no adapter"):
         engine.check_integrity()
+
+
+# ---- the slots' memory
+
+
+def test_slots_are_written_ahead_once_an_adapter_and_no_more_than_can_be_filled(
+    build_engine, adapters: list[AdapterSource]
+) -> None:
+    engine = build_engine(slots=3, adapter_ram=build_engine().facts.packed_bytes(8))
+    sizes = engine.facts.packed_bytes
+    taken: list[int] = []
+    for source in (adapters[0], adapters[0], adapters[1], adapters[0], adapters[3], adapters[4]):
+        engine.load_adapter(source)
+        taken.append(engine.stats().slot_bytes // sizes(8))
+    assert taken == [1, 1, 2, 2, 3, 3]  # read again, or more than there are slots: nothing is written
+
+
+def test_a_bucket_whose_slots_are_full_gets_one_more(
+    lab, build_engine, adapters: list[AdapterSource]
+) -> None:
+    engine = build_engine(slots=2)
+    sizes = engine.facts.packed_bytes
+    engine.load_adapter(adapters[0])
+    engine.load_adapter(adapters[1])
+    assert engine.stats().slot_bytes == 2 * sizes(8)
+    engine.load_adapter(adapters[2])  # the first of rank 16: none of its slots can be filled
+    assert engine.stats().slot_bytes == 2 * sizes(8) + sizes(16)
+    lab.run(engine, lab.ask("x", adapters=lab.one_adapter(adapters[2])))
+    assert engine.stats().slot_bytes == 2 * sizes(8) + sizes(16)
+    engine.check_integrity()
+
+
+def test_a_slot_that_was_not_written_ahead_is_filled_under_the_lock_of_who_writes(
+    lab, build_engine, tiny: BaseModel, tmp_path: Path, adapters: list[AdapterSource]
+) -> None:
+    wide = [write_fake_adapter(tmp_path / str(n), tiny.architecture, 16, seed=n) for n in (50, 51)]
+    small, large = build_engine(slots=2), build_engine(slots=16)
+    for engine in (small, large):
+        for source in (*adapters[:2], *wide):
+            engine.load_adapter(source)
+    pool, lock = small._adapters.pools._pools[16], MagicMock()
+    pool.lock = lock
+    assert pool.written == 1  # only one more than can be filled beside those of rank 8
+    asked = lab.ask("both", adapters=tuple(AdapterWeight(source.adapter, PPM // 2) for source in wide))
+    assert lab.run(small, asked)[0].tokens == lab.run(large, asked)[0].tokens
+    assert lock.__enter__.call_count == 1
+    sizes = small.facts.packed_bytes
+    assert small.stats().slot_bytes == 2 * sizes(8) + 2 * sizes(16)

@@ -26,7 +26,13 @@ class DeviceSlots(SlotPools):
         self._filled: dict[Place, LoraWeights] = {}
         self._composed: dict[Composition, LoraWeights] = {}
 
-    def prepare(self, bucket: int) -> None:
+    @property
+    def bytes(self) -> int:
+        """What the slots take in the device's memory. Any thread."""
+        filled = tuple(self._filled.values())
+        return sum(factor.nbytes for one in filled for pair in one.factors.values() for factor in pair)
+
+    def prepare(self, adapter: Cid, bucket: int) -> None:
         """Nothing to write ahead: a slot takes memory while it is filled."""
 
     @torch.inference_mode()

@@ -116,6 +116,7 @@ class ExLlamaV2Engine(Engine):
             held=sum(request.held for request in requests),
             ranks=tuple(RankCount(*one) for one in sorted(ranks.items())),
             adapter_bytes=self._adapters.used_bytes,
+            slot_bytes=self._slots.bytes,
             slot_fills=self._slots.fills,
             slot_fill_ns=self._slots.fill_ns,
             slot_evictions=self._adapters.table.evictions,
