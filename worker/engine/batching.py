@@ -8,6 +8,8 @@ Rules of this file:
   have pages and every running one can grow by a page. When pages run out, the youngest running sequence gives
   its pages back and waits first in line; its tokens are kept and recomputed.
 - One sequence always fits (the context is at most all pages), so the oldest always moves.
+- One whose reader is behind (`hold`) leaves its place and its slots to others. Its pages stay as they are
+  until somebody needs them, so it usually goes on without computing anything again, and before all others.
 - Who is next is `fairness`'s matter. One whose adapters find no slot is passed over, so that it holds up
   nobody who can run; but from then on nobody is admitted who would take a free slot, or keep busy one that is
   to fall free for it. So with more active adapters than slots it waits for the shortest of the others, not
@@ -51,7 +53,7 @@ class BatchLimits:
 
 
 class Batcher:
-    """The waiting line, the running sequences, their pages and their adapters' slots."""
+    """The waiting line, the running sequences, those that are held, their pages and their adapters' slots."""
 
     def __init__(self, limits: BatchLimits, pages: PageAllocator, slots: SlotTable) -> None:
         self.limits = limits
@@ -59,6 +61,7 @@ class Batcher:
         self.slots = slots
         self.waiting = WaitingLine()
         self.running: list[Sequence] = []
+        self.parked: list[Sequence] = []
         self.preemptions = 0
         self.cached_tokens = 0
 
@@ -68,12 +71,19 @@ class Batcher:
 
     def remove(self, sequence: Sequence) -> None:
         """It is over, or nobody wants it any more: its pages and slots go back."""
-        if sequence in self.running:
-            self.running.remove(sequence)
-            self._release(sequence)
+        self._take_out(sequence)
+        self._release(sequence)
+
+    def hold(self, sequence: Sequence, held: bool) -> None:
+        """Its reader is behind, and it stops; or it goes on."""
+        if sequence.held == held:
+            return
+        self._take_out(sequence)
+        sequence.held = held
+        if held:
+            self.parked.append(sequence)
         else:
-            self.waiting.remove(sequence)
-        self.waiting.counters.leave(sequence)
+            self.waiting.add(sequence)
 
     def schedule(self) -> list[Work]:
         """The next step's work, decoding sequences first. Empty when nothing runs or waits."""
@@ -103,10 +113,13 @@ class Batcher:
 
     def check_integrity(self) -> None:
         """Raises AssertionError when pages or slots are lost, shared wrongly or held by nobody."""
-        self.pages.check_integrity(sequence.table for sequence in self.running)
+        present = [*self.running, *self.parked, *self.waiting]
+        self.pages.check_integrity(sequence.table for sequence in present)
         self.slots.check_integrity(sequence.adapters for sequence in self.running)
-        if any(sequence.table for sequence in self.waiting):
-            raise AssertionError("a waiting sequence holds pages")
+        if any(sequence.table and not sequence.preempted for sequence in self.waiting):
+            raise AssertionError("a sequence holds pages that never ran")
+        if [sequence for sequence in present if sequence.held] != self.parked:
+            raise AssertionError("others are parked than those that are held")
 
     def _chunk(self, sequence: Sequence, budget: int) -> Work:
         return Work(sequence, sequence.computed, min(budget, sequence.remaining))
@@ -114,8 +127,7 @@ class Batcher:
     def _decodes(self) -> list[Work]:
         works: list[Work] = []
         for sequence in list(self.running):
-            ready = sequence in self.running and sequence.remaining == 1 and not sequence.held
-            if ready and self._grow(sequence):
+            if sequence in self.running and sequence.remaining == 1 and self._grow(sequence):
                 works.append(Work(sequence, sequence.computed, 1))
         return works
 
@@ -125,13 +137,25 @@ class Batcher:
             try:
                 sequence.table += self.pages.allocate(1)
             except OutOfPages:
+                if self._reclaim():
+                    continue
                 victim = self.running.pop()
+                self.slots.release(victim.adapters)
                 self._release(victim)
                 self.waiting.add_preempted(victim)
                 self.preemptions += 1
                 if victim is sequence:
                     return False
         return True
+
+    def _reclaim(self, keep: Sequence | None = None) -> bool:
+        """Take back the pages of one that does not run, but not of `keep`; whether there was one."""
+        for sequence in (*reversed(self.parked), *reversed(tuple(self.waiting))):
+            if sequence.table and sequence is not keep:
+                self._release(sequence)
+                self.preemptions += 1
+                return True
+        return False
 
     def _admit(self) -> bool:
         """Start the next in line for whom there is room; whether there was one."""
@@ -147,25 +171,44 @@ class Batcher:
 
     def _start(self, sequence: Sequence) -> bool:
         """Whether there were pages. Nobody overtakes for want of them, or the long would never start."""
-        size = self.limits.page_size
-        known = self.pages.match(sequence.page_keys((len(sequence.tokens) - 1) // size, size))
+        known = sequence.table or self._match(sequence)
         missing = self._pages_of(sequence) - len(known)
-        if self.pages.available < missing + len(self.running):
-            self.pages.release(known)
-            return False
+        while self.pages.available < missing + len(self.running):
+            if not self._reclaim(keep=sequence):
+                if known is not sequence.table:
+                    self.pages.release(known)
+                return False
+        if known is not sequence.table:
+            sequence.computed = len(known) * self.limits.page_size
+            sequence.registered = len(known)
+            sequence.cached = max(sequence.cached, sequence.computed)
+            self.cached_tokens += sequence.computed
         sequence.table = known + self.pages.allocate(missing)
-        sequence.computed = len(known) * size
-        sequence.registered = len(known)
-        sequence.cached = max(sequence.cached, sequence.computed)
-        self.cached_tokens += sequence.computed
         self.waiting.admit(sequence)
         self.slots.hold(sequence.adapters)
         self.running.append(sequence)
         return True
 
+    def _match(self, sequence: Sequence) -> list[int]:
+        """The pages of its tokens, but for the last one, that others have computed: held for it."""
+        size = self.limits.page_size
+        return self.pages.match(sequence.page_keys((len(sequence.tokens) - 1) // size, size))
+
+    def _take_out(self, sequence: Sequence) -> None:
+        """Out of wherever it is. It keeps its pages, but no slots."""
+        if sequence in self.parked:
+            self.parked.remove(sequence)
+            return
+        if sequence in self.running:
+            self.running.remove(sequence)
+            self.slots.release(sequence.adapters)
+            sequence.preempted = True
+        else:
+            self.waiting.remove(sequence)
+        self.waiting.counters.leave(sequence)
+
     def _release(self, sequence: Sequence) -> None:
         self.pages.release(sequence.table)
-        self.slots.release(sequence.adapters)
         sequence.table, sequence.computed, sequence.registered = [], 0, 0
 
     def _pages_of(self, sequence: Sequence) -> int:

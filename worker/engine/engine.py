@@ -91,7 +91,9 @@ class Engine(ABC):
 
     @abstractmethod
     def hold(self, request_id: bytes, held: bool) -> None:
-        """Make a request wait where it is, or go on; nothing happens when it is not here."""
+        """Make a request wait, its place in the batch and its slots for others, or go on; nothing happens
+        when it is not here.
+        """
 
     @abstractmethod
     def has_work(self) -> bool:

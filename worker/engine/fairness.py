@@ -75,8 +75,11 @@ class WaitingLine:
         return iter(self._line)
 
     def add(self, sequence: Sequence) -> None:
-        """A new one."""
-        self._line.append(sequence)
+        """A new one, or one that ran and was held."""
+        if sequence.preempted:
+            self._line.appendleft(sequence)
+        else:
+            self._line.append(sequence)
         self.counters.enter(sequence)
 
     def add_preempted(self, sequence: Sequence) -> None:

@@ -11,8 +11,8 @@ from .prompts import Answer, Prepared
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """`computed` tokens have their keys and values in the pages of `table`; while it is `held` it keeps them
-    and says nothing new. `overtaken` counts the younger ones that were admitted before it.
+    """`computed` tokens have their keys and values in the pages of `table`; while it is `held` it says
+    nothing new. `preempted`: it ran and waits. `overtaken` counts younger ones admitted before it.
     """
 
     prepared: Prepared

@@ -66,7 +66,7 @@ class TorchEngine(Engine):
         self._batcher = Batcher(limits, PageAllocator(config.pages), self._adapters.table)
         self._sequences: dict[bytes, Running] = {}
         self._over_before_it_began: list[TokenEvent] = []
-        self._stuck = False  # nothing can be computed until something changes: all that runs is held
+        self._stuck = False  # nothing can be computed until something changes: all that is here is held
         self._steps = self._output_tokens = self._computed_tokens = 0
 
     # ---- any thread
@@ -135,7 +135,8 @@ class TorchEngine(Engine):
         """See Engine."""
         sequence = self._sequences.get(request_id)
         if sequence is not None:
-            sequence.held, self._stuck = held, False
+            self._batcher.hold(sequence, held)
+            self._stuck = False
 
     def has_work(self) -> bool:
         """See Engine."""
@@ -166,6 +167,7 @@ class TorchEngine(Engine):
             held=sum(sequence.held for sequence in tuple(self._sequences.values())),
             ranks=tuple(RankCount(*one) for one in sorted(ranks.items())),
             adapter_bytes=self._adapters.used_bytes,
+            slot_bytes=pools.bytes,
             slot_fills=pools.fills,
             slot_fill_ns=pools.fill_ns,
             slot_evictions=self._adapters.table.evictions,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from dataclasses import replace
+
+import pytest
 
 from commonlore.protocol.ids import cid_of
 from commonlore.protocol.requests import PPM, AdapterWeight, Sampling
@@ -246,3 +249,104 @@ def test_more_adapters_than_slots_all_get_their_turn() -> None:
     assert not batcher.running
     assert len(waits) == 400
     assert max(waits) <= 40
+
+
+# ---- readers that are behind
+
+
+def test_one_that_is_held_leaves_its_place_and_goes_on_without_computing_anything_again() -> None:
+    batcher = make_batcher(max_batch=1)
+    slow, other = sequence(6, number=1), sequence(5, number=2, first=50)
+    batcher.add(slow)
+    batcher.add(other)
+    assert list(steps(batcher, 2)) == [[(1, 0, 6)], [(1, 6, 1)]]
+    batcher.hold(slow, True)
+    assert list(steps(batcher, 2)) == [[(2, 0, 5)], [(2, 5, 1)]]
+    batcher.add(sequence(5, number=3, first=70))
+    batcher.hold(slow, False)
+    batcher.remove(other)
+    assert next(steps(batcher, 1)) == [(1, 7, 1)]  # before the third
+    assert batcher.preemptions == 0
+
+
+def test_one_that_is_held_leaves_its_slot() -> None:
+    batcher = batcher_with(1, "ab")
+    slow = adapted(1, "a")
+    batcher.add(slow)
+    batcher.add(adapted(2, "b"))
+    list(steps(batcher, 1))
+    batcher.hold(slow, True)
+    list(steps(batcher, 1))
+    assert running(batcher) == [2]
+    batcher.hold(slow, False)
+    list(steps(batcher, 1))
+    assert running(batcher) == [2]
+    end(batcher, 2)
+    list(steps(batcher, 1))
+    assert running(batcher) == [1]
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_pages_of_one_that_does_not_run_are_taken_before_one_that_does_gives_way(resumed: bool) -> None:
+    batcher = make_batcher(pages=8, max_batch=1)  # 7 of 4 tokens
+    slow, other = sequence(10, number=1), sequence(9, number=2, first=50)
+    batcher.add(slow)
+    batcher.add(other)
+    list(steps(batcher, 2))
+    batcher.hold(slow, True)
+    list(steps(batcher, 1))
+    batcher.hold(slow, not resumed)
+    list(steps(batcher, 12))
+    assert (batcher.running, slow.table, batcher.preemptions) == ([other], [], 1)
+    batcher.remove(other)
+    batcher.hold(slow, False)
+    work = batcher.schedule()[0]
+    assert (work.sequence, work.start + work.count) == (slow, 12)
+
+
+def test_one_starts_in_the_pages_of_one_that_is_held() -> None:
+    batcher = make_batcher(pages=8)
+    slow = sequence(20, number=1)
+    batcher.add(slow)
+    list(steps(batcher, 3))
+    batcher.hold(slow, True)
+    batcher.add(sequence(15, number=2, first=50))
+    assert next(steps(batcher, 1)) == [(2, 0, 15)]
+    assert slow.table == []
+
+
+def test_a_held_one_that_never_ran_waits_in_line_again() -> None:
+    batcher = make_batcher(max_batch=1)
+    first, second = sequence(3, number=1), sequence(3, number=2, first=50)
+    batcher.add(first)
+    batcher.add(second)
+    batcher.hold(first, True)
+    batcher.hold(first, True)
+    batcher.hold(first, False)
+    assert next(steps(batcher, 1)) == [(2, 0, 3)]
+    batcher.remove(first)
+    batcher.remove(second)
+    batcher.check_integrity()
+
+
+def test_whatever_is_held_goes_on_or_ends_every_sequence_comes_to_its_end() -> None:
+    chance = random.Random(3)
+    batcher = batcher_with(2, "abcd", pages=24, max_batch=3)
+    here: list[Sequence] = []
+    ended = 0
+    for step in range(1500):
+        if step < 1000 and step % 3 == 0:
+            name = chance.choice("abcd")
+            here.append(adapted(step, name, prompt=chance.randrange(1, 30)))
+            batcher.add(here[-1])
+        for one in list(here):
+            if len(one.tokens) > 40 or chance.random() < 0.005:
+                batcher.remove(one)
+                here.remove(one)
+                ended += 1
+            elif step >= 1000 or chance.random() < 0.1:
+                batcher.hold(one, step < 1000 and chance.random() < 0.4)
+        list(steps(batcher, 1))
+    assert (ended, here, batcher.parked, len(batcher.waiting)) == (334, [], [], 0)
+    assert batcher.preemptions > 0
+    assert batcher.pages.available == 23

@@ -184,19 +184,32 @@ def finish(engine: TorchEngine) -> list:
     return events
 
 
-def test_a_held_request_waits_and_says_the_same_in_the_end(lab, build_engine) -> None:
-    engine = build_engine(max_batch=1)
-    request, other = lab.ask("x", 1), lab.ask("y", 2)
+@pytest.mark.parametrize("pages", [1024, 8])  # its pages stay, or the other needs them
+def test_a_held_request_leaves_its_place_and_slot_and_says_the_same_in_the_end(
+    lab, build_engine, adapters: list[AdapterSource], pages: int
+) -> None:
+    engine = build_engine(max_batch=1, slots=1, pages=pages)
+    request, other = (lab.ask(LONG[:60], n, adapters=lab.one_adapter(adapters[n])) for n in (0, 1))
+    for source in adapters[:2]:
+        engine.load_adapter(source)
     expected = [said.tokens for said in lab.run(engine, request, other)]
     for one in (request, other):
         engine.add(engine.prepare(one))
-    events = engine.step()
+    events = [event for _ in range(9) for event in engine.step()]
     engine.hold(request.request_id, True)
-    assert engine.step() == []
-    assert not engine.has_work()
+    events += finish(engine)
+    assert engine.stats().held == 1
+    engine.check_integrity()
+    events += [event for _ in range(2) for event in engine.step()]  # nothing to do
     engine.hold(request.request_id, False)
     events += finish(engine)
-    assert [t for e in events if e.request_id == request.request_id for t in e.tokens] == expected[0]
+    engine.check_integrity()
+    said = {
+        one: [t for e in events if e.request_id == one for t in e.tokens]
+        for one in (b"\0\0\0\0", b"\0\0\0\1")
+    }
+    assert list(said.values()) == expected
+    assert engine.stats().preemptions == (pages == 8)
 
 
 def test_a_held_request_still_meets_its_deadline(lab, engine: TorchEngine) -> None:

@@ -4,8 +4,8 @@ Rules of this file:
 - One runs when the batch has a place, its adapters have or can have slots, and the LoRA mode lets its
   composition join those that run. One that does not fit is passed over so that others can run, but nobody
   takes a free slot before it, and after MAX_OVERTAKEN of them nobody passes.
-- When all that runs is held and somebody waits, what is held gives way: it is parked until its reader goes
-  on, and then first in line.
+- When somebody waits who does not fit, what is held gives way: it is parked until its reader goes on, and
+  then first in line.
 """
 
 from __future__ import annotations
@@ -38,14 +38,19 @@ class Admission:
 
     def admit(self) -> Request | None:
         """The next one to run, its slots held; None when nobody fits."""
+        request = self._next()
+        if request is not None:
+            self.waiting.admit(request)
+            self.table.hold(request.adapters)
+            self.running.append(request)
+        return request
+
+    def _next(self) -> Request | None:
         if len(self.running) >= self._max_batch:
             return None
         passed = False
         for request in self.waiting.candidates():
             if self._fits(request) and not (passed and request.adapters - self.table.held):
-                self.waiting.admit(request)
-                self.table.hold(request.adapters)
-                self.running.append(request)
                 return request
             if request.overtaken >= MAX_OVERTAKEN:
                 return None
@@ -54,9 +59,10 @@ class Admission:
 
     def give_way(self) -> list[Request]:
         """Those that run and must stop for those that wait."""
-        if not len(self.waiting) or not all(request.held for request in self.running):
+        if not len(self.waiting) or self._next() is not None:
             return []
-        stopped, self.running = self.running, []
+        stopped = [request for request in self.running if request.held]
+        self.running = [request for request in self.running if not request.held]
         for request in stopped:
             self.table.release(request.adapters)
         self.parked += stopped
