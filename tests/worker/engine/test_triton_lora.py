@@ -61,8 +61,7 @@ class Bench:
         self.packed: dict[Place, torch.Tensor] = {}
         self.places: list[Place] = []
         for source in sources:
-            for _ in sources:  # any slot may be the next
-                self.pools.prepare(rank_bucket(source.rank))
+            self.pools.prepare(source.adapter, rank_bucket(source.rank))
         for number, source in enumerate(sources):
             self.fill(Place(rank_bucket(source.rank), number + 1), source)
         self.triton = TritonLora(base.architecture, self.layout, self.pools)
