@@ -245,6 +245,7 @@ class Asker:
             return Unreachable(f"worker {peer} fell silent")
         script = job.answer.transcript
         started, before = self._clock.now_ms(), len(script.tokens)
+        job.first_token_ms = 0
 
         async def take(delta: Delta) -> None:
             job.first_token_ms = job.first_token_ms or self._clock.now_ms()

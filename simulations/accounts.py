@@ -19,8 +19,8 @@ from ..protocol.receipt_rules import compute_voucher
 from ..protocol.receipts import Credit, Receipt, SignedVoucher
 from ..protocol.requests import PPM, AdapterWeight
 from ..protocol.settlement import SettledReceipt, build_epoch, fold_earnings, verify_claim
+from .models import Money
 from .people import BASE, People
-from .scenario import Money
 
 DOMAIN = Domain(31_337, Address(bytes(20)))
 _ZERO_32, _ZERO_SIGNATURE = bytes(32), bytes(65)
@@ -99,7 +99,7 @@ class Accounts:
         prompt = 0 if step else bill.prompt_tokens
         price = compute_price(people.rates[bill.worker], prompt, tokens, step=step)
         self._seqs[channel] += 1
-        chosen = (AdapterWeight(people.adapters[bill.adapter].adapter, PPM),) if bill.adapter >= 0 else ()
+        chosen = (AdapterWeight(people.adapters[bill.adapter], PPM),) if bill.adapter >= 0 else ()
         receipt = Receipt(
             request_hash=_ZERO_32,
             payer=people.payers[bill.payer],

@@ -10,7 +10,6 @@ from dataclasses import replace
 from ..protocol.adverts import WorkerAd
 from ..protocol.credits import compute_price
 from ..protocol.ids import PeerId
-from ..scheduler.core import Scheduler
 from ..scheduler.events import (
     AdvertSeen,
     AskArrived,
@@ -29,11 +28,21 @@ from ..scheduler.events import (
 from ..scheduler.view import worker_view
 from .accounts import Accounts
 from .asks import COMPLETED, Ask, Attempt
+from .decisions import NotedScheduler
 from .fleet import Surroundings, Worker
 from .kernel import Alarm, Kernel
-from .people import BASE, draw_people
-from .scenario import Scenario
-from .workload import Stream, draw_lives, draw_workload, generator, spread
+from .models import Scenario
+from .people import BASE, People, draw_people
+from .places import draw_latencies
+from .workload import Stream, draw_lives, draw_workload, generator
+
+
+def draw_map(scenario: Scenario, seed: int) -> tuple[list[int], list[list[int]]]:
+    """When in an interval each worker advertises, and the latencies from each gateway to each worker."""
+    places = generator(seed, Stream.PLACES)
+    count, interval_us = scenario.workers.count, scenario.advert_interval_ms * 1000
+    phases: list[int] = places.integers(1, interval_us + 1, count).tolist()
+    return phases, draw_latencies(scenario.network, places, count)
 
 
 class Gateway:
@@ -43,9 +52,10 @@ class Gateway:
         self.latency_us = latency_us
         self._world = world
         config = replace(world.scenario.scheduler, advert_lifetime_ms=world.scenario.advert_lifetime_ms)
-        self._scheduler = Scheduler(config, seed * 1_000_003 + number)
+        self.scheduler = NotedScheduler(config, seed * 1_000_003 + number)
         self._alarm = Alarm(world.kernel, lambda: self._tell(Tick()))
         self._asks: dict[int, Ask] = {}
+        self._next_id = 0
 
     def hear(self, worker: int, ad: WorkerAd) -> None:
         """A worker's advert arrives."""
@@ -55,11 +65,12 @@ class Gateway:
     def ask(self, ask: Ask) -> None:
         """Somebody asks."""
         work, adapters = self._world.scenario.work, self._world.people.adapters
-        self._asks[ask.number] = ask
+        ask.ask_id = self._next_id = self._next_id + 1
+        self._asks[ask.ask_id] = ask
         spec = AskSpec(
-            ask_id=ask.number,
+            ask_id=ask.ask_id,
             base=BASE,
-            adapters=(adapters[ask.adapter].adapter,) if ask.adapter >= 0 else (),
+            adapters=(adapters[ask.adapter],) if ask.adapter >= 0 else (),
             prompt_tokens=ask.prompt_tokens,
             max_tokens=work.max_output,
             max_price=work.deposit,
@@ -72,7 +83,7 @@ class Gateway:
     def refused(self, attempt: Attempt, code: str) -> None:
         if self._is_current(attempt):
             attempt.ask.attempt = None
-            self._tell(Refused(attempt.ask.number, self._peer(attempt), code))
+            self._tell(Refused(attempt.ask.ask_id, self._peer(attempt), code))
 
     def first_token(self, attempt: Attempt) -> None:
         if self._is_current(attempt):
@@ -80,7 +91,7 @@ class Gateway:
             attempt.first_us = now_us
             if ask.first_us < 0:
                 ask.first_us = now_us
-            self._tell(Progress(ask.number, self._peer(attempt), ask.delivered + 1))
+            self._tell(Progress(ask.ask_id, self._peer(attempt), ask.delivered + 1))
 
     def whole(self, attempt: Attempt, price: int) -> None:
         ask, now_us = attempt.ask, self._world.kernel.now_us
@@ -90,9 +101,9 @@ class Gateway:
         ask.delivered += attempt.output_tokens
         assert attempt.job is not None, "only a taken attempt is answered"
         ask.hit, ask.outcome, ask.done_us, ask.attempt = attempt.job.hit, COMPLETED, now_us, None
-        del self._asks[ask.number]
+        del self._asks[ask.ask_id]
         ttft_ms, total_ms = (attempt.first_us - attempt.sent_us) // 1000, (now_us - attempt.sent_us) // 1000
-        self._tell(Completed(ask.number, self._peer(attempt), ttft_ms, total_ms, attempt.output_tokens))
+        self._tell(Completed(ask.ask_id, self._peer(attempt), ttft_ms, total_ms, attempt.output_tokens))
 
     def lost(self, attempt: Attempt, tokens: int, price: int) -> None:
         ask = attempt.ask
@@ -100,7 +111,7 @@ class Gateway:
         if self._is_current(attempt):
             ask.delivered = min(ask.delivered + tokens, ask.output_tokens - 1)
             ask.attempt = None
-            self._tell(Failed(ask.number, self._peer(attempt), ask.delivered, ask.price))
+            self._tell(Failed(ask.ask_id, self._peer(attempt), ask.delivered, ask.price))
 
     def _is_current(self, attempt: Attempt) -> bool:
         return attempt.ask.attempt is attempt
@@ -111,7 +122,7 @@ class Gateway:
     # ---- the scheduler
 
     def _tell(self, event: Event) -> None:
-        for action in self._scheduler.step(self._world.kernel.now_ms, event):
+        for action in self.scheduler.step(self._world.kernel.now_ms, event):
             match action:
                 case Dispatch(ask_id, peer):
                     self._dispatch(self._asks[int(ask_id)], self._world.index_of[peer])
@@ -156,23 +167,18 @@ class Gateway:
 class World:
     """Everybody in one run of one arm, and the passing of its time."""
 
-    def __init__(self, scenario: Scenario, seed: int) -> None:
+    def __init__(self, scenario: Scenario, seed: int, people: People | None = None) -> None:
+        """`people`: others than those that the scenario would draw."""
         self.scenario = scenario
         self.kernel = Kernel()
-        self.people = draw_people(scenario, seed)
+        self.people = people or draw_people(scenario, seed)
         self.accounts = Accounts(self.people, scenario.money, scenario.work.deposit)
         self.index_of = {peer: number for number, peer in enumerate(self.people.peers)}
-        self.adapter_of = {each.adapter: number for number, each in enumerate(self.people.adapters)}
+        self.adapter_of = {each: number for number, each in enumerate(self.people.adapters)}
         self.asks: list[Ask] = []
         surroundings = Surroundings(self.kernel, scenario, self.people, self.accounts, self._publish)
-        places = generator(seed, Stream.PLACES)
-        network, count = scenario.network, scenario.workers.count
-        phases = places.integers(1, scenario.advert_interval_ms * 1000 + 1, count).tolist()
-        self.workers = [Worker(number, surroundings, phases[number]) for number in range(count)]
-        latencies = [
-            spread(places, network.latency_ms * 1000, network.latency_sigma, count)
-            for _ in range(network.gateways)
-        ]
+        phases, latencies = draw_map(scenario, seed)
+        self.workers = [Worker(number, surroundings, phase) for number, phase in enumerate(phases)]
         self.gateways = [Gateway(number, self, seed, each) for number, each in enumerate(latencies)]
         self._workload = draw_workload(scenario, seed)
         self._plan_lives(seed)

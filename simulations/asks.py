@@ -21,6 +21,7 @@ class Ask:
     prompt_tokens: int
     output_tokens: int
     arrived_us: int
+    ask_id: int = 0
     outcome: str = ""
     attempt: Attempt | None = None
     attempts: int = 0

@@ -18,8 +18,8 @@ from ..scheduler.admission import Admission
 from .accounts import Accounts, Bill
 from .asks import Attempt
 from .kernel import Kernel
+from .models import Scenario
 from .people import BASE, People
-from .scenario import Scenario
 from .workers import Engine, EngineSpeed, Job
 
 MOST_LISTED = 32
@@ -57,9 +57,11 @@ class Worker:
         self._phase_us = phase_us
         self._seq = 0
         self._life = 0
+        self._broken_us = 0
+        self._linked: set[Client] = set()
         self._admission = Admission()
         self._open: dict[Job, tuple[Attempt, Client]] = {}
-        self._binding = _binding(world.people.lanes[number])
+        self._binding = made_up_binding(world.people.lanes[number])
         self.engine = Engine(world.kernel, engine_speed(world.scenario, world.people.speed_ppm[number]))
 
     # ---- life
@@ -75,6 +77,7 @@ class Worker:
         """Vanish without a word: what is paid for by then stays paid, connections break a while later."""
         self.alive = False
         delay_us = self._world.scenario.network.loss_detected_ms * 1000
+        self._broken_us = self._world.kernel.now_us + delay_us
         for job in self.engine.stop():
             attempt, client = self._close(job)
             tokens = self.engine.delivered(job)
@@ -104,7 +107,7 @@ class Worker:
             queue_depth=self.engine.queued,
             running=self.engine.running,
             free_pages=0,
-            resident=tuple(people.adapters[each].adapter for each in resident[:MOST_LISTED]),
+            resident=tuple(people.adapters[each] for each in resident[:MOST_LISTED]),
             resident_count=len(resident),
             max_rank=64,
             addresses=(),
@@ -118,9 +121,14 @@ class Worker:
     def receive(self, attempt: Attempt, client: Client) -> None:
         """An attempt arrives: take it, decline it, or be gone."""
         kernel, scenario = self._world.kernel, self._world.scenario
+        if client in self._linked and attempt.sent_us < self._broken_us:
+            kernel.at(self._broken_us, client.lost, attempt, 0, 0)  # over a connection that is no more
+            return
+        self._linked.discard(client)
         if not self.alive:
             kernel.after(scenario.network.loss_detected_ms * 1000, client.lost, attempt, 0, 0)
             return
+        self._linked.add(client)
         if self.engine.queued >= scenario.workers.max_queue:
             kernel.after(attempt.latency_us, client.refused, attempt, RefusalCode.BUSY)
             return
@@ -187,15 +195,16 @@ def engine_speed(scenario: Scenario, speed_ppm: int) -> EngineSpeed:
         max_batch=workers.max_batch,
         slots=workers.slots,
         disk=workers.disk,
-        step_us=workers.step_us * speed_ppm // 1_000_000,
-        step_us_per_sequence=max(1, workers.step_us_per_sequence * speed_ppm // 1_000_000),
-        prefill_us_per_token=max(1, workers.prefill_us_per_token * speed_ppm // 1_000_000),
+        step_us=max(1, workers.step_us * speed_ppm // 1_000_000),
+        step_us_per_sequence=workers.step_us_per_sequence * speed_ppm // 1_000_000,
+        prefill_us_per_token=workers.prefill_us_per_token * speed_ppm // 1_000_000,
+        overhead_us=workers.overhead_us * speed_ppm // 1_000_000,
         load_us=workers.load_ms * 1000,
         download_us=workers.adapter_kb * 1_000_000 // workers.download_kb_s,
     )
 
 
-def _binding(lane: Address) -> SignedBinding:
+def made_up_binding(lane: Address) -> SignedBinding:
     never = (1 << 64) - 1
     binding = PeerBinding(lane, lane, bytes(32), 0, never)
     return SignedBinding(binding, bytes(65), bytes(65), bytes(64))

@@ -6,6 +6,11 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 _T_975 = (
     12.706,
     4.303,
@@ -42,12 +47,25 @@ def ratio(part: int, whole: int) -> float:
     return round(part / whole, 6) if whole else 0.0
 
 
-def percentile_ms(values_us: Iterable[int], percent: int) -> float:
+def percentile_ms(values_us: Iterable[int] | Ints, percent: int) -> float:
     """The nearest-rank percentile of microseconds, in milliseconds; 0 of nothing."""
-    ordered = sorted(values_us)
-    if not ordered:
+    return percentile(np.asarray(values_us, np.int64), percent) / 1000
+
+
+def percentile(values: Ints | Floats, percent: int) -> float:
+    """The nearest-rank percentile; 0 of nothing."""
+    if not len(values):
         return 0.0
-    return ordered[max(0, -(-len(ordered) * percent // 100) - 1)] / 1000
+    at = max(0, -(-len(values) * percent // 100) - 1)
+    return float(np.partition(values, at)[at])
+
+
+def gini(amounts: Sequence[int]) -> float:
+    """The Gini coefficient: 0 where all are equal, towards 1 where one has everything; 0 of nothing."""
+    ordered, whole = sorted(amounts), sum(amounts)
+    weighted = sum(rank * amount for rank, amount in enumerate(ordered, 1))
+    count = len(ordered)
+    return ratio(2 * weighted - (count + 1) * whole, count * whole)
 
 
 def jain(amounts: Sequence[int]) -> float:

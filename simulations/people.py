@@ -7,7 +7,10 @@ because a simulation signs nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
+
+import numpy as np
 
 from ..protocol.adverts import Rates
 from ..protocol.attribution import compute_weights
@@ -15,7 +18,7 @@ from ..protocol.credits import BASE_SPLIT, DEFAULT_SPLIT, RolePayees
 from ..protocol.ids import Address, Cid, PeerId, cid_of, keccak256
 from ..protocol.manifests import Split
 from ..protocol.receipts import Weight
-from .scenario import Scenario
+from .models import Scenario
 from .workload import Stream, generator, spread
 
 BASE = cid_of(b"simulated base")
@@ -26,17 +29,10 @@ MOST_CONTRIBUTORS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Adapter:
-    """An adapter's id, its author, and what attribution gives its contributors for every answer."""
-
-    adapter: Cid
-    author: Address
-    weights: tuple[Weight, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class People:
-    """Indexed by the workload's and the fleet's numbers. `speed_ppm` scales a worker's engine costs."""
+    """Indexed by the workload's and the fleet's numbers. `speed_ppm` scales a worker's engine costs; an
+    adapter's contributors are drawn when they are first asked for.
+    """
 
     peers: tuple[PeerId, ...]
     lanes: tuple[Address, ...]
@@ -44,7 +40,10 @@ class People:
     rates: tuple[Rates, ...]
     speed_ppm: tuple[int, ...]
     payers: tuple[Address, ...]
-    adapters: tuple[Adapter, ...]
+    adapters: tuple[Cid, ...]
+    contributors: int
+    seed: int
+    _weights: dict[int, tuple[Weight, ...]] = field(default_factory=dict)
 
     def split_of(self, adapter: int) -> Split:
         """How the price of an answer is divided; negative numbers are the base alone."""
@@ -52,14 +51,19 @@ class People:
 
     def payees_of(self, worker: int, adapter: int) -> RolePayees:
         """Who stands behind the roles of an answer."""
-        author = self.adapters[adapter].author if adapter >= 0 else None
+        author = account("author", adapter) if adapter >= 0 else None
         return RolePayees(PLATFORM, self.owners[worker], author, WORK_POOL)
 
     def weights_of(self, adapter: int) -> tuple[Weight, ...]:
         """The contributors' weights of an answer, none for the base alone."""
-        return self.adapters[adapter].weights if adapter >= 0 else ()
+        if adapter < 0:
+            return ()
+        if adapter not in self._weights:
+            self._weights[adapter] = _draw_weights(self.contributors, self.seed, adapter)
+        return self._weights[adapter]
 
 
+@cache
 def account(kind: str, number: int) -> Address:
     """The one address of that name."""
     return Address(keccak256(f"{kind} {number}".encode())[:20])
@@ -72,6 +76,8 @@ def draw_people(scenario: Scenario, seed: int) -> People:
     draw = generator(seed, Stream.SPEEDS)
     speeds = spread(draw, 1e6, workers.speed_sigma, count)
     prices = spread(draw, 1e6, workers.price_sigma, count)
+    if workers.mix:
+        speeds = _mixed(workers.mix, draw, speeds)
     return People(
         peers=tuple(PeerId(f"worker{number:05d}") for number in range(count)),
         lanes=tuple(account("lane", number) for number in range(count)),
@@ -79,8 +85,17 @@ def draw_people(scenario: Scenario, seed: int) -> People:
         rates=tuple(_rates(scenario, price_ppm) for price_ppm in prices),
         speed_ppm=tuple(speeds),
         payers=tuple(account("payer", number) for number in range(work.payers)),
-        adapters=tuple(_adapter(scenario, seed, number) for number in range(work.adapters)),
+        adapters=tuple(cid_of(f"adapter {number}".encode()) for number in range(scenario.adapters.count)),
+        contributors=scenario.adapters.contributors,
+        seed=seed,
     )
+
+
+def _mixed(mix: tuple[tuple[float, float], ...], draw: np.random.Generator, speeds: list[int]) -> list[int]:
+    """Each worker's factor of time, that of its class of machines included."""
+    shares = np.array([share for share, _ in mix])
+    classes = draw.choice(len(mix), len(speeds), p=shares / shares.sum())
+    return [max(1, int(speed * mix[each][1])) for speed, each in zip(speeds, classes, strict=True)]
 
 
 def _rates(scenario: Scenario, price_ppm: int) -> Rates:
@@ -92,14 +107,13 @@ def _rates(scenario: Scenario, price_ppm: int) -> Rates:
     return Rates(*(rate * price_ppm // 1_000_000 for rate in plain))
 
 
-def _adapter(scenario: Scenario, seed: int, number: int) -> Adapter:
-    """An adapter whose contributors' scores are exponential: few matter much.
-
-    Their weights are the protocol's.
+def _draw_weights(contributors: int, seed: int, number: int) -> tuple[Weight, ...]:
+    """What attribution gives an adapter's contributors for every answer: their scores are exponential, few
+    matter much. Their weights are the protocol's.
     """
     draw = generator(seed, Stream.PEOPLE, number)
-    count = int(draw.integers(1, min(MOST_CONTRIBUTORS, scenario.work.contributors) + 1))
-    chosen = draw.choice(scenario.work.contributors, count, replace=False)
+    count = int(draw.integers(1, min(MOST_CONTRIBUTORS, contributors) + 1))
+    chosen = draw.choice(contributors, count, replace=False)
     scores = [1 + int(score) for score in draw.exponential(1_000_000, count)]
     weights = compute_weights(scores, [account("contributor", int(each)) for each in chosen])
-    return Adapter(cid_of(f"adapter {number}".encode()), account("author", number), weights or ())
+    return weights or ()

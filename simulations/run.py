@@ -1,16 +1,23 @@
-"""Running experiments: every arm with every seed, in one process or several, with the same files."""
+"""Running experiments: every arm with every seed, in one process or on many machines, with the same files."""
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..protocol.errors import ConfigError
-from .agents import World
-from .results import ArmResult, RunResult, asks_csv, manifest_json, summarise, summary_csv, write_text
+from .kinds import kind_of
+from .pool import Pool, spread
+from .results import (
+    ArmResult,
+    RunResult,
+    manifest_json,
+    summary_columns,
+    table_columns,
+    to_bytes,
+    write_bytes,
+)
 from .scenario import Arm, Experiment
 
 MAX_SEED = (1 << 64) - 1
@@ -24,7 +31,7 @@ class Files:
     """What `run_seeds` wrote, and the results themselves."""
 
     summary: Path
-    asks: tuple[Path, ...]
+    tables: tuple[Path, ...]
     manifest: Path
     results: tuple[RunResult, ...]
 
@@ -53,41 +60,21 @@ def run(experiment: Experiment, seed: int) -> RunResult:
 
 def run_arm(arm: Arm, seed: int) -> ArmResult:
     """One arm with one seed."""
-    world = World(arm.scenario, seed)
-    world.run()
-    return summarise(arm, seed, world)
+    return ArmResult(arm.label, seed, arm.choice, kind_of(arm.kind).run(arm.scenario, seed))
 
 
-def run_seeds(
-    experiment: Experiment, seeds: Sequence[int], out_dir: Path, jobs: int = 1, report: Report | None = None
-) -> Files:
-    """Run and write `summary.csv`, `asks-SEED.csv` and `manifest.json` into `out_dir`, which is made if need
-    be.
-    """
+def run_all(
+    experiment: Experiment, seeds: Sequence[int], pool: Pool | None = None, report: Report | None = None
+) -> tuple[RunResult, ...]:
+    """Every arm with every seed, in order, whoever computes them. Raises ConfigError."""
     if not seeds:
         raise ConfigError("no seeds to run; write them like 7 or 0-9")
-    results = _collect(experiment, seeds, jobs, report)
-    out_dir.mkdir(parents=True, exist_ok=True)
-    texts = {"summary.csv": summary_csv([arm.summary for result in results for arm in result.arms])}
-    for result in results:
-        texts[f"asks-{result.seed}.csv"] = asks_csv(row for arm in result.arms for row in arm.asks)
-    for name, text in texts.items():
-        write_text(out_dir / name, text)
-    write_text(out_dir / "manifest.json", manifest_json(experiment, seeds, texts))
-    asks = tuple(out_dir / f"asks-{seed}.csv" for seed in seeds)
-    return Files(out_dir / "summary.csv", asks, out_dir / "manifest.json", results)
-
-
-def _collect(
-    experiment: Experiment, seeds: Sequence[int], jobs: int, report: Report | None
-) -> tuple[RunResult, ...]:
-    """Every arm with every seed, in order, whoever computes them."""
     work = [(arm, seed) for seed in seeds for arm in experiment.arms]
     done: list[ArmResult] = []
-    for result in _map(work, jobs):
+    for result in spread(run_arm, work, pool or Pool()):
         done.append(result)
         if report is not None:
-            report(len(done), len(work), f"{result.summary.arm}, seed {result.summary.seed}")
+            report(len(done), len(work), f"{result.arm}, seed {result.seed}")
     width = len(experiment.arms)
     return tuple(
         RunResult(experiment.name, experiment.digest, seed, tuple(done[at * width : (at + 1) * width]))
@@ -95,11 +82,32 @@ def _collect(
     )
 
 
-def _map(work: Sequence[tuple[Arm, int]], jobs: int) -> Iterator[ArmResult]:
-    arms, seeds = [arm for arm, _ in work], [seed for _, seed in work]
-    if min(jobs, len(work)) <= 1:
-        yield from map(run_arm, arms, seeds)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(work)), mp_context=context) as pool:
-        yield from pool.map(run_arm, arms, seeds)
+def run_seeds(
+    experiment: Experiment,
+    seeds: Sequence[int],
+    out_dir: Path,
+    pool: Pool | None = None,
+    report: Report | None = None,
+    form: str = "csv",
+) -> Files:
+    """Run and write `summary.csv`, `TABLE-SEED.csv` (or `.parquet`) and `manifest.json` into `out_dir`, which
+    is made if need be."""
+    return write_files(experiment, run_all(experiment, seeds, pool, report), out_dir, form)
+
+
+def write_files(experiment: Experiment, results: Sequence[RunResult], out_dir: Path, form: str) -> Files:
+    """The files of results. The summary is CSV whatever the format, for people and for `compare`."""
+    out_dir.mkdir(parents=True, exist_ok=True)
+    summary = summary_columns(arm for result in results for arm in result.arms)
+    contents = {"summary.csv": to_bytes(summary, "csv")}
+    if form != "csv":
+        contents[f"summary.{form}"] = to_bytes(summary, form)
+    for result in results:
+        for name, columns in table_columns(result).items():
+            contents[f"{name}-{result.seed}.{form}"] = to_bytes(columns, form)
+    for name, content in contents.items():
+        write_bytes(out_dir / name, content)
+    manifest = manifest_json(experiment, [result.seed for result in results], contents)
+    write_bytes(out_dir / "manifest.json", manifest.encode())
+    tables = tuple(out_dir / name for name in contents if not name.startswith("summary."))
+    return Files(out_dir / "summary.csv", tables, out_dir / "manifest.json", tuple(results))

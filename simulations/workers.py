@@ -31,8 +31,8 @@ class EngineSpeed:
     step_us_per_sequence: int
     prefill_us_per_token: int
     load_us: int
-
     download_us: int
+    overhead_us: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -142,8 +142,7 @@ class Engine:
         """Output tokens that a job has given by now."""
         if job.first_us < 0:
             return 0
-        self._settle()
-        return min(job.output_tokens, 1 + (self._progress - job.joined) // MICRO)
+        return min(job.output_tokens, 1 + (self._progress_now() - job.joined) // MICRO)
 
     # ---- answering
 
@@ -163,7 +162,8 @@ class Engine:
         self._prefilling = job
         job.began_us = self._kernel.now_us
         self._finish.clear()
-        self._kernel.after(job.prompt_tokens * self.speed.prefill_us_per_token, self._begin_decoding, job)
+        prefill_us = self.speed.overhead_us + job.prompt_tokens * self.speed.prefill_us_per_token
+        self._kernel.after(prefill_us, self._begin_decoding, job)
 
     def _begin_decoding(self, job: Job) -> None:
         if job is not self._prefilling:
@@ -198,10 +198,13 @@ class Engine:
 
     def _settle(self) -> None:
         """Count the progress made since it was counted last."""
-        now_us = self._kernel.now_us
-        if self._batch and self._prefilling is None:
-            self._progress += (now_us - self._counted_us) * MICRO // self._step_us()
-        self._counted_us = now_us
+        self._progress = self._progress_now()
+        self._counted_us = self._kernel.now_us
+
+    def _progress_now(self) -> int:
+        if not self._batch or self._prefilling is not None:
+            return self._progress
+        return self._progress + (self._kernel.now_us - self._counted_us) * MICRO // self._step_us()
 
     def _step_us(self) -> int:
         return self.speed.step_us + self._batch * self.speed.step_us_per_sequence

@@ -16,7 +16,8 @@ duration_ms = 3_000
 count = 2
 [work]
 rate_per_s = 4.0
-adapters = 3
+[adapters]
+count = 3
 [sweep]
 "scheduler.policy" = ["random", "affinity_and_load"]
 """
@@ -58,7 +59,7 @@ def test_the_packaged_scenarios_are_listed(lore) -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (("nowhere",), "error: no scenario 'nowhere'; give a .toml file or one of: churn, first_light"),
+        (("nowhere",), "error: no scenario 'nowhere'; give a .toml file or one of: churn, e1_scheduling"),
         (("first_light", "--seeds", "9-0"), "error: not seeds: '9-0'; a range rises"),
     ],
 )

@@ -17,7 +17,8 @@ TINY: dict[str, Any] = {
     "network": {"gateways": 2, "advert_interval_ms": 2_000, "loss_detected_ms": 500},
     "workers": {"count": 4, "max_batch": 4, "slots": 3, "receipt_tokens": 16},
     "churn": {"mean_lifetime_ms": 15_000, "mean_absence_ms": 3_000},
-    "work": {"rate_per_s": 2.5, "adapters": 8, "payers": 5, "contributors": 6, "deadline_ms": 20_000},
+    "work": {"rate_per_s": 2.5, "payers": 5, "deadline_ms": 20_000},
+    "adapters": {"count": 8, "contributors": 6},
     "money": {"epoch_ms": 5_000},
     "sweep": {"scheduler.policy": ["affinity_and_load", "random"]},
 }

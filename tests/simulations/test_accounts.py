@@ -3,14 +3,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from commonlore.simulations.accounts import Accounts, Bill
+from commonlore.simulations.models import AdapterModel, Money, Scenario, WorkerModel, WorkModel
 from commonlore.simulations.people import draw_people
-from commonlore.simulations.scenario import Money, Scenario, WorkerModel, WorkModel
 
 SCENARIO = Scenario(
     "test",
     "",
     workers=WorkerModel(count=3, price_sigma=0.5),
-    work=WorkModel(adapters=4, payers=3, contributors=5),
+    work=WorkModel(payers=3),
+    adapters=AdapterModel(count=4, contributors=5),
 )
 PEOPLE = draw_people(SCENARIO, 1)
 DEPOSIT = 1_000_000

@@ -1,7 +1,13 @@
 import pytest
 
 from commonlore.protocol.errors import ConfigError
-from commonlore.simulations.scenario import load_experiment, read_experiment, scenario_names, scenario_path
+from commonlore.simulations.scenario import (
+    load_experiment,
+    parse_overrides,
+    read_experiment,
+    scenario_names,
+    scenario_path,
+)
 
 
 @pytest.mark.parametrize("name", scenario_names())
@@ -9,19 +15,19 @@ def test_packaged_scenarios_can_be_read(name):
     experiment = load_experiment(scenario_path(name))
     assert experiment.name == name
     assert experiment.about
-    assert len({arm.label for arm in experiment.arms}) == len(experiment.arms) > 1
+    assert len({arm.label for arm in experiment.arms}) == len(experiment.arms)
 
 
 def test_a_sweep_is_every_combination(table):
-    table["sweep"] = {"scheduler.policy": ["random", "cheapest"], "work.exponent": [1, 0.5]}
+    table["sweep"] = {"scheduler.policy": ["random", "cheapest"], "adapters.zipf": [1, 0.5]}
     arms = read_experiment(table).arms
     assert [arm.label for arm in arms] == [
-        "policy=random, exponent=1",
-        "policy=random, exponent=0.5",
-        "policy=cheapest, exponent=1",
-        "policy=cheapest, exponent=0.5",
+        "policy=random, zipf=1",
+        "policy=random, zipf=0.5",
+        "policy=cheapest, zipf=1",
+        "policy=cheapest, zipf=0.5",
     ]
-    assert (arms[3].scenario.scheduler.policy, arms[3].scenario.work.exponent) == ("cheapest", 0.5)
+    assert (arms[3].scenario.scheduler.policy, arms[3].scenario.adapters.zipf) == ("cheapest", 0.5)
     assert arms[3].scenario.workers.count == 4
 
 
@@ -42,8 +48,8 @@ def test_overrides_replace_and_add_to_the_sweep(tmp_path):
     path.write_text('name = "mine"\nabout = ""\n[sweep]\n"scheduler.policy" = ["random"]\n')
     overrides = {"scheduler.policy": ("cheapest",), "workers.count": (1, 2)}
     assert [arm.label for arm in load_experiment(path, overrides).arms] == [
-        "policy=cheapest, count=1",
-        "policy=cheapest, count=2",
+        "count=1",
+        "count=2",
     ]
 
 
@@ -51,19 +57,26 @@ def test_overrides_replace_and_add_to_the_sweep(tmp_path):
     ("key", "value", "message"),
     [
         ("wokers", {}, "unknown key wokers; known: name, about"),
-        ("workers", {"cuont": 3}, "unknown key workers.cuont; known: count"),
+        ("workers", {"cuont": 3}, "unknown key workers.cuont; known: model, count"),
         ("workers", {"count": "3"}, "workers.count is '3'; it must be a value of type int"),
         ("workers", {"count": True}, "workers.count is True"),
         ("workers", 3, "workers is 3; it must be a value of type WorkerModel"),
-        ("workers", {"count": 0}, "must be at least 1"),
-        ("work", {"base_share": 1.5}, "between 0 and 1"),
-        ("work", {"skew": "pareto"}, "choose zipf or power"),
-        ("work", {"rate_per_s": 0}, "must be above 0"),
+        ("workers", {"count": 0}, "workers.count is 0; it must be at least 1"),
+        ("adapters", {"base_share": 1.5}, "adapters.base_share is 1.5; it must be at most 1"),
+        ("adapters", {"zipf": 1.0, "power": 1.0}, "either adapters.zipf or adapters.power"),
+        ("work", {"arrivals": "late"}, "work.arrivals is 'late'; choose one of: gamma, bursts"),
+        ("work", {"rate_per_s": 0}, "work.rate_per_s is 0; it must be above 0"),
+        ("work", {"rate_per_s": -2.5}, "work.rate_per_s is -2.5; it must be above 0"),
+        ("work", {"rate_per_s": float("nan")}, "work.rate_per_s is nan; it must be a finite number"),
+        ("work", {"prompt_mu": float("inf")}, "work.prompt_mu is inf; it must be a finite number"),
+        ("work", {"trace": "pcap:x"}, "work.trace is 'pcap:x'; write it like one of: azure:FILE"),
+        ("workers", {"mix": [[0.5]]}, "workers.mix holds pairs"),
+        ("kind", "weather", "unknown kind 'weather'; choose one of: service"),
         ("scheduler", {"policy": "best"}, "unknown routing policy 'best'"),
         ("duration_ms", 1_000, "duration_ms must be above warmup_ms"),
-        ("sweep", {"work.exponent": 1}, r"\[sweep\] maps dotted keys to lists"),
-        ("sweep", {"work.exponent": []}, r"\[sweep\] maps dotted keys to lists"),
-        ("sweep", {"work.exponant": [1]}, "unknown key work.exponant"),
+        ("sweep", {"adapters.zipf": 1}, r"\[sweep\] maps dotted keys to lists"),
+        ("sweep", {"adapters.zipf": []}, r"\[sweep\] maps dotted keys to lists"),
+        ("sweep", {"adapters.zopf": [1]}, "unknown key adapters.zopf"),
         ("sweep", {"name.first": ["x"]}, "name.first: there is no table name"),
         ("sweep", [], r"\[sweep\] maps"),
     ],
@@ -91,6 +104,50 @@ def test_files_that_are_not_toml(tmp_path, content):
 
 def test_unknown_scenarios_are_named():
     with pytest.raises(
-        ConfigError, match=r"no scenario 'frist_light'; give a \.toml file or one of: churn, first_light"
+        ConfigError, match=r"no scenario 'frist_light'; give a \.toml file or one of: churn, e1_scheduling"
     ):
         scenario_path("frist_light")
+
+
+@pytest.mark.parametrize(
+    ("lines", "line", "reason"),
+    [
+        ('name = "x"\nabout = ""\n[work]\nrate_per_s = -1', 4, "work.rate_per_s is -1; it must be above 0"),
+        ('name = "x"\nabout = ""\n\n[wrok]\n', 4, "unknown key wrok"),
+        ('name = "x"\nabout = ""\nwork.rate_per_s = nan', 3, "must be a finite number"),
+        ('name = "x"\nabout = ""\n[sweep]\n"work.rate_per_s" = [1, 0]', 4, "work.rate_per_s is 0"),
+        ('name = "x"\nabout = ""\n[scheduler]\npolicy = "best"', 4, "unknown routing policy 'best'"),
+        ('name = "x"\nabout = ""\n[work]\nlengths = "long"', 4, "unknown work.lengths 'long'"),
+        ('name = "x"\nabout = ""\n[work]\ntrace = "csv:none.csv"', 4, "No such file"),
+        ('name = "x"\nabout = ""\n[work]\ntrace = "csv:empty.csv"', 4, "empty.csv holds no requests"),
+        ('name = "x"\nabout = ""\n[work]\ntrace = "csv:wrong.csv"', 4, "wrong.csv, line 3: not a request"),
+        (
+            'name = "x"\nabout = ""\n[work]\ntrace = "azure:wrong.csv"',
+            4,
+            "wrong.csv, line 1: no column TIMESTAMP",
+        ),
+    ],
+)
+def test_mistakes_are_named_with_their_line(tmp_path, lines, line, reason):
+    (tmp_path / "bad.toml").write_text(lines)
+    (tmp_path / "empty.csv").write_text("arrival_s,prompt_tokens,output_tokens\n")
+    (tmp_path / "wrong.csv").write_text("arrival_s,prompt_tokens,output_tokens\n1,2,3\nnan,4,5\n")
+    with pytest.raises(ConfigError) as wrong:
+        load_experiment(tmp_path / "bad.toml")
+    assert f"bad.toml, line {line}: " in str(wrong.value)
+    assert reason in str(wrong.value)
+
+
+def test_parameters_are_read():
+    assert parse_overrides(["adapters.zipf=0.6,1", "scheduler.policy=random", "money.trees=false"]) == {
+        "adapters.zipf": (0.6, 1),
+        "scheduler.policy": ("random",),
+        "money.trees": (False,),
+    }
+    with pytest.raises(ConfigError, match="not a parameter: 'zipf'; write it like"):
+        parse_overrides(["zipf"])
+
+
+@pytest.mark.parametrize(("name", "file"), [("E1", "e1_scheduling"), ("churn", "churn")])
+def test_names_may_be_short(name, file):
+    assert scenario_path(name).stem == file

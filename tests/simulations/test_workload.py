@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from commonlore.protocol.errors import ConfigError
-from commonlore.simulations.scenario import ChurnModel, Scenario, WorkModel
+from commonlore.simulations.models import AdapterModel, ChurnModel, Scenario, WorkModel
 from commonlore.simulations.workload import (
     NO_ADAPTER,
     Stream,
+    check_lengths,
     draw_adapters,
     draw_arrivals,
     draw_lives,
@@ -17,8 +18,9 @@ from commonlore.simulations.workload import (
 )
 
 
-def scenario(duration_ms=100_000, **work):
-    return Scenario("test", "", duration_ms=duration_ms, work=WorkModel(**work))
+def scenario(duration_ms=100_000, adapters=None, **work):
+    known = AdapterModel(**(adapters or {}))
+    return Scenario("test", "", duration_ms=duration_ms, work=WorkModel(**work), adapters=known)
 
 
 @pytest.mark.parametrize("burstiness", [1.0, 4.0])
@@ -54,24 +56,24 @@ def test_lengths_follow_the_published_traces(lengths, prompt_p50, prompt_p95, ou
     ("exponent", "top_1", "top_10_percent"), [(0.1, 0.50, 0.80), (0.3, 0.127, 0.50), (1, 0.001, 0.1)]
 )
 def test_power_skew_is_that_of_s_lora(exponent, top_1, top_10_percent):
-    work = WorkModel(adapters=1_000, skew="power", exponent=exponent)
-    drawn = draw_adapters(work, generator(1, Stream.CHOICES), 100_000)
+    model = AdapterModel(count=1_000, power=exponent)
+    drawn = draw_adapters(model, generator(1, Stream.CHOICES), 100_000)
     assert (drawn == 0).mean() == pytest.approx(top_1, rel=0.1, abs=0.001)
     assert (drawn < 100).mean() == pytest.approx(top_10_percent, rel=0.05)
     assert 0 <= drawn.min() <= drawn.max() < 1_000
 
 
 def test_zipf_halves_from_first_to_second():
-    drawn = draw_adapters(WorkModel(adapters=50), generator(1, Stream.CHOICES), 200_000)
+    drawn = draw_adapters(AdapterModel(count=50), generator(1, Stream.CHOICES), 200_000)
     assert (drawn == 0).sum() / (drawn == 1).sum() == pytest.approx(2, rel=0.05)
 
 
 def test_some_ask_the_base_alone_and_nobody_where_there_are_no_adapters():
-    drawn = draw_workload(scenario(rate_per_s=50.0, base_share=0.25), 1)
+    drawn = draw_workload(scenario(rate_per_s=50.0, adapters={"base_share": 0.25}), 1)
     assert sum(adapter == NO_ADAPTER for adapter in drawn.adapter) / len(drawn) == pytest.approx(
         0.25, abs=0.03
     )
-    assert set(draw_workload(scenario(adapters=0), 1).adapter) == {NO_ADAPTER}
+    assert set(draw_workload(scenario(adapters={"count": 0}), 1).adapter) == {NO_ADAPTER}
 
 
 def test_a_seed_is_a_workload_and_streams_do_not_disturb_each_other():
@@ -84,7 +86,27 @@ def test_a_seed_is_a_workload_and_streams_do_not_disturb_each_other():
 
 def test_unknown_lengths_are_named():
     with pytest.raises(ConfigError, match=r"unknown work\.lengths 'long'; choose one of: short"):
-        draw_workload(scenario(lengths="long"), 1)
+        check_lengths(WorkModel(lengths="long"))
+
+
+def test_bursts_keep_the_mean_rate_and_cluster():
+    calm = WorkModel(rate_per_s=50.0)
+    bursts = replace(calm, arrivals="bursts", burst_factor=20.0)
+    counts = [
+        np.bincount(draw_arrivals(work, 4_000_000, generator(3, Stream.ARRIVALS)) // 5_000_000)
+        for work in (calm, bursts)
+    ]
+    assert counts[1].sum() == pytest.approx(200_000, rel=0.2)
+    assert counts[1].var() > 20 * counts[0].var()
+
+
+def test_a_day_swings_about_its_mean():
+    work = WorkModel(rate_per_s=100.0, diurnal=0.8, day_ms=1_000_000)
+    arrivals = draw_arrivals(work, 1_000_000, generator(1, Stream.ARRIVALS))
+    night, noon = ((arrivals // 250_000_000 == quarter) for quarter in (0, 2))
+    assert len(arrivals) == pytest.approx(100_000, rel=0.03)
+    assert noon.sum() > 1.5 * night.sum()
+    assert (arrivals < 50_000_000).sum() == pytest.approx(0.2 * 5_000, rel=0.25)
 
 
 @pytest.mark.parametrize("shape", [0.7, 1.0])

@@ -1,0 +1,196 @@
+"""`python -m benchmarks.simulation --json`: what the simulator does in a second, and how well it predicts.
+
+Four things: the bare event kernel beside simpy on one model (agents that each wait an exponential time, again
+and again); the real scheduler over closed-form workers at 1,000 to 100,000 peers, each in a process of its
+own; the shape of Vidur's capacity search (Agrawal et al., MLSys 2024: the highest load whose 99th percentile
+of scheduling delay stays below 5 s) for its three global policies and ours; and the calibration's error on a
+held-out run of real nodes, where a log of one is given. The last line of the output is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from commonlore.simulations.crowd import Crowd
+from commonlore.simulations.kernel import Kernel
+from commonlore.simulations.models import Scenario
+from commonlore.simulations.scenario import load_experiment, scenario_path
+
+from .child import note
+from .figures import rounded
+from .machine import describe_machine, load_average
+
+ASKS = {1_000: 100_000, 10_000: 300_000, 100_000: 1_000_000}
+ASKS_PER_PEER_PER_S = 0.3
+"""What a worker of scenario `large` serves without trouble."""
+POLICY = "affinity_and_load"
+KERNEL_EVENTS = 500_000
+KEPT = Path(__file__).parent / "results/calibration.json"
+CALIBRATION = ("ttft_p50_err", "ttft_p95_err", "tpot_p50_err", "tpot_p95_err")
+
+
+# ---- the kernel alone
+
+
+def bare_events_per_s(peers: int, events: int) -> float:
+    """Agents that wait an exponential time each, on our kernel."""
+    kernel, wait, seen = Kernel(), random.Random(1).expovariate, [0] * peers
+
+    def act(agent: int) -> None:
+        seen[agent] += 1
+        kernel.at(kernel.now_us + int(wait(1e-6)), act, agent)
+
+    for agent in range(peers):
+        kernel.at(int(wait(1e-6)), act, agent)
+    started = time.perf_counter()
+    kernel.run(until_us=int(events / peers * 1e6))
+    return kernel.events / (time.perf_counter() - started)
+
+
+def simpy_events_per_s(peers: int, events: int) -> float:
+    """The same model on simpy."""
+    import simpy
+
+    wait, seen = random.Random(1).expovariate, [0] * peers
+    environment = simpy.Environment()
+
+    def agent(number: int):  # type: ignore[no-untyped-def]
+        while True:
+            yield environment.timeout(wait(1.0))
+            seen[number] += 1
+
+    for number in range(peers):
+        environment.process(agent(number))
+    for _ in range(peers):
+        environment.step()
+    started = time.perf_counter()
+    environment.run(until=events / peers)
+    return sum(seen) / (time.perf_counter() - started)
+
+
+def best(measure: Callable[[int, int], float], peers: int, events: int, tries: int = 3) -> float:
+    """The fastest of several: the others were held up."""
+    return max(measure(peers, events) for _ in range(tries))
+
+
+# ---- the scheduler at size
+
+
+def large(peers: int, asks: int, policy: str) -> Scenario:
+    """Scenario `large` with so many peers and about so many asks."""
+    rate = peers * ASKS_PER_PEER_PER_S
+    overrides = {
+        "workers.count": peers,
+        "adapters.count": 2 * peers,
+        "work.rate_per_s": rate,
+        "scheduler.policy": policy,
+        "warmup_ms": 0,
+        "duration_ms": int(asks / rate * 1000),
+        "scheduler.max_workers": 2 * peers,
+        "scheduler.max_asks": 1_000_000,
+    }
+    experiment = load_experiment(scenario_path("large"), {key: (value,) for key, value in overrides.items()})
+    scenario = experiment.arms[0].scenario
+    assert isinstance(scenario, Scenario)
+    return scenario
+
+
+def run_large(peers: int, asks: int, policy: str) -> dict[str, float]:
+    """One run in this process: its figures, and the memory that it took at most."""
+    started = time.perf_counter()
+    crowd = Crowd(large(peers, asks, policy), 0)
+    ready = time.perf_counter()
+    crowd.run()
+    seconds = time.perf_counter() - started
+    rows = crowd.rows()
+    return {
+        "seconds": rounded(seconds),
+        "set_up_s": rounded(ready - started),
+        "asks": len(rows["ask"]),
+        "completed": sum(code == "completed" for code in rows["outcome"]),
+        "asks_per_s": rounded(len(rows["ask"]) / seconds),
+        "events": crowd.kernel.events,
+        "events_per_s": rounded(crowd.kernel.events / seconds),
+        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+    }
+
+
+def run_apart(peers: int, asks: int, policy: str) -> dict[str, float]:
+    """The same in a process of its own, whose memory is its own."""
+    command = [sys.executable, "-m", "benchmarks.simulation", "--one", str(peers), str(asks), policy]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=1_200)
+    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+# ---- the whole
+
+
+def measure(sizes: Sequence[int], scale: float, calibration: Path | None) -> dict[str, object]:
+    """Everything. `scale` shortens runs."""
+    load = load_average()
+    kernel, peers = {}, {}
+    for size in sizes:
+        events = int(KERNEL_EVENTS * scale)
+        ours, theirs = best(bare_events_per_s, size, events), best(simpy_events_per_s, size, events)
+        kernel[str(size)] = {
+            "events_per_s": rounded(ours),
+            "simpy_events_per_s": rounded(theirs),
+            "ratio": rounded(ours / theirs),
+        }
+        note(f"kernel at {size}: {kernel[str(size)]}")
+        peers[str(size)] = run_apart(size, int(ASKS[size] * scale), POLICY)
+        note(f"scheduler at {size}: {peers[str(size)]}")
+    ratios = [each["ratio"] for each in kernel.values()]
+    return {
+        "peers": peers,
+        "simpy_ratio": min(ratios),
+        "calibration": _calibration(calibration),
+        "kernel": kernel,
+        "policy": POLICY,
+        "machine": describe_machine() | {"load_before": load, "load_after": load_average()},
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def _calibration(path: Path | None) -> dict[str, float | None]:
+    """The held-out errors that `simulate run E6` wrote; nothing where there is no such run."""
+    if path is None or not path.is_file():
+        return dict.fromkeys(CALIBRATION)
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return {name: found[name] for name in CALIBRATION}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(prog="benchmarks.simulation", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    parser.add_argument("--out", type=Path, help="write the JSON to this file, too")
+    parser.add_argument("--quick", action="store_true", help="a hundredth of it: whether it runs at all")
+    parser.add_argument("--sizes", default="1000,10000,100000", help="peers")
+    parser.add_argument(
+        "--calibration", type=Path, default=Path(__file__).parent / "results/calibration.json"
+    )
+    parser.add_argument("--one", nargs=3, metavar=("PEERS", "ASKS", "POLICY"), help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.one:
+        print(json.dumps(run_large(int(options.one[0]), int(options.one[1]), options.one[2])))
+        return 0
+    sizes = [int(each) for each in options.sizes.split(",")]
+    result = measure(sizes, 0.01 if options.quick else 1.0, options.calibration)
+    if options.out:
+        options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(result, indent=None if options.json else 1), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""The modelled engine of `workers` behind the calls of an engine process, for the real worker of `peer`.
+
+An ask names itself in its prompt ("ask 17 …"), padded to three characters a token beyond the client's
+allowance, so that the client's own estimate is the workload's prompt length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+
+import trio
+
+from ..peer.asker import CHARACTERS_PER_TOKEN
+from ..protocol.ids import Cid
+from ..protocol.requests import ChatMessage
+from ..worker.engine.types import AdapterSource, EngineFacts, FinishReason, GenerationRequest, TokenEvent
+from .workers import Engine, Job
+
+ALLOWANCE = 64
+"""What a client adds to its estimate of a prompt's tokens."""
+LEAST_PROMPT = ALLOWANCE + 8
+STREAM_S = 0.02
+"""How often what has been computed meanwhile is passed on."""
+
+
+def prompt_of(number: int, tokens: int) -> str:
+    """The prompt of an ask of at least LEAST_PROMPT tokens, by a client's estimate exactly `tokens`."""
+    return f"ask {number} ".ljust((tokens - ALLOWANCE) * CHARACTERS_PER_TOKEN, ".")
+
+
+def number_of(prompt: str) -> int:
+    """Which ask it is."""
+    return int(prompt.split(maxsplit=2)[1].rstrip("."))
+
+
+class ModelledProcess:
+    """Answers like an engine process, when the model says so. `outputs(ask)` is an answer's length."""
+
+    def __init__(
+        self, engine: Engine, facts: EngineFacts, adapter_of: Mapping[Cid, int], outputs: Callable[[int], int]
+    ) -> None:
+        self.facts = facts
+        self.resident: dict[Cid, int] = {}
+        self._engine = engine
+        self._adapter_of = adapter_of
+        self._outputs = outputs
+
+    async def count_tokens(self, messages: tuple[ChatMessage, ...]) -> int:
+        """A prompt's tokens, by the client's own estimate."""
+        return sum(len(each.content) for each in messages) // CHARACTERS_PER_TOKEN + ALLOWANCE
+
+    async def load_adapter(self, source: AdapterSource) -> None:
+        """It is on this machine; the model loads it when an answer needs it."""
+        self.resident[source.adapter] = 1
+
+    async def unload_adapter(self, adapter: Cid) -> None:
+        """Let go of it."""
+        self.resident.pop(adapter, None)
+
+    async def generate(self, wanted: GenerationRequest) -> AsyncIterator[TokenEvent]:
+        """The answer as the model gives it: tokens 0, 1, 2, …"""
+        number, done = number_of(wanted.messages[0].content), len(wanted.delivered)
+        prompt, news = await self.count_tokens(wanted.messages), _News()
+        adapter = self._adapter_of[wanted.adapters[0].adapter] if wanted.adapters else -1
+        left = max(1, min(self._outputs(number), wanted.sampling.max_tokens) - done)
+        job = Job(number, adapter, prompt + done, left, news.first, news.whole)
+        self._engine.add(job)
+        sent = 0
+        try:
+            while sent < left:
+                await news.wait()
+                ready = left if news.is_whole else self._engine.delivered(job)
+                tokens = tuple(range(done + sent, done + ready))
+                sent = ready
+                if tokens:
+                    finish = FinishReason.STOP.value if sent == left else None
+                    yield TokenEvent(
+                        wanted.request_id, tokens, "." * len(tokens), prompt_tokens=prompt, finish=finish
+                    )
+        finally:
+            if not news.is_whole:
+                self._engine.abort(job)
+
+
+class _News:
+    """What the model says of one job, for the task that waits for it."""
+
+    def __init__(self) -> None:
+        self.is_whole = False
+        self._began = trio.Event()
+        self._ended = trio.Event()
+
+    def first(self, _job: Job) -> None:
+        self._began.set()
+
+    def whole(self, _job: Job) -> None:
+        self.is_whole = True
+        self._began.set()
+        self._ended.set()
+
+    async def wait(self) -> None:
+        """For the first token; then for the last, or a moment."""
+        if not self._began.is_set():
+            await self._began.wait()
+            return
+        with trio.move_on_after(STREAM_S):
+            await self._ended.wait()

@@ -1,0 +1,65 @@
+import json
+
+import pytest
+
+from commonlore.protocol.errors import ConfigError
+from commonlore.simulations.api import simulate
+from commonlore.simulations.pool import Pool
+
+SMALL = {
+    "duration_ms": 14_000,
+    "warmup_ms": 4_000,
+    "work.rate_per_s": 3.0,
+    "workers.count": 3,
+    "network.gateways": 1,
+    "adapters.zipf": [0.6, 1.4],
+    "scheduler.policy": "random",
+    "churn.mean_lifetime_ms": 0,
+}
+
+
+@pytest.fixture(scope="module")
+def results():
+    return simulate("E1", seeds=(1, 2), **SMALL)
+
+
+def test_results_are_columns(results):
+    assert results.columns["arm"] == ["zipf=0.6", "zipf=1.4"] * 2
+    assert results.columns["seed"] == [1, 1, 2, 2]
+    assert results.columns["adapters.zipf"] == [0.6, 1.4] * 2
+    asks = results.table("asks")
+    assert set(asks["seed"]) == {1, 2}
+    assert len(asks["arm"]) == len(asks["ttft_us"])
+
+
+def test_a_notebook_shows_them(results):
+    page = results._repr_html_()
+    assert page.startswith('<img src="data:image/png;base64,')
+    assert "<td>zipf=1.4</td>" in page
+
+
+def test_they_can_be_saved_as_parquet(results, tmp_path):
+    import pyarrow.parquet as pq
+
+    files = [results.save(tmp_path / name, "parquet") for name in ("a", "b")]
+    names = {path.name for path in (tmp_path / "a").iterdir()}
+    assert names == {"summary.csv", "summary.parquet", "asks-1.parquet", "asks-2.parquet", "manifest.json"}
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert (
+        pq.read_table(tmp_path / "a" / "summary.parquet")["goodput"].to_pylist() == results.columns["goodput"]
+    )
+    assert json.loads(files[0].manifest.read_text())["swept"] == ["adapters.zipf"]
+
+
+def test_wrong_parameters_are_named():
+    with pytest.raises(ConfigError, match=r"unknown key adapters\.zopf"):
+        simulate("E1", **{"adapters.zopf": 1.0})
+
+
+def test_a_local_dask_cluster_gives_the_same(results):
+    distributed = pytest.importorskip("dask.distributed")
+    local = {"n_workers": 1, "processes": False, "threads_per_worker": 1, "dashboard_address": None}
+    with distributed.LocalCluster(**local) as cluster:
+        again = simulate("E1", seeds=(1,), pool=Pool(1, "dask", cluster.scheduler_address), **SMALL)
+    assert again.columns["ttft_p50_ms"] == results.columns["ttft_p50_ms"][:2]

@@ -1,0 +1,48 @@
+import json
+
+import pytest
+
+from commonlore.simulations.models import Scenario, WorkModel
+from commonlore.simulations.traces import read_trace
+from commonlore.simulations.workload import draw_workload
+
+AZURE = """TIMESTAMP,ContextTokens,GeneratedTokens
+2023-11-16 18:15:46.6805900,374,44
+2023-11-16 18:15:50.9951690,396,109
+2023-11-16 18:15:51.2224670,879,55
+"""
+
+
+@pytest.fixture
+def files(tmp_path):
+    (tmp_path / "azure.csv").write_text(AZURE)
+    entries = [
+        {"timestamp": at, "input_length": 6_758, "output_length": 500, "hash_ids": [1]} for at in (0, 27_482)
+    ]
+    (tmp_path / "mooncake.jsonl").write_text("\n".join(map(json.dumps, entries)))
+    (tmp_path / "plain.csv").write_text("output_tokens,arrival_s,prompt_tokens\n3,1.5,2\n5,0.5,4\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("trace", "arrivals", "prompts", "outputs"),
+    [
+        ("azure:azure.csv", [0, 4_314_579, 4_541_877], [374, 396, 879], [44, 109, 55]),
+        ("mooncake:mooncake.jsonl", [0, 27_482_000], [6_758, 6_758], [500, 500]),
+        ("csv:plain.csv", [0, 1_000_000], [4, 2], [5, 3]),
+    ],
+)
+def test_formats(files, trace, arrivals, prompts, outputs):
+    form, _, name = trace.partition(":")
+    read = read_trace(f"{form}:{files / name}")
+    assert read.arrival_us.tolist() == pytest.approx(arrivals, abs=1)
+    assert read.prompt_tokens.tolist() == prompts
+    assert read.output_tokens.tolist() == outputs
+
+
+def test_a_trace_is_a_workload(files):
+    work = WorkModel(trace=f"azure:{files / 'azure.csv'}", trace_speedup=2.0, max_prompt=500)
+    drawn = draw_workload(Scenario("t", "", duration_ms=2_200, warmup_ms=0, work=work), 1)
+    assert drawn.arrival_us == pytest.approx([0, 2_157_289], abs=1)
+    assert drawn.prompt_tokens == [374, 396]
+    assert drawn.output_tokens == [44, 109]
