@@ -14,6 +14,7 @@ import base64
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +51,10 @@ class Results:
     def frame(self, name: str | None = None) -> Any:
         """The summary, or a table, as a pandas data frame. Raises MissingDependency."""
         try:
-            import pandas as pd  # type: ignore[import-not-found,import-untyped,unused-ignore]
+            pandas = import_module("pandas")
         except ImportError as error:
             raise MissingDependency("data frames need pandas: pip install pandas") from error
-        return pd.DataFrame(self.columns if name is None else self.table(name))
+        return pandas.DataFrame(self.columns if name is None else self.table(name))
 
     def save(self, out_dir: Path | str, form: str = "csv") -> Files:
         """Write what `commonlore simulate run` writes."""

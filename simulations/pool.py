@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, TypeVar
 
 from ..protocol.errors import MissingDependency
@@ -67,9 +68,8 @@ def _dask_client(pool: Pool) -> Any:
 
 def _register_ray(pool: Pool) -> None:
     try:
-        import ray
-        from ray.util.joblib import register_ray
+        ray, joblib = import_module("ray"), import_module("ray.util.joblib")
     except ImportError as error:
         raise MissingDependency("a Ray cluster needs ray: pip install ray") from error
     ray.init(address=pool.address or None, ignore_reinit_error=True)
-    register_ray()
+    joblib.register_ray()
