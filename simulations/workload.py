@@ -213,9 +213,9 @@ def draw_lives(churn: ChurnModel, duration_ms: int, seed: int, worker: int) -> l
     return lives
 
 
-def spread(draw: np.random.Generator, median: float, sigma: float, count: int) -> list[int]:
-    """Whole numbers of at least 1, lognormal about a median."""
-    values = np.rint(median * np.exp(sigma * draw.standard_normal(count)))
+def spread(draw: np.random.Generator, median: float, sigma: float, count: int, unit: int = 1) -> list[int]:
+    """Whole numbers (of 1/unit) of at least 1, lognormal about a median."""
+    values = np.rint(unit * median * np.exp(sigma * draw.standard_normal(count)))
     return [max(1, int(value)) for value in values]
 
 
