@@ -66,7 +66,14 @@ def train(
     if json:
         print_json(done)
     else:
-        print_facts({"adapter": done["alias"], "id": done["adapter"], "held-out loss": _losses(done)})
+        facts = {"adapter": done["alias"], "id": done["adapter"], "held-out loss": _losses(done)}
+        print_facts(facts | _dropped(done.get("dropped") or {}))
+
+
+def _dropped(kinds: dict[str, int]) -> dict[str, object]:
+    """Rows that were left out as copies, if any."""
+    listed = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+    return {"rows left out": f"{listed} (copies of earlier rows)"} if kinds else {}
 
 
 def _losses(done: dict[str, Any]) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+
+import trio
 
 from ..protocol.adverts import DatanetRecord
 from ..protocol.codec import decode, encode
 from ..protocol.eip712 import Domain
-from ..protocol.errors import InvalidShard, LocalProtocolError, ProtocolError
+from ..protocol.errors import InvalidShard, LocalProtocolError, NotFound, ProtocolError, Unreachable
 from ..protocol.ids import Address, Cid
 from ..protocol.keys import PeerKey
 from ..protocol.manifests import CHUNK_SIZE, MAX_SHARD_BYTES, DatanetManifest, Row, Shard, ShardHeader
@@ -18,6 +22,7 @@ from ..protocol.rows import (
     contributors_root,
     decode_rows,
     encode_rows,
+    keeps_order,
     rows_root,
     sign_shard,
 )
@@ -25,6 +30,9 @@ from .catalog import Catalog
 from .content import Content
 from .keystore import Identity
 
+log = logging.getLogger("commonlore.peer.datanets")
+ORDER_PATIENCE_S = 5.0
+"""How long the version before is waited for, to see that shards kept their order."""
 _REMEDY = "train without it, or ask its curator for a version without that shard"
 
 
@@ -135,10 +143,31 @@ async def pull_datanet(content: Content, catalog: Catalog, domain: Domain, datan
     Raises NotFound, Unreachable, InvalidShard, ProtocolError.
     """
     manifest = await catalog.datanet(datanet)
+    await _check_order(catalog, manifest)
     shards = tuple([await pull_shard(content, domain, cid, manifest.name) for cid in manifest.shards])
     if contributors_root(s.payee for s in shards) != manifest.contributors_root:
         raise InvalidShard(f"Datanet {manifest.name!r}: its shards are not by the contributors it commits")
     return PulledDatanet(datanet, manifest, shards)
+
+
+async def _check_order(catalog: Catalog, manifest: DatanetManifest) -> None:
+    """A version lists the shards that it keeps first, in the order they had: who came earlier is the original
+    where two are alike. An earlier version that cannot be had leaves this version's own order.
+
+    Raises InvalidShard, ProtocolError.
+    """
+    if manifest.previous is None:
+        return
+    earlier: DatanetManifest | None = None
+    with trio.move_on_after(ORDER_PATIENCE_S), suppress(NotFound, Unreachable):
+        earlier = await catalog.datanet(manifest.previous)
+    if earlier is None:
+        log.warning("version %d of Datanet %s is not to be had", manifest.version - 1, manifest.name)
+    elif not keeps_order(earlier.shards, manifest.shards):
+        raise InvalidShard(
+            f"Datanet {manifest.name!r}: version {manifest.version} moves shards that version "
+            f"{earlier.version} has before or behind others; {_REMEDY}"
+        )
 
 
 async def pull_shard(content: Content, domain: Domain, cid: Cid, datanet: str) -> PulledShard:

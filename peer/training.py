@@ -9,7 +9,7 @@ nothing is announced before everything that it names is stored.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +45,7 @@ from ..worker.factory.manifests import (
     describe_evaluation,
 )
 from ..worker.factory.process import result_of, train
+from ..worker.factory.selection import OwnedShard, Selected, select_rows
 from ..worker.models.reference import BaseModel, load_base
 from .attributing import MAX_INDEX_BYTES
 from .datanets import PulledDatanet, pull_datanet
@@ -86,6 +87,8 @@ class Published:
     loss_before: float | None
     loss_after: float | None
     weights_bytes: int
+    dropped: Mapping[str, int]
+    """Rows that are copies of earlier ones, by kind: neither trained on nor paid."""
 
 
 def open_training(
@@ -117,12 +120,13 @@ class _Training:
             raise ConfigError(f"adapter name {order.name!r} is not owner/name, each {EXPECTED}")
         base = await trio.to_thread.run_sync(self._load_base)
         pulled = await self._pull()
-        rows = _owned_rows(pulled)
+        selected = await trio.to_thread.run_sync(select_rows, _owned_shards(pulled))
+        rows = selected.rows
         trained, heldout = _divide(rows, order.heldout)
         folder = node.home.jobs / self._folder_name(pulled)
         pairs = tuple(Pair(owned.row.question, owned.row.answer) for owned in trained)
         result = await self._train(folder, TrainJob(base.directory, pairs, heldout, order.config))
-        manifest, adapter = await self._store(folder, base, pulled, rows, result)
+        manifest, adapter = await self._store(folder, base, pulled, selected, result)
         indexed = _fair(trained, order.index_rows)
         index = await self._index(base.directory, manifest, folder, indexed)
         stamp = (await node.next_seq(), node.clock.now_ms())
@@ -138,6 +142,7 @@ class _Training:
                 loss_before=result.heldout_loss_before,
                 loss_after=result.heldout_loss_after,
                 weights_bytes=result.weights_size,
+                dropped=selected.dropped_by_kind(),
             )
         )
 
@@ -172,7 +177,7 @@ class _Training:
         folder: Path,
         base: BaseModel,
         pulled: Sequence[PulledDatanet],
-        rows: Sequence[OwnedRow],
+        selected: Selected,
         result: TrainResult,
     ) -> tuple[AdapterManifest, Cid]:
         node, order = self._node, self._order
@@ -188,11 +193,12 @@ class _Training:
             base=base.id,
             base_manifest=base.manifest,
             datanets=tuple(p.datanet for p in pulled),
-            payees=tuple(owned.payee for owned in rows),
+            payees=tuple(owned.payee for owned in selected.rows),
             split=SPLITS[node.config.split],
             licence=order.licence or pulled[0].manifest.licence,
             author=node.keys.peer.public,
             author_payee=node.keys.owner.address,
+            selection=await node.content.put(encode(selected.record)),
         )
         manifest = describe_adapter(publication, run)
         return manifest, await node.content.put(encode(manifest))
@@ -235,11 +241,9 @@ class _Training:
             await self._tell(TrainUpdate("indexing", done, total, eta_s=eta))
 
 
-def _owned_rows(pulled: Sequence[PulledDatanet]) -> list[OwnedRow]:
-    """Every row with its contributor's payee, in the order of Datanets, shards and rows."""
-    return [
-        OwnedRow(shard.payee, row) for datanet in pulled for shard in datanet.shards for row in shard.rows
-    ]
+def _owned_shards(pulled: Sequence[PulledDatanet]) -> list[OwnedShard]:
+    """Every shard with its contributor's payee, in the order of Datanets and of commitments."""
+    return [OwnedShard(shard.payee, shard.rows) for datanet in pulled for shard in datanet.shards]
 
 
 def _divide(rows: Sequence[OwnedRow], heldout: Sequence[Pair]) -> tuple[list[OwnedRow], tuple[Pair, ...]]:

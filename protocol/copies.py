@@ -39,6 +39,8 @@ import numpy.typing as npt
 from .ids import Address
 from .row_words import RARITY_UNIT, bag_digest, rarity, squeezed_digest, words_of
 
+RULE = "copies/1"
+"""Names everything below that decides."""
 PERMILLE = 1000
 SMALLEST = 24 * RARITY_UNIT
 """A row that tells less is not sought inside others."""

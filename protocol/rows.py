@@ -6,6 +6,9 @@ Rules of this file:
 - `ShardHeader.rows` names the canonical CBOR list of the rows (see `blob_names`).
 - The contributor's Ed25519 key signs the header's encoding under `commonlore/shard/1`, the payee signs its
   EIP-712 digest.
+- The shards of a Datanet version stand in the order in which they were committed to: those that it keeps of
+  the version before, in their order, then new ones. A shard joins by its header, which commits its salted
+  rows; the rows themselves may be shown later.
 - contributors root = the plain Merkle root of keccak(0x00 ‖ account) of the distinct payees, ascending.
   Whatever is wrong with a shard is InvalidShard: the shard is refused, the rest goes on.
 """
@@ -57,6 +60,13 @@ def rows_cid(rows: Sequence[Row]) -> Cid:
 def contributors_root(payees: Iterable[Address]) -> bytes:
     """The root (32 bytes) of the distinct payees of a Datanet version, ascending."""
     return MerkleTree(keccak256(b"\x00" + payee) for payee in sorted(set(payees))).root
+
+
+def keeps_order(before: Sequence[Cid], after: Sequence[Cid]) -> bool:
+    """Whether a version's shards begin with those it keeps of the version before, in their order."""
+    staying = set(after)
+    kept = tuple(shard for shard in before if shard in staying)
+    return tuple(after[: len(kept)]) == kept
 
 
 def sign_shard(domain: Domain, header: ShardHeader, peer_key: PeerKey, payee_key: AccountKey) -> Shard:

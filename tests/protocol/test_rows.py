@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from commonlore.protocol.codec import encode
 from commonlore.protocol.errors import InvalidShard, LocalProtocolError
-from commonlore.protocol.ids import Address, keccak256
+from commonlore.protocol.ids import Address, Cid, keccak256
 from commonlore.protocol.keys import AccountKey, PeerKey
 from commonlore.protocol.manifests import CHUNK_SIZE, MAX_ROW_BYTES, MAX_ROWS_PER_SHARD, Row, ShardHeader
 from commonlore.protocol.merkle import ZERO_HASH, MerkleTree, verify
@@ -18,6 +18,7 @@ from commonlore.protocol.rows import (
     contributors_root,
     decode_rows,
     encode_rows,
+    keeps_order,
     row_hash,
     rows_cid,
     rows_root,
@@ -162,3 +163,14 @@ def test_contributors_are_a_set(payees, data):
     again = data.draw(st.permutations([*payees, *payees[:2]]))
     assert contributors_root(again) == contributors_root(payees)
     assert (contributors_root(payees) == ZERO_HASH) == (not payees)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kept"),
+    [
+        *(("", "ab", True), ("ab", "ab", True), ("ab", "abc", True), ("abc", "acd", True)),
+        *(("ab", "ba", False), ("ab", "cab", False), ("ab", "acb", False), ("ab", "cb", False)),
+    ],
+)
+def test_shards_that_stay_stand_first_in_their_order(before, after, kept):
+    assert keeps_order(tuple(map(Cid, before)), tuple(map(Cid, after))) is kept

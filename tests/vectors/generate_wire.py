@@ -113,6 +113,7 @@ MERGED = replace(
     early_checkpoint=None,
     parents=tuple(part.adapter for part in ADAPTERS),
     merge=Merge("dare_ties", ADAPTERS, 500_000, 7),
+    selection=cid_of(b"selection"),
 )
 
 RECORDS = [

@@ -28,7 +28,7 @@ _PPB = 1_000_000_000
 class Publication:
     """What an author decides about an adapter.
 
-    `payees` has one entry for each row trained on, in any order.
+    `payees` has one entry for each row that counts, in any order; `selection` names the record of the others.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Publication:
     author: bytes
     author_payee: Address
     parents: tuple[Cid, ...] = ()
+    selection: Cid | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,7 @@ def describe_adapter(publication: Publication, run: StoredRun) -> AdapterManifes
         author=publication.author,
         author_payee=publication.author_payee,
         parents=publication.parents,
+        selection=publication.selection,
     )
 
 

@@ -1,0 +1,60 @@
+"""Which rows of Datanets are trained on and scored: those that are no copies of earlier ones.
+
+Rules of this file:
+- The order is that of commitments: Datanets as the order names them; shards as their version lists them,
+  which is the order in which they joined it (whoever pulls a version holds it to that); rows as their shard
+  commits them. A shard commits its rows by a salted root before anybody can read them.
+- What was dropped, why, and for which row, is a record that the adapter's manifest names: whoever holds the
+  rows selects again and compares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ...protocol.copies import RULE, Representatives
+from ...protocol.ids import Address
+from ...protocol.manifests import DroppedRow, Row, RowSelection
+from ...protocol.rows import row_hash
+from ..attribution.index import OwnedRow
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedShard:
+    """One contributor's rows, committed together."""
+
+    payee: Address
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """The rows that count, in the order of commitments, and the record of those that do not."""
+
+    rows: tuple[OwnedRow, ...]
+    record: RowSelection
+
+    def dropped_by_kind(self) -> dict[str, int]:
+        """How many rows were dropped, for each reason."""
+        kinds = [row.kind for row in self.record.dropped]
+        return {kind: kinds.count(kind) for kind in sorted(set(kinds))}
+
+
+def text_of(row: Row) -> str:
+    """What of a row is compared with others."""
+    return f"{row.question}\n{row.answer}"
+
+
+def select_rows(shards: Sequence[OwnedShard]) -> Selected:
+    """Judge every row against the earlier ones; shards in the order of their commitments."""
+    pool = Representatives()
+    kept: list[OwnedRow] = []
+    dropped: list[DroppedRow] = []
+    for shard in shards:
+        verdicts = {found.position: found for found in pool.admit(shard.payee, [*map(text_of, shard.rows)])}
+        kept += [OwnedRow(shard.payee, row) for at, row in enumerate(shard.rows) if at not in verdicts]
+        for at, found in verdicts.items():
+            original = row_hash(kept[found.original].row)
+            dropped.append(DroppedRow(row_hash(shard.rows[at]), found.kind.value, original, found.likeness))
+    return Selected(tuple(kept), RowSelection(RULE, tuple(dropped)))
