@@ -110,6 +110,12 @@ class AttributionFailed(CommonloreError):
     code = "attribution_failed"
 
 
+class RetrievalFailed(CommonloreError):
+    """The retrieval index of a Datanet cannot be used."""
+
+    code = "retrieval_failed"
+
+
 class ChainError(CommonloreError):
     """The chain rejected a transaction or read; the message carries its reason."""
 

@@ -34,9 +34,14 @@ def normalise(text: str) -> str:
     return decomposed
 
 
+def words_in_order(text: str) -> list[str]:
+    """The words of a text."""
+    return [part for word in _WORD.findall(normalise(text)) for part in _parts(word)]
+
+
 def words_of(text: str) -> frozenset[str]:
     """The distinct words of a text."""
-    return frozenset(part for word in _WORD.findall(normalise(text)) for part in _parts(word))
+    return frozenset(words_in_order(text))
 
 
 def squeezed_digest(text: str) -> bytes:

@@ -76,6 +76,7 @@ _CLASSES: tuple[type[CommonloreError], ...] = (
     errors.EngineFailed,
     errors.TrainingFailed,
     errors.AttributionFailed,
+    errors.RetrievalFailed,
     errors.ChainError,
     errors.InsufficientEscrow,
     errors.ConfigError,

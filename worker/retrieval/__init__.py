@@ -1,0 +1,1 @@
+"""Finding the rows of a Datanet that go with a question."""
