@@ -106,6 +106,8 @@ class Config:
     policy: str = DEFAULT_POLICY
     """How a worker is chosen: see POLICIES."""
     log_level: str = "info"
+    request_log: str = ""
+    """A file, from the home's logs on, that gets a line of JSON with the times of each ask served here."""
     cache_dir: str = ""
     """Where base models are kept; empty: the user's cache folder."""
 

@@ -135,7 +135,7 @@ class WorkerService:
             terms = Terms(request, stream.request_hash, facts.artefact, rates, split)
             serving = Serving(self._serving, call, stream, ask, terms)
             ready = all(entry.adapter in resident for entry in request.adapters)
-            await serving.accept(max(0, self.serving_now - facts.max_batch), ready)
+            await serving.accept(self.serving_now, ready)
             with self._owing(ask, serving):
                 async with self._parts.adapters.lease(tuple(a.adapter for a in request.adapters)) as prepare:
                     await serving.deliver(prepare)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import trio
@@ -40,6 +40,7 @@ from .clock import Clock
 from .keyed_lock import KeyedLock
 from .ledger import ChannelConflict, Ledger
 from .ledger_rows import NewReceipt, Role
+from .request_log import RequestLog, ServedTimes
 from .unwrap import single_error
 
 VOUCHER_PATIENCE_S = 20.0
@@ -94,6 +95,7 @@ class ServingParts:
     channels: KeyedLock[bytes]
     step_tokens: int
     attribution: Attribution
+    request_log: RequestLog = field(default_factory=RequestLog)
 
 
 class Serving:
@@ -110,6 +112,8 @@ class Serving:
         self._voucher_in, self._voucher_out = trio.open_memory_channel[SignedVoucher](1)
         self._generating = trio.CancelScope()
         self._started_ms = parts.clock.now_ms()
+        self._started_s = trio.current_time()
+        self._times = ServedTimes(self._started_ms, 0, False)
         self._first_token_ms = 0
         self._load_ms = 0
         self._prompt_tokens = 0
@@ -122,15 +126,20 @@ class Serving:
         step = self._stream.step
         return self._price(self._prompt_tokens, len(step.tokens), step.index) if step.tokens else 0
 
-    async def accept(self, queue_depth: int, adapters_ready: bool) -> None:
-        """Tell the client that its ask was admitted, and which voucher of its channel this worker holds."""
+    async def accept(self, running: int, adapters_ready: bool) -> None:
+        """Tell the client that its ask was admitted, how many wait before it (`running` asks are served here,
+        it included), and which voucher of its channel this worker holds."""
         request = self._terms.request
+        self._times.running, self._times.held = running, adapters_ready
         channel = await self._parts.ledger.channel(Role.WORKER, request.payer, request.lane)
         shown = self._ask.channel
         highest = adopt_voucher(self._parts.domain, request.payer, request.lane, channel.voucher, shown)
         if highest is not None and highest != channel.voucher:
             highest = await self._adopt(highest) or channel.voucher
-        await self._call.send(self._stream.send(Accepted(queue_depth, adapters_ready, highest)))
+        await self._call.send(self._stream.send(Accepted(self._ahead(running), adapters_ready, highest)))
+
+    def _ahead(self, running: int) -> int:
+        return max(0, running - self._parts.engine.facts.max_batch)
 
     async def _adopt(self, shown: SignedVoucher) -> SignedVoucher | None:
         """Take up a voucher that was lost here; None where others before it are missing too. The client
@@ -155,7 +164,9 @@ class Serving:
             with self._generating:
                 await self._make_ready(prepare)
                 self._load_ms = self._parts.clock.now_ms() - self._started_ms
+                self._times.ready_ms = self._since_ms()
                 finish = await self._generate()
+            self._note(finish)
             await self._end(finish or self._why_cancelled())
             nursery.cancel_scope.cancel()
 
@@ -165,6 +176,17 @@ class Serving:
             await prepare()
         if limit.cancelled_caught:
             raise Refused(RefusalCode.STALE, "the adapters were not ready by the deadline")
+
+    def _since_ms(self) -> float:
+        return round((trio.current_time() - self._started_s) * 1000, 3)
+
+    def _note(self, finish: str) -> None:
+        """All tokens came that will: write the line of the request log."""
+        adapters, times = self._terms.request.adapters, self._times
+        times.adapter = adapters[0].adapter if adapters else None
+        times.prompt_tokens, times.delivered = self._prompt_tokens, len(self._ask.signed.prompt.delivered)
+        times.finish = finish or self._why_cancelled()
+        self._parts.request_log.note(times)
 
     def _remaining_ms(self) -> int:
         return max(1, self._terms.request.deadline * 1000 - self._parts.clock.now_ms())
@@ -251,6 +273,9 @@ class Serving:
         if not event.tokens and not event.text:
             return
         self._first_token_ms = self._first_token_ms or self._parts.clock.now_ms() - self._started_ms
+        self._times.last_ms = self._since_ms()
+        self._times.first_ms = self._times.first_ms or self._times.last_ms
+        self._times.output_tokens += len(event.tokens)
         chunk = self._stream.make_chunk(event.tokens, event.text, flatten(event))
         body = self._stream.send(chunk)
         try:

@@ -16,7 +16,7 @@ import trio
 from ..protocol.adverts import WorkerAd
 from ..protocol.bindings import MAX_CLOCK_SKEW_S
 from ..protocol.credits import BASE_SPLIT, compute_price
-from ..protocol.errors import CommonloreError, NotFound
+from ..protocol.errors import CommonloreError, ConfigError, NotFound
 from ..protocol.ids import Cid
 from ..worker.adapters.store import AdapterStore, FetchedAdapter
 from ..worker.engine.process import EngineProcess, open_engine
@@ -34,6 +34,7 @@ from .node import Node
 from .offers import Load, Offers, Terms
 from .prefetch import METHOD as PREFETCH
 from .prefetch import Prefetching, PrefetchParts
+from .request_log import RequestLog
 from .serve import DoorParts, WorkerService
 from .serving import ServingParts
 
@@ -186,6 +187,7 @@ def _door(
         channels=KeyedLock(),
         step_tokens=node.config.step_tokens,
         attribution=attributing,
+        request_log=_request_log(node),
     )
     return DoorParts(
         serving=serving,
@@ -198,6 +200,15 @@ def _door(
         chain_clock=node.chain.clock,
         base_split=BASE_SPLIT,
     )
+
+
+def _request_log(node: Node) -> RequestLog:
+    """Raises ConfigError where the configured file cannot be written."""
+    name, home = node.config.request_log, node.home
+    try:
+        return RequestLog(home.logs / name if name else None)
+    except OSError as error:
+        raise ConfigError(f"request_log: cannot write {home.logs / name}: {error.strerror}") from error
 
 
 def _prefetching(node: Node, door: DoorParts, sources: _Sources) -> PrefetchParts:
