@@ -32,6 +32,12 @@ AdapterOption = Annotated[
 TokensOption = Annotated[int, typer.Option(min=1, max=8192, help="Output tokens at most.")]
 TemperatureOption = Annotated[float, typer.Option(min=0, max=10, help="0 takes the likeliest token.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="The same seed gives the same answer.")]
+RetrieveOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DATANET[=ROWS]", help="Put a Datanet's rows that go with the question before it; cite them."
+    ),
+]
 PriceOption = Annotated[int | None, typer.Option(min=0, help="Token units at most for one answer.")]
 
 
@@ -41,6 +47,7 @@ def ask(
     max_tokens: TokensOption = 256,
     temperature: TemperatureOption = 0.0,
     seed: SeedOption = 0,
+    retrieve: RetrieveOption = None,
     stop: Annotated[list[str] | None, typer.Option(help="End where this text comes. Repeatable.")] = None,
     max_price: PriceOption = None,
     deadline: Annotated[
@@ -60,6 +67,7 @@ def ask(
     body = _without_nothing(
         prompt=sys.stdin.read() if question == "-" else question,
         **_chosen(adapter),
+        **_retrieved(retrieve),
         max_tokens=max_tokens,
         temperature=temperature,
         seed=seed,
@@ -73,6 +81,7 @@ def ask(
         if json:
             print_json(done)
         else:
+            _show_citations(done)
             _show_receipts(done)
         _say_if_over(done, deadline, "; more with --deadline")
 
@@ -158,6 +167,22 @@ def _stream(client: ControlClient, body: dict[str, Any], *, quiet: bool) -> dict
 def _say_if_over(done: dict[str, Any], deadline: float, remedy: str = "") -> None:
     if done["finish"] == "deadline":
         say(f"the {deadline:g} s were over, and the answer ends there{remedy}")
+
+
+def _retrieved(text: str | None) -> dict[str, object]:
+    """The field of an ask that wants rows before the question. Raises ConfigError."""
+    if text is None:
+        return {}
+    from ..peer.retrieving import read_retrieval
+
+    wanted = read_retrieval(text)
+    return {"retrieve": {"datanet": wanted.datanet, "rows": wanted.rows}}
+
+
+def _show_citations(done: dict[str, Any]) -> None:
+    for cited in done.get("citations", ()):
+        said = " ".join(f"{cited['question']} {cited['answer']}".split())
+        say(f"[{cited['number']}] {cited['contributor']}: {said[:160]} (row {cited['row'][:12]})")
 
 
 def _show_receipts(done: dict[str, Any]) -> None:

@@ -8,16 +8,38 @@ from dataclasses import dataclass, field
 import trio
 
 from ..protocol.errors import CommonloreError, LocalProtocolError
-from ..protocol.ids import Cid, PeerId, ReceiptId, receipt_id_of
+from ..protocol.ids import Address, Cid, PeerId, ReceiptId, receipt_id_of
 from ..protocol.messages import TokenLogprob
 from ..protocol.receipts import SignedReceipt
-from ..protocol.requests import AdapterWeight, ChatMessage, Disclosure, Sampling
+from ..protocol.requests import AdapterWeight, ChatMessage, Disclosure, PromptPart, Sampling
 from .composition import read_composition
 
 DEFAULT_MAX_TOKENS = 256
 DEFAULT_DEADLINE_S = 120.0
 BUFFERED_DELTAS = 1_024
 GREEDY = Sampling(seed=0, max_tokens=DEFAULT_MAX_TOKENS)
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieval:
+    """Rows wanted before a question: at most `rows` of a Datanet, by its name or id."""
+
+    datanet: str
+    rows: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A row that stood before the question, as `[number]`; `row` is its hash."""
+
+    number: int
+    datanet: Cid
+    shard: Cid
+    contributor: str
+    payee: Address
+    row: bytes
+    question: str
+    answer: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +50,8 @@ class AskOptions:
 
     `max_price` (token units) defaults to the node's own (`Config.max_price`); no worker may charge more than
     its advertised rates make of the prompt's bytes and `max_tokens`. Greedy by default.
+
+    With `retrieve` the node puts rows before the question; then `prompt_parts` says where, `citations` which.
     """
 
     messages: tuple[ChatMessage, ...]
@@ -39,6 +63,9 @@ class AskOptions:
     deadline_s: float = DEFAULT_DEADLINE_S
     disclosure: Disclosure = Disclosure.AUDIT_AND_ATTRIBUTION
     top_logprobs: int = 0
+    retrieve: Retrieval | None = None
+    prompt_parts: tuple[PromptPart, ...] = ()
+    citations: tuple[Citation, ...] = ()
 
     @property
     def too_late(self) -> str:
@@ -95,8 +122,14 @@ class Answer:
     was signed.
     """
 
-    def __init__(self, adapters: tuple[AdapterWeight, ...], deltas: trio.MemoryReceiveChannel[Delta]) -> None:
+    def __init__(
+        self,
+        adapters: tuple[AdapterWeight, ...],
+        deltas: trio.MemoryReceiveChannel[Delta],
+        citations: tuple[Citation, ...] = (),
+    ) -> None:
         self.adapters = adapters
+        self.citations = citations
         self.transcript = Transcript()
         self._deltas = deltas
         self._error: CommonloreError | None = None

@@ -136,7 +136,7 @@ class Asker:
         send_delta, receive_delta = trio.open_memory_channel[Delta](BUFFERED_DELTAS)
         send_order, receive_order = trio.open_memory_channel[events.Dispatch | events.GiveUp](16)
         deadline_ms = self._clock.now_ms() + int(options.deadline_s * 1000)
-        answer = Answer(adapters, receive_delta)
+        answer = Answer(adapters, receive_delta, options.citations)
         return _Job(options, answer, base, deadline_ms, send_delta, send_order), receive_order
 
     async def _base_of(self, options: AskOptions, adapters: tuple[AdapterWeight, ...]) -> Cid:

@@ -41,7 +41,7 @@ from ..protocol.messages import (
     TokenChunk,
     VoucherMessage,
 )
-from ..protocol.receipt_rules import Terms, check_receipt
+from ..protocol.receipt_rules import Terms, check_parts_named, check_receipt
 from ..protocol.receipts import SignedVoucher
 from ..protocol.request_rules import compute_prompt_root, sign_request
 from ..protocol.requests import InferenceRequest, Prompt, SignedBinding
@@ -278,6 +278,7 @@ class Attempt:
         """Verify the receipt, keep it and its voucher, and send the voucher. Shielded: what was verified is
         paid, whoever leaves meanwhile."""
         check_receipt(self._parts.domain, message.receipt, terms, self._stream.step)
+        check_parts_named(message.receipt.details, self._prompt(()))
         receipt = message.receipt.receipt
         with trio.move_on_after(PAYING_PATIENCE_S, shield=True) as limit:
             voucher = await self._paying.sign(message.receipt, self._stream.step.tokens)
@@ -293,7 +294,12 @@ class Attempt:
     def _prompt(self, delivered: tuple[int, ...]) -> Prompt:
         options = self._options
         return Prompt(
-            self._parts.entropy(32), options.messages, options.stop, delivered, options.top_logprobs
+            self._parts.entropy(32),
+            options.messages,
+            options.stop,
+            delivered,
+            options.top_logprobs,
+            options.prompt_parts,
         )
 
     def _request(self, prompt: Prompt) -> InferenceRequest:

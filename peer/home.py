@@ -56,6 +56,11 @@ class Home:
         return self.path / "jobs"
 
     @property
+    def retrieval(self) -> Path:
+        """Indexes of Datanets' rows, a file each."""
+        return self.path / "retrieval"
+
+    @property
     def logs(self) -> Path:
         """Structured logs."""
         return self.path / "logs"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,6 +38,7 @@ from .keyed_lock import KeyedLock
 from .keystore import Keys
 from .network import Network, NetworkConfig, open_network
 from .own_binding import OwnBinding
+from .retrieving import Retriever
 from .statements import Statements
 from .store import Store, open_store
 
@@ -77,6 +78,7 @@ class Node:
         self.content = Content(network.blobs, _Providers(network.host, network.discovery).find)
         self.catalog = Catalog(self.content.get, lambda: chain.split_bounds)
         self.statements = Statements(self.rpc, store.records, store.ledger, self.catalog, chain.accounts)
+        self.retriever = Retriever(self.content, self.catalog, self.domain, own.home.retrieval)
         self.asker = Asker(_scheduler(own.config), _attempt_parts(self), self.catalog, nursery)
         self.bases: set[Cid] = set()
         """Bases whose workers this peer follows."""
@@ -88,11 +90,13 @@ class Node:
         """Adapters pulled from other peers since the start."""
         return len(self.worker.fetches) if self.worker else 0
 
-    def ask(self, options: AskOptions) -> AbstractAsyncContextManager[Answer]:
+    @asynccontextmanager
+    async def ask(self, options: AskOptions) -> AsyncIterator[Answer]:
         """The answer to one question as it grows: `async with node.ask(options) as answer: async for delta in
         answer`.
         """
-        return self.asker.ask(options)
+        async with self.asker.ask(await self.retriever.prepare(options)) as answer:
+            yield answer
 
     async def announce(self, record: Advert) -> None:
         """Sign, keep and gossip a record of this peer, and provide what it names."""

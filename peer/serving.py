@@ -28,7 +28,14 @@ from ..protocol.messages import (
     TokenLogprob,
     VoucherMessage,
 )
-from ..protocol.receipt_rules import Terms, adopt_voucher, check_voucher, compute_receipt, sign_receipt
+from ..protocol.receipt_rules import (
+    Terms,
+    adopt_voucher,
+    check_voucher,
+    compute_receipt,
+    name_parts,
+    sign_receipt,
+)
 from ..protocol.receipts import ReceiptDetails, SignedReceipt, SignedVoucher
 from ..protocol.request_rules import most_prompt_tokens
 from ..protocol.requests import Sampling
@@ -346,7 +353,7 @@ class Serving:
 
     def _details(self, finish: str) -> ReceiptDetails:
         facts = self._parts.engine.facts
-        return ReceiptDetails(
+        details = ReceiptDetails(
             tokenizer=facts.tokenizer,
             template=facts.chat_template,
             sampling=self._terms.request.sampling,
@@ -355,6 +362,7 @@ class Serving:
             first_token_ms=self._first_token_ms,
             total_ms=self._parts.clock.now_ms() - self._started_ms,
         )
+        return name_parts(details, self._ask.signed.prompt)
 
 
 def flatten(event: TokenEvent) -> tuple[TokenLogprob, ...]:

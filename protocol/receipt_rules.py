@@ -15,7 +15,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from .adverts import Rates
 from .codec import record_hash
@@ -26,8 +26,9 @@ from .ids import Address, Cid
 from .keys import AccountKey
 from .manifests import Split
 from .outputs import output_root
+from .prompt_parts import ROW, TEMPLATE, TOOL, parts_of
 from .receipts import Receipt, ReceiptDetails, SignedReceipt, SignedVoucher, Voucher
-from .requests import InferenceRequest
+from .requests import InferenceRequest, Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,18 @@ def check_receipt(domain: Domain, signed: SignedReceipt, terms: Terms, step: Ste
     _require_equal("details", signed.receipt.details, record_hash(signed.details))
     _require_equal("details.sampling", signed.details.sampling, terms.request.sampling)
     require_signer(domain, signed.receipt, signed.signature, terms.request.lane)
+
+
+def name_parts(details: ReceiptDetails, prompt: Prompt) -> ReceiptDetails:
+    """The details with the rows, the template and the tool calls that are in the prompt."""
+    template = next(iter(parts_of(prompt, TEMPLATE)), None)
+    rows, tools = parts_of(prompt, ROW), parts_of(prompt, TOOL)
+    return replace(details, retrieved_rows=rows, prompt_template=template, tool_calls=tools)
+
+
+def check_parts_named(details: ReceiptDetails, prompt: Prompt) -> None:
+    """Raises RemoteProtocolError unless the details name exactly what is in the prompt."""
+    _require_equal("details of what is in the prompt", details, name_parts(details, prompt))
 
 
 # ---- vouchers

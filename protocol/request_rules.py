@@ -23,6 +23,7 @@ from .errors import InvalidSignature, LocalProtocolError, RemoteProtocolError, S
 from .ids import Address, keccak256
 from .keys import AccountKey
 from .merkle import MerkleTree
+from .prompt_parts import check_parts
 from .requests import (
     MAX_OUTPUT_TOKENS,
     PPM,
@@ -119,6 +120,7 @@ def check_terms(request: InferenceRequest, prompt: Prompt) -> None:
         raise RemoteProtocolError(
             f"{prompt.top_logprobs} log-probabilities; at most {MAX_TOP_LOGPROBS} are given"
         )
+    check_parts(prompt)
     if not all(prompt.stop):
         raise RemoteProtocolError("an empty stop text; leave it out")
     if compute_prompt_root(prompt) != request.prompt_root:

@@ -30,6 +30,9 @@ from .ids import Address, Cid
 PPM = 1_000_000
 MAX_ADAPTERS = 8
 MAX_OUTPUT_TOKENS = 8_192
+MAX_ROWS_SHOWN = 64
+MAX_PARTS = 2 * MAX_ROWS_SHOWN + 1
+"""Rows, tool calls and one template."""
 
 
 class Disclosure(IntEnum):
@@ -125,10 +128,28 @@ class ChatMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptPart:
+    """A piece of a prompt that somebody else made: code points `start` up to `end` of turn `turn`.
+
+    `channel` is `row`, `template` or `tool` (see `channels`). `part` names it: a row's hash, or the sha2-256
+    of a template or a tool call. `source` is the shard that commits a row, and `payee` whom that pays.
+    """
+
+    channel: Annotated[str, Size(1, 16)]
+    part: Hash32
+    payee: Address
+    source: Cid | None
+    turn: U16
+    start: U32
+    end: U32
+
+
+@dataclass(frozen=True, slots=True)
 class Prompt:
     """The opening of `prompt_root`: salt and turns.
 
-    `delivered` are output tokens that another worker already gave.
+    `delivered` are output tokens that another worker already gave, `parts` what others made of the turns, in
+    the order of the text.
     """
 
     salt: Hash32
@@ -136,6 +157,7 @@ class Prompt:
     stop: Annotated[tuple[Label, ...], Size(0, 8)] = ()
     delivered: Annotated[tuple[U32, ...], Size(0, MAX_OUTPUT_TOKENS)] = ()
     top_logprobs: U16 = 0
+    parts: Annotated[tuple[PromptPart, ...], Size(0, MAX_PARTS)] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import trio
 from ...protocol.errors import CommonloreError, Refused
 from ...protocol.messages import RefusalCode
 from ...protocol.requests import AdapterWeight
-from ..answers import Answer, AskOptions, Delta, Transcript
+from ..answers import Answer, AskOptions, Citation, Delta, Transcript
 from .metrics import Metrics
 from .node import GatewayNode
 
@@ -36,6 +36,11 @@ class CountedAnswer:
     def adapters(self) -> tuple[AdapterWeight, ...]:
         """The adapters that answer."""
         return self._answer.adapters
+
+    @property
+    def citations(self) -> tuple[Citation, ...]:
+        """The rows that were put before the question."""
+        return self._answer.citations
 
     def __aiter__(self) -> CountedAnswer:
         return self

@@ -2,7 +2,7 @@
 
 A reply carries the extension `receipt` (in a stream: the chunk with the finish reason): the last receipt's
 id, what the whole answer cost, whether every receipt of it is verified, who answered and with which adapters,
-of which `adapter` weighs most.
+of which `adapter` weighs most, and the rows that stood before the question (`citations`).
 """
 
 from __future__ import annotations
@@ -84,6 +84,7 @@ def receipt_of(domain: Domain, answer: CountedAnswer) -> dict[str, Any] | None:
         "worker": script.workers[-1] if script.workers else None,
         "adapter": heaviest_adapter(answer.adapters),
         "adapters": plain(answer.adapters),
+        "citations": plain(answer.citations),
     }
 
 

@@ -3,7 +3,7 @@
 Rules of this file:
 
 - OpenAI's defaults hold: temperature and top_p are 1 where they are absent. `max_tokens` is 256 then.
-- `top_k`, `min_p` and `repetition_penalty` are extensions that other servers have too.
+- `top_k`, `min_p` and `repetition_penalty` are extensions that other servers have too; `retrieve` is ours.
 - What would change the answer and is not supported is an error, unless its value changes nothing. What could
   not change it (`user`, `metadata`) is ignored.
 """
@@ -16,9 +16,10 @@ from typing import Any
 
 from ...protocol.request_rules import MAX_TOP_LOGPROBS
 from ...protocol.requests import ChatMessage, Sampling
-from ..answers import AskOptions
+from ..answers import AskOptions, Retrieval
 from .fields import Fields
 from .models import MAX_MODEL, Target
+from .retrieve import read_retrieve
 from .sampling import SAMPLING_NAMES, Entropy, read_messages, read_sampling, read_stop
 
 TEMPERATURE = 1.0
@@ -36,7 +37,7 @@ NEUTRAL: Mapping[str, Collection[Any]] = {
 """Fields of OpenAI's that are taken only with a value that asks for nothing."""
 
 _KNOWN = frozenset(
-    ("model", "messages", "stream", "stream_options", "logprobs", "top_logprobs", *SAMPLING_NAMES)
+    ("model", "messages", "stream", "stream_options", "logprobs", "top_logprobs", "retrieve", *SAMPLING_NAMES)
 ) | {*IGNORED, *NEUTRAL}
 
 
@@ -51,6 +52,7 @@ class ChatRequest:
     stream: bool
     include_usage: bool
     top_logprobs: int | None
+    retrieve: Retrieval | None = None
 
     def options(self, target: Target) -> AskOptions:
         """What the node is asked, once the model is resolved."""
@@ -61,6 +63,7 @@ class ChatRequest:
             sampling=self.sampling,
             stop=self.stop,
             top_logprobs=0 if self.top_logprobs is None else max(1, self.top_logprobs),
+            retrieve=self.retrieve,
         )
 
 
@@ -77,6 +80,7 @@ def read_chat_request(fields: Fields, entropy: Entropy) -> ChatRequest:
         stream=stream,
         include_usage=_include_usage(fields, stream),
         top_logprobs=_top_logprobs(fields),
+        retrieve=read_retrieve(fields),
     )
 
 

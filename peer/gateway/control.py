@@ -161,7 +161,7 @@ class Orders:
             async for delta in answer:
                 if delta.text:
                     await body.write({"delta": delta.text})
-        whole = views.answer_view(self._node.domain, answer.transcript, answer.adapters)
+        whole = views.answer_view(self._node.domain, answer.transcript, answer.adapters, answer.citations)
         await body.write({"done": whole})
 
     async def publish(self, request: Request) -> Response:

@@ -6,7 +6,7 @@ text, content ids and peer ids as they are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
@@ -19,7 +19,7 @@ from ...protocol.errors import RemoteProtocolError
 from ...protocol.ids import Address, PeerId, checksummed, receipt_id_of
 from ...protocol.receipts import SignedReceipt
 from ...protocol.requests import AdapterWeight
-from ..answers import Transcript
+from ..answers import Citation, Transcript
 from ..attempt import Offer
 from ..ledger_rows import StoredReceipt
 from ..statements import ReceiptCredits
@@ -82,8 +82,13 @@ def receipt_line(domain: Domain, signed: SignedReceipt) -> dict[str, Any]:
     }
 
 
-def answer_view(domain: Domain, script: Transcript, adapters: tuple[AdapterWeight, ...]) -> dict[str, Any]:
-    """A whole answer; of several adapters, `adapter` weighs most."""
+def answer_view(
+    domain: Domain,
+    script: Transcript,
+    adapters: tuple[AdapterWeight, ...],
+    citations: Sequence[Citation] = (),
+) -> dict[str, Any]:
+    """A whole answer; of several adapters, `adapter` weighs most. `citations` are called by number in it."""
     return {
         "text": script.text,
         "adapter": heaviest_adapter(adapters),
@@ -94,6 +99,7 @@ def answer_view(domain: Domain, script: Transcript, adapters: tuple[AdapterWeigh
         "prompt_tokens": script.prompt_tokens,
         "output_tokens": len(script.tokens),
         "finish": script.finish,
+        "citations": plain(citations),
     }
 
 

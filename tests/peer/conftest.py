@@ -97,3 +97,56 @@ def hosts() -> Callable[..., AbstractAsyncContextManager[list["Host"]]]:
 @pytest.fixture
 def until() -> Callable[..., Awaitable[None]]:
     return wait_until
+
+
+class DatanetShelf:
+    """Content in memory, and Datanets made of it; contributors are single letters, which make their keys."""
+
+    def __init__(self) -> None:
+        from commonlore.peer.catalog import Catalog
+        from commonlore.protocol.eip712 import Domain
+
+        self.kept: dict[Any, bytes] = {}
+        self.domain = Domain(0, bytes(20))
+        self.catalog = Catalog(self.get)
+
+    async def put(self, data: bytes) -> Any:
+        from commonlore.protocol.blob_names import describe_blob
+
+        cid = describe_blob([data])[0]
+        self.kept[cid] = data
+        return cid
+
+    async def get(self, cid: Any, _most: int = 0) -> bytes:
+        from commonlore.protocol.errors import NotFound
+
+        if cid not in self.kept:
+            raise NotFound(f"no content {cid}")
+        return self.kept[cid]
+
+    async def contribute(self, name: str, *pairs: tuple[str, str]) -> Any:
+        """A shard of the Datanet `codes`, (id, shard); without pairs of one row of its own."""
+        from commonlore.peer.datanets import Contribution, publish_shard
+        from commonlore.peer.keystore import Identity
+        from commonlore.protocol.keys import AccountKey, PeerKey
+        from commonlore.protocol.manifests import Row
+
+        secret = name.encode() * 32
+        identity = Identity(name, PeerKey.generate(secret), AccountKey.from_secret(secret))
+        pairs = pairs or ((f"question of {name}", f"answer of {name}"),)
+        rows = tuple(Row(q, a, secret[:31] + bytes([n])) for n, (q, a) in enumerate(pairs))
+        given = Contribution(identity, rows, "CC0-1.0", "here")
+        return await publish_shard(self, self.domain, "codes", given)  # type: ignore[arg-type]
+
+    async def publish(self, shards: Any, previous: Any = None) -> Any:
+        """A version of it, (id, manifest)."""
+        from commonlore.peer.datanets import DatanetPlan, publish_datanet
+        from commonlore.protocol.keys import PeerKey
+
+        plan = DatanetPlan("codes", "", "questions", "CC0-1.0")
+        return await publish_datanet(self, PeerKey.generate(b"c" * 32), plan, shards, previous)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def shelf() -> DatanetShelf:
+    return DatanetShelf()

@@ -87,4 +87,5 @@ class MiniLm:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         tokenizer.enable_truncation(MAX_TOKENS)
         tokenizer.enable_padding()
-        return tokenizer, BertModel.from_pretrained(str(folder), local_files_only=True).eval()
+        model = BertModel.from_pretrained(str(folder), local_files_only=True)
+        return tokenizer, model.eval()  # type: ignore[no-untyped-call]

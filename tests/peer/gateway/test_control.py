@@ -71,6 +71,7 @@ async def test_an_ask_streams_its_text_and_ends_with_the_whole_answer(opened) ->
                 "prompt_tokens": 12,
                 "output_tokens": 3,
                 "finish": "stop",
+                "citations": [],
             }
         }
 

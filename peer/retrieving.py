@@ -1,0 +1,126 @@
+"""Rows of a Datanet that go with a question, put before it, named in the receipt and cited with the answer.
+
+Rules of this file: a Datanet version is pulled and checked before its rows are shown to anybody, and indexed
+once, in a file of this home that may be deleted at any time; what is shown of a row is bounded, so that a few
+long rows cannot fill a context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from ..protocol.eip712 import Domain
+from ..protocol.errors import ConfigError, DeadlineExceeded
+from ..protocol.ids import Cid, to_cid
+from ..protocol.prompt_parts import show_rows
+from ..protocol.rows import row_hash
+from ..worker.retrieval.index import IndexedRow, build_index, forget, search
+from .answers import AskOptions, Citation, Retrieval
+from .catalog import Catalog
+from .content import Content
+from .datanets import PulledDatanet, pull_datanet
+
+HEADING = "Passages that may help with the answer:"
+MAX_SHOWN = 1_000
+"""Characters of a row that are shown."""
+
+
+class Retriever:
+    """The indexes of one home."""
+
+    def __init__(self, content: Content, catalog: Catalog, domain: Domain, folder: Path) -> None:
+        self._content = content
+        self._catalog = catalog
+        self._domain = domain
+        self._folder = folder
+        self._lock = trio.Lock()
+
+    async def prepare(self, options: AskOptions) -> AskOptions:
+        """The question with the rows that were wanted before it; nothing else of it changes.
+
+        Raises NotFound, Unreachable, InvalidShard, RetrievalFailed, DeadlineExceeded, ConfigError where no
+        turn is the user's.
+        """
+        wanted = options.retrieve
+        if wanted is None:
+            return options
+        started = trio.current_time()
+        try:
+            with trio.fail_after(options.deadline_s):
+                datanet = self.datanet_id(wanted.datanet)
+                found = await self.find(datanet, _question(options), wanted.rows)
+        except trio.TooSlowError:
+            raise DeadlineExceeded(
+                f"Datanet {wanted.datanet} was not here within {options.deadline_s:g} s; ask again later"
+            ) from None
+        shown = [(_shown(row), row.hash, row.payee, row.shard) for row in found]
+        messages, parts = show_rows(options.messages, HEADING, shown)
+        left_s = max(0.1, options.deadline_s - (trio.current_time() - started))
+        citations = tuple(_cite(number, datanet, row) for number, row in enumerate(found, 1))
+        return replace(options, messages=messages, prompt_parts=parts, citations=citations, deadline_s=left_s)
+
+    def datanet_id(self, name: str) -> Cid:
+        """A Datanet by its name, or an id itself. Raises NotFound."""
+        return to_cid(name) if name.startswith("bafk") else self._catalog.datanet_record(name).datanet
+
+    async def find(self, datanet: Cid, question: str, count: int) -> tuple[IndexedRow, ...]:
+        """The rows of a Datanet that go best with a question. Raises as `prepare`."""
+        path = self.path_of(datanet)
+        async with self._lock:
+            if not path.exists():
+                await self._build(datanet, path)
+        return await trio.to_thread.run_sync(search, path, question, count, abandon_on_cancel=True)
+
+    def path_of(self, datanet: Cid) -> Path:
+        """Where the index of a Datanet version is, or will be."""
+        return self._folder / f"{datanet}.sqlite3"
+
+    async def _build(self, datanet: Cid, path: Path) -> None:
+        pulled = await pull_datanet(self._content, self._catalog, self._domain, datanet)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        await trio.to_thread.run_sync(partial(build_index, path, indexed_rows(pulled)))
+
+    async def forget(self, shard: Cid) -> int:
+        """Take a shard's rows out of every index of this home; how many they were. Raises RetrievalFailed."""
+        async with self._lock:
+            paths = sorted(self._folder.glob("*.sqlite3"))
+            return sum([await trio.to_thread.run_sync(forget, path, shard) for path in paths])
+
+
+def indexed_rows(pulled: PulledDatanet) -> Iterator[IndexedRow]:
+    """A Datanet's rows and whose they are."""
+    for shard in pulled.shards:
+        name = shard.shard.header.contributor
+        for row in shard.rows:
+            yield IndexedRow(row_hash(row), shard.payee, shard.cid, name, row.question, row.answer)
+
+
+def read_retrieval(text: str) -> Retrieval:
+    """`NAME` or `NAME=ROWS`, as it is written on a command line. Raises ConfigError."""
+    name, equals, count = text.partition("=")
+    if not name or (equals and not (count.isascii() and count.isdigit() and 0 < int(count) <= 64)):
+        raise ConfigError(f"--retrieve {text}: expected DATANET or DATANET=ROWS, 1 to 64 rows")
+    return Retrieval(name, int(count)) if equals else Retrieval(name)
+
+
+def _question(options: AskOptions) -> str:
+    asked = [turn.content for turn in options.messages if turn.role == "user"]
+    if not asked:
+        raise ConfigError("rows are retrieved for the user's last turn, and there is none")
+    return asked[-1]
+
+
+def _shown(row: IndexedRow) -> str:
+    text = f"{row.question} {row.answer}"
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
+
+
+def _cite(number: int, datanet: Cid, row: IndexedRow) -> Citation:
+    return Citation(
+        number, datanet, row.shard, row.contributor, row.payee, row.hash, row.question, row.answer
+    )

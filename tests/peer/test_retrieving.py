@@ -1,0 +1,97 @@
+"""Rows before a question: found in a Datanet, bounded, named and cited."""
+
+from dataclasses import replace
+
+import pytest
+
+from commonlore.peer.answers import Retrieval, ask_options
+from commonlore.peer.retrieving import HEADING, MAX_SHOWN, Retriever, read_retrieval
+from commonlore.protocol.errors import ConfigError, InvalidShard, NotFound
+from commonlore.protocol.ids import cid_of
+from commonlore.protocol.prompt_parts import check_parts
+from commonlore.protocol.requests import ChatMessage, Prompt
+
+VERTIGO = ("What is the code of vertigo?", "R42")
+
+
+@pytest.fixture
+def retriever(shelf, tmp_path):
+    return Retriever(shelf, shelf.catalog, shelf.domain, tmp_path / "retrieval")
+
+
+def wanting(datanet, rows=4, **options):
+    return ask_options("How is vertigo coded?", retrieve=Retrieval(datanet, rows), **options)
+
+
+async def test_rows_that_fit_stand_before_the_question_and_are_cited(shelf, retriever):
+    a, b = (
+        await shelf.contribute("a", ("Which planet is largest?", "Jupiter"), VERTIGO),
+        await shelf.contribute("b"),
+    )
+    datanet, _ = await shelf.publish([a, b])
+    prepared = await retriever.prepare(wanting(datanet, 1))
+    said = f"{HEADING}\n[1] {VERTIGO[0]} {VERTIGO[1]}"
+    assert prepared.messages == (ChatMessage("system", said), ChatMessage("user", "How is vertigo coded?"))
+    [cited], [part] = prepared.citations, prepared.prompt_parts
+    assert (cited.number, cited.datanet, cited.contributor) == (1, datanet, "a")
+    assert (cited.question, cited.answer) == VERTIGO
+    assert (part.part, part.payee, part.source) == (cited.row, a[1].header.payee, a[0])
+    check_parts(Prompt(bytes(32), prepared.messages, parts=prepared.prompt_parts))
+
+
+async def test_nothing_changes_where_nothing_is_wanted_or_fits(shelf, retriever):
+    plain = ask_options("How is vertigo coded?")
+    assert await retriever.prepare(plain) is plain
+    datanet, _ = await shelf.publish([await shelf.contribute("a", ("zebra", "quagga"))])
+    prepared = await retriever.prepare(wanting(datanet))
+    assert (prepared.messages, prepared.prompt_parts, prepared.citations) == (plain.messages, (), ())
+
+
+async def test_an_index_is_made_once_and_outlives_its_datanet(shelf, retriever):
+    a = await shelf.contribute("a", VERTIGO)
+    datanet, _ = await shelf.publish([a])
+    assert len((await retriever.prepare(wanting(datanet))).citations) == 1
+    shelf.kept.clear()
+    assert len((await retriever.prepare(wanting(datanet))).citations) == 1
+    assert await retriever.forget(a[0]) == 1
+    assert (await retriever.prepare(wanting(datanet))).citations == ()
+
+
+async def test_a_datanet_that_vanished_is_not_found(retriever):
+    with pytest.raises(NotFound):
+        await retriever.prepare(wanting(cid_of(b"gone")))
+    with pytest.raises(NotFound, match="unknown Datanet"):
+        await retriever.prepare(wanting("gone"))
+
+
+async def test_a_shard_that_is_not_what_it_commits_is_never_shown(shelf, retriever):
+    cid, shard = await shelf.contribute("a", VERTIGO)
+    datanet, _ = await shelf.publish([(cid, shard)])
+    shelf.kept[shard.header.rows] = shelf.kept[shard.header.rows].replace(b"R42", b"R43")
+    with pytest.raises(InvalidShard):
+        await retriever.prepare(wanting(datanet))
+
+
+async def test_long_rows_are_cut(shelf, retriever):
+    datanet, _ = await shelf.publish([await shelf.contribute("a", ("vertigo " * 900, "R42"))])
+    prepared = await retriever.prepare(wanting(datanet))
+    assert len(prepared.messages[0].content) <= len(HEADING) + MAX_SHOWN + 6
+    assert prepared.messages[0].content.endswith("…")
+
+
+async def test_a_conversation_without_a_question_is_refused(shelf, retriever):
+    datanet, _ = await shelf.publish([await shelf.contribute("a")])
+    options = ask_options("?", retrieve=Retrieval(datanet))
+    with pytest.raises(ConfigError, match="user's last turn"):
+        await retriever.prepare(replace(options, messages=(ChatMessage("system", "Be brief."),)))
+
+
+@pytest.mark.parametrize("text", ["", "=4", "icd10=", "icd10=0", "icd10=65", "icd10=two", "icd10=-1"])
+def test_what_is_written_wrongly_is_refused(text):
+    with pytest.raises(ConfigError, match="--retrieve"):
+        read_retrieval(text)
+
+
+def test_what_is_written_is_read():
+    assert read_retrieval("icd10") == Retrieval("icd10", 4)
+    assert read_retrieval("icd10=9") == Retrieval("icd10", 9)
