@@ -100,7 +100,12 @@ KIND = Kind(
         x="attack.bond",
         log_x=True,
         panels=(
-            Panel("profit of an identity", ("profit", "profit_expected"), names=("", "closed form")),
+            Panel(
+                "profit of an identity",
+                ("profit", "profit_expected"),
+                log=True,
+                names=("simulated", "closed form"),
+            ),
             Panel("identities that gain", ("identities_that_gain",), "share"),
             Panel("receipts until caught", ("receipts_until_caught",), log=True),
         ),

@@ -136,9 +136,14 @@ KIND = Kind(
     figures=Figures(
         x="adversary.sybil_share",
         panels=(
-            Panel("honest peers reached", ("coverage", "coverage_eager"), "share", names=("", "mesh alone")),
+            Panel(
+                "honest peers reached",
+                ("coverage", "coverage_eager"),
+                "share",
+                names=("in all", "by the mesh"),
+            ),
             Panel("delay", ("delay_p50_ms", "delay_p99_ms"), "ms", log=True),
-            Panel("eclipsed", ("eclipsed", "eclipse_expected"), "share", names=("", "closed form")),
+            Panel("eclipsed", ("eclipsed", "eclipse_expected"), "share", names=("simulated", "closed form")),
             Panel("copies too many, a delivery", ("duplicates",)),
         ),
     ),

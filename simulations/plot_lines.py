@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -70,12 +71,14 @@ def _group(results: Sequence[RunResult], x: str) -> Groups:
 
 
 def _draw_panel(axes: Axes, panel: Panel, groups: Groups) -> None:
+    lowest = math.inf
     for (name, points), colour in zip(groups.items(), COLOURS, strict=False):
         places = sorted(points)
-        for metric, label, dash in zip(panel.metrics, panel.names, DASHES, strict=False):
+        for metric, dash in zip(panel.metrics, DASHES, strict=False):
             found = [interval([arm.figure(metric) for arm in points[place]]) for place in places]
             means = [each.mean for each in found]
-            text = f"{name} {label}".strip() if len(panel.metrics) > 1 else name
+            lowest = min(lowest, *means)
+            text = name if metric == panel.metrics[0] else None
             axes.plot(
                 places, means, dash, color=colour, marker="o", markersize=3.5, linewidth=1.5, label=text
             )
@@ -87,8 +90,11 @@ def _draw_panel(axes: Axes, panel: Panel, groups: Groups) -> None:
                 alpha=0.15,
                 linewidth=0,
             )
+    if len(panel.metrics) > 1:
+        key = "     ".join(f"{dash} {name}" for dash, name in zip(("──", "╌╌"), panel.names, strict=False))
+        axes.text(0, 1.02, key, color=FAINT, transform=axes.transAxes, fontsize=8.5, va="bottom")
     if panel.log:
-        axes.set_yscale("log")
+        axes.set_yscale("log" if lowest > 0 else "symlog")
     if panel.unit == "share":
         axes.set_ylim(-0.02, 1.02)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
@@ -96,12 +102,15 @@ def _draw_panel(axes: Axes, panel: Panel, groups: Groups) -> None:
 
 
 def _draw_curve(axes: Axes, figures: Figures, results: Sequence[RunResult]) -> None:
-    """A curve an arm, of the first seed."""
+    """A curve an arm, of the first seed; those that are alike once."""
     assert figures.curve is not None
     table, x, y = figures.curve
-    for arm, colour in zip(results[0].arms, COLOURS, strict=False):
+    curves: dict[tuple[float, ...], tuple[str, list[float]]] = {}
+    for arm in results[0].arms:
         columns = arm.outcome.tables[table]
-        axes.plot(columns[x], columns[y], color=colour, linewidth=1.3, label=arm.arm)
+        curves.setdefault(tuple(columns[y]), (arm.arm, columns[x]))
+    for (heights, (name, places)), colour in zip(curves.items(), COLOURS, strict=False):
+        axes.plot(places, heights, color=colour, linewidth=1.3, label=name)
     axes.set_xlabel(x.replace("_", " "), color=INK, fontsize=9)
     axes.legend(fontsize=7, frameon=False)
     dress(axes, y.replace("_", " "), "both")
@@ -109,7 +118,7 @@ def _draw_curve(axes: Axes, figures: Figures, results: Sequence[RunResult]) -> N
 
 def dress(axes: Axes, title: str, grid: Any) -> None:
     """The house's look."""
-    axes.set_title(title, loc="left", color=INK, fontsize=10, pad=18)
+    axes.set_title(title, loc="left", color=INK, fontsize=10, pad=22)
     axes.grid(axis=grid, color=GRID, zorder=0)
     axes.set_axisbelow(True)
     axes.tick_params(colors=FAINT, labelsize=8.5, length=0)
