@@ -80,7 +80,7 @@ def _table(results: Sequence[RunResult]) -> str:
 
 def _cell(value: Interval) -> str:
     half = value.high - value.mean
-    return f"{value.mean:,.6g}" + (f" <small>± {half:,.2g}</small>" if half else "")
+    return f"{value.mean:,.6g}" + (f" <small>± {half:,.2g}</small>" if half > 1e-9 * abs(value.mean) else "")
 
 
 def _files(made: dict[str, Any]) -> str:

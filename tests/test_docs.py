@@ -23,6 +23,7 @@ from commonlore.protocol import credits
 from commonlore.protocol.manifests import Split
 from commonlore.protocol.messages import Message, RefusalCode
 from commonlore.protocol.transitions import CROSSING, TRANSITIONS
+from commonlore.simulations.scenario import read_experiment, scenario_path
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
@@ -142,7 +143,10 @@ def test_python_snippets_compile_and_import_what_exists() -> None:
 def test_toml_snippets_are_settings() -> None:
     known = {field.name for field in fields(Config)}
     for name, text in blocks("toml"):
-        assert set(tomllib.loads(text)) <= known, name
+        if name == "simulation.md":
+            assert len(read_experiment(tomllib.loads(text)).arms) == 2
+        else:
+            assert set(tomllib.loads(text)) <= known, name
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/design.md"])
@@ -160,6 +164,14 @@ def test_folders_that_the_readme_names_exist() -> None:
         assert room
         for folder in re.findall(r"`(\w+)/`", row[1]):
             assert (ROOT / room[1] / folder).is_dir(), f"{room[1]}/{folder}"
+
+
+def test_the_table_of_experiments_names_scenarios() -> None:
+    for row in rows(section(page("docs/simulation.md"), "Experiments"))[1:]:
+        for name in TICKED.findall(row[0]):
+            if name != "E6":  # its file names logs
+                kind = read_experiment(tomllib.loads(scenario_path(name).read_text())).kind.name
+                assert f"`{kind}`" == row[1], name
 
 
 def test_the_table_of_settings_is_the_configuration() -> None:
