@@ -2,7 +2,7 @@
 
 The driver (a peer, or a simulation) turns what happens into events, obeys the actions, and keeps one
 timer: the latest `Wake`. An ask lives from `AskArrived` until `Completed`, `Cancelled` or `GiveUp`,
-whichever is first.
+whichever is first. Two attempts of one ask run at once only where the driver's configuration allows hedges.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..protocol.ids import Cid, PeerId
-from .view import WorkerView
+from .members import WorkerView
 
 AskId = bytes | int
+Prefix = tuple[bytes | int, int]
+"""A name for the beginning of a prompt (with what a cache tells apart: base, adapters), and its tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +22,8 @@ class AskSpec:
     """An answer wanted. `base` is the reference base, `adapters` its adapters, the heaviest first; tokens
     are estimates and bounds; `max_price` is for the whole answer, in token units; `only` (when not empty)
     and `excluded` name workers; `patience_ms` bounds the wait for a worker to appear, otherwise the
-    deadline does."""
+    deadline does. `client` is whose budget it comes out of; `prefixes` are what workers may have cached, the
+    shortest first; `ttft_ms` is the time to the first token that would do."""
 
     ask_id: AskId
     base: Cid
@@ -34,6 +37,9 @@ class AskSpec:
     only: tuple[PeerId, ...] = ()
     excluded: tuple[PeerId, ...] = ()
     patience_ms: int | None = None
+    client: str = ""
+    prefixes: tuple[Prefix, ...] = ()
+    ttft_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,20 +91,31 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """The answer is whole. `tokens` are those of this worker; times run from its dispatch."""
+    """The answer is whole. `tokens` are those of this worker; times run from its dispatch. `spent` is what
+    the whole answer cost, all its workers together."""
 
     ask_id: AskId
     peer: PeerId
     ttft_ms: int
     total_ms: int
     tokens: int
+    spent: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """Nobody wants the answer any more."""
+    """Nobody wants the answer any more. `spent` as in `Completed`."""
 
     ask_id: AskId
+    spent: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A receipt or a proof of this worker was checked, by this peer or by an audit."""
+
+    peer: PeerId
+    passed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,20 +123,30 @@ class Tick:
     """Time passed: the driver's answer to `Wake`."""
 
 
-Event = AdvertSeen | AskArrived | Progress | Refused | Failed | Completed | Cancelled | Tick
+Event = AdvertSeen | AskArrived | Progress | Refused | Failed | Completed | Cancelled | Judged | Tick
 
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
     """Send the ask to this worker.
 
-    `attempt` counts from 1; `holds` says that its adapters are believed resident there.
+    `attempt` counts from 1; `holds` says that its adapters are believed resident there. A `hedge` goes beside
+    the attempt that is under way, until one of them has a token.
     """
 
     ask_id: AskId
     peer: PeerId
     attempt: int
     holds: bool
+    hedge: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Abandon:
+    """Abort the attempt at this worker: the other one was first. The ask goes on."""
+
+    ask_id: AskId
+    peer: PeerId
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,4 +176,4 @@ class Prefetch:
     adapter: Cid
 
 
-Action = Dispatch | GiveUp | Wake | Prefetch
+Action = Dispatch | Abandon | GiveUp | Wake | Prefetch

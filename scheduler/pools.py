@@ -1,86 +1,62 @@
-"""Sets of peers that can be drawn from in O(1), and a consistent-hashing ring.
-
-Their order follows from events, not hashes.
-"""
+"""Sets that can be drawn from in O(1). Their order follows from events, never from hashes."""
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
-from collections.abc import Iterator
-from hashlib import blake2b
+from collections.abc import Hashable, Iterator
+from math import gcd
+from typing import Generic, TypeVar
 
-from ..protocol.ids import PeerId
+T = TypeVar("T", bound=Hashable)
+_HALF = (1 << 32) - 1
 
-RING_POINTS = 8
 
+class Pool(Generic[T]):
+    """A set with a fixed order and O(1) add, discard and indexing. `items` is that order: read it only."""
 
-class Pool:
-    """A set of peers with a fixed order and O(1) add, discard and indexing."""
-
-    __slots__ = ("_at", "_peers")
+    __slots__ = ("_at", "items")
 
     def __init__(self) -> None:
-        self._peers: list[PeerId] = []
-        self._at: dict[PeerId, int] = {}
+        self.items: list[T] = []
+        self._at: dict[T, int] = {}
 
     def __len__(self) -> int:
-        return len(self._peers)
+        return len(self.items)
 
-    def __getitem__(self, index: int) -> PeerId:
-        return self._peers[index]
+    def __getitem__(self, index: int) -> T:
+        return self.items[index]
 
-    def __iter__(self) -> Iterator[PeerId]:
-        return iter(self._peers)
+    def __iter__(self) -> Iterator[T]:
+        return iter(self.items)
 
-    def __contains__(self, peer: PeerId) -> bool:
-        return peer in self._at
+    def __contains__(self, item: T) -> bool:
+        return item in self._at
 
-    def add(self, peer: PeerId) -> None:
-        if peer not in self._at:
-            self._at[peer] = len(self._peers)
-            self._peers.append(peer)
+    def add(self, item: T) -> None:
+        if item not in self._at:
+            self._at[item] = len(self.items)
+            self.items.append(item)
 
-    def discard(self, peer: PeerId) -> None:
-        """Remove `peer`; the last one takes its place."""
-        at = self._at.pop(peer, None)
+    def discard(self, item: T) -> None:
+        """Remove `item`; the last one takes its place."""
+        at = self._at.pop(item, None)
         if at is None:
             return
-        last = self._peers.pop()
-        if last != peer:
-            self._peers[at] = last
+        last = self.items.pop()
+        if at != len(self.items):
+            self.items[at] = last
             self._at[last] = at
 
-
-class Ring:
-    """Consistent hashing: `RING_POINTS` points a peer on a circle of 2^64."""
-
-    __slots__ = ("_points",)
-
-    def __init__(self, peers: Pool) -> None:
-        self._points = sorted(point for peer in peers for point in _points_of(peer))
-
-    def add(self, peer: PeerId) -> None:
-        for point in _points_of(peer):
-            insort(self._points, point)
-
-    def discard(self, peer: PeerId) -> None:
-        for point in _points_of(peer):
-            del self._points[bisect_left(self._points, point)]
-
-    def walk(self, key: str) -> Iterator[PeerId]:
-        """Every peer once, in the order in which `key`'s successors meet it."""
-        start = bisect_left(self._points, (_hash64(key), PeerId("")))
-        met: set[PeerId] = set()
-        for step in range(len(self._points)):
-            peer = self._points[(start + step) % len(self._points)][1]
-            if peer not in met:
-                met.add(peer)
-                yield peer
-
-
-def _hash64(text: str) -> int:
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
-
-
-def _points_of(peer: PeerId) -> list[tuple[int, PeerId]]:
-    return [(_hash64(f"{peer}/{number}"), peer) for number in range(RING_POINTS)]
+    def pick(self, count: int, bits: int) -> list[T]:
+        """At most `count`, all different, by 64 random bits: from a random place on by a random stride; all
+        of them, from a random place on, where there are no more."""
+        items = self.items
+        size = len(items)
+        at = (bits & _HALF) * size >> 32
+        if size <= count:
+            return items[at:] + items[:at]
+        stride = 1 + ((bits >> 32) * (size - 1) >> 32)
+        if size // gcd(stride, size) < count:
+            stride = 1
+        if at + (count - 1) * stride < size:
+            return items[at : at + count * stride : stride][:count]
+        return [items[(at + step * stride) % size] for step in range(count)]

@@ -1,194 +1,110 @@
-"""From an ask to the worker that gets it: who may serve it, who of those is best, and why nobody can.
+"""From an ask to the worker that gets it: who may serve it, and who of those is best.
 
-Rules of this file: `assess` alone decides who may serve; a policy only ranks. Choosing looks at few
-workers; all of them are surveyed only when those few may not serve, and that survey yields the words for
-the user.
+Rules of this file: `bar_of` alone decides who may serve; a policy only ranks. Choosing looks at a few
+workers. Only when none of those may serve, more are asked, first of all those with room: a bounded number at
+a time, going on where the last look ended, so that a large network that is full costs no more than a small
+one.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import Enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from ..protocol.credits import compute_price
 from ..protocol.ids import PeerId
-from .estimates import Estimates
 from .events import AskSpec
-from .policies import Candidate, Field, Policy, draw_any
-from .standing import Standings
-from .view import WorkerView
+from .members import Field, Member
+from .policies import Policy
+from .prefixes import Prefixes
+from .prng import Prng
+from .query import NOTHING_TRIED, Query
+from .survey import PASSING, Survey, bar_of
+from .view import NetworkView
 
-
-class Bar(Enum):
-    """Why a worker may not serve an ask: those of `_PASSING` pass by themselves."""
-
-    EXCLUDED = "excluded"
-    ARTEFACT = "loads another artefact"
-    TOO_LONG = "has too small a context"
-    RANK = "takes no adapter of this rank"
-    PRICE = "is too dear"
-    KEY = "has a session key that expires too soon"
-    TRIED = "was tried"
-    RESTING = "is resting after failures or refusals"
-    FULL = "is full"
-
-
-_PASSING = frozenset((Bar.TRIED, Bar.RESTING, Bar.FULL))
-
-
-@dataclass(slots=True)
-class Survey:
-    """Everybody who serves the base, by what bars them.
-
-    `next_ms` is when a bar that passes will have passed, if known.
-    """
-
-    base: str
-    bars: Counter[Bar] = field(default_factory=Counter[Bar])
-    cheapest: int | None = None
-    longest: int = 0
-    """The largest context of those that are too small."""
-    prompt_tokens: int = 0
-    max_tokens: int = 0
-    next_ms: int | None = None
-
-    @property
-    def code(self) -> str:
-        """The stable word for the shortage, as in `protocol.errors` and `protocol.messages.RefusalCode`."""
-        if any(self.bars[bar] for bar in _PASSING):
-            return "busy"
-        for bar, code in ((Bar.PRICE, "price"), (Bar.TOO_LONG, "too_long")):
-            if self.bars[bar]:
-                return code
-        return "not_found"
-
-    def explain(self, max_price: int) -> str:
-        """One line for people: what is missing and what to do."""
-        if not self.bars:
-            return f"no worker of base {self.base} is known; start one, or connect to a peer that knows one"
-        if self.code == "price" and self.cheapest is not None:
-            return (
-                f"the cheapest worker asks up to {self.cheapest} token units; raise the limit of {max_price}"
-            )
-        if self.code == "too_long":
-            return (
-                f"a prompt of about {self.prompt_tokens} tokens and an answer of up to {self.max_tokens} "
-                f"exceed every worker's context; the largest is {self.longest} tokens: lower max-tokens, "
-                "or shorten the prompt"
-            )
-        reasons = ", ".join(
-            f"{count} {bar.value}" for bar, count in sorted(self.bars.items(), key=lambda it: it[0].name)
-        )
-        return f"none of {self.bars.total()} workers of base {self.base} can serve this now: {reasons}"
+LOOKED_AT = 1_024
+"""How many workers are asked at a time when those of the policy cannot serve."""
 
 
 @dataclass(slots=True)
 class Router:
-    """Applies one policy.
-
-    `backlog` is how many batches of asks a worker may be behind before it counts as full.
-    """
+    """Applies one policy to the view."""
 
     policy: Policy
-    field: Field
-    standings: Standings
-    estimates: Estimates
-    backlog: int
+    view: NetworkView
+    rng: Prng
+    prefixes: Prefixes
 
-    def choose(self, now_ms: int, spec: AskSpec, tried: Mapping[PeerId, int]) -> Candidate | None:
+    def query(
+        self, now_ms: int, spec: AskSpec, tried: Mapping[PeerId, int] = NOTHING_TRIED
+    ) -> Query | None:
+        """What a choice for the ask is about; None where nobody serves its base."""
+        field = self.view.field(spec.base)
+        if field is None:
+            return None
+        estimates = field.estimates
+        tokens = min(spec.max_tokens, estimates.tokens)
+        cached = self.prefixes.look(self.view, spec) if spec.prefixes else {}
+        return Query(spec, field, self.rng, now_ms, tried, tokens, estimates.load_ms * 1000, cached)
+
+    def choose(self, query: Query) -> Member | None:
         """The best of those the policy draws; if none of them may serve, anybody who may; None if nobody
-        may."""
-        best: Candidate | None = None
-        best_score = 0
-        for peer in self.policy.draw(self.field, spec):
-            candidate = self.assess(now_ms, spec, tried, peer)
-            if isinstance(candidate, Bar):
-                continue
-            score = self.policy.score(candidate, spec)
-            if best is None or score < best_score:
-                best, best_score = candidate, score
-                if score == 0:
-                    break
-        return best or self._anybody(now_ms, spec, tried)
+        is found."""
+        policy = self.policy
+        best, score = self._best(policy.draw(query), query, None, 0)
+        if policy.more is not None and (best is None or not _is_easy(best, query)):
+            best, score = self._best(policy.more(query), query, best, score)
+        return best or self._anybody(query)
 
-    def assess(
-        self, now_ms: int, spec: AskSpec, tried: Mapping[PeerId, int], peer: PeerId
-    ) -> Candidate | Bar:
-        """`peer` as a candidate for the ask, or what bars it.
+    def assess(self, query: Query, peer: PeerId) -> Member | None:
+        """`peer`, if it may serve the ask now."""
+        member = self.view.member(peer)
+        return member if member is not None and bar_of(member, query) is None else None
 
-        `tried` maps peers to when they may be tried again.
-        """
-        view = self.field.view
-        worker = view.get(peer)
-        if worker is None or peer in spec.excluded or (spec.only and peer not in spec.only):
-            return Bar.EXCLUDED
-        price = compute_price(worker.rates, spec.prompt_tokens, spec.max_tokens)
-        if price > spec.max_price:
-            return Bar.PRICE
-        if (unfit := _unfit(worker, spec)) is not None:
-            return unfit
-        if tried and tried.get(peer, 0) > now_ms:
-            return Bar.TRIED
-        standing = self.standings.of(peer)
-        if standing.not_before_ms > now_ms:
-            return Bar.RESTING
-        load = standing.load
-        if load >= self.backlog * worker.max_batch:
-            return Bar.FULL
-        missing = 0
-        for adapter in spec.adapters:
-            missing += peer not in view.holding(spec.base, adapter)
-        work_us = standing.token_us * min(spec.max_tokens, self.estimates.tokens)
-        load_us = self.estimates.load_ms * 1000
-        success_ppm = standing.success_ppm(now_ms)
-        return Candidate(worker, missing, load, standing.outstanding, price, work_us, load_us, success_ppm)
+    def can_serve(self, now_ms: int, spec: AskSpec) -> bool:
+        """Whether somebody may serve the ask, now or when it has rested or has room."""
+        query = self.query(now_ms, spec)
+        if query is None:
+            return False
+        bars = (bar_of(member, query) for member in query.field.everyone)
+        return any(bar is None or bar in PASSING for bar in bars)
 
-    def is_able(self, now_ms: int, spec: AskSpec, peer: PeerId) -> bool:
-        """Whether `peer` may serve the ask, now or when it has rested or has room."""
-        found = self.assess(now_ms, spec, {}, peer)
-        return isinstance(found, Candidate) or found in _PASSING
-
-    def survey(self, now_ms: int, spec: AskSpec, tried: Mapping[PeerId, int]) -> Survey:
-        """Why nobody may serve the ask; O(workers of its base)."""
+    def survey(self, query: Query | None, spec: AskSpec) -> Survey:
+        """Why nobody may serve the ask, as far as `LOOKED_AT` workers tell."""
         survey = Survey(spec.base, prompt_tokens=spec.prompt_tokens, max_tokens=spec.max_tokens)
-        for peer in self.field.view.serving(spec.base):
-            bar = self.assess(now_ms, spec, tried, peer)
-            if not isinstance(bar, Bar):
-                continue
-            survey.bars[bar] += 1
-            if bar is Bar.PRICE:
-                price = compute_price(self._worker(peer).rates, spec.prompt_tokens, spec.max_tokens)
-                survey.cheapest = price if survey.cheapest is None else min(price, survey.cheapest)
-            elif bar is Bar.TOO_LONG:
-                survey.longest = max(survey.longest, self._worker(peer).max_context)
-            elif bar in (Bar.TRIED, Bar.RESTING):
-                passed_ms = max(tried.get(peer, 0), self.standings.of(peer).not_before_ms)
-                survey.next_ms = passed_ms if survey.next_ms is None else min(passed_ms, survey.next_ms)
+        if query is not None:
+            for member in query.field.everyone.items[:LOOKED_AT]:
+                survey.count(member, query)
         return survey
 
-    def _anybody(self, now_ms: int, spec: AskSpec, tried: Mapping[PeerId, int]) -> Candidate | None:
-        for peer in draw_any(self.field, spec):
-            candidate = self.assess(now_ms, spec, tried, peer)
-            if not isinstance(candidate, Bar):
-                return candidate
-        return None
+    def _best(
+        self, members: Sequence[Member], query: Query, best: Member | None, best_score: int
+    ) -> tuple[Member | None, int]:
+        """The best of `members` that may serve, and of the one that is the best so far; with its score."""
+        score_of = self.policy.score
+        for member in members:
+            if bar_of(member, query) is not None:
+                continue
+            score = score_of(member, query)
+            if best is None or score < best_score:
+                best, best_score = member, score
+                if score == 0:
+                    break
+        return best, best_score
 
-    def _worker(self, peer: PeerId) -> WorkerView:
-        worker = self.field.view.get(peer)
-        assert worker is not None, "pools hold only workers of the view"
-        return worker
+    def _anybody(self, query: Query) -> Member | None:
+        """Somebody who may serve, as far as one look goes; those that are believed full only where nobody has
+        room, since what is believed of them ages."""
+        field = query.field
+        pool = field.roomy or field.everyone
+        field.looked_at %= max(1, len(pool))
+        turn = pool.items[field.looked_at : field.looked_at + LOOKED_AT]
+        turn += pool.items[: min(field.looked_at, LOOKED_AT - len(turn))]
+        field.looked_at += len(turn)
+        return next((member for member in turn if bar_of(member, query) is None), None)
 
 
-def _unfit(worker: WorkerView, spec: AskSpec) -> Bar | None:
-    """What this worker can never do for this ask."""
-    if spec.artefact is not None and worker.artefact != spec.artefact:
-        return Bar.ARTEFACT
-    if spec.prompt_tokens + spec.max_tokens > worker.max_context:
-        return Bar.TOO_LONG
-    if spec.adapters and spec.rank > worker.max_rank:
-        return Bar.RANK
-    if worker.key_expires_ms < spec.deadline_ms:
-        return Bar.KEY
-    return None
+def _is_easy(member: Member, query: Query) -> bool:
+    """Whether it holds all adapters and has room in its batch: nobody need be looked for who would do
+    better."""
+    load = member.standing.load_at(query.now_ms)
+    return 2 * load < member.max_batch and not query.missing(member)

@@ -1,36 +1,73 @@
-"""An ask on its way: what remains of it, who has it, who failed it."""
+"""An ask on its way: what remains of it, who has it, who failed it; and the asks that wait for a worker."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
 
-from ..protocol.ids import PeerId
-from .events import AskSpec
+from ..protocol.ids import Cid, PeerId
+from .events import AskId, AskSpec
+from .query import NOTHING_TRIED
+from .standing import Standing
 
 _MAX_TRIED = 64
 
 
 @dataclass(slots=True)
+class Leg:
+    """One attempt under way. `held`: its worker was believed to hold the adapters; `late_us`: how much later
+    than usual its first token was expected."""
+
+    peer: PeerId
+    standing: Standing
+    held: bool
+    late_us: int
+
+
+@dataclass(slots=True)
 class Task:
     """An ask that has not ended. `rest` is what remains of it when a worker is chosen; `delivered` tokens and
-    `spent` token units count over all its workers. `peer` is its worker while dispatched, `held` whether that
-    one was believed to hold its adapters; `tried` says when peers may be tried again, `declined` who refused
-    it for good; `failures` counts in a row, `retries` since it last moved on.
+    `spent` token units count over all its workers. `leg` is its attempt while dispatched, `hedge` the one
+    beside it; `tried` says when peers may be tried again, `declined` who refused it for good; `failures`
+    counts in a row, `retries` since it last moved on.
     """
 
     spec: AskSpec
     rest: AskSpec
     give_up_ms: int
-    peer: PeerId | None = None
-    held: bool = True
+    leg: Leg | None = None
+    hedge: Leg | None = None
+    is_waiting: bool = False
+    may_hedge: bool = True
     delivered: int = 0
     spent: int = 0
     attempts: int = 0
     failures: int = 0
     retries: int = 0
     last_code: str = ""
-    tried: dict[PeerId, int] = field(default_factory=dict[PeerId, int])
-    declined: list[PeerId] = field(default_factory=list[PeerId])
+    tried: dict[PeerId, int] | None = None
+    declined: tuple[PeerId, ...] = ()
+
+    @property
+    def avoided(self) -> dict[PeerId, int]:
+        """Who may not be tried before when."""
+        return self.tried if self.tried is not None else NOTHING_TRIED
+
+    def leg_at(self, peer: PeerId) -> Leg | None:
+        """The attempt at this worker, if one is under way."""
+        leg = self.leg
+        if leg is not None and leg.peer == peer:
+            return leg
+        return self.hedge if self.hedge is not None and self.hedge.peer == peer else None
+
+    def drop(self, leg: Leg) -> None:
+        """The attempt is over; the other one, if any, is the ask's from now on."""
+        leg.standing.outstanding -= 1
+        if leg is self.leg:
+            self.leg = self.hedge
+        self.hedge = None
 
     def shrink(self) -> None:
         """Reduce what remains by what came: the next worker is sent the delivered tokens as part of its
@@ -46,6 +83,42 @@ class Task:
 
     def avoid(self, peer: PeerId, now_ms: int, until_ms: int) -> None:
         """Do not try `peer` before `until_ms`."""
-        if len(self.tried) >= _MAX_TRIED:
-            self.tried = {each: until for each, until in self.tried.items() if until > now_ms}
-        self.tried[peer] = until_ms
+        tried = self.tried or {}
+        if len(tried) >= _MAX_TRIED:
+            tried = {each: until for each, until in tried.items() if until > now_ms}
+        tried[peer] = until_ms
+        self.tried = tried
+
+
+class WaitingRoom:
+    """The asks that nobody can serve now, by base, in the order in which they began to wait."""
+
+    __slots__ = ("_lines",)
+
+    def __init__(self) -> None:
+        self._lines: dict[Cid, OrderedDict[AskId, Task]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._lines)
+
+    def enter(self, task: Task) -> None:
+        """Wait, at the end of the line unless it waits already."""
+        task.is_waiting = True
+        self._lines.setdefault(task.spec.base, OrderedDict())[task.spec.ask_id] = task
+
+    def leave(self, task: Task) -> None:
+        """Wait no longer."""
+        if task.is_waiting:
+            task.is_waiting = False
+            line = self._lines[task.spec.base]
+            del line[task.spec.ask_id]
+            if not line:
+                del self._lines[task.spec.base]
+
+    def yield_place(self, task: Task) -> None:
+        """Let the others pass."""
+        self._lines[task.spec.base].move_to_end(task.spec.ask_id)
+
+    def first(self, base: Cid, count: int) -> Iterator[Task]:
+        """At most `count` of those that have waited longest for this base."""
+        return iter([*islice(self._lines.get(base, {}).values(), count)])

@@ -14,7 +14,7 @@ class Timers(Generic[Key]):
     """Due times in milliseconds; setting a key again moves it."""
 
     def __init__(self) -> None:
-        self._due: dict[Key, tuple[int, int]] = {}
+        self._due: dict[Key, tuple[int, int, Key]] = {}
         self._heap: list[tuple[int, int, Key]] = []
         self._count = 0
 
@@ -24,10 +24,10 @@ class Timers(Generic[Key]):
     def set(self, key: Key, due_ms: int) -> None:
         """`key` is due at `due_ms`, and at no other time."""
         self._count += 1
-        self._due[key] = (due_ms, self._count)
-        heappush(self._heap, (due_ms, self._count, key))
+        self._due[key] = entry = (due_ms, self._count, key)
+        heappush(self._heap, entry)
         if len(self._heap) > 2 * len(self._due) + _SLACK:
-            self._heap = [(*due, each) for each, due in self._due.items()]
+            self._heap = [*self._due.values()]
             heapify(self._heap)
 
     def clear(self, key: Key) -> None:
@@ -36,7 +36,7 @@ class Timers(Generic[Key]):
 
     def next_ms(self) -> int | None:
         """When something is due next."""
-        while self._heap and self._due.get(self._heap[0][2]) != self._heap[0][:2]:
+        while self._heap and self._due.get(self._heap[0][2]) is not self._heap[0]:
             heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 

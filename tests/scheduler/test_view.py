@@ -1,14 +1,14 @@
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from commonlore.protocol.adverts import ADVERT_LIFETIME_MS, MAX_CLOCK_SKEW_MS
-from commonlore.protocol.ids import PeerId, cid_of
-from commonlore.scheduler.pools import Pool, Ring
+from commonlore.protocol.ids import cid_of
 from commonlore.scheduler.view import MAX_WARM, WARM_GRACE_MS, NetworkView
 
 BASE, OTHER = cid_of(b"base"), cid_of(b"other")
 ADAPTERS = [cid_of(bytes([number])) for number in range(MAX_WARM + 4)]
+
+
+def peers(pool):
+    return [member.peer for member in pool]
 
 
 @pytest.mark.parametrize(
@@ -41,9 +41,9 @@ def test_silent_workers_are_forgotten_with_their_index(worker, now_ms):
     view = NetworkView()
     view.apply(now_ms, worker(1, resident=(ADAPTERS[0],)))
     view.apply(now_ms + 50_000, worker(2, seen_ms=now_ms + 50_000))
-    view.warm(now_ms, worker(1).peer, ADAPTERS[1])
+    view.warm(now_ms, view.member(worker(1).peer), ADAPTERS[1])
     assert [gone.peer for gone in view.forget_stale(now_ms + ADVERT_LIFETIME_MS)] == [worker(1).peer]
-    assert list(view.serving(BASE)) == [worker(2).peer]
+    assert peers(view.serving(BASE)) == [worker(2).peer]
     assert not view.holding(BASE, ADAPTERS[0])
     assert not view.holding(BASE, ADAPTERS[1])
 
@@ -72,11 +72,11 @@ def test_warm_adapters_last_until_the_advert_tells_better(worker, now_ms):
     view = NetworkView()
     peer, later = worker(1).peer, now_ms + WARM_GRACE_MS + 1
     view.apply(now_ms, worker(1))
-    view.warm(now_ms, peer, ADAPTERS[0])
+    view.warm(now_ms, view.member(peer), ADAPTERS[0])
     view.apply(now_ms + 1, worker(1, seq=2))
-    assert peer in view.holding(BASE, ADAPTERS[0]), "still loading"
+    assert peer in peers(view.holding(BASE, ADAPTERS[0])), "still loading"
     view.apply(later, worker(1, seq=3, resident=(ADAPTERS[1],), resident_count=40, seen_ms=later))
-    assert peer in view.holding(BASE, ADAPTERS[0]), "the list is cut short: no news"
+    assert peer in peers(view.holding(BASE, ADAPTERS[0])), "the list is cut short: no news"
     view.apply(later, worker(1, seq=4, resident=(ADAPTERS[1],), seen_ms=later))
     assert not view.holding(BASE, ADAPTERS[0]), "the list is whole, and without it"
 
@@ -85,29 +85,6 @@ def test_warm_adapters_are_bounded(worker, now_ms):
     view = NetworkView()
     view.apply(now_ms, worker(1))
     for adapter in ADAPTERS:
-        view.warm(now_ms, worker(1).peer, adapter)
-    assert sum(worker(1).peer in view.holding(BASE, adapter) for adapter in ADAPTERS) == MAX_WARM
-
-
-@given(st.lists(st.tuples(st.booleans(), st.integers(0, 9))))
-def test_pool_is_a_set_with_an_order(steps):
-    pool, model = Pool(), set()
-    for add, number in steps:
-        peer = PeerId(str(number))
-        (pool.add if add else pool.discard)(peer)
-        (model.add if add else model.discard)(peer)
-        assert {*pool} == model
-        assert {pool[at] for at in range(len(pool))} == model
-
-
-def test_ring_moves_only_the_keys_of_the_one_who_left():
-    pool = Pool()
-    for number in range(20):
-        pool.add(PeerId(f"peer{number}"))
-    ring = Ring(pool)
-    keys = [f"key{number}" for number in range(500)]
-    before = {key: next(ring.walk(key)) for key in keys}
-    ring.discard(PeerId("peer7"))
-    moved = [key for key in keys if next(ring.walk(key)) != before[key]]
-    assert moved == [key for key in keys if before[key] == "peer7"]
-    assert len(list(ring.walk("x"))) == 19
+        view.warm(now_ms, view.member(worker(1).peer), adapter)
+    assert sum(worker(1).peer in peers(view.holding(BASE, adapter)) for adapter in ADAPTERS) == MAX_WARM
+    assert view.member(worker(1).peer).warm == MAX_WARM

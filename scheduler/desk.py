@@ -1,0 +1,245 @@
+"""The dispatch desk: asks under way, those that wait, and what is due. The core tells it what happened; it
+writes the actions.
+
+Rules of this file: whoever takes an ask out of a state puts it into another or ends it; a timer is set for
+every ask that has not ended, at its deadline or before.
+"""
+
+from __future__ import annotations
+
+from ..protocol.ids import PeerId
+from .clients import Clients
+from .config import SchedulerConfig
+from .events import Abandon, Action, AskId, AskSpec, Dispatch, GiveUp
+from .hedging import Hedges
+from .members import LISTED, Member
+from .prefetch import Prefetcher
+from .query import Query
+from .retries import Backoff
+from .route import LOOKED_AT, Router
+from .scores import late_us
+from .survey import Bar, Survey, bar_of
+from .tasks import Leg, Task, WaitingRoom
+from .timers import Timers
+from .view import NEVER_MS
+
+OFFERED = 64
+"""How many waiting asks a worker with news is offered at a time."""
+POLL_MS = 1_000
+"""How often an ask looks again that waits for a worker with room."""
+
+
+class Desk:
+    """`now_ms` and `actions` are the step's; `wake_ms` is the soonest time that something may be due."""
+
+    def __init__(self, config: SchedulerConfig, router: Router) -> None:
+        self.config = config
+        self.now_ms = 0
+        self.actions: list[Action] = []
+        self.wake_ms = NEVER_MS
+        self.tasks: dict[AskId, Task] = {}
+        self.clients = Clients(config.budget)
+        self.backoff = Backoff(config.backoff_ms, config.max_backoff_ms, router.rng)
+        self.prefetcher = Prefetcher()
+        self._router = router
+        self._view = router.view
+        self._hedges = Hedges(config.hedge_ppm)
+        self._waiting = WaitingRoom()
+        self._timers: Timers[AskId] = Timers()
+
+    # ---- asks come and go
+
+    def open(self, spec: AskSpec) -> None:
+        """An ask that was admitted begins."""
+        patience_ms = spec.deadline_ms - self.now_ms if spec.patience_ms is None else spec.patience_ms
+        task = Task(spec, spec, min(spec.deadline_ms, self.now_ms + patience_ms))
+        self.tasks[spec.ask_id] = task
+        self._hedges.earn()
+        self.route(task)
+
+    def end(self, task: Task) -> None:
+        """The ask has ended, whatever is under way for it."""
+        while task.leg is not None:
+            self.drop(task, task.leg)
+        self._waiting.leave(task)
+        self._timers.clear(task.spec.ask_id)
+        del self.tasks[task.spec.ask_id]
+        if task.spec.client:
+            self.clients.settle(self.now_ms, task.spec.client, task.spec.max_price, task.spent)
+
+    def give_up(self, task: Task, code: str, message: str) -> None:
+        """The ask has failed for good."""
+        self.end(task)
+        self.actions.append(GiveUp(task.spec.ask_id, str(code), message))
+
+    def drop(self, task: Task, leg: Leg) -> None:
+        """One attempt is over."""
+        task.drop(leg)
+        member = self._view.member(leg.peer)
+        if member is not None and not member.is_roomy:
+            self._view.weigh(self.now_ms, member)
+
+    def prefer(self, task: Task, leg: Leg) -> None:
+        """This attempt has tokens: the other one is not needed."""
+        if task.hedge is None or task.leg is None:
+            return
+        other = task.hedge if leg is task.leg else task.leg
+        self.drop(task, other)
+        self.actions.append(Abandon(task.spec.ask_id, other.peer))
+
+    # ---- choosing
+
+    def route(self, task: Task) -> None:
+        """Send it to a worker, or let it wait for one."""
+        query = self._query(task)
+        member = self._router.choose(query) if query is not None else None
+        if member is not None and query is not None:
+            self._dispatch(task, query, member)
+        elif task.declined:
+            self.give_up(
+                task, task.last_code, f"the only worker that could serve it declined: {task.last_code}"
+            )
+        else:
+            self._wait(task, query)
+
+    def offer(self, peer: PeerId) -> None:
+        """Give waiting asks to a worker that has news or room, the longest waiting first, until it is
+        full."""
+        member = self._view.member(peer) if self._waiting else None
+        if member is None:
+            return
+        for task in self._waiting.first(member.ad.base, OFFERED):
+            query = self._query(task)
+            bar = bar_of(member, query) if query is not None else Bar.EXCLUDED
+            if bar is None and query is not None:
+                self._dispatch(task, query, member)
+            elif bar in (Bar.FULL, Bar.RESTING):
+                return
+            else:
+                self._waiting.yield_place(task)
+
+    def retry(self, task: Task, peer: PeerId, pause_ms: int, *, counts: bool) -> None:
+        """Try elsewhere: at once the first time, after a growing pause from then on; `peer` itself after
+        `pause_ms`."""
+        task.shrink()
+        task.avoid(peer, self.now_ms, self.now_ms + pause_ms)
+        task.failures += counts
+        task.retries += 1
+        if len(task.declined) >= self.config.final_opinions:
+            self.give_up(
+                task, task.last_code, f"{len(task.declined)} workers declined it for good: {task.last_code}"
+            )
+        elif task.failures >= self.config.max_attempts:
+            self.give_up(
+                task,
+                task.last_code,
+                f"{task.failures} workers in a row failed; the last said: {task.last_code}",
+            )
+        elif task.retries == 1:
+            self.route(task)
+        else:
+            self._set_due(task, self.now_ms + self.backoff.pause_ms(task.retries - 1))
+
+    def survey(self, task: Task) -> Survey:
+        """Why nobody can serve it."""
+        return self._router.survey(self._query(task), task.rest)
+
+    def _query(self, task: Task) -> Query | None:
+        return self._router.query(self.now_ms, task.rest, task.avoided)
+
+    def _dispatch(self, task: Task, query: Query, member: Member, *, hedge: bool = False) -> None:
+        spec, peer, standing = task.spec, member.peer, member.standing
+        missing = query.missing(member)
+        leg = Leg(peer, standing, not missing, late_us(member, query, missing))
+        task.attempts += 1
+        if hedge:
+            task.hedge, task.may_hedge = leg, False
+        else:
+            task.leg = leg
+            self._waiting.leave(task)
+            prefetch = self.prefetcher.suggest(query, member)
+            if prefetch is not None:
+                self.actions.append(prefetch)
+        standing.outstanding += 1
+        if standing.outstanding + standing.foreign >= member.room:
+            self._view.weigh(self.now_ms, member)
+        for adapter in spec.adapters:
+            if member.held.get(adapter) != LISTED:
+                self._view.warm(self.now_ms, member, adapter)
+        if spec.prefixes:
+            self._router.prefixes.read(spec, peer)
+        self.actions.append(Dispatch(spec.ask_id, peer, task.attempts, not missing, hedge))
+        self._watch(task, query)
+
+    def _watch(self, task: Task, query: Query) -> None:
+        """Wait for the answer, and look after a late first token if a hedge is allowed."""
+        due_ms = task.spec.deadline_ms
+        if self._hedges.share_ppm and task.may_hedge and not task.delivered:
+            due_ms = min(due_ms, self.now_ms + self._hedges.wait_ms(query.field.estimates))
+        self._set_timer(task, due_ms)
+
+    def _wait(self, task: Task, query: Query | None) -> None:
+        """Nobody can serve it now: adverts and freed workers are offered to it; bars that pass by time are
+        polled."""
+        self._waiting.enter(task)
+        if query is None:
+            self._set_due(task, task.give_up_ms)
+            return
+        if len(query.field.everyone) > LOOKED_AT:
+            self._set_due(task, self.now_ms + POLL_MS)
+            return
+        survey = self._router.survey(query, task.rest)
+        if survey.next_ms is not None:
+            self._set_due(task, survey.next_ms)
+        elif survey.bars[Bar.FULL]:
+            self._set_due(task, self.now_ms + POLL_MS)
+        else:
+            self._set_due(task, task.give_up_ms)
+
+    # ---- what is due
+
+    def run_due(self) -> None:
+        """Look after every ask whose time has come."""
+        for ask_id in self._timers.pop_due(self.now_ms):
+            task = self.tasks[ask_id]
+            if self.now_ms >= task.spec.deadline_ms:
+                self._expire(task)
+            elif task.leg is not None:
+                self._look_after(task)
+            elif self.now_ms >= task.give_up_ms and not task.attempts:
+                survey = self.survey(task)
+                self.give_up(task, survey.code, survey.explain(task.rest.max_price))
+            else:
+                self._waiting.leave(task)
+                self.route(task)
+        self.wake_ms = self._timers.next_ms() or NEVER_MS
+
+    def _look_after(self, task: Task) -> None:
+        """Its first token is late: send it to a second worker, if one is idle."""
+        self._set_timer(task, task.spec.deadline_ms)
+        query = self._query(task)
+        if task.leg is None or task.delivered or query is None:
+            return
+        tried = {**task.avoided, task.leg.peer: task.spec.deadline_ms}
+        other = self._router.query(self.now_ms, task.rest, tried)
+        member = self._router.choose(other) if other is not None else None
+        if member is not None and other is not None and self._hedges.take(other, member):
+            self._dispatch(task, other, member, hedge=True)
+
+    def _expire(self, task: Task) -> None:
+        if task.leg is not None:
+            reason = f"worker {task.leg.peer} had not finished"
+        elif task.last_code:
+            reason = f"the last of {task.attempts} workers tried said: {task.last_code}"
+        else:
+            reason = self.survey(task).explain(task.rest.max_price)
+        self.give_up(task, "deadline_exceeded", f"no answer before the deadline: {reason}")
+
+    def _set_due(self, task: Task, due_ms: int) -> None:
+        limit_ms = task.spec.deadline_ms if task.attempts else task.give_up_ms
+        self._set_timer(task, min(max(due_ms, self.now_ms + 1), limit_ms))
+
+    def _set_timer(self, task: Task, due_ms: int) -> None:
+        self._timers.set(task.spec.ask_id, due_ms)
+        if due_ms < self.wake_ms:
+            self.wake_ms = due_ms

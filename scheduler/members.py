@@ -1,0 +1,186 @@
+"""A worker as routing sees it: the facts of its newest advert laid out flat, beside this peer's own record of
+it, and the pools of one base."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..protocol.adverts import Rates, WorkerAd
+from ..protocol.ids import Address, Cid, PeerId
+from ..protocol.manifests import Split
+from .estimates import Estimates
+from .pools import Pool
+from .ring import Ring
+from .standing import Standing
+
+LISTED = -1
+"""In `Member.held`: its advert names the adapter."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerView:
+    """The facts of one worker's advert that routing needs.
+
+    `base` is the reference, `artefact` what is really loaded.
+    """
+
+    peer: PeerId
+    lane: Address
+    base: Cid
+    artefact: Cid
+    rates: Rates
+    split: Split
+    max_context: int
+    max_batch: int
+    max_rank: int
+    queue_depth: int
+    running: int
+    free_pages: int
+    resident: tuple[Cid, ...]
+    resident_count: int
+    addresses: tuple[str, ...]
+    key_expires_ms: int
+    seq: int
+    issued_ms: int
+    seen_ms: int
+    slots: int = 0
+    ranks: tuple[int, ...] = ()
+
+
+def worker_view(peer: PeerId, ad: WorkerAd, now_ms: int) -> WorkerView:
+    """What `ad`, already checked and sealed by `peer`, says of it; seen at `now_ms`."""
+    binding = ad.binding.binding
+    return WorkerView(
+        peer=peer,
+        lane=binding.session_key,
+        base=ad.base,
+        artefact=ad.artefact,
+        rates=ad.rates,
+        split=ad.base_split,
+        max_context=ad.max_context,
+        max_batch=max(1, ad.max_batch),
+        max_rank=ad.max_rank,
+        queue_depth=ad.queue_depth,
+        running=ad.running,
+        free_pages=ad.free_pages,
+        resident=ad.resident,
+        resident_count=ad.resident_count,
+        addresses=ad.addresses,
+        key_expires_ms=binding.not_after * 1000,
+        seq=ad.seq,
+        issued_ms=ad.issued_ms,
+        seen_ms=now_ms,
+        slots=ad.slots,
+        ranks=ad.resident_ranks,
+    )
+
+
+class Member:
+    """One worker in the view.
+
+    `room` is how many asks it may have before it counts as full, `is_roomy` whether it is in the pool of those
+    that have fewer; `held` are the adapters it is believed to
+    hold, `LISTED` or since when (they were sent there by an ask), `warm` how many of the latter; `top_rank`
+    is the largest rank it lists. `dearest` bounds its price a token (per 1,000).
+    """
+
+    __slots__ = (
+        "ad",
+        "artefact",
+        "dearest",
+        "fee",
+        "held",
+        "is_roomy",
+        "key_expires_ms",
+        "max_batch",
+        "max_context",
+        "max_rank",
+        "peer",
+        "rates",
+        "room",
+        "standing",
+        "top_rank",
+        "warm",
+    )
+
+    def __init__(self, ad: WorkerView, standing: Standing, backlog: int) -> None:
+        self.peer = ad.peer
+        self.standing = standing
+        self.held: dict[Cid, int] = {}
+        self.warm = 0
+        self.is_roomy = False
+        self.read(ad, backlog)
+
+    def read(self, ad: WorkerView, backlog: int) -> None:
+        """Take the facts of a newer advert; what it holds is the view's affair."""
+        self.ad = ad
+        self.artefact = ad.artefact
+        self.rates = ad.rates
+        self.dearest = max(ad.rates.prompt_per_1000, ad.rates.output_per_1000)
+        self.fee = ad.rates.request_fee
+        self.max_context = ad.max_context
+        self.max_batch = ad.max_batch
+        self.max_rank = ad.max_rank
+        self.key_expires_ms = ad.key_expires_ms
+        self.room = backlog * ad.max_batch
+        self.top_rank = max(ad.ranks, default=0)
+
+
+_NOBODY: Pool[Member] = Pool()
+
+
+@dataclass(slots=True)
+class Field:
+    """The workers of one base: all, those with room, those that hold an adapter; what is known of its answers.
+
+    `cursor` is the round robin's place, `looked_at` where the last look for anybody ended."""
+
+    base: Cid
+    everyone: Pool[Member] = field(default_factory=Pool[Member])
+    roomy: Pool[Member] = field(default_factory=Pool[Member])
+    holding: dict[Cid, Pool[Member]] = field(default_factory=dict[Cid, Pool[Member]])
+    estimates: Estimates = field(default_factory=Estimates)
+    cursor: int = 0
+    looked_at: int = 0
+    _ring: Ring[Member] | None = None
+
+    def holders(self, adapter: Cid) -> Pool[Member]:
+        """Who is believed to hold an adapter."""
+        return self.holding.get(adapter, _NOBODY)
+
+    def homes(self, key: str) -> list[Member]:
+        """Where a key belongs, the first first; the ring is built when first asked for."""
+        if self._ring is None:
+            self._ring = Ring(self.everyone)
+        return self._ring.homes(key)
+
+    def enter(self, member: Member) -> None:
+        """A worker appears."""
+        self.everyone.add(member)
+        if self._ring is not None:
+            self._ring.add(member)
+
+    def leave(self, member: Member) -> None:
+        """A worker is forgotten, with what it held."""
+        for adapter in member.held:
+            self.release(adapter, member)
+        self.everyone.discard(member)
+        self.roomy.discard(member)
+        member.is_roomy = False
+        if self._ring is not None:
+            self._ring.discard(member)
+
+    def hold(self, adapter: Cid, member: Member) -> None:
+        """It is believed to hold the adapter."""
+        pool = self.holding.get(adapter)
+        if pool is None:
+            pool = self.holding[adapter] = Pool()
+        pool.add(member)
+
+    def release(self, adapter: Cid, member: Member) -> None:
+        """It is no longer believed to."""
+        pool = self.holding.get(adapter)
+        if pool is not None:
+            pool.discard(member)
+            if not pool:
+                del self.holding[adapter]

@@ -1,0 +1,111 @@
+"""What makes one worker better than another for an ask. The lowest score wins.
+
+Rules of this file: a score is made of what is already known of the worker, in a few operations on integers; a
+score of 0 ends the search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..protocol.credits import compute_price
+from .members import Member
+from .query import Query
+from .standing import PPM, PRIOR_SUCCESS_PPM
+
+Score = Callable[[Member, Query], int]
+
+MISS_WEIGHT = 3
+"""A miss costs more than its ask's wait: it takes the line from other loads and a slot from another adapter.
+"""
+RANK_STEP_PPM = 1_000
+"""How much longer a token takes for each rank by which a batch is padded."""
+TTFT_MS = 2_000
+"""The time to the first token that will do, for asks that do not say."""
+
+
+def score_equal(member: Member, query: Query) -> int:
+    """The first drawn will do."""
+    return 0
+
+
+def score_outstanding(member: Member, query: Query) -> int:
+    """Our own asks there."""
+    return member.standing.outstanding
+
+
+def score_load(member: Member, query: Query) -> int:
+    """Everybody's asks there, against its batch; in parts per million."""
+    return member.standing.load_at(query.now_ms) * PPM // member.max_batch
+
+
+def score_room(member: Member, query: Query) -> int:
+    """Whether its batch is full."""
+    return int(member.standing.load_at(query.now_ms) >= member.max_batch)
+
+
+def score_price(member: Member, query: Query) -> int:
+    """The price; at equal prices the emptier one."""
+    spec = query.spec
+    price = compute_price(member.rates, spec.prompt_tokens, spec.max_tokens)
+    return price * PPM + min(score_load(member, query), PPM - 1)
+
+
+def score_cached(member: Member, query: Query) -> int:
+    """How much of the prompt it would have to read anew, and the emptier one; a full batch reads nothing
+    soon."""
+    load_ppm = score_load(member, query)
+    unread = query.spec.prompt_tokens - query.cached.get(member, 0)
+    return unread * PPM // max(1, query.spec.prompt_tokens) + load_ppm * (1 + load_ppm // PPM)
+
+
+def late_us(member: Member, query: Query, missing: int) -> int:
+    """How much later than usual the first token is expected by what is announced: the wait for a place in the
+    batch, and for adapters that are missing.
+
+    A full batch is taken to decode at half the speed of a single sequence, and a waiting ask to be of this
+    one's length.
+    """
+    standing, batch = member.standing, member.max_batch
+    waiting = standing.load_at(query.now_ms) + 1 - batch
+    wait_us = waiting * 2 * standing.token_us * query.tokens // batch if waiting > 0 else 0
+    return wait_us + missing * query.load_us
+
+
+def score_time(member: Member, query: Query) -> int:
+    """The expected microseconds until the answer is whole, the longer the likelier it is to fail."""
+    standing, batch = member.standing, member.max_batch
+    load = standing.outstanding
+    if standing.foreign:
+        load = standing.load_at(query.now_ms)
+    work_us = standing.token_us * query.tokens
+    if load < batch:
+        time_us = work_us + work_us * load // batch
+    else:
+        time_us = 2 * work_us + (load + 1 - batch) * 2 * work_us // batch
+    for adapter in query.spec.adapters:
+        if adapter not in member.held:
+            time_us += query.load_us * MISS_WEIGHT
+    worth_ppm = standing.worth_ppm
+    if worth_ppm < PRIOR_SUCCESS_PPM:
+        worth_ppm = standing.worth_at(query.now_ms)
+    return time_us * PPM // worth_ppm
+
+
+def score_rank(member: Member, query: Query) -> int:
+    """The expected time, and what padding to the larger rank costs this ask or the others of its batch."""
+    padding = abs(member.top_rank - query.spec.rank) if query.spec.adapters and member.top_rank else 0
+    load = max(1, member.standing.load_at(query.now_ms)) if member.top_rank < query.spec.rank else 1
+    sequences = min(load, member.max_batch)
+    slower_us = member.standing.token_us * query.tokens * padding * sequences * RANK_STEP_PPM // PPM
+    return score_time(member, query) + slower_us
+
+
+def score_slo(member: Member, query: Query) -> int:
+    """The cheapest of those that are expected to give the first token in time; else the one that is the
+    soonest."""
+    target_ms = query.spec.ttft_ms if query.spec.ttft_ms is not None else TTFT_MS
+    ttft_us = query.field.estimates.held_ms * 1000 + member.standing.lag_us + late_us(member, query, query.missing(member))
+    if ttft_us <= target_ms * 1000:
+        return score_price(member, query)
+    return (1 << 100) + score_time(member, query)

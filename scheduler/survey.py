@@ -1,0 +1,123 @@
+"""Why a worker may not serve an ask, and what to tell people when nobody may."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import Enum
+
+from ..protocol.credits import compute_price
+from ..protocol.ids import Cid
+from .events import AskSpec
+from .members import Member
+from .query import Query
+
+
+class Bar(Enum):
+    """Why a worker may not serve an ask: those of `PASSING` pass by themselves."""
+
+    EXCLUDED = "excluded"
+    ARTEFACT = "loads another artefact"
+    TOO_LONG = "has too small a context"
+    RANK = "takes no adapter of this rank"
+    PRICE = "is too dear"
+    KEY = "has a session key that expires too soon"
+    TRIED = "was tried"
+    RESTING = "is resting after failures or refusals"
+    FULL = "is full"
+
+
+PASSING = frozenset((Bar.TRIED, Bar.RESTING, Bar.FULL))
+
+
+def bar_of(member: Member, query: Query) -> Bar | None:
+    """What keeps the worker from serving the ask now; None if it may."""
+    spec, peer, now_ms = query.spec, member.peer, query.now_ms
+    if (spec.only or spec.excluded) and (peer in spec.excluded or (spec.only and peer not in spec.only)):
+        return Bar.EXCLUDED
+    tokens = spec.prompt_tokens + spec.max_tokens
+    most = tokens * member.dearest // 1000 + member.fee
+    if most > spec.max_price and price_of(member, spec) > spec.max_price:
+        return Bar.PRICE
+    if spec.artefact is not None and member.artefact != spec.artefact:
+        return Bar.ARTEFACT
+    if tokens > member.max_context:
+        return Bar.TOO_LONG
+    if spec.rank > member.max_rank and spec.adapters:
+        return Bar.RANK
+    if member.key_expires_ms < spec.deadline_ms:
+        return Bar.KEY
+    if query.tried and query.tried.get(peer, 0) > now_ms:
+        return Bar.TRIED
+    standing = member.standing
+    if standing.not_before_ms > now_ms:
+        return Bar.RESTING
+    if standing.outstanding + standing.foreign >= member.room and standing.load_at(now_ms) >= member.room:
+        return Bar.FULL
+    return None
+
+
+def price_of(member: Member, spec: AskSpec) -> int:
+    """The most that the ask can cost there."""
+    return compute_price(member.rates, spec.prompt_tokens, spec.max_tokens)
+
+
+@dataclass(slots=True)
+class Survey:
+    """Those who serve the base, by what bars them.
+
+    `next_ms` is when a bar that passes will have passed, if known.
+    """
+
+    base: Cid
+    bars: Counter[Bar] = field(default_factory=Counter[Bar])
+    cheapest: int | None = None
+    longest: int = 0
+    """The largest context of those that are too small."""
+    prompt_tokens: int = 0
+    max_tokens: int = 0
+    next_ms: int | None = None
+
+    def count(self, member: Member, query: Query) -> None:
+        """Ask one worker."""
+        bar = bar_of(member, query)
+        if bar is None:
+            return
+        self.bars[bar] += 1
+        if bar is Bar.PRICE:
+            price = price_of(member, query.spec)
+            self.cheapest = price if self.cheapest is None else min(price, self.cheapest)
+        elif bar is Bar.TOO_LONG:
+            self.longest = max(self.longest, member.max_context)
+        elif bar in (Bar.TRIED, Bar.RESTING):
+            passed_ms = max(query.tried.get(member.peer, 0), member.standing.not_before_ms)
+            self.next_ms = passed_ms if self.next_ms is None else min(passed_ms, self.next_ms)
+
+    @property
+    def code(self) -> str:
+        """The stable word for the shortage, as in `protocol.errors` and `protocol.messages.RefusalCode`."""
+        if any(self.bars[bar] for bar in PASSING):
+            return "busy"
+        for bar, code in ((Bar.PRICE, "price"), (Bar.TOO_LONG, "too_long")):
+            if self.bars[bar]:
+                return code
+        return "not_found"
+
+    def explain(self, max_price: int) -> str:
+        """One line for people: what is missing and what to do."""
+        if not self.bars:
+            return f"no worker of base {self.base} is known; start one, or connect to a peer that knows one"
+        if self.code == "price" and self.cheapest is not None:
+            return (
+                f"the cheapest worker asks up to {self.cheapest} token units; raise the limit of {max_price}"
+            )
+        if self.code == "too_long":
+            return (
+                f"a prompt of about {self.prompt_tokens} tokens and an answer of up to {self.max_tokens} "
+                f"exceed every worker's context; the largest is {self.longest} tokens: lower max-tokens, "
+                "or shorten the prompt"
+            )
+        reasons = ", ".join(
+            f"{count} {bar.value}" for bar, count in sorted(self.bars.items(), key=lambda it: it[0].name)
+        )
+        return f"none of {self.bars.total()} workers of base {self.base} can serve this now: {reasons}"
