@@ -160,8 +160,9 @@ class Scheduler:
         standing.succeeded(now_ms, event.total_ms - event.ttft_ms, event.tokens - 1)
         field = self.view.field(task.spec.base)
         if field is not None:
-            standing.learn_lag((event.ttft_ms - field.estimates.held_ms) * 1000 - leg.late_us)
-            field.estimates.learn(event.tokens, event.ttft_ms, event.total_ms, held=leg.held)
+            late_ms = event.ttft_ms - field.estimates.held_ms - leg.own_ms - leg.wait_ms
+            standing.learn_lag(late_ms * 1000)
+            field.estimates.learn(event.tokens, event.ttft_ms, event.total_ms, leg.way, leg.wait_ms)
         for wrong in task.declined:
             self._standings.of(wrong).failed(now_ms)
         task.spent = max(task.spent, event.spent)

@@ -9,6 +9,7 @@ from ..protocol.ids import Cid
 HALF_LIFE_MS = 30_000
 MAX_COUNTED = 8_192
 _ONE = 1 << 20
+_PPM = 1_000_000
 _LN2_PPM = 693_147
 """At a steady rate the count settles at rate · half-life / ln 2."""
 
@@ -50,8 +51,9 @@ class Demand:
 
 
 def _faded(count: int, age_ms: int) -> int:
-    """What is left of a count: exact at whole half-lives, straight between them."""
+    """What is left of a count: halved for every half-life, for the rest by 1 / (1 + x + x²/2) ≈ e^-x."""
     if age_ms >= HALF_LIFE_MS:
         halvings, age_ms = divmod(age_ms, HALF_LIFE_MS)
         count >>= min(halvings, 60)
-    return count * (2 * HALF_LIFE_MS - age_ms) // (2 * HALF_LIFE_MS)
+    x_ppm = age_ms * _LN2_PPM // HALF_LIFE_MS
+    return count * _PPM // (_PPM + x_ppm + x_ppm * x_ppm // (2 * _PPM))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from ..protocol.ids import PeerId
 from .clients import Clients
 from .config import SchedulerConfig
+from .estimates import Way
 from .events import Abandon, Action, AskId, AskSpec, Dispatch, GiveUp
 from .hedging import Hedges
 from .members import LISTED, Member
@@ -17,7 +18,7 @@ from .prefetch import Prefetcher
 from .query import Query
 from .retries import Backoff
 from .route import LOOKED_AT, Router
-from .scores import late_us
+from .scores import late_ms
 from .survey import Bar, Survey, bar_of
 from .tasks import Leg, Task, WaitingRoom
 from .timers import Timers
@@ -149,8 +150,8 @@ class Desk:
 
     def _dispatch(self, task: Task, query: Query, member: Member, *, hedge: bool = False) -> None:
         spec, peer, standing = task.spec, member.peer, member.standing
-        missing = query.missing(member)
-        leg = Leg(peer, standing, not missing, late_us(member, query, missing))
+        way, own_ms, wait_ms = late_ms(member, query)
+        leg = Leg(peer, standing, way, own_ms, wait_ms)
         task.attempts += 1
         if hedge:
             task.hedge, task.may_hedge = leg, False
@@ -163,12 +164,15 @@ class Desk:
         standing.outstanding += 1
         if standing.outstanding + standing.foreign >= member.room:
             self._view.weigh(self.now_ms, member)
+        ready_ms = self.now_ms + (own_ms + wait_ms if way is not Way.HELD else 0)
+        if way is Way.FETCH:
+            member.line_free_ms = ready_ms
         for adapter in spec.adapters:
             if member.held.get(adapter) != LISTED:
-                self._view.warm(self.now_ms, member, adapter)
+                self._view.warm(ready_ms, member, adapter)
         if spec.prefixes:
             self._router.prefixes.read(spec, peer)
-        self.actions.append(Dispatch(spec.ask_id, peer, task.attempts, not missing, hedge))
+        self.actions.append(Dispatch(spec.ask_id, peer, task.attempts, way is Way.HELD, hedge))
         self._watch(task, query)
 
     def _watch(self, task: Task, query: Query) -> None:

@@ -17,9 +17,10 @@ Draw = Callable[[Query], Sequence[Member]]
 SCANNED = 64
 """Policies that want the best of all look at so many: exact up to this number of workers a base, a sample
 beyond."""
-HOLDERS_DRAWN = 4
+HOLDERS_DRAWN = int(__import__("os").environ.get("P_H","4"))
 HOMES_DRAWN = 2
-OTHERS_DRAWN = 2
+OTHERS_DRAWN = int(__import__("os").environ.get("P_O","2"))
+KEEPERS_DRAWN = int(__import__("os").environ.get("P_K","2"))
 CACHING_DRAWN = 2
 
 
@@ -71,8 +72,11 @@ def draw_newcomers(query: Query) -> Sequence[Member]:
     Homes let peers that know nothing of each other load an adapter at the same few workers.
     """
     adapter, field = query.adapter, query.field
-    others = (field.roomy or field.everyone).pick(OTHERS_DRAWN, query.rng.next64())
-    return others if adapter is None else field.homes(adapter)[:HOMES_DRAWN] + others
+    bits = query.rng.next64()
+    others = (field.roomy or field.everyone).pick(OTHERS_DRAWN, bits)
+    if adapter is None:
+        return others
+    return field.homes(adapter)[:HOMES_DRAWN] + field.keepers(adapter).pick(KEEPERS_DRAWN, bits) + others
 
 
 def draw_caching(query: Query) -> Sequence[Member]:

@@ -80,8 +80,8 @@ class Member:
 
     `room` is how many asks it may have before it counts as full, `is_roomy` whether it is in the pool of those
     that have fewer; `held` are the adapters it is believed to
-    hold, `LISTED` or since when (they were sent there by an ask), `warm` how many of the latter; `top_rank`
-    is the largest rank it lists. `dearest` bounds its price a token (per 1,000).
+    hold, `LISTED` or from when on (they were sent there by an ask), `warm` how many of the latter; adapters
+    fetched by our asks have come at `line_free_ms`; `top_rank` is the largest rank it lists. `dearest` bounds its price a token (per 1,000).
     """
 
     __slots__ = (
@@ -92,6 +92,7 @@ class Member:
         "held",
         "is_roomy",
         "key_expires_ms",
+        "line_free_ms",
         "max_batch",
         "max_context",
         "max_rank",
@@ -109,6 +110,7 @@ class Member:
         self.held: dict[Cid, int] = {}
         self.warm = 0
         self.is_roomy = False
+        self.line_free_ms = 0
         self.read(ad, backlog)
 
     def read(self, ad: WorkerView, backlog: int) -> None:
@@ -139,6 +141,7 @@ class Field:
     everyone: Pool[Member] = field(default_factory=Pool[Member])
     roomy: Pool[Member] = field(default_factory=Pool[Member])
     holding: dict[Cid, Pool[Member]] = field(default_factory=dict[Cid, Pool[Member]])
+    keeping: dict[Cid, Pool[Member]] = field(default_factory=dict[Cid, Pool[Member]])
     estimates: Estimates = field(default_factory=Estimates)
     cursor: int = 0
     looked_at: int = 0
@@ -147,6 +150,10 @@ class Field:
     def holders(self, adapter: Cid) -> Pool[Member]:
         """Who is believed to hold an adapter."""
         return self.holding.get(adapter, _NOBODY)
+
+    def keepers(self, adapter: Cid) -> Pool[Member]:
+        """Who holds an adapter or once did, and so has it at hand."""
+        return self.keeping.get(adapter, _NOBODY)
 
     def homes(self, key: str) -> list[Member]:
         """Where a key belongs, the first first; the ring is built when first asked for."""
@@ -157,6 +164,8 @@ class Field:
     def enter(self, member: Member) -> None:
         """A worker appears."""
         self.everyone.add(member)
+        for adapter in member.standing.past:
+            _put(self.keeping, adapter, member)
         if self._ring is not None:
             self._ring.add(member)
 
@@ -164,6 +173,8 @@ class Field:
         """A worker is forgotten, with what it held."""
         for adapter in member.held:
             self.release(adapter, member)
+        for adapter in member.standing.past:
+            _take(self.keeping, adapter, member)
         self.everyone.discard(member)
         self.roomy.discard(member)
         member.is_roomy = False
@@ -172,15 +183,27 @@ class Field:
 
     def hold(self, adapter: Cid, member: Member) -> None:
         """It is believed to hold the adapter."""
-        pool = self.holding.get(adapter)
-        if pool is None:
-            pool = self.holding[adapter] = Pool()
-        pool.add(member)
+        _put(self.holding, adapter, member)
+        _put(self.keeping, adapter, member)
+        dropped = member.standing.kept(adapter)
+        if dropped is not None:
+            _take(self.keeping, dropped, member)
 
     def release(self, adapter: Cid, member: Member) -> None:
         """It is no longer believed to."""
-        pool = self.holding.get(adapter)
-        if pool is not None:
-            pool.discard(member)
-            if not pool:
-                del self.holding[adapter]
+        _take(self.holding, adapter, member)
+
+
+def _put(pools: dict[Cid, Pool[Member]], adapter: Cid, member: Member) -> None:
+    pool = pools.get(adapter)
+    if pool is None:
+        pool = pools[adapter] = Pool()
+    pool.add(member)
+
+
+def _take(pools: dict[Cid, Pool[Member]], adapter: Cid, member: Member) -> None:
+    pool = pools.get(adapter)
+    if pool is not None:
+        pool.discard(member)
+        if not pool:
+            del pools[adapter]

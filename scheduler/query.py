@@ -18,7 +18,7 @@ class Query:
     """What draws and scores look at.
 
     `tried` maps peers to when they may be tried again; `tokens` is how long the answer will be, about;
-    `load_us` how much later the first token comes for an adapter that is missing; `cached` says who read how
+    `cached` says who read how
     many of the prompt's first tokens before.
     """
 
@@ -28,7 +28,6 @@ class Query:
     now_ms: int
     tried: Mapping[PeerId, int]
     tokens: int
-    load_us: int
     cached: Mapping[Member, int]
 
     @property

@@ -41,10 +41,9 @@ class Router:
         field = self.view.field(spec.base)
         if field is None:
             return None
-        estimates = field.estimates
-        tokens = min(spec.max_tokens, estimates.tokens)
+        tokens = min(spec.max_tokens, field.estimates.tokens)
         cached = self.prefixes.look(self.view, spec) if spec.prefixes else {}
-        return Query(spec, field, self.rng, now_ms, tried, tokens, estimates.load_ms * 1000, cached)
+        return Query(spec, field, self.rng, now_ms, tried, tokens, cached)
 
     def choose(self, query: Query) -> Member | None:
         """The best of those the policy draws; if none of them may serve, anybody who may; None if nobody

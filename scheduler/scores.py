@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..protocol.credits import compute_price
+from .estimates import Way
 from .members import Member
 from .query import Query
 from .standing import PPM, PRIOR_SUCCESS_PPM
@@ -59,37 +60,34 @@ def score_cached(member: Member, query: Query) -> int:
     return unread * PPM // max(1, query.spec.prompt_tokens) + load_ppm * (1 + load_ppm // PPM)
 
 
-def late_us(member: Member, query: Query, missing: int) -> int:
-    """How much later than usual the first token is expected by what is announced: the wait for a place in the
-    batch, and for adapters that are missing.
-
-    A full batch is taken to decode at half the speed of a single sequence, and a waiting ask to be of this
-    one's length.
-    """
-    standing, batch = member.standing, member.max_batch
-    waiting = standing.load_at(query.now_ms) + 1 - batch
-    wait_us = waiting * 2 * standing.token_us * query.tokens // batch if waiting > 0 else 0
-    return wait_us + missing * query.load_us
-
-
 def score_time(member: Member, query: Query) -> int:
     """The expected microseconds until the answer is whole, the longer the likelier it is to fail."""
-    standing, batch = member.standing, member.max_batch
+    standing, batch, now_ms = member.standing, member.max_batch, query.now_ms
     load = standing.outstanding
     if standing.foreign:
-        load = standing.load_at(query.now_ms)
+        load = standing.load_at(now_ms)
     work_us = standing.token_us * query.tokens
     if load < batch:
-        time_us = work_us + work_us * load // batch
+        slow_us, queue_us = work_us * load // batch, 0
     else:
-        time_us = 2 * work_us + (load + 1 - batch) * 2 * work_us // batch
+        slow_us, queue_us = work_us, (load + 1 - batch) * work_us * Q // batch // 100
+    load_ms = extra_ms = 0
     for adapter in query.spec.adapters:
-        if adapter not in member.held:
-            time_us += query.load_us * MISS_WEIGHT
+        ready_ms = member.held.get(adapter)
+        if ready_ms is None:
+            if adapter in standing.past:
+                load_ms += query.field.estimates.reload_ms
+                extra_ms += R
+            else:
+                load_ms += max(0, member.line_free_ms - now_ms) * N // 100 + query.field.estimates.fetch_ms
+                extra_ms += query.field.estimates.miss_ms * M // 100
+        elif ready_ms > now_ms:
+            load_ms += ready_ms - now_ms
+    time_us = max(queue_us, load_ms * 1000) + extra_ms * 1000 + slow_us * C // 100 + work_us * W // 100 + standing.lag_us * L // 100
     worth_ppm = standing.worth_ppm
     if worth_ppm < PRIOR_SUCCESS_PPM:
-        worth_ppm = standing.worth_at(query.now_ms)
-    return time_us * PPM // worth_ppm
+        worth_ppm = standing.worth_at(now_ms)
+    return time_us * PPM // worth_ppm if time_us > 0 else time_us
 
 
 def score_rank(member: Member, query: Query) -> int:
@@ -105,7 +103,29 @@ def score_slo(member: Member, query: Query) -> int:
     """The cheapest of those that are expected to give the first token in time; else the one that is the
     soonest."""
     target_ms = query.spec.ttft_ms if query.spec.ttft_ms is not None else TTFT_MS
-    ttft_us = query.field.estimates.held_ms * 1000 + member.standing.lag_us + late_us(member, query, query.missing(member))
+    ttft_us = query.field.estimates.held_ms * 1000 + member.standing.lag_us + 1000 * sum(late_ms(member, query)[1:])
     if ttft_us <= target_ms * 1000:
         return score_price(member, query)
     return (1 << 100) + score_time(member, query)
+
+import os
+Q,C,W,L,M,R,N = (int(os.environ.get("P_"+x, d)) for x, d in zip("QCWLMRN", (200,100,100,0,200,100,100)))
+
+def late_ms(member: Member, query: Query) -> tuple[Way, int, int]:
+    """What the worker has to do for the adapters, how long that takes (ms), and the wait before it."""
+    standing, batch, now_ms = member.standing, member.max_batch, query.now_ms
+    waiting = standing.load_at(now_ms) + 1 - batch
+    wait_ms = waiting * standing.token_us * query.tokens * Q // 100 // batch // 1000 if waiting > 0 else 0
+    way, own_ms, estimates = Way.HELD, 0, query.field.estimates
+    for adapter in query.spec.adapters:
+        ready_ms = member.held.get(adapter)
+        if ready_ms is not None:
+            wait_ms = max(wait_ms, ready_ms - now_ms)
+        elif adapter in standing.past:
+            own_ms += estimates.reload_ms
+            way = Way.RELOAD if way is Way.HELD else way
+        else:
+            own_ms += estimates.fetch_ms
+            wait_ms = max(wait_ms, member.line_free_ms - now_ms)
+            way = Way.FETCH
+    return way, own_ms, wait_ms

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..protocol.ids import PeerId
+from ..protocol.ids import Cid, PeerId
 
 PPM = 1_000_000
 PRIOR_SUCCESS_PPM = 950_000
@@ -25,10 +25,11 @@ MAX_BAN_MS = 600_000
 BUSY_PAUSE_MS = 200
 MAX_BUSY_PAUSE_MS = 5_000
 DEFAULT_TOKEN_US = 20_000
-FOREIGN_FRESH_MS = 5_000
-FOREIGN_LIFE_MS = 30_000
+FOREIGN_FRESH_MS = int(__import__("os").environ.get("P_F","5000"))
+FOREIGN_LIFE_MS = int(__import__("os").environ.get("P_FL","30000"))
 """What an advert counted beside our own asks is believed whole while it is fresh, then less and less, and
 after its life not at all."""
+MAX_PAST = 64
 MOST_LAG_US = 60_000_000
 _SUCCESS_INERTIA = 8
 _FAILURE_INERTIA = 4
@@ -41,7 +42,7 @@ class Standing:
 
     `outstanding` are our asks there, `foreign` those of others by its newest advert; `token_us` is the
     observed time of an output token, `lag_us` how much later than expected its first tokens come;
-    `not_before_ms` ends its ban or pause; `worth_ppm` is how likely it is to deliver honestly, as of the last
+    `past` are adapters it once held; `not_before_ms` ends its ban or pause; `worth_ppm` is how likely it is to deliver honestly, as of the last
     evidence.
     """
 
@@ -58,6 +59,7 @@ class Standing:
         "lag_us",
         "not_before_ms",
         "outstanding",
+        "past",
         "token_us",
         "worth_ppm",
     )
@@ -70,6 +72,7 @@ class Standing:
         self.not_before_ms = 0
         self.worth_ppm = PRIOR_SUCCESS_PPM
         self.is_known = False
+        self.past: dict[Cid, None] = {}
         self._advertised_ms = 0
         self._success_ppm = PRIOR_SUCCESS_PPM
         self._judged_ms = 0
@@ -102,6 +105,16 @@ class Standing:
         """A newer advert counts so many asks there, ours among them."""
         self.foreign = max(0, asks - self.outstanding)
         self._advertised_ms = now_ms
+
+    def kept(self, adapter: Cid) -> Cid | None:
+        """It holds an adapter: it need not fetch it again. Returns the one that it is to be forgotten for."""
+        self.past.pop(adapter, None)
+        self.past[adapter] = None
+        if len(self.past) <= MAX_PAST:
+            return None
+        dropped = next(iter(self.past))
+        del self.past[dropped]
+        return dropped
 
     def succeeded(self, now_ms: int, decode_ms: int, tokens: int) -> None:
         """An answer came: `tokens` after the first one, in `decode_ms`."""

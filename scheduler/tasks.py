@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from ..protocol.ids import Cid, PeerId
+from .estimates import Way
 from .events import AskId, AskSpec
 from .query import NOTHING_TRIED
 from .standing import Standing
@@ -17,13 +18,14 @@ _MAX_TRIED = 64
 
 @dataclass(slots=True)
 class Leg:
-    """One attempt under way. `held`: its worker was believed to hold the adapters; `late_us`: how much later
-    than usual its first token was expected."""
+    """One attempt under way. `way` is what its worker had to do for the adapters, about `own_ms` long after a
+    wait of `wait_ms`."""
 
     peer: PeerId
     standing: Standing
-    held: bool
-    late_us: int
+    way: Way
+    own_ms: int
+    wait_ms: int
 
 
 @dataclass(slots=True)

@@ -97,8 +97,8 @@ class NetworkView:
         self.weigh(now_ms, member)
         return True
 
-    def warm(self, now_ms: int, member: Member, adapter: Cid) -> None:
-        """Believe that it holds `adapter` from now on: it was just sent work that needs it."""
+    def warm(self, ready_ms: int, member: Member, adapter: Cid) -> None:
+        """Believe that it holds `adapter`, ready at `ready_ms`: it was just sent work that needs it."""
         held = member.held
         since_ms = held.get(adapter)
         if since_ms == LISTED:
@@ -108,7 +108,8 @@ class NetworkView:
             self._fields[member.ad.base].hold(adapter, member)
         else:
             del held[adapter]
-        held[adapter] = now_ms
+            ready_ms = max(ready_ms, since_ms)
+        held[adapter] = ready_ms
         if member.warm > MAX_WARM:
             self._cool(member, next(each for each, since in held.items() if since != LISTED))
 
@@ -166,11 +167,10 @@ class NetworkView:
         listed = dict.fromkeys(member.ad.resident)
         for adapter in [a for a in member.held if a not in listed and self._is_over(now_ms, member, a)]:
             self._cool(member, adapter)
-        field = self._fields[member.ad.base]
         for adapter in listed:
             since_ms = member.held.get(adapter)
             if since_ms is None:
-                field.hold(adapter, member)
+                self._fields[member.ad.base].hold(adapter, member)
             elif since_ms != LISTED:
                 member.warm -= 1
             member.held[adapter] = LISTED
