@@ -21,13 +21,22 @@ from commonlore.protocol.adverts import Rates
 from commonlore.protocol.credits import BASE_SPLIT
 from commonlore.protocol.ids import Address, PeerId, cid_of
 from commonlore.scheduler.core import Scheduler, SchedulerConfig
-from commonlore.scheduler.events import AdvertSeen, AskArrived, AskSpec, Completed, Dispatch, Progress, Tick, Wake
+from commonlore.scheduler.events import (
+    AdvertSeen,
+    AskArrived,
+    AskSpec,
+    Completed,
+    Dispatch,
+    Progress,
+    Wake,
+)
 from commonlore.scheduler.policies import DEFAULT_POLICY
 from commonlore.scheduler.view import WorkerView
 
 BASE = cid_of(b"base")
 BATCH, SERVICE_MS, FIRST_MS, TOKENS = 8, 5_000, 300, 40
 NOW_MS = 1_700_000_000_000
+NOBODY = PeerId("")
 ARRIVAL, FIRST, WHOLE, ADVERT = range(4)
 
 
@@ -123,7 +132,7 @@ class Drive:
     def now_ms(self) -> int:
         return NOW_MS + self.now_us // 1000
 
-    def plan(self, delay_us: int, kind: int, number: int, peer: PeerId = PeerId("")) -> None:
+    def plan(self, delay_us: int, kind: int, number: int, peer: PeerId = NOBODY) -> None:
         self.count += 1
         heappush(self.heap, (self.now_us + delay_us, self.count, kind, number, peer))
 
@@ -139,7 +148,7 @@ class Drive:
                     whole_us = first_us + int(self.rng.expovariate(1 / (SERVICE_MS * 1000)))
                     self.plan(whole_us, WHOLE, ask_id, peer)
                     self.hold(self.number_of[peer], self.adapters[ask_id])
-                case Wake(at_ms):
+                case Wake():
                     pass
                 case _:
                     self.refused += 1
@@ -160,8 +169,14 @@ def measure(peers: int, asks: int, policy: str) -> Measured:
     seconds = time.thread_time() - began
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return Measured(
-        peers, asks, policy, round(seconds, 2), round(drive.step_s, 2), round(asks / seconds),
-        round(1e6 * drive.step_s / asks, 1), round(peak_mb),
+        peers,
+        asks,
+        policy,
+        round(seconds, 2),
+        round(drive.step_s, 2),
+        round(asks / seconds),
+        round(1e6 * drive.step_s / asks, 1),
+        round(peak_mb),
     )
 
 

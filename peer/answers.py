@@ -52,6 +52,8 @@ class AskOptions:
     its advertised rates make of the prompt's bytes and `max_tokens`. Greedy by default.
 
     With `retrieve` the node puts rows before the question; then `prompt_parts` says where, `citations` which.
+
+    `client` is on whose behalf this peer asks: each has a budget (`Config.client_asks`, `client_spend`).
     """
 
     messages: tuple[ChatMessage, ...]
@@ -66,6 +68,7 @@ class AskOptions:
     retrieve: Retrieval | None = None
     prompt_parts: tuple[PromptPart, ...] = ()
     citations: tuple[Citation, ...] = ()
+    client: str = ""
 
     @property
     def too_late(self) -> str:

@@ -40,6 +40,7 @@ from .attempt import Attempt, AttemptParts, AttemptTerms, Offer
 from .catalog import Catalog
 from .chosen import chosen_adapters, common_base
 from .prefetch import suggest
+from .prompt_prefixes import prompt_prefixes
 
 log = logging.getLogger("commonlore.peer.asker")
 T = TypeVar("T")
@@ -126,7 +127,7 @@ class Asker:
             with trio.move_on_after(self._left_s(job), shield=True):
                 await job.ended.wait()  # what was delivered is being paid
             del self._jobs[ask_id]
-            self._step(events.Cancelled(ask_id))
+            self._step(events.Cancelled(ask_id, job.answer.transcript.price))
 
     async def _open_job(
         self, options: AskOptions
@@ -230,6 +231,8 @@ class Asker:
             max_tokens=options.sampling.max_tokens,
             max_price=self._limit(options),
             deadline_ms=job.deadline_ms,
+            client=options.client,
+            prefixes=prompt_prefixes(options.messages, job.base, job.answer.adapters),
         )
         if self._scheduler.can_serve(spec):
             return spec
@@ -257,7 +260,8 @@ class Asker:
             job.deltas.close()
             now = self._clock.now_ms()
             ttft = (job.first_token_ms or now) - started
-            self._step(events.Completed(ask_id, peer, ttft, now - started, len(script.tokens) - before))
+            tokens = len(script.tokens) - before
+            self._step(events.Completed(ask_id, peer, ttft, now - started, tokens, script.price))
 
         def has_other() -> bool:
             return self._scheduler.has_other(self._clock.now_ms(), ask_id)
@@ -272,6 +276,8 @@ class Asker:
             return refusal
         except (Unreachable, ProtocolError) as error:
             log.warning("attempt at %s failed after %d tokens: %s", peer, len(script.tokens), error)
+            if isinstance(error, ProtocolError):  # what it sent did not stand its check
+                self._step(events.Judged(peer, passed=False))
             self._step(events.Failed(ask_id, peer, len(script.tokens), script.price))
             return error
         return None

@@ -105,6 +105,10 @@ class Config:
     """Bytes of blobs kept on disk."""
     policy: str = DEFAULT_POLICY
     """How a worker is chosen: see POLICIES."""
+    client_asks: int = 0
+    """Asks that each API key may have under way at once; 0: any number."""
+    client_spend: int = 0
+    """What the asks of each API key may cost within an hour; 0: anything."""
     log_level: str = "info"
     request_log: str = ""
     """A file, from the home's logs on, that gets a line of JSON with the times of each ask served here."""

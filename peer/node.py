@@ -146,7 +146,10 @@ async def open_node(
 
 
 def _scheduler(config: Config) -> Scheduler:
-    return Scheduler(SchedulerConfig(policy=config.policy), int.from_bytes(os.urandom(8), "big"))
+    settings = SchedulerConfig(
+        policy=config.policy, client_asks=config.client_asks, client_spend=config.client_spend
+    )
+    return Scheduler(settings, int.from_bytes(os.urandom(8), "big"))
 
 
 def _attempt_parts(node: Node) -> AttemptParts:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from ..protocol.messages import RefusalCode
+
 MAX_CLIENTS = 10_000
 
 
@@ -50,17 +52,20 @@ class Clients:
         self._turn(now_ms, account)
         return account.spent, account.reserved
 
-    def admit(self, now_ms: int, client: str, max_price: int) -> str | None:
-        """Count one more ask, until `settle`; or why it is too much, for people."""
+    def admit(self, now_ms: int, client: str, max_price: int) -> tuple[str, str] | None:
+        """Count one more ask, until `settle`; or why it is too much, for programs (as `RefusalCode`) and for
+        people."""
         budget = self.budget
         account = self._account(now_ms, client)
         if budget.asks and account.asks >= budget.asks:
-            return f"{account.asks} asks of this client are under way, as many as it may have; try again later"
+            return RefusalCode.BUSY, (
+                f"{account.asks} asks of this client are under way, as many as it may have: wait for one"
+            )
         left = budget.spend - account.spent - account.reserved
         if budget.spend and max_price > left:
-            return (
-                f"this ask may cost {max_price} token units, and {max(0, left)} of {budget.spend} are left to "
-                f"this client for {self._left_s(now_ms)} s: ask for less, or later"
+            return RefusalCode.CREDIT, (
+                f"this ask may cost {max_price} token units, and {max(0, left)} of {budget.spend} are left "
+                f"to this client for {self._left_s(now_ms)} s: ask for less, or later"
             )
         account.asks += 1
         account.reserved += max_price

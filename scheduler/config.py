@@ -16,9 +16,9 @@ from .view import BACKLOG
 class SchedulerConfig:
     """`max_attempts` bounds failed dispatches in a row without a token; `final_opinions` is how many
     workers must decline an ask for good before it is given up; `backlog` is in batches. `hedge_ppm` is the
-    share of asks that may be sent to a second worker when the first is late: only for drivers that can run two
-    attempts at once. `client_asks` and `client_spend` (token units in `spend_window_ms`) bound each client; 0
-    does not. Raises ConfigError on an unknown policy or a share above all."""
+    share of asks that may be sent to a second worker when the first is late: only for drivers that can run
+    two attempts at once. `client_asks` and `client_spend` (token units in `spend_window_ms`) bound each
+    client; 0 does not. Raises ConfigError on an unknown policy or a share above all."""
 
     policy: str = DEFAULT_POLICY
     advert_lifetime_ms: int = ADVERT_LIFETIME_MS

@@ -126,13 +126,14 @@ class Scheduler:
             raise LocalProtocolError(
                 f"ask {spec.ask_id!r} is already under way; give each ask an id of its own"
             )
-        code, reason = self._refusal(spec)
-        if reason is None:
+        refusal = self._refusal(spec)
+        if refusal is None:
             desk.open(spec)
         else:
-            desk.actions.append(GiveUp(spec.ask_id, code, reason))
+            code, message = refusal
+            desk.actions.append(GiveUp(spec.ask_id, str(code), message))
 
-    def _refusal(self, spec: AskSpec) -> tuple[str, str | None]:
+    def _refusal(self, spec: AskSpec) -> tuple[str, str] | None:
         """Why this peer itself does not take the ask on, for programs and for people; None if it does."""
         desk = self._desk
         if len(desk.tasks) >= self.config.max_asks:
@@ -141,8 +142,8 @@ class Scheduler:
         if spec.deadline_ms <= desk.now_ms:
             return "deadline_exceeded", "the deadline passed before the ask came"
         if spec.client:
-            return "credit", desk.clients.admit(desk.now_ms, spec.client, spec.max_price)
-        return "", None
+            return desk.clients.admit(desk.now_ms, spec.client, spec.max_price)
+        return None
 
     def _on_progress(self, event: Progress) -> None:
         task, leg = self._find(event.ask_id, event.peer)
@@ -160,9 +161,10 @@ class Scheduler:
         standing.succeeded(now_ms, event.total_ms - event.ttft_ms, event.tokens - 1)
         field = self.view.field(task.spec.base)
         if field is not None:
-            late_ms = event.ttft_ms - field.estimates.held_ms - leg.own_ms - leg.wait_ms
-            standing.learn_lag(late_ms * 1000)
-            field.estimates.learn(event.tokens, event.ttft_ms, event.total_ms, leg.way, leg.wait_ms)
+            estimates, ttft_ms = field.estimates, event.ttft_ms
+            standing.learn_lag((ttft_ms - estimates.held_ms - leg.own_ms - leg.wait_ms) * 1000)
+            estimates.learn(event.tokens, ttft_ms, event.total_ms)
+            estimates.learn_first(leg.way, ttft_ms, leg.wait_ms, task.rest.prompt_tokens)
         for wrong in task.declined:
             self._standings.of(wrong).failed(now_ms)
         task.spent = max(task.spent, event.spent)

@@ -18,7 +18,7 @@ from .prefetch import Prefetcher
 from .query import Query
 from .retries import Backoff
 from .route import LOOKED_AT, Router
-from .scores import late_ms
+from .scores import outlook
 from .survey import Bar, Survey, bar_of
 from .tasks import Leg, Task, WaitingRoom
 from .timers import Timers
@@ -150,7 +150,7 @@ class Desk:
 
     def _dispatch(self, task: Task, query: Query, member: Member, *, hedge: bool = False) -> None:
         spec, peer, standing = task.spec, member.peer, member.standing
-        way, own_ms, wait_ms = late_ms(member, query)
+        way, own_ms, wait_ms = outlook(member, query)
         leg = Leg(peer, standing, way, own_ms, wait_ms)
         task.attempts += 1
         if hedge:

@@ -17,16 +17,18 @@ Draw = Callable[[Query], Sequence[Member]]
 SCANNED = 64
 """Policies that want the best of all look at so many: exact up to this number of workers a base, a sample
 beyond."""
-HOLDERS_DRAWN = int(__import__("os").environ.get("P_H","4"))
+FEW_DRAWN = 8
+HOLDERS_DRAWN = 6
 HOMES_DRAWN = 2
-OTHERS_DRAWN = int(__import__("os").environ.get("P_O","2"))
-KEEPERS_DRAWN = int(__import__("os").environ.get("P_K","2"))
+KEEPERS_DRAWN = 2
+OTHERS_DRAWN = 2
 CACHING_DRAWN = 2
 
 
 def draw_few(query: Query) -> Sequence[Member]:
-    """Some, at random: the first that may serve will do."""
-    return query.field.everyone.pick(8, query.rng.next64())
+    """Some, in random order: the first that may serve will do."""
+    items = query.field.everyone.items
+    return [items[at] for at in query.rng.draw(len(items), FEW_DRAWN)]
 
 
 def draw_next(query: Query) -> Sequence[Member]:
@@ -67,7 +69,8 @@ def draw_holders(query: Query) -> Sequence[Member]:
 
 
 def draw_newcomers(query: Query) -> Sequence[Member]:
-    """Who might hold the adapter from now on: its first homes, and some others for comparison.
+    """Who might hold the adapter from now on: its first homes, some that once held it, and some others for
+    comparison.
 
     Homes let peers that know nothing of each other load an adapter at the same few workers.
     """

@@ -1,5 +1,5 @@
-"""When an ask whose first token is late is sent to a second worker as well. Source: The Tail at Scale (Dean and
-Barroso 2013): a hedge after the slow quantile costs a few percent of the work.
+"""When an ask whose first token is late is sent to a second worker as well. Source: The Tail at Scale (Dean
+and Barroso 2013): a hedge after the slow quantile costs a few percent of the work.
 
 Rules of this file: hedges are at most a fixed share of the asks, so that they cannot feed an overload; only a
 worker that holds the adapters and is at most half busy is given one.

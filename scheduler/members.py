@@ -78,10 +78,10 @@ def worker_view(peer: PeerId, ad: WorkerAd, now_ms: int) -> WorkerView:
 class Member:
     """One worker in the view.
 
-    `room` is how many asks it may have before it counts as full, `is_roomy` whether it is in the pool of those
-    that have fewer; `held` are the adapters it is believed to
-    hold, `LISTED` or from when on (they were sent there by an ask), `warm` how many of the latter; adapters
-    fetched by our asks have come at `line_free_ms`; `top_rank` is the largest rank it lists. `dearest` bounds its price a token (per 1,000).
+    `room` is how many asks it may have before it counts as full, `is_roomy` whether it is in the pool of
+    those that have fewer; `held` are the adapters it is believed to hold, `LISTED` or from when on (they were
+    sent there by an ask), `warm` how many of the latter; adapters fetched for our asks have come at
+    `line_free_ms`; `top_rank` is the largest rank it lists. `dearest` bounds its price a token (per 1,000).
     """
 
     __slots__ = (
@@ -133,7 +133,8 @@ _NOBODY: Pool[Member] = Pool()
 
 @dataclass(slots=True)
 class Field:
-    """The workers of one base: all, those with room, those that hold an adapter; what is known of its answers.
+    """The workers of one base: all, those with room, those that hold an adapter or once did; what is known of
+    its answers.
 
     `cursor` is the round robin's place, `looked_at` where the last look for anybody ended."""
 

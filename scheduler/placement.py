@@ -45,8 +45,8 @@ def place(
     """What each site should hold, the most wanted first.
 
     Adapters are served in the order of demand: each first gets one place, then, while slots are left, as
-    many as its demand asks for. It goes where it is held already, else where the least demand is planned, ties
-    by rendezvous hashing (Thaler and Ravishankar 1998).
+    many as its demand asks for. It goes where it is held already, else where the least demand is planned,
+    ties by rendezvous hashing (Thaler and Ravishankar 1998).
     """
     plan = _Plan(sites)
     wanted = sorted((adapter for adapter, rate in rates_mhz.items() if rate > 0), key=str)

@@ -1,5 +1,5 @@
-"""When an adapter is asked for more than its holders can serve, name an idle worker that should load it before
-the next ask needs it."""
+"""When an adapter is asked for more than its holders can serve, name an idle worker that should load it
+before the next ask needs it."""
 
 from __future__ import annotations
 

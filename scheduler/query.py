@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..protocol.ids import Cid, PeerId
+from .estimates import Estimates
 from .events import AskSpec
 from .members import Field, Member
 from .prng import Prng
@@ -24,6 +25,7 @@ class Query:
 
     spec: AskSpec
     field: Field
+    estimates: Estimates
     rng: Prng
     now_ms: int
     tried: Mapping[PeerId, int]

@@ -27,8 +27,8 @@ class Again(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Reaction:
-    """`counts`: as one of the failures in a row that end an ask; `declines`: as an opinion that the ask itself
-    is at fault."""
+    """`counts`: as one of the failures in a row that end an ask; `declines`: as an opinion that the ask
+    itself is at fault."""
 
     blame: Blame
     again: Again

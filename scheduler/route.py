@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from ..protocol.ids import PeerId
 from .events import AskSpec
-from .members import Field, Member
+from .members import Member
 from .policies import Policy
 from .prefixes import Prefixes
 from .prng import Prng
@@ -23,6 +24,8 @@ from .view import NetworkView
 
 LOOKED_AT = 1_024
 """How many workers are asked at a time when those of the policy cannot serve."""
+FOUND = 4
+"""How many of them that can are compared."""
 
 
 @dataclass(slots=True)
@@ -34,16 +37,14 @@ class Router:
     rng: Prng
     prefixes: Prefixes
 
-    def query(
-        self, now_ms: int, spec: AskSpec, tried: Mapping[PeerId, int] = NOTHING_TRIED
-    ) -> Query | None:
+    def query(self, now_ms: int, spec: AskSpec, tried: Mapping[PeerId, int] = NOTHING_TRIED) -> Query | None:
         """What a choice for the ask is about; None where nobody serves its base."""
         field = self.view.field(spec.base)
         if field is None:
             return None
         tokens = min(spec.max_tokens, field.estimates.tokens)
         cached = self.prefixes.look(self.view, spec) if spec.prefixes else {}
-        return Query(spec, field, self.rng, now_ms, tried, tokens, cached)
+        return Query(spec, field, field.estimates, self.rng, now_ms, tried, tokens, cached)
 
     def choose(self, query: Query) -> Member | None:
         """The best of those the policy draws; if none of them may serve, anybody who may; None if nobody
@@ -91,15 +92,22 @@ class Router:
         return best, best_score
 
     def _anybody(self, query: Query) -> Member | None:
-        """Somebody who may serve, as far as one look goes; those that are believed full only where nobody has
-        room, since what is believed of them ages."""
+        """The best of the first few that may serve, as far as one look goes; those that are believed full are
+        asked only where nobody has room, since what is believed of them ages."""
+        found = list(islice((each for each in self._turn(query) if bar_of(each, query) is None), FOUND))
+        return self._best(found, query, None, 0)[0]
+
+    def _turn(self, query: Query) -> Sequence[Member]:
+        """Whose turn it is to be asked: all, from a random place on, or the next ones of a large field."""
         field = query.field
         pool = field.roomy or field.everyone
-        field.looked_at %= max(1, len(pool))
-        turn = pool.items[field.looked_at : field.looked_at + LOOKED_AT]
-        turn += pool.items[: min(field.looked_at, LOOKED_AT - len(turn))]
-        field.looked_at += len(turn)
-        return next((member for member in turn if bar_of(member, query) is None), None)
+        if not pool:
+            return ()
+        at = self.rng.below(len(pool)) if len(pool) <= LOOKED_AT else field.looked_at % len(pool)
+        turn = pool.items[at : at + LOOKED_AT]
+        turn += pool.items[: min(at, LOOKED_AT - len(turn))]
+        field.looked_at = at + len(turn)
+        return turn
 
 
 def _is_easy(member: Member, query: Query) -> bool:

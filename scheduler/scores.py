@@ -1,7 +1,7 @@
 """What makes one worker better than another for an ask. The lowest score wins.
 
 Rules of this file: a score is made of what is already known of the worker, in a few operations on integers; a
-score of 0 ends the search.
+score of 0 ends the search. The weights were found by simulation (`benchmarks/policies.py`, seeds below 100).
 """
 
 from __future__ import annotations
@@ -16,9 +16,16 @@ from .standing import PPM, PRIOR_SUCCESS_PPM
 
 Score = Callable[[Member, Query], int]
 
-MISS_WEIGHT = 3
-"""A miss costs more than its ask's wait: it takes the line from other loads and a slot from another adapter.
-"""
+QUEUE_FACTOR = 2
+"""A waiting ask takes so many times what its tokens would take at the worker's usual speed: its batch is
+full, and prompts are read between."""
+CROWD_FACTOR = 2
+"""How much a full batch weighs, in times of the ask's own work: sequences slow each other down, and what is
+not known of yet comes on top."""
+RELOAD_EXTRA_MS = 100
+"""What a worker that reloads an adapter loses beside the time: a slot, which another adapter had."""
+LAG_BORNE_US = 1_500_000
+"""First tokens may be so much later than expected before a worker's word is doubted."""
 RANK_STEP_PPM = 1_000
 """How much longer a token takes for each rank by which a batch is padded."""
 TTFT_MS = 2_000
@@ -60,34 +67,76 @@ def score_cached(member: Member, query: Query) -> int:
     return unread * PPM // max(1, query.spec.prompt_tokens) + load_ppm * (1 + load_ppm // PPM)
 
 
+def outlook(member: Member, query: Query) -> tuple[Way, int, int]:
+    """What the worker has to do for the ask's adapters, how many milliseconds that takes, and the wait before
+    it: for a place in the batch, or for what is being fetched already."""
+    standing, now_ms, estimates = member.standing, query.now_ms, query.estimates
+    waiting = standing.load_at(now_ms) + 1 - member.max_batch
+    wait_ms = own_ms = 0
+    if waiting > 0:
+        work_ms = standing.token_us * query.tokens // 1000
+        wait_ms = waiting * QUEUE_FACTOR * work_ms // member.max_batch
+    way = Way.HELD
+    for adapter in query.spec.adapters:
+        ready_ms = member.held.get(adapter)
+        if ready_ms is not None:
+            wait_ms = max(wait_ms, ready_ms - now_ms)
+        elif adapter in standing.past:
+            own_ms += estimates.reload_ms
+            way = Way.RELOAD if way is Way.HELD else way
+        else:
+            own_ms += estimates.fetch_ms
+            wait_ms = max(wait_ms, member.line_free_ms - now_ms)
+            way = Way.FETCH
+    return way, own_ms, wait_ms
+
+
 def score_time(member: Member, query: Query) -> int:
-    """The expected microseconds until the answer is whole, the longer the likelier it is to fail."""
+    """The expected microseconds until the answer is whole, and what the ask costs others; the longer the
+    likelier it is to fail.
+
+    A miss costs others what misses cost of late: it takes the line from other loads, so the price of one
+    rises with the line's load.
+    """
     standing, batch, now_ms = member.standing, member.max_batch, query.now_ms
     load = standing.outstanding
     if standing.foreign:
         load = standing.load_at(now_ms)
     work_us = standing.token_us * query.tokens
+    late_us = extra_ms = load_ms = 0
     if load < batch:
-        slow_us, queue_us = work_us * load // batch, 0
+        crowd_us = CROWD_FACTOR * work_us * load // batch
     else:
-        slow_us, queue_us = work_us, (load + 1 - batch) * work_us * Q // batch // 100
-    load_ms = extra_ms = 0
+        crowd_us = CROWD_FACTOR * work_us
+        late_us = (load + 1 - batch) * QUEUE_FACTOR * work_us // batch
     for adapter in query.spec.adapters:
         ready_ms = member.held.get(adapter)
         if ready_ms is None:
             if adapter in standing.past:
-                load_ms += query.field.estimates.reload_ms
-                extra_ms += R
+                load_ms += query.estimates.reload_ms
+                extra_ms += RELOAD_EXTRA_MS
             else:
-                load_ms += max(0, member.line_free_ms - now_ms) * N // 100 + query.field.estimates.fetch_ms
-                extra_ms += query.field.estimates.miss_ms * M // 100
+                line_ms = member.line_free_ms - now_ms
+                load_ms += query.estimates.fetch_ms + (line_ms if line_ms > 0 else 0)
+                extra_ms += query.estimates.miss_ms
         elif ready_ms > now_ms:
             load_ms += ready_ms - now_ms
-    time_us = max(queue_us, load_ms * 1000) + extra_ms * 1000 + slow_us * C // 100 + work_us * W // 100 + standing.lag_us * L // 100
+    if load_ms:
+        late_us = max(late_us, load_ms * 1000) + extra_ms * 1000
+    if standing.lag_us > LAG_BORNE_US:
+        late_us += standing.lag_us
     worth_ppm = standing.worth_ppm
     if worth_ppm < PRIOR_SUCCESS_PPM:
         worth_ppm = standing.worth_at(now_ms)
-    return time_us * PPM // worth_ppm if time_us > 0 else time_us
+    return (late_us + crowd_us + work_us // 2) * PPM // worth_ppm
+
+
+def score_default(member: Member, query: Query) -> int:
+    """The expected time, less what the worker need not read again of the prompt."""
+    score = score_time(member, query)
+    if query.cached:
+        score -= query.cached.get(member, 0) * query.estimates.prompt_us
+    return score
 
 
 def score_rank(member: Member, query: Query) -> int:
@@ -103,29 +152,8 @@ def score_slo(member: Member, query: Query) -> int:
     """The cheapest of those that are expected to give the first token in time; else the one that is the
     soonest."""
     target_ms = query.spec.ttft_ms if query.spec.ttft_ms is not None else TTFT_MS
-    ttft_us = query.field.estimates.held_ms * 1000 + member.standing.lag_us + 1000 * sum(late_ms(member, query)[1:])
-    if ttft_us <= target_ms * 1000:
+    _, own_ms, wait_ms = outlook(member, query)
+    ttft_ms = query.estimates.held_ms + own_ms + wait_ms + member.standing.lag_us // 1000
+    if ttft_ms <= target_ms:
         return score_price(member, query)
     return (1 << 100) + score_time(member, query)
-
-import os
-Q,C,W,L,M,R,N = (int(os.environ.get("P_"+x, d)) for x, d in zip("QCWLMRN", (200,100,100,0,200,100,100)))
-
-def late_ms(member: Member, query: Query) -> tuple[Way, int, int]:
-    """What the worker has to do for the adapters, how long that takes (ms), and the wait before it."""
-    standing, batch, now_ms = member.standing, member.max_batch, query.now_ms
-    waiting = standing.load_at(now_ms) + 1 - batch
-    wait_ms = waiting * standing.token_us * query.tokens * Q // 100 // batch // 1000 if waiting > 0 else 0
-    way, own_ms, estimates = Way.HELD, 0, query.field.estimates
-    for adapter in query.spec.adapters:
-        ready_ms = member.held.get(adapter)
-        if ready_ms is not None:
-            wait_ms = max(wait_ms, ready_ms - now_ms)
-        elif adapter in standing.past:
-            own_ms += estimates.reload_ms
-            way = Way.RELOAD if way is Way.HELD else way
-        else:
-            own_ms += estimates.fetch_ms
-            wait_ms = max(wait_ms, member.line_free_ms - now_ms)
-            way = Way.FETCH
-    return way, own_ms, wait_ms

@@ -25,8 +25,8 @@ MAX_BAN_MS = 600_000
 BUSY_PAUSE_MS = 200
 MAX_BUSY_PAUSE_MS = 5_000
 DEFAULT_TOKEN_US = 20_000
-FOREIGN_FRESH_MS = int(__import__("os").environ.get("P_F","5000"))
-FOREIGN_LIFE_MS = int(__import__("os").environ.get("P_FL","30000"))
+FOREIGN_FRESH_MS = 5_000
+FOREIGN_LIFE_MS = 30_000
 """What an advert counted beside our own asks is believed whole while it is fresh, then less and less, and
 after its life not at all."""
 MAX_PAST = 64
@@ -41,9 +41,9 @@ class Standing:
     """One worker's record.
 
     `outstanding` are our asks there, `foreign` those of others by its newest advert; `token_us` is the
-    observed time of an output token, `lag_us` how much later than expected its first tokens come;
-    `past` are adapters it once held; `not_before_ms` ends its ban or pause; `worth_ppm` is how likely it is to deliver honestly, as of the last
-    evidence.
+    observed time of an output token, `lag_us` how much later than expected its first tokens come; `past` are
+    adapters it once held; `not_before_ms` ends its ban or pause; `worth_ppm` is how likely it is to deliver
+    honestly, as of the last evidence; `is_known` says that it is in the view.
     """
 
     __slots__ = (
@@ -158,7 +158,7 @@ class Standing:
         self.worth_ppm = self._worth(now_ms)
 
     def success_ppm(self, now_ms: int) -> int:
-        """How likely it is to deliver, in parts per million: a moving average that fades towards the prior."""
+        """How likely it is to deliver, in parts per million: a moving average that fades to the prior."""
         age_ms = max(0, now_ms - self._judged_ms)
         evidence = self._success_ppm - PRIOR_SUCCESS_PPM
         return PRIOR_SUCCESS_PPM + evidence * EVIDENCE_HALF_LIFE_MS // (EVIDENCE_HALF_LIFE_MS + age_ms)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -53,7 +53,7 @@ class Task:
     declined: tuple[PeerId, ...] = ()
 
     @property
-    def avoided(self) -> dict[PeerId, int]:
+    def avoided(self) -> Mapping[PeerId, int]:
         """Who may not be tried before when."""
         return self.tried if self.tried is not None else NOTHING_TRIED
 
@@ -121,6 +121,7 @@ class WaitingRoom:
         """Let the others pass."""
         self._lines[task.spec.base].move_to_end(task.spec.ask_id)
 
-    def first(self, base: Cid, count: int) -> Iterator[Task]:
+    def first(self, base: Cid, count: int) -> list[Task]:
         """At most `count` of those that have waited longest for this base."""
-        return iter([*islice(self._lines.get(base, {}).values(), count)])
+        line = self._lines.get(base)
+        return [] if line is None else [*islice(line.values(), count)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -14,6 +16,7 @@ from .asks import Asks, CountedAnswer
 from .bodies import Body, read_fields, server_sent_events, while_connected
 from .chat_reply import ReplyFrame, finish_of, join_logprobs, logprobs_of, receipt_of
 from .chat_request import ChatRequest, read_chat_request
+from .guard import client_of
 from .models import Models
 from .sampling import Entropy
 
@@ -51,6 +54,7 @@ class Chat:
         """One chat completion, whole or as it grows."""
         wanted = read_chat_request(await read_fields(request), self._entropy)
         options = wanted.options(await self._models.resolve(wanted.model))
+        options = replace(options, client=client_of(request))
         frame = ReplyFrame(f"chatcmpl-{self._entropy(12).hex()}", wanted.model, self._clock.now_ms() // 1000)
         completion = _Completion(self._asks, self._domain, wanted, options, frame)
         return server_sent_events(completion.stream) if wanted.stream else completion

@@ -16,6 +16,7 @@ import hmac
 import ipaddress
 
 from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ...protocol.errors import ConfigError
@@ -23,6 +24,8 @@ from ..config import Config
 from .errors import Unauthorised
 from .responses import error_response
 
+CLIENT = "client"
+"""Where a request's state has whose it is."""
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 
 
@@ -56,6 +59,8 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on, or answer 401 (ASGI)."""
         error = self._objection(scope)
+        if error is None and self._digests and scope["type"] == "http":
+            scope.setdefault("state", {})[CLIENT] = _digest(_token_of(Headers(scope=scope))).hex()[:16]
         await (error_response(error) if error else self._app)(scope, receive, send)
 
     def _objection(self, scope: Scope) -> Unauthorised | None:
@@ -65,14 +70,25 @@ class Guard:
         if not self._digests:
             host = _host_of(headers.get("host", ""))
             return None if is_loopback(host) else Unauthorised(f"this gateway is not {host[:80]!r}")
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        given = _digest(token.strip())
+        token = _token_of(headers)
+        given = _digest(token)
         matches = [hmac.compare_digest(given, known) for known in self._digests]
-        if scheme.lower() == "bearer" and any(matches):
+        if token and any(matches):
             return None
         return Unauthorised(
             "no valid API key; send authorization: Bearer KEY with one of this gateway's keys"
         )
+
+
+def client_of(request: Request) -> str:
+    """Which key's holder asks, by a digest of it; nobody in particular where none is needed."""
+    return str(getattr(request.state, CLIENT, ""))
+
+
+def _token_of(headers: Headers) -> str:
+    """The bearer's token, or nothing."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def _host_of(header: str) -> str:

@@ -15,7 +15,8 @@ def test_no_budget_is_no_limit():
 def test_so_many_at_once():
     clients = Clients(Budget(asks=2))
     assert [clients.admit(0, "a", 1) is None for _ in range(3)] == [True, True, False]
-    assert "2 asks of this client" in clients.admit(0, "a", 1)
+    assert clients.admit(0, "a", 1)[0] == "busy"
+    assert "2 asks of this client" in clients.admit(0, "a", 1)[1]
     assert clients.admit(0, "b", 1) is None, "another client has its own"
     clients.settle(0, "a", 1, 1)
     assert clients.admit(0, "a", 1) is None
@@ -24,10 +25,11 @@ def test_so_many_at_once():
 def test_a_window_ends():
     clients = Clients(Budget(spend=100, window_ms=WINDOW_MS))
     assert clients.admit(0, "a", 100) is None
-    assert "0 of 100 are left" in clients.admit(0, "a", 1)
+    assert clients.admit(0, "a", 1)[0] == "credit"
+    assert "0 of 100 are left" in clients.admit(0, "a", 1)[1]
     clients.settle(10, "a", 100, 60)
     assert clients.spent(10, "a") == (60, 0)
-    assert "40 of 100 are left to this client for 1 s" in clients.admit(10, "a", 41)
+    assert "40 of 100 are left to this client for 1 s" in clients.admit(10, "a", 41)[1]
     assert clients.admit(WINDOW_MS, "a", 100) is None
 
 

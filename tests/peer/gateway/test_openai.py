@@ -342,3 +342,8 @@ async def test_keys_are_required_where_they_are_set(opened) -> None:
         assert door.node.asked == []
         reply = await using(door.url, chat(), key=KEY)
         assert reply.choices[0].message.content == "It is E11.9"
+        await using(door.url, chat(), key=KEY)
+        await using(door.url, chat(), key="another")
+        mine, again, others = (options.client for options in door.node.asked)
+        assert mine == again != others, "each key has a budget of its own"
+        assert KEY not in mine
