@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .ending import ended_by_signals
 from .options import HomeOption, JsonOption, config_of, home_at
 from .printing import one_line, print_facts, print_json, print_table
+from .progress import bars
+
+if TYPE_CHECKING:
+    from ..peer.verifying import Finding
 
 app = typer.Typer(help="Receipts of the answers this peer asked for or gave.")
 
@@ -49,6 +54,60 @@ def show_receipt(
         print()
         columns = ("role", "name", "account", "amount")
         print_table(columns, [[credit[name] for name in columns] for credit in credits])
+
+
+@app.command()
+def verify(
+    receipt: Annotated[str, typer.Argument(help="A receipt's number, or its id or hash, or how one begins.")],
+    level: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=3,
+            help="0: signatures and sums. 1: the integers, bit for bit. 2: the answer's own gradient. "
+            "3: training again without each contributor.",
+        ),
+    ] = 1,
+    steps: Annotated[int, typer.Option(min=1, help="Of each retraining at most (level 3).")] = 12,
+    home: HomeOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Check a receipt's attribution; each level says what it showed and what it did not.
+
+    What is missing here is fetched where a node runs. Ends with 1 where something is wrong.
+    """
+    from ..peer.gateway.control_client import ControlClient, is_running
+    from ..peer.gateway.views import id_of, plain
+    from ..peer.one_machine import remembering_home
+    from ..peer.receipt_check import CheckOptions, check, read_evidence
+
+    place = remembering_home(home_at(home))
+    config, options = config_of(place), CheckOptions(receipt, level, steps)
+    if is_running(place):
+        with ControlClient(place) as client:
+            client.get(f"/receipts/{receipt}/evidence", level=level)
+    evidence = read_evidence(place, config, options)
+    findings = []
+    with ended_by_signals(), bars() as advance:
+        for finding in check(
+            place, config, evidence, options, lambda at, of: advance("training without each", at, of)
+        ):
+            findings.append(finding)
+            if not json:
+                _print_finding(finding)
+    passed = all(finding.passed for finding in findings)
+    if json:
+        shown = {"receipt": id_of(evidence.stored.signed), "passed": passed, "levels": plain(findings)}
+        print_json(shown)
+    raise typer.Exit(0 if passed else 1)
+
+
+def _print_finding(finding: Finding) -> None:
+    print(f"level {finding.level}: {'passed' if finding.passed else 'NOT PASSED'}")
+    for sentence in finding.showed:
+        print(f"  {sentence}")
+    for sentence in finding.not_shown:
+        print(f"  not shown: {sentence}")
 
 
 def _fact(name: str, value: Any) -> tuple[str, object]:

@@ -18,6 +18,7 @@ from ..protocol.manifests import Row
 from .claiming import Claimer
 from .datanets import Contribution, DatanetPlan, publish_datanet, publish_shard, record_of
 from .depositing import deposit, purse_of
+from .evidence import Sources, gather
 from .gateway.node import MergeOrder, RowsDraft, TrainOrder
 from .keystore import Keystore
 from .ledger_rows import StoredReceipt
@@ -85,6 +86,25 @@ class Actions:
             "restarts": role.engine.restarts,
             "fetches": [asdict(fetch) for fetch in role.fetches],
         }
+
+    async def gather(self, stored: StoredReceipt, level: int) -> Mapping[str, Any]:
+        """Fetch what a check of a receipt up to `level` reads, so that it can be carried out on this machine.
+
+        Raises NotFound, Unreachable, ProtocolError, InvalidAdapter.
+        """
+        node = self._node
+        await node.statements.credits(stored.receipt_id)  # asks the worker for its statement
+        known = node.statements.known
+        sources = Sources(
+            domain=node.domain,
+            ledger=node.store.ledger,
+            records=node.store.records,
+            catalog=node.catalog,
+            content=node.content,
+            credits=known.credits_of,
+        )
+        evidence = await gather(sources, stored, level)
+        return {"level": level, "adapter": evidence.adapter}
 
     # ---- Datanets and adapters
 

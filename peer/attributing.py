@@ -21,24 +21,21 @@ import trio
 from ..protocol.attribution import PRIOR_METHOD, prior_weights
 from ..protocol.credits import heaviest_adapter
 from ..protocol.envelope import open_sealed, seal
-from ..protocol.errors import CommonloreError, NotFound, RemoteProtocolError
+from ..protocol.errors import CommonloreError, NotFound
 from ..protocol.ids import Cid
-from ..protocol.manifests import CHUNK_SIZE, AdapterManifest, IndexManifest
+from ..protocol.manifests import AdapterManifest
 from ..protocol.messages import Ask
 from ..protocol.receipts import AttributionStatement
 from ..protocol.requests import Disclosure
 from ..worker.attribution.process import AttributionConfig, AttributionProcess
 from ..worker.attribution.subject import subject_of
+from .evidence import curvature_of, early_of, index_of
 from .node import Node
 from .records import MAX_STATEMENT_BYTES
 from .serving import PaidStep
 
 log = logging.getLogger("commonlore.peer.attributing")
 MAX_WAITING = 64
-MAX_INDEX_BYTES = 256 * 1024**2
-MAX_CHECKPOINT_BYTES = 1024**3
-MOST_FACTORS = 2
-"""Bytes of curvature factors a byte of the adapter: beyond that they are not fetched, and not used."""
 MAX_KNOWN = 32
 """Adapters that the scoring process holds: each costs it memory. Of others the longest unused gives way."""
 MAX_STATEMENT_S = 600.0
@@ -106,6 +103,7 @@ class Attributing:
         else:
             method, weights = known.method, score.weights
         query = hashlib.sha256(score.query).digest()
+        await self._node.content.put(score.query)  # whoever checks the statement fetches it by its digest
         statement = AttributionStatement(step.receipt_hash, adapter, known.index, method, query, weights)
         raw = seal(self._node.keys.peer, statement, MAX_STATEMENT_BYTES)
         sealed = open_sealed(raw, (AttributionStatement,), MAX_STATEMENT_BYTES)
@@ -120,26 +118,15 @@ class Attributing:
         if known is not None and known.index == record.index:
             self._known.move_to_end(adapter)
             return known
-        path = await self._node.content.path(manifest.early_checkpoint, MAX_CHECKPOINT_BYTES)
-        raw = await self._node.content.get(record.index, MAX_INDEX_BYTES)
-        sealed = open_sealed(raw, (IndexManifest,), MAX_INDEX_BYTES)
-        if sealed.public_key != manifest.author:
-            raise RemoteProtocolError(f"the index of {adapter} is not its author's")
-        index = sealed.record
-        if index.adapter != adapter:
-            raise RemoteProtocolError(f"the index announced for {adapter} is of {index.adapter}")
-        await self._scorer.load(subject_of(manifest, path, await self._curvature(manifest)))
+        content = self._node.content
+        index = (await index_of(content, record.index, manifest)).record
+        early, curvature = await early_of(content, manifest), await curvature_of(content, manifest)
+        await self._scorer.load(subject_of(manifest, early, curvature, index.beacon))
         await self._scorer.use_index(index)
         known = self._known[adapter] = _Known(record.index, index.method)
         while len(self._known) > MAX_KNOWN:
             await self._scorer.forget(self._known.popitem(last=False)[0])
         return known
-
-    async def _curvature(self, manifest: AdapterManifest) -> Path | None:
-        if manifest.factors is None:
-            return None
-        most = max(MOST_FACTORS * manifest.weights_size, CHUNK_SIZE)
-        return await self._node.content.path(manifest.factors, min(most, MAX_CHECKPOINT_BYTES))
 
 
 @asynccontextmanager

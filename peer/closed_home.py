@@ -24,6 +24,7 @@ from .catalog import Catalog
 from .chain import OFFLINE, last_deployment, load_deployment
 from .config import Config
 from .crediting import NetworkAccounts
+from .evidence import Sources
 from .gateway.receipts import Receipts
 from .home import Home
 from .keystore import Keystore
@@ -43,10 +44,15 @@ class LocalContent:
 
     async def get(self, cid: Cid, max_bytes: int) -> bytes:
         """The content. Raises NotFound where it is not here."""
-        path = self._folder / cid
-        if not self.has(cid) or path.stat().st_size > max_bytes:
-            raise NotFound(f"{cid} is not on this machine; ask again while a node runs")
+        path = await self.path(cid, max_bytes)
         return await trio.to_thread.run_sync(path.read_bytes)
+
+    async def path(self, cid: Cid, max_size: int) -> Path:
+        """The file with it. Raises NotFound where it is not here."""
+        path = self._folder / cid
+        if not self.has(cid) or path.stat().st_size > max_size:
+            raise NotFound(f"{cid} is not on this machine; ask again while a node runs")
+        return path
 
     def has(self, cid: Cid) -> bool:
         """Whether it is here."""
@@ -111,6 +117,18 @@ def _names(keystore: Keystore) -> Mapping[Address, str]:
         return names_of(keystore.own().owner.address, keystore)
     except ConfigError:
         return {identity.payee: identity.name for identity in keystore.identities()}
+
+
+def sources_of(closed: ClosedHome) -> Sources:
+    """Where a check of its receipts reads."""
+    return Sources(
+        domain=closed.domain,
+        ledger=closed.store.ledger,
+        records=closed.store.records,
+        catalog=closed.catalog,
+        content=closed.content,
+        credits=closed.statements.credits_of,
+    )
 
 
 def receipts_of(closed: ClosedHome) -> Receipts:

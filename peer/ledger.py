@@ -38,7 +38,7 @@ from .ledger_rows import (
     to_channel,
     to_receipt,
 )
-from .receipt_search import ReceiptName, find_receipts
+from .receipt_search import ReceiptName, find_receipts, steps_before
 
 
 class ChannelConflict(ProtocolError):
@@ -176,6 +176,10 @@ class Ledger:
     async def named(self, name: ReceiptName) -> tuple[StoredReceipt, ...]:
         """The receipts that this may name: see `find_receipts`."""
         return await find_receipts(self._database, name)
+
+    async def steps_before(self, stored: StoredReceipt) -> tuple[StoredReceipt, ...]:
+        """The earlier receipts of an answer, in order: see `steps_before`."""
+        return await steps_before(self._database, stored)
 
     async def receipts(self, *, before: int | None = None, limit: int = 50) -> tuple[StoredReceipt, ...]:
         """The newest receipts first, from below `before` (a `number`) on."""

@@ -49,6 +49,17 @@ async def find_receipts(database: Database, name: ReceiptName) -> tuple[StoredRe
     return one_of_each(tuple(to_receipt(row) for row in rows))
 
 
+async def steps_before(database: Database, stored: StoredReceipt) -> tuple[StoredReceipt, ...]:
+    """The receipts of the same request whose step is earlier, in the order of steps, each step once."""
+    query = (
+        f"SELECT {COLUMNS} FROM receipts WHERE role = ? AND request_hash = ? AND state <> 'abandoned' "
+        "ORDER BY number"
+    )
+    rows = await database.read(query, stored.role, stored.receipt.request_hash)
+    found = {one.receipt.step: one for one in map(to_receipt, rows)}
+    return tuple(found[step] for step in sorted(found) if step < stored.receipt.step)
+
+
 def one_of_each(found: tuple[StoredReceipt, ...]) -> tuple[StoredReceipt, ...]:
     """The first of each id."""
     return tuple({receipt.receipt_id: receipt for receipt in reversed(found)}.values())[::-1]

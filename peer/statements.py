@@ -76,6 +76,10 @@ class KnownStatements:
             raise NotFound(f"the worker of lane 0x{stored.receipt.lane.hex()} is not known to this home")
         return stored, binding.binding
 
+    async def credits_of(self, stored: StoredReceipt, worker: PeerBinding) -> tuple[Credit, ...]:
+        """Who earns what from it, as far as is known here."""
+        return (await self.divided(stored, worker)).credits
+
     async def divided(self, stored: StoredReceipt, worker: PeerBinding) -> ReceiptCredits:
         """Its credits. Raises what reading the adapter's manifest raises."""
         crediting = Crediting(self.accounts, self.records, self.catalog.adapter, worker.ed25519_key)
@@ -151,6 +155,11 @@ class Statements:
             raise RemoteProtocolError(f"peer {peer} gave out a statement on another receipt")
         await self._records.put_statement(sealed)
         return True
+
+    @property
+    def known(self) -> KnownStatements:
+        """What this home knows, without asking anybody."""
+        return self._known
 
     async def credits(self, receipt_id: ReceiptId) -> ReceiptCredits:
         """The credits of a receipt of this home by its id or hash, asking its worker where nothing is known

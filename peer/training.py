@@ -47,8 +47,9 @@ from ..worker.factory.manifests import (
 from ..worker.factory.process import result_of, train
 from ..worker.factory.selection import OwnedShard, Selected, select_rows
 from ..worker.models.reference import BaseModel, load_base
-from .attributing import MAX_INDEX_BYTES
+from .beacons import later_beacon
 from .datanets import PulledDatanet, pull_datanet
+from .evidence import MAX_INDEX_BYTES
 from .gateway.node import TrainOrder
 from .long_orders import Tell, open_order
 from .node import Node
@@ -215,7 +216,8 @@ class _Training:
         node = self._node
         config = AttributionConfig(base_dir, node.home.jobs / "attribution", node.config.threads)
         curvature = folder / CURVATURE_FILE if manifest.factors is not None else None
-        subject = subject_of(manifest, folder / EARLY_FILE, curvature)
+        beacon = await later_beacon(node.chain.client)
+        subject = subject_of(manifest, folder / EARLY_FILE, curvature, beacon)
         started = trio.current_time()
         send, receive = trio.open_memory_channel[tuple[int, int]](len(rows) + 1)
         async with open_attribution(config) as attribution, trio.open_nursery() as nursery:

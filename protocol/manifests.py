@@ -253,6 +253,7 @@ class ContributorSum:
 class IndexManifest:
     """A gradient index: a statement about an adapter, sealed by whoever computed it. `rows` is the CID of the
     int8 rows (row-major, `width` bytes each, in the order of `row_hashes`), `rows_root` their Merkle root.
+    `seed`, the projection's, is that of the adapter's id and of `beacon`, which nobody knew before the id.
     """
 
     adapter: Cid
@@ -264,6 +265,7 @@ class IndexManifest:
     rows_root: Hash32
     row_hashes: Annotated[tuple[Hash32, ...], Size(0, MAX_ROWS_PER_SHARD)]
     sums: Annotated[tuple[ContributorSum, ...], Size(1, 4096)]
+    beacon: Annotated[bytes, Size(0, 64)] = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,7 @@ class Reading:
             Route("/status", self.status),
             Route("/receipts", self.receipts),
             Route("/receipts/{name}", self.receipt),
+            Route("/receipts/{name}/evidence", self.evidence),
             Route("/adapters", self.adapters),
             Route("/adapters/{name:path}", self.adapter),
             Route("/datanets", self.datanets),
@@ -101,6 +102,13 @@ class Reading:
     async def receipt(self, request: Request) -> Response:
         """One receipt by its number, its id or hash or how one begins, with its credits as far as known."""
         return JSONResponse(await self._receipts.shown(request.path_params["name"]))
+
+    async def evidence(self, request: Request) -> Response:
+        """Have what a check of a receipt up to `level` reads on this machine."""
+        query = Fields({name: _number(value) for name, value in request.query_params.items()})
+        query.only(("level",))
+        stored = await self._receipts.find(request.path_params["name"])
+        return JSONResponse(await self._actions.gather(stored, query.integer("level", 0, 3)))
 
     async def adapters(self, request: Request) -> Response:
         """The adapters that are announced."""

@@ -64,6 +64,11 @@ class FakeActions:
         """What was put into `names`."""
         return self.names
 
+    async def gather(self, stored: StoredReceipt, level: int) -> Mapping[str, Any]:
+        """Everything is here."""
+        self._check()
+        return {"level": level, "adapter": None}
+
     async def publish_datanet(self, plan: DatanetPlan, drafts: Sequence[RowsDraft]) -> DatanetRecord:
         """Version 1 of whatever it is."""
         self._check()

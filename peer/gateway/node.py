@@ -250,6 +250,10 @@ class NodeActions(Protocol):
         """The accounts of this home that can earn, with a name for people."""
         ...
 
+    async def gather(self, stored: StoredReceipt, level: int) -> Mapping[str, Any]:
+        """Fetch what a check of a receipt up to `level` reads. Raises NotFound, Unreachable."""
+        ...
+
     async def publish_datanet(self, plan: DatanetPlan, drafts: Sequence[RowsDraft]) -> DatanetRecord:
         """Salt, sign and publish rows as the next version of a Datanet. Raises InvalidShard, NotFound."""
         ...

@@ -78,7 +78,7 @@ class Receipts:
 
     async def shown(self, name: str) -> dict[str, Any]:
         """One, with its credits as far as they are known. Raises NotFound, InvalidRequest."""
-        stored = await self._find(name)
+        stored = await self.find(name)
         try:
             known = await self._source.statements.credits(stored.receipt_id)
             credits = views.credits_view(known, await self._books.accounts())
@@ -87,7 +87,8 @@ class Receipts:
         merged = await self._lineage.merges_among(stored.receipt.adapters)
         return {**self._line(stored, await self._books.progress([stored])), "merged": merged, **credits}
 
-    async def _find(self, text: str) -> StoredReceipt:
+    async def find(self, text: str) -> StoredReceipt:
+        """The one that this names. Raises NotFound, InvalidRequest."""
         name = ReceiptName.parse(text)
         if name is None:
             raise InvalidRequest(

@@ -81,6 +81,7 @@ class IndexBuild:
             rows_root=_rows_root(self.hashes, matrix),
             row_hashes=self.hashes,
             sums=_sums([owned.payee for owned in self.rows], matrix),
+            beacon=self.subject.beacon,
         )
         return manifest, blob
 

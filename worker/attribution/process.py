@@ -228,6 +228,7 @@ def _load(call: int, subject: Subject) -> LoadSubject:
         subject.seed,
         subject.width,
         str(subject.curvature) if subject.curvature is not None else None,
+        subject.beacon,
     )
 
 

@@ -133,6 +133,7 @@ def _subject_of(command: LoadSubject) -> Subject:
         command.seed,
         command.width,
         Path(command.curvature) if command.curvature is not None else None,
+        command.beacon,
     )
 
 

@@ -26,6 +26,7 @@ class Subject:
     seed: bytes
     width: int = WIDTH
     curvature: Path | None = None
+    beacon: bytes = b""
 
     @property
     def method(self) -> str:
@@ -43,7 +44,7 @@ def subject_of(
     adapter = record_cid(manifest)
     seed = sketch_seed(adapter, beacon)
     shape = manifest.rank, manifest.alpha, manifest.targets
-    return Subject(adapter, early, *shape, seed, curvature=curvature)
+    return Subject(adapter, early, *shape, seed, curvature=curvature, beacon=beacon)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ class LoadSubject:
     seed: Hash32
     width: U32
     curvature: FilePath | None = None
+    beacon: Annotated[bytes, Size(0, 64)] = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from ...protocol.adverts import AdapterRecord
 from ...protocol.attribution import compute_priors
 from ...protocol.codec import record_hash
+from ...protocol.errors import InvalidAdapter
 from ...protocol.ids import Address, Cid
 from ...protocol.manifests import AdapterManifest, BaseManifest, Evaluation, Recipe, Split
 from ..models.architecture import LINEARS
@@ -71,6 +72,25 @@ def recipe_of(config: TrainConfig) -> Recipe:
         seed=config.seed,
         precision=config.precision,
         question_template=QUESTION_TEMPLATE,
+    )
+
+
+def config_of(recipe: Recipe) -> TrainConfig:
+    """How to train as a recipe says. Raises InvalidAdapter where it is another trainer's."""
+    match recipe.trainer.split():
+        case ["commonlore.factory/1", "warmup", steps, *_] if steps.isascii() and steps.isdigit():
+            warmup = int(steps)
+        case _:
+            raise InvalidAdapter(f"a recipe of {recipe.trainer!r}: this program cannot train by it")
+    return TrainConfig(
+        steps=recipe.steps,
+        batch_size=recipe.batch_size,
+        rank=recipe.rank,
+        alpha=recipe.alpha,
+        learning_rate=recipe.learning_rate_ppb / _PPB,
+        warmup_steps=warmup,
+        seed=recipe.seed,
+        precision=recipe.precision,
     )
 
 

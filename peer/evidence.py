@@ -1,0 +1,203 @@
+"""What a check of a receipt reads: statements, manifests, index, files, rows, gathered as far as a level
+needs.
+
+Rules of this file: everything is found by content id or under a seal that was verified; what is not to be had
+is named by whoever misses it, so nothing is ever checked against a guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ..protocol.codec import record_cid
+from ..protocol.credits import heaviest_adapter
+from ..protocol.eip712 import Domain
+from ..protocol.envelope import Sealed, open_sealed
+from ..protocol.errors import NotFound, RemoteProtocolError
+from ..protocol.ids import RAW, Cid, cid_of_digest
+from ..protocol.manifests import CHUNK_SIZE, AdapterManifest, DatanetManifest, IndexManifest
+from ..protocol.receipts import AttributionStatement, Credit
+from ..protocol.requests import PeerBinding
+from .datanets import PulledDatanet, pull_datanet
+from .ledger import Ledger
+from .ledger_rows import StoredReceipt
+from .records import Records
+
+MAX_INDEX_BYTES = 256 * 1024**2
+MAX_CHECKPOINT_BYTES = 1024**3
+MOST_FACTORS = 2
+"""Bytes of curvature factors a byte of the adapter: beyond that they are not fetched, and not used."""
+LEVELS = range(4)
+
+
+class ContentSource(Protocol):
+    """Blobs: a node's, or a folder's."""
+
+    async def get(self, cid: Cid, max_bytes: int) -> bytes:
+        """The verified content. Raises NotFound, Unreachable."""
+        ...
+
+    async def path(self, cid: Cid, max_size: int) -> Path:
+        """A file with it. Raises NotFound, Unreachable."""
+        ...
+
+
+class CatalogSource(Protocol):
+    """Manifests by id."""
+
+    async def adapter(self, adapter: Cid) -> AdapterManifest:
+        """Raises NotFound, Unreachable, InvalidAdapter."""
+        ...
+
+    async def datanet(self, datanet: Cid) -> DatanetManifest:
+        """Raises NotFound, Unreachable, ProtocolError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where evidence comes from. `credits` of a receipt, and the binding of its worker."""
+
+    domain: Domain
+    ledger: Ledger
+    records: Records
+    catalog: CatalogSource
+    content: ContentSource
+    credits: Callable[[StoredReceipt, PeerBinding], Awaitable[tuple[Credit, ...]]]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEvidence:
+    """The index that a statement names: its author's seal, its rows, and the statement's query vector."""
+
+    sealed: Sealed[IndexManifest]
+    rows: bytes
+    query: bytes
+
+    @property
+    def manifest(self) -> IndexManifest:
+        """What was sealed."""
+        return self.sealed.record
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that is known of a receipt, up to some level. `before` are the output tokens ahead of it."""
+
+    domain: Domain
+    stored: StoredReceipt
+    worker: PeerBinding
+    credits: tuple[Credit, ...]
+    statement: Sealed[AttributionStatement] | None
+    manifest: AdapterManifest | None
+    index: IndexEvidence | None = None
+    before: tuple[int, ...] = ()
+    early: Path | None = None
+    curvature: Path | None = None
+    datanets: tuple[PulledDatanet, ...] = ()
+
+    @property
+    def adapter(self) -> Cid | None:
+        """Whose contributors are paid."""
+        return None if self.manifest is None else record_cid(self.manifest)
+
+
+async def gather(sources: Sources, stored: StoredReceipt, level: int) -> Evidence:
+    """What a check up to `level` reads. Raises NotFound, Unreachable, ProtocolError, InvalidAdapter."""
+    signed = await sources.records.binding(stored.receipt.lane)
+    if signed is None:
+        raise NotFound(f"the worker of lane 0x{stored.receipt.lane.hex()} is not known to this home")
+    worker = signed.binding
+    adapter = heaviest_adapter(stored.receipt.adapters)
+    manifest = None if adapter is None else await sources.catalog.adapter(adapter)
+    statement = await _statement(sources, stored, worker)
+    credits = await sources.credits(stored, worker)
+    if manifest is None or level < 1:
+        return Evidence(sources.domain, stored, worker, credits, statement, manifest)
+    index = await _index(sources, statement, manifest)
+    if level < 2 or index is None:
+        return Evidence(sources.domain, stored, worker, credits, statement, manifest, index)
+    return Evidence(
+        domain=sources.domain,
+        stored=stored,
+        worker=worker,
+        credits=credits,
+        statement=statement,
+        manifest=manifest,
+        index=index,
+        before=await _before(sources.ledger, stored),
+        early=await early_of(sources.content, manifest),
+        curvature=await curvature_of(sources.content, manifest),
+        datanets=await _datanets(sources, manifest),
+    )
+
+
+async def curvature_of(content: ContentSource, manifest: AdapterManifest) -> Path | None:
+    """The file of an adapter's factors, if it has published any. Raises NotFound, Unreachable."""
+    if manifest.factors is None:
+        return None
+    most = max(MOST_FACTORS * manifest.weights_size, CHUNK_SIZE)
+    return await content.path(manifest.factors, min(most, MAX_CHECKPOINT_BYTES))
+
+
+async def early_of(content: ContentSource, manifest: AdapterManifest) -> Path:
+    """The file of an adapter's early checkpoint. Raises NotFound, Unreachable."""
+    if manifest.early_checkpoint is None:
+        raise NotFound(f"adapter {manifest.name!r} has no early checkpoint: its answers cannot be scored")
+    return await content.path(manifest.early_checkpoint, MAX_CHECKPOINT_BYTES)
+
+
+async def index_of(content: ContentSource, cid: Cid, manifest: AdapterManifest) -> Sealed[IndexManifest]:
+    """The sealed index of an adapter. Raises NotFound, Unreachable, RemoteProtocolError."""
+    sealed = open_sealed(await content.get(cid, MAX_INDEX_BYTES), (IndexManifest,), MAX_INDEX_BYTES)
+    adapter = record_cid(manifest)
+    if sealed.public_key != manifest.author:
+        raise RemoteProtocolError(f"the index of {adapter} is not its author's")
+    if sealed.record.adapter != adapter:
+        raise RemoteProtocolError(f"the index announced for {adapter} is of {sealed.record.adapter}")
+    return sealed
+
+
+async def _statement(
+    sources: Sources, stored: StoredReceipt, worker: PeerBinding
+) -> Sealed[AttributionStatement] | None:
+    """The worker's own statement on a receipt, if it has made one."""
+    known = await sources.records.statements_on(stored.receipt_hash)
+    return next((one for one in known if one.public_key == worker.ed25519_key), None)
+
+
+async def _index(
+    sources: Sources, statement: Sealed[AttributionStatement] | None, manifest: AdapterManifest
+) -> IndexEvidence | None:
+    if statement is None or statement.record.index is None:
+        return None
+    sealed = await index_of(sources.content, statement.record.index, manifest)
+    size = sealed.record.row_count * sealed.record.width
+    rows = await sources.content.get(sealed.record.rows, max(size, 1))
+    query = await sources.content.get(cid_of_digest(statement.record.query, RAW), sealed.record.width)
+    return IndexEvidence(sealed, rows, query)
+
+
+async def _before(ledger: Ledger, stored: StoredReceipt) -> tuple[int, ...]:
+    """The output tokens ahead of a receipt's: delivered by others, and by earlier steps of its answer."""
+    if stored.prompt is None:
+        raise NotFound(
+            "the prompt of this receipt is not in this home; only who asked or served can check it"
+        )
+    earlier = await ledger.steps_before(stored)
+    if [one.receipt.step for one in earlier] != list(range(stored.receipt.step)):
+        raise NotFound(
+            f"an earlier step of this answer is not in this home; it is step {stored.receipt.step}"
+        )
+    return stored.prompt.delivered + tuple(token for one in earlier for token in one.tokens)
+
+
+async def _datanets(sources: Sources, manifest: AdapterManifest) -> tuple[PulledDatanet, ...]:
+    pulled = [
+        await pull_datanet(sources.content, sources.catalog, sources.domain, datanet)  # type: ignore[arg-type]
+        for datanet in manifest.datanets
+    ]
+    return tuple(pulled)
