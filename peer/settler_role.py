@@ -20,7 +20,11 @@ async def open_settler(node: Node) -> AsyncIterator[Settler]:
     if node.chain.client is None:
         raise LocalProtocolError("settling needs a chain endpoint: set chain_url and deployment")
     crediting = Crediting(
-        node.chain.accounts, node.store.records, node.catalog.adapter, node.keys.peer.public
+        node.chain.accounts,
+        node.store.records,
+        node.catalog.adapter,
+        node.keys.peer.public,
+        seconds=True,  # what others stated, this node asked them for
     )
     parts = SettleParts(
         client=node.chain.client,

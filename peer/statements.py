@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import trio
 
 from ..protocol.codec import decode_value, encode_value
+from ..protocol.credits import heaviest_adapter
 from ..protocol.envelope import Sealed, open_sealed
 from ..protocol.errors import (
     CommonloreError,
@@ -24,6 +25,7 @@ from ..protocol.errors import (
     Unreachable,
 )
 from ..protocol.ids import Address, PeerId, ReceiptId, peer_id_of
+from ..protocol.pools import Basis
 from ..protocol.receipts import AttributionStatement, Credit
 from ..protocol.requests import PeerBinding
 from .catalog import Catalog
@@ -82,11 +84,21 @@ class KnownStatements:
 
     async def divided(self, stored: StoredReceipt, worker: PeerBinding) -> ReceiptCredits:
         """Its credits. Raises what reading the adapter's manifest raises."""
-        crediting = Crediting(self.accounts, self.records, self.catalog.adapter, worker.ed25519_key)
+        crediting = Crediting(
+            self.accounts, self.records, self.catalog.adapter, worker.ed25519_key, seconds=True
+        )
         credits = await crediting.credits_of(stored.receipt, stored.receipt_hash, worker.owner)
-        known = await self.records.statements_on(stored.receipt_hash)
-        method = known[0].record.method if known else ("prior" if stored.receipt.adapters else "none")
-        return ReceiptCredits(stored, credits, method, {})
+        return ReceiptCredits(stored, credits, await self._method(crediting, stored), {})
+
+    async def _method(self, crediting: Crediting, stored: StoredReceipt) -> str:
+        """How the contributors' weights were found: a statement's method, or why it does not count."""
+        adapter = heaviest_adapter(stored.receipt.adapters)
+        if adapter is None:
+            return "none"
+        judged = await crediting.judged(await self.catalog.adapter(adapter), adapter, stored.receipt_hash)
+        if judged.basis in (Basis.PRIOR, Basis.DISPUTED):
+            return judged.basis.value
+        return (await crediting.counting(stored.receipt_hash, adapter))[0].record.method
 
 
 class Statements:

@@ -121,7 +121,8 @@ async def test_statements_that_pay_strangers_or_do_not_add_up_fall_back_to_the_p
             )
             sealed = open_sealed(seal(chain.worker.peer, statement), (AttributionStatement,))
             await node.store.records.put_statement(sealed)
-        found = [await crediting.weights_of(make.MANIFEST, make.ADAPTER, bytes([n]) * 32) for n in range(3)]
+        judged = [await crediting.judged(make.MANIFEST, make.ADAPTER, bytes([n]) * 32) for n in range(3)]
+        found = [each.weights for each in judged]
         priors = tuple(Weight(p.payee, p.ppm) for p in make.MANIFEST.priors)
         assert found == [priors, priors, (Weight(CONTRIBUTORS[0], PPM),)]
 
