@@ -10,7 +10,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from .attribution import check_weights, prior_weights
 from .codec import record_cid
@@ -75,10 +75,10 @@ def _stated(
     return tuple(sealed.record.weights for sealed in found)
 
 
-def _pays_only(weights: tuple[Weight, ...], contributors: set[bytes]) -> bool:
+def _pays_only(weights: tuple[Weight, ...], contributors: Collection[bytes]) -> bool:
     """Whether weights are well-formed and pay only these."""
     try:
         check_weights(weights)
     except RemoteProtocolError:
         return False
-    return {weight.payee for weight in weights} <= contributors
+    return all(weight.payee in contributors for weight in weights)

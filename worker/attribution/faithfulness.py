@@ -116,7 +116,8 @@ def spearman(a: Floats64, b: Floats64) -> Floats64:
     """Column by column over axis 0; 0 where a column is constant."""
     a, b = (_centred_ranks(x) for x in (a, b))
     lengths = np.sqrt(np.square(a).sum(0) * np.square(b).sum(0))
-    return np.divide((a * b).sum(0), lengths, out=np.zeros(a.shape[1]), where=lengths > 0)
+    found: Floats64 = np.divide((a * b).sum(0), lengths, out=np.zeros(a.shape[1]), where=lengths > 0)
+    return found
 
 
 def _centred_ranks(columns: Floats64) -> Floats64:
@@ -126,7 +127,8 @@ def _centred_ranks(columns: Floats64) -> Floats64:
         _, inverse, counts = np.unique(columns[:, column], return_inverse=True, return_counts=True)
         last = np.cumsum(counts)
         ranks[:, column] = (last - (counts - 1) / 2)[inverse]
-    return ranks - ranks.mean(0)
+    centred: Floats64 = ranks - ranks.mean(0)
+    return centred
 
 
 def _shuffled(count: int, seed: bytes) -> npt.NDArray[np.int64]:

@@ -77,4 +77,4 @@ def cosine_of(a: Int8s, b: Int8s) -> float:
     lengths = float(left @ left) * float(right @ right)
     if lengths == 0.0:
         return float(not left.any() and not right.any())
-    return float(left @ right) / lengths**0.5
+    return float(left @ right) / float(np.sqrt(lengths))
