@@ -103,6 +103,43 @@ def merge(
 
 
 @app.command()
+def faithfulness(
+    adapter: Annotated[
+        str, typer.Argument(help="An adapter by name or id.", autocompletion=completing.adapters)
+    ],
+    subsets: Annotated[int, typer.Option(min=4, max=1000, help="Halves of its rows to train on.")] = 8,
+    steps: Annotated[int, typer.Option(min=1, help="Of each training at most; default: 12.")] = 12,
+    queries: Annotated[int, typer.Option(min=1, max=1000, help="Rows that were not indexed.")] = 12,
+    announce: Annotated[
+        bool, typer.Option("--announce", help="Announce it: the adapter must be this peer's own.")
+    ] = False,
+    home: HomeOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Measure how well an adapter's attribution predicts training again, against chance.
+
+    An adapter that its author announces to be no better than chance pays its contributors by the priors.
+    """
+    from ..peer.faithfulness_command import announce_found, describe, measure_here
+
+    with ended_by_signals(), bars() as advance:
+        found = measure_here(
+            home_at(home),
+            adapter,
+            (subsets, steps, queries),
+            lambda at, of: advance("training on half of the rows", at, of),
+        )
+    shown = describe(found)
+    if announce:
+        with node_of(home) as client:
+            shown["statement"] = announce_found(client, found)
+    if json:
+        print_json(shown)
+    else:
+        print_facts(shown)
+
+
+@app.command()
 def check(
     file: Annotated[Path, typer.Argument(help="A .safetensors file, or a folder as peft saves it.")],
     base: Annotated[

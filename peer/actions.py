@@ -13,12 +13,14 @@ import trio
 from ..contracts.client import ChainClient
 from ..protocol.adverts import DatanetRecord
 from ..protocol.errors import ChainError, ConfigError, NotFound, Unreachable
+from ..protocol.faithfulness import Faithfulness
 from ..protocol.ids import Address, Cid, checksummed
 from ..protocol.manifests import Row
 from .claiming import Claimer
 from .datanets import Contribution, DatanetPlan, publish_datanet, publish_shard, record_of
 from .depositing import deposit, purse_of
-from .evidence import Sources, gather
+from .evidence import Evidence, Sources, gather
+from .faithfulness import announce, read_measured
 from .gateway.node import MergeOrder, RowsDraft, TrainOrder
 from .keystore import Keystore
 from .ledger_rows import StoredReceipt
@@ -92,19 +94,17 @@ class Actions:
 
         Raises NotFound, Unreachable, ProtocolError, InvalidAdapter.
         """
-        node = self._node
-        await node.statements.credits(stored.receipt_id)  # asks the worker for its statement
-        known = node.statements.known
-        sources = Sources(
-            domain=node.domain,
-            ledger=node.store.ledger,
-            records=node.store.records,
-            catalog=node.catalog,
-            content=node.content,
-            credits=known.credits_of,
-        )
-        evidence = await gather(sources, stored, level)
+        evidence = await gather_here(self._node, stored, level)
         return {"level": level, "adapter": evidence.adapter}
+
+    async def gather_faithfulness(self, name: str) -> Mapping[str, Any]:
+        """Fetch what measuring an adapter's faithfulness reads. Raises as `faithfulness.read_measured`."""
+        measured = await read_measured(self._node, name)
+        return {"indexed": len(measured.indexed), "others": len(measured.others)}
+
+    async def announce_faithfulness(self, found: Faithfulness) -> Cid:
+        """Announce a measurement of this peer's own adapter. Raises ConfigError, NotFound."""
+        return await announce(self._node, found)
 
     # ---- Datanets and adapters
 
@@ -199,6 +199,20 @@ class Actions:
         if client is None:
             raise ConfigError("this needs the chain: set chain_url and deployment")
         return client
+
+
+async def gather_here(node: Node, stored: StoredReceipt, level: int) -> Evidence:
+    """What a check of a receipt up to `level` reads, from wherever it is. Raises as `evidence.gather`."""
+    await node.statements.credits(stored.receipt_id)  # asks the worker for its statement
+    sources = Sources(
+        domain=node.domain,
+        ledger=node.store.ledger,
+        records=node.store.records,
+        catalog=node.catalog,
+        content=node.content,
+        credits=node.statements.known.credits_of,
+    )
+    return await gather(sources, stored, level)
 
 
 def names_of(owner: Address, keystore: Keystore) -> dict[Address, str]:

@@ -136,6 +136,7 @@ class Attempt:
         self._stream = InferenceStream(Role.CLIENT, parts.domain)
         self._paying = Paying(parts, offer.peer, offer.ad.binding.binding.session_key)
         self._patience: Callable[[float], Patience] = until_accepted
+        self._opening: Prompt | None = None
 
     async def run(
         self,
@@ -152,7 +153,7 @@ class Attempt:
         if len(script.tokens) >= self._options.sampling.max_tokens:
             return whole()  # a worker died between its last token and its receipt
         script.workers.append(self._offer.peer)
-        prompt = self._prompt(tuple(script.tokens))
+        prompt = self._opening = self._prompt(tuple(script.tokens))
         request = self._request(prompt)
         split = await self._split()
         await self._parts.records.put_binding(self._offer.ad.binding)
@@ -281,7 +282,7 @@ class Attempt:
         check_parts_named(message.receipt.details, self._prompt(()))
         receipt = message.receipt.receipt
         with trio.move_on_after(PAYING_PATIENCE_S, shield=True) as limit:
-            voucher = await self._paying.sign(message.receipt, self._stream.step.tokens)
+            voucher = await self._paying.sign(message.receipt, self._stream.step.tokens, self._opening)
             await call.send(self._stream.send(VoucherMessage(voucher)))
         if limit.cancelled_caught:
             raise Unreachable(f"worker {self._offer.peer} does not take its voucher")

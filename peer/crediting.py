@@ -10,6 +10,8 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
+import trio
+
 from ..protocol.attribution import prior_weights
 from ..protocol.credits import RolePayees, compute_credits, heaviest_adapter
 from ..protocol.errors import CommonloreError
@@ -24,6 +26,9 @@ from .records import Records
 log = logging.getLogger("commonlore.peer.crediting")
 ReadManifest = Callable[[Cid], Awaitable[AdapterManifest]]
 """An adapter's manifest by its id. Raises NotFound, Unreachable, InvalidAdapter."""
+
+StateDrawn = Callable[[bytes], Awaitable[None]]
+"""Have a drawn receipt (by its hash) scored, if it waits for that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,8 @@ class Division:
 
 class Crediting:
     """Divides receipts. `worker_key` is the Ed25519 key of the lane, whose statements count first; those of
-    others count too where `seconds` says that only who was asked can have put them into `records`.
+    others count too where `seconds` says that only who was asked can have put them into `records`. `state`
+    has drawn receipts scored that were not yet.
     """
 
     def __init__(
@@ -61,12 +67,14 @@ class Crediting:
         worker_key: bytes,
         *,
         seconds: bool = False,
+        state: StateDrawn | None = None,
     ) -> None:
         self._accounts = accounts
         self._records = records
         self._manifest = manifest
         self._worker_key = worker_key
         self._seconds = seconds
+        self._state = state
 
     async def divide(
         self, receipts: Sequence[StoredReceipt], worker: Address, beacon: bytes = b""
@@ -100,7 +108,7 @@ class Crediting:
         amounts = {one.receipt_hash: one.receipt.shares.contributors for one in pool}
         counted: list[SealedStatement] = []
         for receipt_hash in sorted(draw_receipts(beacon, amounts)):
-            counted += await self.counting(receipt_hash, adapter, beacon)
+            counted += await self._drawn(receipt_hash, adapter, beacon)
         found = divide_by_statements(beacon, manifest, amounts, counted, self._worker_key)
         division.pools[adapter] = found
         division.statements += [sealed.raw for sealed in counted]
@@ -109,6 +117,17 @@ class Crediting:
             division.credits[one.receipt_hash] = self._credits(one.receipt, worker, manifest, weights)
         for receipt_hash in sorted(found.disputed):
             log.warning("two attributors disagree on %s: prior weights until ruled", receipt_hash.hex())
+
+    async def _drawn(self, receipt_hash: bytes, adapter: Cid, beacon: bytes) -> tuple[SealedStatement, ...]:
+        """The statements on a drawn receipt; where there is none it is scored now, if it can be."""
+        found = await self.counting(receipt_hash, adapter, beacon)
+        if found or self._state is None:
+            return found
+        try:
+            await self._state(receipt_hash)
+        except (CommonloreError, trio.TooSlowError) as error:
+            log.warning("no statement on %s, which was drawn: %s", receipt_hash.hex(), error)
+        return await self.counting(receipt_hash, adapter, beacon)
 
     async def credits_of(self, receipt: Receipt, receipt_hash: bytes, worker: Address) -> tuple[Credit, ...]:
         """The credits of one receipt by itself, as a small pool pays it; they sum to its price.

@@ -8,15 +8,17 @@ is named by whoever misses it, so nothing is ever checked against a guess.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from ..protocol.adverts import AdapterRecord
 from ..protocol.codec import record_cid
 from ..protocol.credits import heaviest_adapter
 from ..protocol.eip712 import Domain
 from ..protocol.envelope import Sealed, open_sealed
 from ..protocol.errors import NotFound, RemoteProtocolError
+from ..protocol.faithfulness import COARSE_METHOD, Faithfulness
 from ..protocol.ids import RAW, Cid, cid_of_digest
 from ..protocol.manifests import CHUNK_SIZE, AdapterManifest, DatanetManifest, IndexManifest
 from ..protocol.receipts import AttributionStatement, Credit
@@ -46,7 +48,11 @@ class ContentSource(Protocol):
 
 
 class CatalogSource(Protocol):
-    """Manifests by id."""
+    """Manifests and announcements by id."""
+
+    def record_of(self, adapter: Cid, announcer: bytes | None = None) -> AdapterRecord | None:
+        """What this key announced of an adapter."""
+        ...
 
     async def adapter(self, adapter: Cid) -> AdapterManifest:
         """Raises NotFound, Unreachable, InvalidAdapter."""
@@ -98,6 +104,8 @@ class Evidence:
     early: Path | None = None
     curvature: Path | None = None
     datanets: tuple[PulledDatanet, ...] = ()
+    faithfulness: Faithfulness | None = None
+    """What the adapter's author announced, of the index that the statement names."""
 
     @property
     def adapter(self) -> Cid | None:
@@ -118,16 +126,13 @@ async def gather(sources: Sources, stored: StoredReceipt, level: int) -> Evidenc
     if manifest is None or level < 1:
         return Evidence(sources.domain, stored, worker, credits, statement, manifest)
     index = await _index(sources, statement, manifest)
+    known = Evidence(sources.domain, stored, worker, credits, statement, manifest, index)
+    if statement is not None and statement.record.method == COARSE_METHOD:
+        known = replace(known, faithfulness=await _announced(sources, statement.record, manifest))
     if level < 2 or index is None:
-        return Evidence(sources.domain, stored, worker, credits, statement, manifest, index)
-    return Evidence(
-        domain=sources.domain,
-        stored=stored,
-        worker=worker,
-        credits=credits,
-        statement=statement,
-        manifest=manifest,
-        index=index,
+        return known
+    return replace(
+        known,
         before=await _before(sources.ledger, stored),
         early=await early_of(sources.content, manifest),
         curvature=await curvature_of(sources.content, manifest),
@@ -161,6 +166,14 @@ async def index_of(content: ContentSource, cid: Cid, manifest: AdapterManifest) 
     return sealed
 
 
+async def faithfulness_of(content: ContentSource, cid: Cid, manifest: AdapterManifest) -> Faithfulness:
+    """What an adapter's author announced. Raises NotFound, Unreachable, RemoteProtocolError."""
+    sealed = open_sealed(await content.get(cid, CHUNK_SIZE), (Faithfulness,), CHUNK_SIZE)
+    if sealed.public_key != manifest.author or sealed.record.adapter != record_cid(manifest):
+        raise RemoteProtocolError(f"the faithfulness announced for {manifest.name!r} is not its author's")
+    return sealed.record
+
+
 async def _statement(
     sources: Sources, stored: StoredReceipt, worker: PeerBinding
 ) -> Sealed[AttributionStatement] | None:
@@ -179,6 +192,16 @@ async def _index(
     rows = await sources.content.get(sealed.record.rows, max(size, 1))
     query = await sources.content.get(cid_of_digest(statement.record.query, RAW), sealed.record.width)
     return IndexEvidence(sealed, rows, query)
+
+
+async def _announced(
+    sources: Sources, statement: AttributionStatement, manifest: AdapterManifest
+) -> Faithfulness | None:
+    record = sources.catalog.record_of(statement.adapter, manifest.author)
+    if record is None or record.faithfulness is None:
+        return None
+    found = await faithfulness_of(sources.content, record.faithfulness, manifest)
+    return found if found.index == statement.index else None
 
 
 async def _before(ledger: Ledger, stored: StoredReceipt) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ from ..protocol.errors import CommonloreError
 from ..protocol.ids import Address, PeerId
 from ..protocol.receipt_rules import adopt_voucher, make_voucher
 from ..protocol.receipts import SignedReceipt, SignedVoucher
+from ..protocol.requests import Prompt
 from .ledger_rows import NewReceipt, Role
 
 if TYPE_CHECKING:
@@ -37,8 +38,11 @@ class Paying:
         self._worker = worker
         self._lane = lane
 
-    async def sign(self, signed: SignedReceipt, tokens: tuple[int, ...]) -> SignedVoucher:
-        """The voucher for a receipt that was verified, over these output tokens; both are kept.
+    async def sign(
+        self, signed: SignedReceipt, tokens: tuple[int, ...], prompt: Prompt | None
+    ) -> SignedVoucher:
+        """The voucher for a receipt that was verified, over these output tokens; both are kept, with the
+        prompt, so that the answer can be checked later.
 
         Raises RemoteProtocolError where the receipt does not continue the channel.
         """
@@ -50,7 +54,7 @@ class Paying:
                 receipt_hash=digest(parts.domain, receipt),
                 signed=signed,
                 tokens=tokens,
-                prompt=None,
+                prompt=prompt,
                 created_ms=parts.clock.now_ms(),
             )
             await parts.ledger.record_voucher(Role.CLIENT, voucher, kept)

@@ -25,6 +25,7 @@ async def open_settler(node: Node) -> AsyncIterator[Settler]:
         node.catalog.adapter,
         node.keys.peer.public,
         seconds=True,  # what others stated, this node asked them for
+        state=None if node.worker is None else node.worker.attributing.state_drawn,
     )
     parts = SettleParts(
         client=node.chain.client,

@@ -1,9 +1,9 @@
 """Attribution statements between peers: a worker gives them out once they are made, a client fetches and
 checks them.
 
-Rules of this file: a statement counts only under the seal of the worker that served the receipt (who else may
-attribute is for a later layer); the credits shown for a receipt are computed here from the statement, by the
-same arithmetic that settlement uses.
+Rules of this file: a statement counts only with one under the seal of the worker that served the receipt,
+which hands out beside it what it had others state; the credits shown for a receipt are computed here from the
+statements, by the same arithmetic that settlement uses.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from ..protocol.errors import (
     CommonloreError,
     InvalidSignature,
     NotFound,
-    Refused,
     RemoteProtocolError,
     Unreachable,
 )
@@ -32,8 +31,8 @@ from .catalog import Catalog
 from .crediting import Crediting, NetworkAccounts
 from .ledger import Ledger
 from .ledger_rows import StoredReceipt
-from .records import MAX_STATEMENT_BYTES, Records
-from .rpc import Call, Rpc
+from .records import MAX_STATEMENT_BYTES, MAX_STATEMENTS, Records
+from .rpc import Call, EndOfCall, Rpc
 
 log = logging.getLogger("commonlore.peer.statements")
 METHOD = "statement"
@@ -147,26 +146,38 @@ class Statements:
     # ---- the client's side
 
     async def fetch(self, peer: PeerId, receipt_hash: bytes) -> bool:
-        """Ask the worker for its statement on a receipt, and keep it.
+        """Ask the worker for the statements on a receipt, its own and those it had others make, and keep
+        them.
 
-        False when it has none (prior weights apply then).
+        False when it has none of its own (prior weights apply then).
 
         Raises Unreachable, RemoteProtocolError, InvalidSignature.
         """
         try:
             with trio.fail_after(PATIENCE_S + MARGIN_S):
-                raw = await self._rpc.call(peer, METHOD, encode_value(receipt_hash))
+                given = await self._all(peer, receipt_hash)
         except trio.TooSlowError:
             raise Unreachable(f"peer {peer} does not say whether it has a statement") from None
-        except Refused:
-            return False
-        sealed = open_sealed(raw, (AttributionStatement,), MAX_STATEMENT_BYTES)
-        if sealed.peer_id != peer:
-            raise InvalidSignature(f"peer {peer} gave out a statement that {sealed.peer_id} sealed")
-        if sealed.record.receipt_hash != receipt_hash:
-            raise RemoteProtocolError(f"peer {peer} gave out a statement on another receipt")
-        await self._records.put_statement(sealed)
-        return True
+        if given and peer not in {sealed.peer_id for sealed in given}:
+            raise InvalidSignature(f"peer {peer} gave out a statement that {given[0].peer_id} sealed")
+        for sealed in given:
+            if sealed.record.receipt_hash != receipt_hash:
+                raise RemoteProtocolError(f"peer {peer} gave out a statement on another receipt")
+            await self._records.put_statement(sealed)
+        return bool(given)
+
+    async def _all(self, peer: PeerId, receipt_hash: bytes) -> list[Sealed[AttributionStatement]]:
+        given: list[Sealed[AttributionStatement]] = []
+        async with self._rpc.open(peer, METHOD) as call:
+            await call.send(encode_value(receipt_hash))
+            await call.end()
+            while len(given) < MAX_STATEMENTS:
+                try:
+                    raw = await call.receive()
+                except EndOfCall:
+                    break
+                given.append(open_sealed(raw, (AttributionStatement,), MAX_STATEMENT_BYTES))
+        return given
 
     @property
     def known(self) -> KnownStatements:

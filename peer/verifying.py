@@ -20,6 +20,7 @@ from ..protocol.codec import record_hash
 from ..protocol.credits import sum_shares
 from ..protocol.eip712 import require_signer
 from ..protocol.errors import NotFound, ProtocolError, RemoteProtocolError
+from ..protocol.faithfulness import COARSE_METHOD, from_ppm
 from ..protocol.outputs import output_root
 from ..protocol.pools import TOLERANCE_PPM
 from ..protocol.receipt_rules import check_voucher_names
@@ -146,9 +147,25 @@ def _integers(evidence: Evidence, checks: _Checks) -> None:
     )
     if hashlib.sha256(index.query).digest() != statement.query:
         raise RemoteProtocolError("the query vector is not the one that the statement names")
+    if statement.method == COARSE_METHOD:
+        return _coarse(evidence, statement, checks)
     recheck_statement(statement, np.frombuffer(index.query, np.int8), index.manifest.sums)
     _check_method(evidence, statement)
     checks.shows("the weights follow from the query vector and the sums, bit for bit")
+
+
+def _coarse(evidence: Evidence, statement: AttributionStatement, checks: _Checks) -> None:
+    """The author's own measurement says that the scores are not above chance: the priors divide."""
+    assert evidence.manifest is not None
+    found = evidence.faithfulness
+    if found is None or found.above_chance:
+        raise RemoteProtocolError("no measurement of this index says that its scores are not above chance")
+    if statement.weights != prior_weights(evidence.manifest):
+        raise RemoteProtocolError("where scores are not above chance the weights must be the priors")
+    checks.shows(
+        f"the author measured these scores: {from_ppm(found.lds_ppm):+.3f} against retraining is not above "
+        "chance, so the manifest's priors divide, as they must"
+    )
 
 
 def _check_method(evidence: Evidence, statement: AttributionStatement) -> None:

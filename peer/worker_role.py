@@ -82,7 +82,7 @@ async def open_worker(node: Node) -> AsyncIterator[WorkerRole]:
         fetches: list[AdapterFetch] = []
         sources = _Sources(node, fetches)
         adapters = AdapterStore(engine, sources.fetch)
-        attributing = await stack.enter_async_context(open_attributing(node, base_dir))
+        attributing = await stack.enter_async_context(open_attributing(node, base_dir, engine.facts.base))
         offers = Offers(_terms(node, engine))
         door = _door(node, engine, adapters, offers, attributing)
         await door.funds.recall(await node.store.records.owners())

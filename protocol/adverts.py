@@ -76,7 +76,8 @@ class PeerAd:
 class AdapterRecord:
     """`alias` (owner/name) points to an adapter manifest.
 
-    `index` is the CID of its sealed IndexManifest, when there is one.
+    `index` is the CID of its sealed IndexManifest, when there is one, `faithfulness` that of the sealed
+    Faithfulness of this index.
     """
 
     alias: Label
@@ -88,6 +89,7 @@ class AdapterRecord:
     loss_after_micro: U64
     seq: U64
     issued_ms: U64
+    faithfulness: Cid | None = None
 
 
 @dataclass(frozen=True, slots=True)

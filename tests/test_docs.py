@@ -17,7 +17,7 @@ import pytest
 import typer
 
 from commonlore.cli.main import app
-from commonlore.peer import attempt, paying, prefetch, reconcile, statements
+from commonlore.peer import attempt, paying, prefetch, reconcile, second_opinions, statements
 from commonlore.peer.config import CHOICES, RESERVED, Config
 from commonlore.protocol import credits
 from commonlore.protocol.manifests import Split
@@ -217,10 +217,10 @@ def test_every_message_and_refusal_is_listed() -> None:
 def test_every_call_is_listed() -> None:
     table = rows(section(page("docs/protocol.md"), "Connections"))
     listed = {row[0].strip("`") for row in table if len(row) == 3 and row[0] != "call"}
-    known = {attempt.INFER, paying.VOUCHERS, statements.METHOD, prefetch.METHOD}
+    known = {attempt.INFER, paying.VOUCHERS, statements.METHOD, prefetch.METHOD, second_opinions.METHOD}
     assert listed == known | {reconcile.METHOD, reconcile.NETWORK}
     served = [path for path in (ROOT / "peer").rglob("*.py") if "rpc.serve(" in path.read_text()]
-    assert len(served) == 4, "a room of its own serves calls: list them in docs/protocol.md"
+    assert len(served) == 5, "a room of its own serves calls: list them in docs/protocol.md"
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/performance.md"])

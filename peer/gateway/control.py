@@ -15,6 +15,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ...protocol.codec import decode
+from ...protocol.faithfulness import Faithfulness
 from ..answers import AskOptions
 from . import views
 from .asks import Asks
@@ -80,6 +82,7 @@ class Reading:
             Route("/receipts", self.receipts),
             Route("/receipts/{name}", self.receipt),
             Route("/receipts/{name}/evidence", self.evidence),
+            Route("/faithfulness/{name:path}", self.faithfulness),
             Route("/adapters", self.adapters),
             Route("/adapters/{name:path}", self.adapter),
             Route("/datanets", self.datanets),
@@ -118,6 +121,10 @@ class Reading:
         """One adapter by its alias or id: what its manifest commits."""
         return JSONResponse(await self._lineage.shown(request.path_params["name"]))
 
+    async def faithfulness(self, request: Request) -> Response:
+        """Have what measuring an adapter's faithfulness reads on this machine."""
+        return JSONResponse(await self._actions.gather_faithfulness(request.path_params["name"]))
+
     async def datanets(self, request: Request) -> Response:
         """The Datanets that are announced, with what they hold as far as it can be had in a moment."""
         return JSONResponse(await list_datanets(self._node))
@@ -148,6 +155,7 @@ class Orders:
             "/datanets": self.publish,
             "/train": self.train,
             "/merge": self.merge,
+            "/faithfulness": self.announce_faithfulness,
             "/settle": self.settle,
             "/claim": self.claim,
             "/deposit": self.deposit,
@@ -184,6 +192,17 @@ class Orders:
     async def merge(self, request: Request) -> ASGIApp:
         """As `train`, for an adapter that is made of others."""
         return _followed(self._actions.merge(read_merge(await _fields(request))))
+
+    async def announce_faithfulness(self, request: Request) -> Response:
+        """Announce a measurement, {encoded} in hexadecimal, of this peer's own adapter."""
+        fields = await _fields(request)
+        fields.only(("encoded",))
+        try:
+            encoded = bytes.fromhex(fields.text("encoded", high=4096))
+        except ValueError:
+            raise fields.fail("encoded", "is not hexadecimal") from None
+        found = decode(Faithfulness, encoded)
+        return JSONResponse({"statement": await self._actions.announce_faithfulness(found)})
 
     async def settle(self, request: Request) -> Response:
         """One round of settlement."""

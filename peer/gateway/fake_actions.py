@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ...protocol.adverts import DatanetRecord
 from ...protocol.errors import CommonloreError
-from ...protocol.ids import Address, cid_of
+from ...protocol.faithfulness import Faithfulness
+from ...protocol.ids import Address, Cid, cid_of
 from ...worker.factory.job import TrainProgress
 from ..datanets import DatanetPlan
 from ..ledger_rows import StoredReceipt
@@ -26,6 +27,7 @@ class FakeActions:
     published: list[tuple[DatanetPlan, Sequence[RowsDraft]]] = field(default_factory=list)
     trained: list[TrainOrder] = field(default_factory=list)
     merged: list[MergeOrder] = field(default_factory=list)
+    announced: list[Faithfulness] = field(default_factory=list)
     losses: tuple[float | None, float | None] = (4.6, 1.6)
     deposited: int = 0
     chain: str | None = None
@@ -68,6 +70,17 @@ class FakeActions:
         """Everything is here."""
         self._check()
         return {"level": level, "adapter": None}
+
+    async def gather_faithfulness(self, name: str) -> Mapping[str, Any]:
+        """Everything is here."""
+        self._check()
+        return {"adapter": cid_of(name.encode())}
+
+    async def announce_faithfulness(self, found: Faithfulness) -> Cid:
+        """Keep it."""
+        self._check()
+        self.announced.append(found)
+        return cid_of(found.method.encode())
 
     async def publish_datanet(self, plan: DatanetPlan, drafts: Sequence[RowsDraft]) -> DatanetRecord:
         """Version 1 of whatever it is."""

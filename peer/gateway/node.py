@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from ...protocol.adverts import AdapterRecord, DatanetRecord
 from ...protocol.eip712 import Domain
+from ...protocol.faithfulness import Faithfulness
 from ...protocol.ids import Address, Cid, PeerId, ReceiptId
 from ...protocol.manifests import AdapterManifest, DatanetManifest
 from ...worker.factory.job import Pair, TrainConfig
@@ -252,6 +253,14 @@ class NodeActions(Protocol):
 
     async def gather(self, stored: StoredReceipt, level: int) -> Mapping[str, Any]:
         """Fetch what a check of a receipt up to `level` reads. Raises NotFound, Unreachable."""
+        ...
+
+    async def gather_faithfulness(self, name: str) -> Mapping[str, Any]:
+        """Fetch what measuring an adapter's faithfulness reads. Raises NotFound, Unreachable."""
+        ...
+
+    async def announce_faithfulness(self, found: Faithfulness) -> Cid:
+        """Announce a measurement of this peer's own adapter. Raises ConfigError, NotFound."""
         ...
 
     async def publish_datanet(self, plan: DatanetPlan, drafts: Sequence[RowsDraft]) -> DatanetRecord:

@@ -12,12 +12,15 @@ from typing import Any
 import pytest
 import trio
 
+from commonlore.peer.actions import gather_here
 from commonlore.peer.answers import Answer, ask_options, receipt_ids
 from commonlore.peer.client import Client
 from commonlore.peer.keystore import Keystore
 from commonlore.peer.ledger_rows import ReceiptState, Role
+from commonlore.peer.verifying import verify_integers, verify_signatures
 from commonlore.protocol.errors import CommonloreError, NotFound, Unreachable
 from commonlore.protocol.ids import Address, PeerId
+from commonlore.protocol.receipts import AttributionStatement
 from commonlore.protocol.requests import Sampling
 
 WORKERS = ("worker-1", "worker-2")
@@ -44,8 +47,17 @@ async def test_an_answer_is_paid_attributed_settled_and_claimed(town: Any, ask: 
         with_adapter = await ask(alice, adapter, sampling=SHORT)
         plain = await ask(alice, sampling=SHORT)
         (credits,) = await alice.credits(with_adapter)
+        evidence = await gather_here(alice.node, credits.receipt, 2)
+        stated = await seconded(alice, with_adapter.transcript.workers[0], credits.receipt.receipt_hash)
     prices = with_adapter.transcript.price + plain.transcript.price
-    assert credits.method == "grad-sketch/1"
+    assert credits.method == "ekfac-sketch/1"
+    checked = (verify_signatures(evidence), verify_integers(evidence))
+    assert all(finding.passed for finding in checked), checked
+    assert "bit for bit" in checked[1].showed[-1]
+    assert len(stated) == 2
+    assert len({each.query for each in stated}) == 1, "two attributors on one machine find the same vector"
+    assert evidence.curvature is not None
+    assert evidence.curvature.stat().st_size <= 2 * evidence.manifest.weights_size
     assert sum(c.amount for c in credits.credits) == with_adapter.transcript.receipts[0].receipt.price
     payees = {identity.payee for identity in Keystore(town.network.home("contributor").keys).identities()}
     assert {c.account for c in credits.credits if c.role == "contributor"} <= payees
@@ -62,6 +74,16 @@ async def test_an_answer_is_paid_attributed_settled_and_claimed(town: Any, ask: 
     with town.network.client() as chain:
         held = chain.balance(Address(town.network.deployment.settlement))
     assert held == sum(lane.pot - lane.claimed for lane in lanes)
+
+
+async def seconded(client: Client, worker: PeerId, receipt_hash: bytes) -> list[AttributionStatement]:
+    """The statements on a receipt, once another worker has scored it too."""
+    records = client.node.store.records
+    with trio.fail_after(120):
+        while len(await records.statements_on(receipt_hash)) < 2:
+            await client.node.statements.fetch(worker, receipt_hash)
+            await trio.sleep(0.1)
+    return [sealed.record for sealed in await records.statements_on(receipt_hash)]
 
 
 def paid_for(town: Any) -> int:

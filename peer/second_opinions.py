@@ -1,0 +1,111 @@
+"""The second attributor of an answer: who is asked, and what is answered.
+
+Rules of this file: among the workers of the same base that are known, the lot of the receipt draws who is
+asked; whoever is asked checks the payer's consent and the receipt before it computes anything, and computes
+for few at a time. What is answered is a sealed statement like the worker's own; the two are laid beside each
+other when the pool is divided, and both are published.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import trio
+
+from ..protocol.codec import decode, encode
+from ..protocol.credits import heaviest_adapter
+from ..protocol.eip712 import digest
+from ..protocol.envelope import Sealed, open_sealed
+from ..protocol.errors import CommonloreError, InvalidSignature, Refused, RemoteProtocolError
+from ..protocol.ids import Cid, PeerId, public_key_of
+from ..protocol.messages import RefusalCode
+from ..protocol.opinions import OpinionRequest, check_opening
+from ..protocol.pools import TOLERANCE_PPM, draw_attributors, total_variation_ppm
+from ..protocol.receipts import AttributionStatement
+from .calls import Call
+from .node import Node
+from .records import MAX_STATEMENT_BYTES
+from .scoring import Scorable, Scoring
+from .serving import PaidStep
+
+log = logging.getLogger("commonlore.peer.second_opinions")
+METHOD = "attribute"
+MAX_OPENING_BYTES = 1 << 20
+MOST_AT_ONCE = 4
+PATIENCE_S = 120.0
+
+
+class SecondOpinions:
+    """Both sides of `attribute`."""
+
+    def __init__(self, node: Node, scoring: Scoring, base: Cid) -> None:
+        self._node = node
+        self._scoring = scoring
+        self._base = base
+        self._running = 0
+        node.rpc.serve(METHOD, self._serve)
+
+    # ---- asked
+
+    async def _serve(self, call: Call) -> None:
+        asked = decode(OpinionRequest, await call.receive(), MAX_OPENING_BYTES)
+        check_opening(self._node.domain, asked)
+        if asked.signed.request.base != self._base:
+            raise Refused(RefusalCode.UNKNOWN_BASE, f"this peer scores answers of {self._base}")
+        if self._running >= MOST_AT_ONCE:
+            raise Refused(RefusalCode.BUSY, f"{MOST_AT_ONCE} answers are being scored; ask another")
+        self._running += 1
+        try:
+            sealed = await self._scoring.state(_scorable(self._node, asked))
+        finally:
+            self._running -= 1
+        if sealed.record.index != asked.index:
+            raise Refused(RefusalCode.STALE, f"this peer knows the index {sealed.record.index}")
+        await call.send(sealed.raw)
+
+    # ---- asking
+
+    async def seek(self, step: PaidStep, own: Sealed[AttributionStatement]) -> None:
+        """Have another score the same answer, and keep what it says. Nobody to ask, or no answer, is no
+        error: the worker's statement then counts alone.
+        """
+        peer = self._draw(step.receipt_hash)
+        if peer is None or own.record.index is None:
+            return
+        try:
+            with trio.fail_after(PATIENCE_S):
+                sealed = await self._ask(peer, step, own.record.index)
+        except (CommonloreError, trio.TooSlowError) as error:
+            log.info("no second statement on %s: %s", step.receipt_hash.hex(), error or "it took too long")
+            return
+        await self._node.store.records.put_statement(sealed)
+        apart = total_variation_ppm(own.record.weights, sealed.record.weights)
+        level = logging.WARNING if apart > TOLERANCE_PPM else logging.INFO
+        log.log(level, "two attributors are %d ppm apart on %s", apart, step.receipt_hash.hex())
+
+    def _draw(self, receipt_hash: bytes) -> PeerId | None:
+        own = self._node.host.peer_id
+        peers = {
+            public_key_of(offer.peer): offer.peer
+            for offer in self._node.asker.offers()
+            if offer.ad.base == self._base and offer.peer != own
+        }
+        drawn = draw_attributors(b"", receipt_hash, peers, 1)
+        return peers[drawn[0]] if drawn else None
+
+    async def _ask(self, peer: PeerId, step: PaidStep, index: Cid) -> Sealed[AttributionStatement]:
+        asked = OpinionRequest(step.ask.signed, step.signed, index, step.before, step.tokens)
+        raw = await self._node.rpc.call(peer, METHOD, encode(asked))
+        sealed = open_sealed(raw, (AttributionStatement,), MAX_STATEMENT_BYTES)
+        if sealed.peer_id != peer:
+            raise InvalidSignature(f"peer {peer} gave out a statement that {sealed.peer_id} sealed")
+        adapter = heaviest_adapter(step.signed.receipt.adapters)
+        if (sealed.record.receipt_hash, sealed.record.adapter) != (step.receipt_hash, adapter):
+            raise RemoteProtocolError(f"peer {peer} gave out a statement on another receipt")
+        return sealed
+
+
+def _scorable(node: Node, asked: OpinionRequest) -> Scorable:
+    receipt = asked.receipt.receipt
+    messages = asked.signed.prompt.messages
+    return Scorable(receipt, digest(node.domain, receipt), messages, asked.before + asked.tokens)
