@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..protocol.codec import record_cid
 from ..protocol.envelope import seal
@@ -17,10 +18,12 @@ from ..protocol.faithfulness import Faithfulness, to_ppm
 from ..protocol.ids import Cid
 from ..protocol.manifests import CHUNK_SIZE, AdapterManifest, IndexManifest, Row
 from ..protocol.rows import row_hash
-from .closed_home import ClosedHome
 from .datanets import pull_datanet
 from .evidence import ContentSource, curvature_of, early_of, index_of
 from .node import Node
+
+if TYPE_CHECKING:
+    from .closed_home import ClosedHome
 
 Progress = Callable[[int, int], None]
 
