@@ -21,9 +21,9 @@ import numpy as np
 
 from ...protocol.attribution import write_sum
 from ...protocol.blob_names import describe_blob
-from ...protocol.errors import RemoteProtocolError
+from ...protocol.errors import AttributionFailed, RemoteProtocolError
 from ...protocol.ids import Address, keccak256
-from ...protocol.manifests import ContributorSum, IndexManifest, Row
+from ...protocol.manifests import MAX_ROWS_PER_SHARD, ContributorSum, IndexManifest, Row
 from ...protocol.merkle import MerkleTree
 from ...protocol.rows import row_hash
 from .sketch import Int8s, agrees
@@ -46,6 +46,11 @@ class IndexBuild:
     """A resumable build in a file of the caller's. Call `advance` until `done`, then `finish`."""
 
     def __init__(self, subject: Subject, rows: Sequence[OwnedRow], path: Path) -> None:
+        """Raises AttributionFailed without rows, and with more than an index can hold."""
+        if not 0 < len(rows) <= MAX_ROWS_PER_SHARD:
+            raise AttributionFailed(
+                f"{len(rows)} rows to index; an index holds 1 to {MAX_ROWS_PER_SHARD}: index fewer of them"
+            )
         self.subject = subject
         self.rows = tuple(
             sorted(rows, key=lambda owned: owned.payee)

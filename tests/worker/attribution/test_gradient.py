@@ -3,17 +3,47 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
-from commonlore.worker.attribution.adapted import AdaptedModel, adapter_shapes
+from commonlore.protocol.errors import AttributionFailed
+from commonlore.worker.attribution.adapted import AdaptedModel, Factors, adapter_shapes
 from commonlore.worker.attribution.attributor import read_factors
-from commonlore.worker.attribution.gradient import place
+from commonlore.worker.attribution.gradient import Transform, compute_vectors, place
+from commonlore.worker.attribution.sketch import Sketch
 from commonlore.worker.factory.checkpoint import read_adapter
-from commonlore.worker.factory.examples import Encoder
+from commonlore.worker.factory.examples import Encoder, Example
 from commonlore.worker.factory.job import Pair, TrainConfig
 from commonlore.worker.factory.lora import adapter_parameters, add_adapter, load_model, set_adapter
 from commonlore.worker.factory.packing import answer_losses, pack
 from commonlore.worker.models.architecture import LINEARS
+
+
+def test_what_has_no_gradient_is_named(world: Any) -> None:
+    model = AdaptedModel(world.base)
+    shapes = adapter_shapes(world.base.architecture, 8, LINEARS)
+    factors = read_factors(world.subject.early, shapes, 2.0)
+    transform = Transform(Sketch.draw(bytes(32), factors.size, 64))
+    longest = world.base.architecture.max_positions
+    with pytest.raises(AttributionFailed, match=f"{longest + 1} tokens; its base sees {longest}"):
+        compute_vectors(model, factors, transform, [Example((5,) * (longest + 1), 1)])
+    with pytest.raises(AttributionFailed, match="without tokens"):
+        compute_vectors(model, factors, transform, [Example((5, 6), 2)])
+    name = factors.names[0]
+    broken = {**factors.tensors, name: torch.full_like(factors.tensors[name], torch.nan)}
+    with pytest.raises(AttributionFailed, match="not finite"):
+        compute_vectors(model, Factors(broken, 2.0), transform, [Example((5, 6, 7), 1)])
+
+
+def test_a_vector_does_not_depend_on_what_is_computed_beside_it(world: Any) -> None:
+    model, encoder = AdaptedModel(world.base), Encoder(world.base)
+    shapes = adapter_shapes(world.base.architecture, 8, LINEARS)
+    factors = read_factors(world.subject.early, shapes, 2.0)
+    transform = Transform(Sketch.draw(bytes(32), factors.size, 1024))
+    rows = [encoder.pair(Pair(row.question, row.answer)) for row in world.rows_of("tree")]
+    together = compute_vectors(model, factors, transform, rows)
+    alone = [compute_vectors(model, factors, transform, [row])[0] for row in reversed(rows)]
+    assert all((a == b).all() for a, b in zip(together, reversed(alone), strict=True))
 
 
 def test_hooks_give_what_autograd_gives_through_peft(world: Any) -> None:

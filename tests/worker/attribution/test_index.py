@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from commonlore.protocol.attribution import read_sums
+from commonlore.protocol.attribution import compute_scores, compute_weights, read_sums
 from commonlore.protocol.blob_names import describe_blob
-from commonlore.protocol.errors import RemoteProtocolError
+from commonlore.protocol.errors import AttributionFailed, RemoteProtocolError
 from commonlore.protocol.manifests import Row
-from commonlore.worker.attribution.index import build_index, check_index, recheck_row
+from commonlore.protocol.receipts import Weight
+from commonlore.worker.attribution.index import IndexBuild, build_index, check_index, recheck_row
 from commonlore.worker.attribution.sketch import Int8s
 
 
@@ -90,6 +91,28 @@ def test_a_forged_row_is_caught_by_recomputing_it(world: Any, tmp_path: Path) ->
     assert recheck_row(lying, bytes(forged), 1, rows[1].row, compute)
     with pytest.raises(RemoteProtocolError, match="root"):
         check_index(lying, bytes(forged))
+
+
+def test_as_many_rows_as_an_index_holds_are_summed_exactly_and_no_more(world: Any, tmp_path: Path) -> None:
+    subject = dataclasses.replace(world.subject, width=8)
+    many = [world.rows[0]] * 100_000
+    build = IndexBuild(subject, many, tmp_path / "many")
+    build.advance(lambda rows: [np.full(8, -127, np.int8)] * len(rows), len(many))
+    manifest, _ = build.finish()
+    assert read_sums(manifest.sums, 8).tolist() == [[-127 * 100_000] * 8]
+    for rows in ([], [*many, world.rows[0]]):
+        with pytest.raises(AttributionFailed, match="an index holds 1 to 100000"):
+            IndexBuild(subject, rows, tmp_path / "none")
+
+
+def test_the_only_contributor_gets_all_or_the_priors_apply(world: Any, tmp_path: Path) -> None:
+    own = [owned for owned in world.rows if owned.payee == world.payee("fish")]
+    compute = world.attributor.row_vectors(world.adapter)
+    manifest, blob = build_index(world.subject, own, tmp_path / "build", compute)
+    query = np.frombuffer(blob, np.int8)[: manifest.width]
+    sums, payees = read_sums(manifest.sums, manifest.width), [world.payee("fish")]
+    assert compute_weights(compute_scores(query, sums), payees) == (Weight(payees[0], 1_000_000),)
+    assert compute_weights(compute_scores(-query, sums), payees) is None
 
 
 def test_a_sum_that_is_not_its_rows_is_refused(world: Any, tmp_path: Path) -> None:
