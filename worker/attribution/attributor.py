@@ -51,14 +51,16 @@ class Attributor:
     """One base in memory and the adapters that are scored on it. Not for several threads."""
 
     def __init__(self, base: BaseModel) -> None:
-        self._architecture = base.architecture
+        self._base, self._architecture = base.id, base.architecture
         self._encoder = Encoder(base)
         self._model = AdaptedModel(base)
         self._loaded: dict[Cid, _Loaded] = {}
         self._indexes: dict[Cid, _Index] = {}
 
     def load(self, subject: Subject) -> None:
-        """Make an adapter known. Raises InvalidAdapter."""
+        """Make an adapter known. Raises InvalidAdapter where it is another base's or its files do not fit."""
+        if subject.base not in (None, self._base):
+            raise InvalidAdapter(f"adapter {subject.adapter} is for {subject.base}, not for {self._base}")
         shapes = adapter_shapes(self._architecture, subject.rank, subject.targets)
         factors = read_factors(subject.early, shapes, subject.alpha / subject.rank)
         curvature = read_curvature(subject.curvature, shapes) if subject.curvature is not None else None

@@ -229,6 +229,7 @@ def _load(call: int, subject: Subject) -> LoadSubject:
         subject.width,
         str(subject.curvature) if subject.curvature is not None else None,
         subject.beacon,
+        subject.base,
     )
 
 

@@ -134,6 +134,7 @@ def _subject_of(command: LoadSubject) -> Subject:
         command.width,
         Path(command.curvature) if command.curvature is not None else None,
         command.beacon,
+        command.base,
     )
 
 

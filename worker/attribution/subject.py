@@ -27,6 +27,8 @@ class Subject:
     width: int = WIDTH
     curvature: Path | None = None
     beacon: bytes = b""
+    base: Cid | None = None
+    """Its manifest's; None where the caller answers for it."""
 
     @property
     def method(self) -> str:
@@ -44,7 +46,7 @@ def subject_of(
     adapter = record_cid(manifest)
     seed = sketch_seed(adapter, beacon)
     shape = manifest.rank, manifest.alpha, manifest.targets
-    return Subject(adapter, early, *shape, seed, curvature=curvature, beacon=beacon)
+    return Subject(adapter, early, *shape, seed, curvature=curvature, beacon=beacon, base=manifest.base)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ class LoadSubject:
     width: U32
     curvature: FilePath | None = None
     beacon: Annotated[bytes, Size(0, 64)] = b""
+    base: Cid | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,8 @@ def test_checkpoints_that_do_not_fit_are_refused(world: Any, tmp_path: Path) -> 
     for change in ({"rank": 4}, {"targets": ("q_proj",)}):
         with pytest.raises(InvalidAdapter, match="does not fit"):
             world.attributor.load(dataclasses.replace(world.subject, **change))
+    with pytest.raises(InvalidAdapter, match="not for"):
+        world.attributor.load(dataclasses.replace(world.subject, base=cid_of(b"another base")))
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes((world.job_dir / ADAPTER_FILE).read_bytes()[:-10])
     with pytest.raises(InvalidAdapter, match="truncated"):
