@@ -2,21 +2,27 @@
 
 Rules of this file:
 
-- An index row and an answer's query are vectors of `width` int8 values in -127 … 127 (-128 does not occur). A
-  contributor's sum is the exact int64 sum of its rows.
-- A contributor's score is query · sum. An account that occurs twice has the sum of its scores. A negative
-  score counts as zero, and only after summing: clipping row by row overpays contributors from other domains.
+- An index row and an answer's query are vectors of `width` int8 values in -127 … 127 (-128 does not occur).
+  A contributor's sum is the exact int64 sum of its rows.
+- A contributor's score is query · sum, less what chance alone reaches: two vectors of no common direction
+  have an inner product of |query| · |sum| / sqrt(width) by standard deviation, and a score within
+  NOISE_DEVIATIONS of them is nobody's due. (Without this, what the projection adds at random to strangers'
+  scores is paid: measured, a third more pay in the wrong hands.)
+- An account that occurs twice has the sum of its scores. A negative score counts as zero, and only after
+  summing: clipping row by row overpays contributors from other domains.
 - Weights are the scores in parts per million by largest remainder, ties to the lowest account, zeros left
   out, sorted by account. Where no score is positive, the manifest's priors apply.
 
 Why int64 never overflows: |query| <= 127 < 2^7; a sum of at most MAX_INDEXED_ROWS = 4,096 shards · 100,000
-rows (< 2^29) stays below 2^7 · 2^29 = 2^36 in each place; width <= 2^17 places. So every partial sum of a dot
-product stays below 2^7 · 2^36 · 2^17 = 2^60. All three bounds are enforced here on every input.
+rows (< 2^29) stays below 2^7 · 2^29 = 2^36 in each place; width <= 2^17 places. So every partial sum of a
+dot product stays below 2^7 · 2^36 · 2^17 = 2^60. All three bounds are enforced here on every input. Squares
+of sums are taken in two halves of 18 bits, whose products stay below 2^36 and their totals below 2^53.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import isqrt
 from typing import Any
 
 import numpy as np
@@ -32,6 +38,8 @@ from .requests import PPM
 MAX_WIDTH = 1 << 17
 MAX_MAGNITUDE = 127
 MAX_INDEXED_ROWS = 4_096 * MAX_ROWS_PER_SHARD
+NOISE_DEVIATIONS = 2
+_HALF = 18
 PRIOR_METHOD = "prior"
 """The `method` of a statement whose weights are the manifest's priors."""
 
@@ -40,7 +48,8 @@ Int64s = npt.NDArray[np.int64]
 
 
 def compute_scores(query: Int8s, sums: Int64s) -> list[int]:
-    """query · sum, one integer a contributor, from (width,) int8 and (contributors, width) int64.
+    """query · sum less the noise, one integer a contributor, from (width,) int8 and (contributors, width)
+    int64.
 
     Raises LocalProtocolError on other shapes or types and beyond the bounds that keep int64 exact.
     """
@@ -50,8 +59,17 @@ def compute_scores(query: Int8s, sums: Int64s) -> list[int]:
         raise LocalProtocolError(f"a query holds at most {MAX_WIDTH} values in -127 … 127")
     if _exceeds(sums, MAX_MAGNITUDE * MAX_INDEXED_ROWS):
         raise LocalProtocolError(f"sums of more than {MAX_INDEXED_ROWS} rows cannot be scored exactly")
-    scores: list[int] = (sums @ query.astype(np.int64)).tolist()
-    return scores
+    products: list[int] = (sums @ query.astype(np.int64)).tolist()
+    return [product - noise for product, noise in zip(products, _noise(query, sums), strict=True)]
+
+
+def _noise(query: Int8s, sums: Int64s) -> list[int]:
+    """NOISE_DEVIATIONS · |query| · |sum| / sqrt(width), rounded down, of each sum."""
+    length = int(np.square(query.astype(np.int64)).sum()) * NOISE_DEVIATIONS**2
+    high, low = sums >> _HALF, sums & ((1 << _HALF) - 1)
+    parts = [np.einsum("cw,cw->c", a, b).tolist() for a, b in ((high, high), (high, low), (low, low))]
+    squares = [(a << 2 * _HALF) + (b << _HALF + 1) + c for a, b, c in zip(*parts, strict=True)]
+    return [isqrt(length * square // len(query)) for square in squares]
 
 
 def compute_weights(scores: Sequence[int], payees: Sequence[Address]) -> tuple[Weight, ...] | None:

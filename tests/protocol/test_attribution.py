@@ -1,5 +1,7 @@
 """Weights from integers: exact against Python's numbers, indifferent to order, copies and names."""
 
+from math import isqrt
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from commonlore.protocol.attribution import (
     MAX_INDEXED_ROWS,
     MAX_MAGNITUDE,
     MAX_WIDTH,
+    NOISE_DEVIATIONS,
     PRIOR_METHOD,
     check_weights,
     compute_priors,
@@ -57,18 +60,49 @@ def manifest_with(priors: tuple[PriorWeight, ...]) -> AdapterManifest:
     )  # fmt: skip
 
 
+def noise(query: list[int], total: list[int]) -> int:
+    """The largest integer up to NOISE_DEVIATIONS · |query| · |sum| / sqrt(width)."""
+    bound = NOISE_DEVIATIONS**2 * sum(q * q for q in query) * sum(t * t for t in total)
+    return isqrt(bound // len(query))
+
+
 @given(vectors, index_rows)
-def test_a_score_is_the_sum_of_its_rows_scores(query, rows):
+def test_a_score_is_the_sum_of_its_rows_products_less_the_noise(query, rows):
     by_row = [sum(int(q) * int(r) for q, r in zip(query, row, strict=True)) for row in rows]
-    assert compute_scores(query, sum_rows(rows)[np.newaxis]) == [sum(by_row)]
+    floor = noise(query.tolist(), rows.sum(0, dtype=np.int64).tolist())
+    assert compute_scores(query, sum_rows(rows)[np.newaxis]) == [sum(by_row) - floor]
 
 
-def test_the_largest_allowed_input_is_exact():
+@given(vectors, st.lists(st.integers(-(2**35), 2**35), min_size=16, max_size=16))
+def test_the_noise_of_large_sums_is_exact(query, total):
+    product = sum(int(q) * t for q, t in zip(query, total, strict=True))
+    expected = product - noise(query.tolist(), total)
+    assert compute_scores(query, np.array([total], np.int64)) == [expected]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_largest_allowed_input_is_exact(sign):
     query = np.full(MAX_WIDTH, -127, np.int8)
-    sums = np.full((1, MAX_WIDTH), 127 * MAX_INDEXED_ROWS, np.int64)
-    exact = -127 * 127 * MAX_INDEXED_ROWS * MAX_WIDTH
-    assert exact > -(2**60)
-    assert compute_scores(query, sums) == [exact]
+    sums = np.full((1, MAX_WIDTH), sign * 127 * MAX_INDEXED_ROWS, np.int64)
+    exact = -sign * 127 * 127 * MAX_INDEXED_ROWS * MAX_WIDTH
+    assert abs(exact) < 2**60
+    floor = noise([127] * MAX_WIDTH, [127 * MAX_INDEXED_ROWS] * MAX_WIDTH)
+    assert compute_scores(query, sums) == [exact - floor]
+
+
+def test_vectors_without_a_common_direction_are_paid_nothing():
+    rng = np.random.default_rng(1)
+    strangers = np.stack([sum_rows(rng.integers(-60, 61, (40, 4096)).astype(np.int8)) for _ in range(200)])
+    query = rng.integers(-60, 61, 4096).astype(np.int8)
+    assert sum(score > 0 for score in compute_scores(query, strangers)) <= 12  # 2.3 % are expected
+
+
+@given(index_rows)
+def test_dividing_rows_among_names_earns_no_more(rows):
+    query = rows[0]
+    whole = compute_scores(query, sum_rows(rows)[np.newaxis])[0]
+    parts = compute_scores(query, np.stack([sum_rows(row[np.newaxis]) for row in rows]))
+    assert sum(parts) <= whole + len(rows)  # each is rounded by less than one
 
 
 @pytest.mark.parametrize(
@@ -183,16 +217,16 @@ def test_malformed_weights_are_refused(weights):
 
 
 def test_anyone_with_the_query_and_the_index_rechecks_a_statement():
-    query = np.array([1, 2], np.int8)
-    sums = [write_sum(ALICE, np.array([[3, 1]], np.int8)), write_sum(BOB, np.array([[1, 2]], np.int8))]
+    query, slanted = np.array([1, 2] * 32, np.int8), np.array([[3, 1] * 32], np.int8)
+    sums = [write_sum(ALICE, slanted), write_sum(BOB, query[np.newaxis])]  # scores 160 - 56 and 160 - 40
 
     def statement(method: str, *ppm: int) -> AttributionStatement:
         weights = tuple(Weight(payee, part) for payee, part in zip((ALICE, BOB), ppm, strict=False))
         return AttributionStatement(bytes(32), cid_of(b"a"), None, method, bytes(32), weights)
 
-    recheck_statement(statement("gradient", 500_000, 500_000), query, sums)
+    recheck_statement(statement("gradient", 464_286, 535_714), query, sums)
     recheck_statement(statement(PRIOR_METHOD, PPM), -query, sums)
-    for wrong in (statement("gradient", 500_001, 499_999), statement(PRIOR_METHOD, 500_000, 500_000)):
+    for wrong in (statement("gradient", 464_287, 535_713), statement(PRIOR_METHOD, 464_286, 535_714)):
         with pytest.raises(RemoteProtocolError, match="do not follow"):
             recheck_statement(wrong, query, sums)
 
