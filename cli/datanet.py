@@ -81,6 +81,30 @@ def add(
         print_facts({"name": record["name"], "version": record["version"], "id": record["datanet"]})
 
 
+@app.command()
+def withdraw(
+    name: Annotated[str, typer.Argument(help="The Datanet.")],
+    identity: Annotated[str, typer.Option(help="Whose rows to take back: an identity of this home.")],
+    reason: Annotated[str, typer.Option(help="Why, for those who published or used them.")] = "",
+    home: HomeOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Take an identity's rows back: they are deleted here, and adapters that learnt from them are refused."""
+    body = {"datanet": name, "contributor": identity, "reason": reason}
+    with node_of(home) as client:
+        done = client.post("/datanets/withdraw", body)
+    if json:
+        print_json(done)
+        return
+    version = done["version"]
+    told = (
+        f"version {version} is without them" if version else "its curator must publish a version without them"
+    )
+    facts = {"datanet": name, "withdrawn": ", ".join(done["shards"]), "next": told}
+    tainted = ", ".join(f"{found['alias']} ({found['adapter']})" for found in done["tainted"])
+    print_facts(facts | {"to be trained again": tainted or "no announced adapter"})
+
+
 def _required(licence: str) -> str:
     if not licence:
         raise typer.BadParameter("say under which licence the rows may be used: --licence CC0-1.0")

@@ -27,6 +27,7 @@ from .ledger_rows import StoredReceipt
 from .node import Node
 from .receipt_progress import progress_within
 from .settle_plan import SettleReport
+from .takedown import withdraw
 
 CHAIN_PATIENCE_S = 3.0
 """How long somebody who asks how the node is doing waits for what only the chain knows."""
@@ -127,6 +128,13 @@ class Actions:
         record = record_of(datanet, manifest, await node.next_seq(), node.clock.now_ms())
         await node.announce(record)
         return record
+
+    async def withdraw(self, datanet: str, contributor: str, reason: str) -> Mapping[str, Any]:
+        """Take a contributor's shards of a Datanet back; where this peer curates it, a version without them
+        is published. Raises NotFound, ConfigError, Unreachable, ProtocolError.
+        """
+        identity = await trio.to_thread.run_sync(self._keystore.identity, contributor)
+        return await withdraw(self._node, datanet, identity.peer, reason)
 
     def train(self, order: TrainOrder) -> AbstractAsyncContextManager[AsyncIterator[object]]:
         """Train, index and publish an adapter; the last update tells what was published. Leaving the block

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from ..protocol.adverts import AdapterRecord, DatanetRecord
@@ -17,7 +18,7 @@ from ..protocol.attribution import prior_weights
 from ..protocol.codec import decode
 from ..protocol.credits import SPLIT_BOUNDS, SplitBounds, check_split_bounds
 from ..protocol.envelope import Sealed
-from ..protocol.errors import InvalidAdapter, NotFound, ProtocolError
+from ..protocol.errors import InvalidAdapter, NotFound, ProtocolError, Unreachable
 from ..protocol.ids import Cid, to_cid
 from ..protocol.manifests import CHUNK_SIZE, AdapterManifest, DatanetManifest
 from ..protocol.names import check_name
@@ -47,6 +48,8 @@ class Catalog:
     ) -> None:
         """`split_bounds()`: those of the network, as far as is known by now."""
         self.split_bounds = split_bounds
+        self.withdrawn: set[Cid] = set()
+        """Shards that their contributors took back, as far as is known here."""
         self._fetch = fetch
         self._names: dict[tuple[type[Named], str], Sealed[Named]] = {}
         self._adapters: dict[Cid, dict[bytes, AdapterRecord]] = {}
@@ -141,14 +144,27 @@ class Catalog:
     async def payable(self, adapter: Cid) -> AdapterManifest:
         """The manifest of an adapter whose answers can be paid for: its split is whole and within the bounds
         of the network, its priors are whole. An answer that cannot be divided would hold up all that its
-        payer pays after it. Raises as `adapter`."""
+        payer pays after it. Nor is one that learnt from rows that were withdrawn. Raises as `adapter`."""
         manifest = await self.adapter(adapter)
+        if self.withdrawn:
+            await self._refuse_tainted(adapter, manifest)
         try:
             check_split_bounds(manifest.split, self.split_bounds())
             prior_weights(manifest)
         except ProtocolError as error:
             raise InvalidAdapter(f"adapter {adapter} cannot be paid for: {error}") from error
         return manifest
+
+    async def _refuse_tainted(self, adapter: Cid, manifest: AdapterManifest) -> None:
+        """Raises InvalidAdapter where a Datanet version that it learnt from has a withdrawn shard; a version
+        that cannot be had is not known to have one."""
+        for version in manifest.datanets:
+            with suppress(NotFound, Unreachable):
+                if not self.withdrawn.isdisjoint((await self.datanet(version)).shards):
+                    raise InvalidAdapter(
+                        f"adapter {adapter} learnt from rows that were withdrawn; "
+                        "its author must train it again"
+                    )
 
     async def datanet(self, datanet: Cid) -> DatanetManifest:
         """The Datanet manifest whose CID is this id, pulled if need be.

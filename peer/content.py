@@ -33,6 +33,11 @@ class Content:
         """Whether it is on this machine."""
         return self.store.has(cid)
 
+    def forget(self, cid: Cid) -> None:
+        """Take this off the machine, pinned or not."""
+        self.store.unpin(cid)
+        self.store.remove(cid)
+
     async def put(self, data: bytes) -> Cid:
         """Keep these bytes, pinned, and name them. Raises ConfigError when they do not fit."""
         cid = await trio.to_thread.run_sync(self.store.put_bytes, data)

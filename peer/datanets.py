@@ -108,6 +108,7 @@ async def publish_datanet(
     plan: DatanetPlan,
     shards: Sequence[tuple[Cid, Shard]],
     previous: tuple[Cid, DatanetManifest] | None = None,
+    withdrawn: Cid | None = None,
 ) -> tuple[Cid, DatanetManifest]:
     """Make the next version of a Datanet from shards.
 
@@ -128,6 +129,7 @@ async def publish_datanet(
         previous=previous[0] if previous else None,
         shards=tuple(cid for cid, _ in shards),
         contributors_root=contributors_root(shard.header.payee for _, shard in shards),
+        withdrawn=withdrawn or (previous[1].withdrawn if previous else None),
     )
     return await content.put(encode(manifest)), manifest
 

@@ -41,6 +41,7 @@ from .own_binding import OwnBinding
 from .retrieving import Retriever
 from .statements import Statements
 from .store import Store, open_store
+from .withdrawing import Withdrawals
 
 if TYPE_CHECKING:
     from .settle import Settler
@@ -79,6 +80,9 @@ class Node:
         self.catalog = Catalog(self.content.get, lambda: chain.split_bounds)
         self.statements = Statements(self.rpc, store.records, store.ledger, self.catalog, chain.accounts)
         self.retriever = Retriever(self.content, self.catalog, self.domain, own.home.retrieval)
+        self.withdrawals = Withdrawals(
+            self.content, self.catalog, self.retriever, store.settings, own.home.jobs
+        )
         self.asker = Asker(_scheduler(own.config), _attempt_parts(self), self.catalog, nursery)
         self.bases: set[Cid] = set()
         """Bases whose workers this peer follows."""
@@ -171,6 +175,7 @@ def _attempt_parts(node: Node) -> AttemptParts:
 
 async def _start(node: Node) -> None:
     """Listen to the network, remember what was known, and take a place in it."""
+    await node.withdrawals.recall()
     for sealed in await node.store.records.all():
         node.gossip.take(sealed.raw)
         await _learn(node, sealed)
@@ -211,6 +216,8 @@ async def _learn(node: Node, sealed: Sealed[Advert]) -> None:
     elif isinstance(record, AdapterRecord | DatanetRecord):
         if node.catalog.learn(sealed):  # type: ignore[arg-type]
             await node.store.records.put(sealed)  # type: ignore[arg-type]
+            if isinstance(record, DatanetRecord):
+                node.nursery.start_soon(node.withdrawals.follow, record.datanet)
         if isinstance(record, AdapterRecord) and len(node.bases) < MAX_BASES_FOLLOWED:
             node.bases.add(record.base)
             await node.gossip.follow(record.base)

@@ -124,7 +124,8 @@ class Shard:
 class DatanetManifest:
     """One version of a Datanet.
 
-    `shards` are CIDs of `Shard`s; `contributors_root` the Merkle root of their sorted payees.
+    `shards` are CIDs of `Shard`s; `contributors_root` the Merkle root of their sorted payees. `withdrawn` is
+    the CID of the sealed withdrawals of shards of earlier versions.
     """
 
     name: Name
@@ -136,6 +137,7 @@ class DatanetManifest:
     previous: Cid | None
     shards: Annotated[tuple[Cid, ...], Size(1, 4096)]
     contributors_root: Hash32
+    withdrawn: Cid | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,14 @@ from ..answers import AskOptions
 from . import views
 from .asks import Asks
 from .bodies import Body, json_lines, read_fields
-from .control_orders import MAX_AMOUNT, read_ask, read_merge, read_publication, read_training
+from .control_orders import (
+    MAX_AMOUNT,
+    read_ask,
+    read_merge,
+    read_publication,
+    read_training,
+    read_withdrawal,
+)
 from .datanet_list import list_datanets
 from .fields import Fields
 from .lineage import Lineage
@@ -153,6 +160,7 @@ class Orders:
         ordered = {
             "/ask": self.ask,
             "/datanets": self.publish,
+            "/datanets/withdraw": self.withdraw,
             "/train": self.train,
             "/merge": self.merge,
             "/faithfulness": self.announce_faithfulness,
@@ -184,6 +192,11 @@ class Orders:
         """Publish a Datanet version; its record."""
         plan, drafts = read_publication(await _fields(request))
         return JSONResponse(views.plain(await self._actions.publish_datanet(plan, drafts)))
+
+    async def withdraw(self, request: Request) -> Response:
+        """Take {contributor}'s shards of {datanet} back; the adapters that learnt from them."""
+        wanted = read_withdrawal(await _fields(request))
+        return JSONResponse(views.plain(await self._actions.withdraw(*wanted)))
 
     async def train(self, request: Request) -> ASGIApp:
         """{"progress": …} lines, the last of which tells what was published, then {"done": that}."""

@@ -124,6 +124,13 @@ def _read_row(fields: Fields) -> Pair:
     return Pair(fields.text("question"), fields.text("answer"))
 
 
+def read_withdrawal(fields: Fields) -> tuple[str, str, str]:
+    """(Datanet, contributor, reason). Raises InvalidRequest."""
+    fields.only(("datanet", "contributor", "reason"))
+    contributor = fields.text("contributor", high=64)
+    return fields.text("datanet", high=128), contributor, fields.text_or("reason", "", high=256, low=0)
+
+
 def read_training(fields: Fields) -> TrainOrder:
     """An adapter to train. `config` holds TrainConfig's fields. Raises InvalidRequest."""
     fields.only(("name", "datanets", "config", "licence", "index_rows", "heldout"))

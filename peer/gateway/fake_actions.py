@@ -25,6 +25,7 @@ class FakeActions:
     node: FakeNode
     error: CommonloreError | None = None
     published: list[tuple[DatanetPlan, Sequence[RowsDraft]]] = field(default_factory=list)
+    withdrawn: list[tuple[str, str, str]] = field(default_factory=list)
     trained: list[TrainOrder] = field(default_factory=list)
     merged: list[MergeOrder] = field(default_factory=list)
     announced: list[Faithfulness] = field(default_factory=list)
@@ -87,6 +88,14 @@ class FakeActions:
         self._check()
         self.published.append((plan, drafts))
         return DatanetRecord(plan.name, 1, cid_of(plan.name.encode()), 1, NOW_MS)
+
+    async def withdraw(self, datanet: str, contributor: str, reason: str) -> Mapping[str, Any]:
+        """One shard, which one adapter learnt from."""
+        self._check()
+        self.withdrawn.append((datanet, contributor, reason))
+        shard = cid_of(contributor.encode())
+        tainted = [{"alias": "alice/icd10", "adapter": cid_of(b"tainted")}]
+        return {"datanet": datanet, "shards": [shard], "version": 2, "tainted": tainted}
 
     @asynccontextmanager
     async def train(self, order: TrainOrder) -> AsyncIterator[AsyncIterator[object]]:

@@ -267,6 +267,12 @@ class NodeActions(Protocol):
         """Salt, sign and publish rows as the next version of a Datanet. Raises InvalidShard, NotFound."""
         ...
 
+    async def withdraw(self, datanet: str, contributor: str, reason: str) -> Mapping[str, Any]:
+        """Take a contributor's shards of a Datanet back; what became of them, and which adapters learnt from
+        them. Raises NotFound, Unreachable.
+        """
+        ...
+
     def train(self, order: TrainOrder) -> AbstractAsyncContextManager[AsyncIterator[object]]:
         """Train, index and publish an adapter: `async with actions.train(order) as updates`; the last update
         tells what was published. Leaving the block stops the training; ordered again, it goes on.

@@ -40,6 +40,14 @@ def test_rows_of_several_contributors_are_published(lore, running, rows: Path, t
     assert drafts[1].rows[0] == ("What, then?", "this")
 
 
+def test_an_identity_takes_its_rows_back(lore, running) -> None:
+    done = lore("datanet", "withdraw", "icd10", "--identity", "alice", "--reason", "a mistake")
+    assert done.exit_code == 0, done.stderr
+    assert running.actions.withdrawn == [("icd10", "alice", "a mistake")]
+    assert "version 2 is without them" in done.stdout
+    assert "alice/icd10" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("name", "content", "complaint"),
     [

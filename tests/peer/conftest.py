@@ -124,6 +124,12 @@ class DatanetShelf:
             raise NotFound(f"no content {cid}")
         return self.kept[cid]
 
+    def has(self, cid: Any) -> bool:
+        return cid in self.kept
+
+    def forget(self, cid: Any) -> None:
+        self.kept.pop(cid, None)
+
     async def contribute(self, name: str, *pairs: tuple[str, str]) -> Any:
         """A shard of the Datanet `codes`, (id, shard); without pairs of one row of its own."""
         from commonlore.peer.datanets import Contribution, publish_shard

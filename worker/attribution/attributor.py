@@ -28,7 +28,7 @@ from ..models.reference import BaseModel
 from ..models.tensor_file import Malformed, open_tensor_file
 from .adapted import AdaptedModel, Factors, adapter_shapes
 from .curvature import read_curvature
-from .gradient import Transform, compute_vectors
+from .gradient import Transform, compute_losses, compute_vectors
 from .index import IndexBuild, OwnedRow
 from .sketch import Int8s, Sketch
 from .subject import Score, Subject
@@ -106,6 +106,19 @@ class Attributor:
         tokens = self._encoder.output_tokens(output) if isinstance(output, str) else output
         example = self._encoder.answer(messages, tokens)
         return compute_vectors(self._model, loaded.factors, loaded.transform, [example])[0]
+
+    def losses(
+        self, adapter: Cid, variants: Sequence[Sequence[ChatMessage]], output: Sequence[int]
+    ) -> list[float]:
+        """Nats of an answer's tokens after each of these prompts, and last after the first one without the
+        adapter. Raises NotFound, AttributionFailed.
+        """
+        factors = self._find(adapter).factors
+        examples = [self._encoder.answer(turns, output) for turns in variants]
+        return [
+            *compute_losses(self._model, factors, examples),
+            *compute_losses(self._model, Factors({}, 1.0), examples[:1]),
+        ]
 
     def score(self, adapter: Cid, messages: Sequence[ChatMessage], output: Sequence[int] | str) -> Score:
         """Who an answer is owed to. Raises NotFound without adapter or index, AttributionFailed."""

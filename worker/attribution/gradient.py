@@ -50,6 +50,19 @@ def compute_vectors(
     return [transform(_gradients(model, example)) for example in examples]
 
 
+def compute_losses(model: AdaptedModel, factors: Factors, examples: Sequence[Example]) -> list[float]:
+    """Nats over all scored tokens of each example. Raises AttributionFailed."""
+    model.use(factors)
+    losses = []
+    for example in examples:
+        tokens, scored = place(model, example)
+        with torch.no_grad():
+            losses.append(float(model.answer_nll(tokens, scored)) * int(scored.sum()))
+    if not np.isfinite(losses).all():
+        raise AttributionFailed("a loss is not finite; the early checkpoint or the base is damaged")
+    return losses
+
+
 def _gradients(model: AdaptedModel, example: Example) -> dict[str, Tensor]:
     tokens, scored = place(model, example)
     with torch.enable_grad():

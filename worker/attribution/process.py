@@ -44,11 +44,14 @@ from .wire import (
     FinishIndex,
     ForgetSubject,
     LoadSubject,
+    Measured,
+    MeasureLosses,
     Recomputed,
     RecomputeRow,
     Reply,
     ScoreAnswer,
     Scored,
+    Turns,
     UseIndex,
 )
 
@@ -142,6 +145,16 @@ class AttributionProcess:
         turns = tuple(messages)
         scored = await self._call(lambda call: ScoreAnswer(call, adapter, turns, tokens, text), Scored)
         return Score(scored.query, scored.weights or None)
+
+    async def losses(
+        self, adapter: Cid, variants: Sequence[Sequence[ChatMessage]], output: Sequence[int]
+    ) -> list[float]:
+        """Nats of an answer's tokens after each of these prompts, and last after the first one without the
+        adapter. Raises NotFound, AttributionFailed.
+        """
+        prompts, tokens = tuple(Turns(tuple(turns)) for turns in variants), tuple(output)
+        found = await self._call(lambda call: MeasureLosses(call, adapter, prompts, tokens), Measured)
+        return [loss / 10**9 for loss in found.nano_nats]
 
     async def recompute_row(self, adapter: Cid, row: Row) -> Int8s:
         """A row's vector under a loaded adapter, to recheck an index with.

@@ -37,6 +37,8 @@ from .wire import (
     FinishIndex,
     ForgetSubject,
     LoadSubject,
+    Measured,
+    MeasureLosses,
     Ready,
     Recomputed,
     RecomputeRow,
@@ -45,6 +47,8 @@ from .wire import (
     Scored,
     UseIndex,
 )
+
+NANO = 10**9
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -106,6 +110,10 @@ class Server:
                 output = command.output or command.text
                 score = self._attributor.score(command.adapter, command.messages, output)
                 return Scored(command.call, score.query, score.weights or ())
+            case MeasureLosses():
+                variants = [turns.messages for turns in command.variants]
+                losses = self._attributor.losses(command.adapter, variants, command.output)
+                return Measured(command.call, tuple(round(loss * NANO) for loss in losses))
             case RecomputeRow():
                 vector = self._attributor.row_vectors(command.adapter)([command.row])[0]
                 return Recomputed(command.call, vector.tobytes())

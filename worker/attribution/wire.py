@@ -20,6 +20,7 @@ from ...protocol.requests import MAX_OUTPUT_TOKENS, ChatMessage
 from ..engine.wire import Failure
 
 MAX_INDEX_BYTES = 1 << 28
+MAX_VARIANTS = 40
 FilePath = Annotated[str, Size(1, 4096)]
 Vector = Annotated[bytes, Size(1, 1 << 17)]
 
@@ -97,6 +98,23 @@ class ScoreAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class Turns:
+    """One conversation."""
+
+    messages: Annotated[tuple[ChatMessage, ...], Size(1, 256)]
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureLosses:
+    """How likely is an answer after each of these prompts?"""
+
+    call: U64
+    adapter: Cid
+    variants: Annotated[tuple[Turns, ...], Size(1, MAX_VARIANTS)]
+    output: Annotated[tuple[U32, ...], Size(1, MAX_OUTPUT_TOKENS)]
+
+
+@dataclass(frozen=True, slots=True)
 class RecomputeRow:
     """This row's vector, please."""
 
@@ -143,6 +161,14 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """Losses in billionths of a nat: of every variant, then of the first without the adapter."""
+
+    call: U64
+    nano_nats: Annotated[tuple[U64, ...], Size(2, MAX_VARIANTS + 1)]
+
+
+@dataclass(frozen=True, slots=True)
 class Recomputed:
     """A row's vector."""
 
@@ -168,6 +194,7 @@ Command = (
     | AdvanceIndex
     | FinishIndex
     | ScoreAnswer
+    | MeasureLosses
     | RecomputeRow
 )
 COMMANDS: tuple[type[Command], ...] = (
@@ -178,7 +205,8 @@ COMMANDS: tuple[type[Command], ...] = (
     AdvanceIndex,
     FinishIndex,
     ScoreAnswer,
+    MeasureLosses,
     RecomputeRow,
 )
-Reply = Done | Advanced | Scored | Recomputed | CallFailed
-REPLIES: tuple[type[Reply], ...] = (Done, Advanced, Scored, Recomputed, CallFailed)
+Reply = Done | Advanced | Scored | Measured | Recomputed | CallFailed
+REPLIES: tuple[type[Reply], ...] = (Done, Advanced, Scored, Measured, Recomputed, CallFailed)

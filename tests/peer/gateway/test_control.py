@@ -6,6 +6,7 @@ import threading
 import pytest
 import trio
 
+from commonlore.peer.answers import Retrieval
 from commonlore.peer.gateway.control_client import ControlClient, is_running
 from commonlore.peer.gateway.errors import Defect, InvalidRequest, UnknownModel
 from commonlore.peer.gateway.fake import BASE, CONTRIBUTOR, RATES, Script
@@ -307,6 +308,33 @@ async def test_a_datanet_is_published_from_plain_rows(opened) -> None:
         assert (plan.purpose, plan.kind, plan.licence) == ("medical coding", "question-answer", "CC0-1.0")
         assert (draft.contributor, draft.origin, draft.notice) == ("alice", "CMS", "public")
         assert draft.rows == ((ROWS[0]["question"], ROWS[0]["answer"]),)
+
+
+async def test_rows_are_taken_back(opened) -> None:
+    async with opened(roles=()) as door:
+        body = {"datanet": "icd10", "contributor": "alice", "reason": "a mistake"}
+        done = await door.control(lambda client: client.post("/datanets/withdraw", body))
+        assert done["tainted"] == [{"alias": "alice/icd10", "adapter": cid_of(b"tainted")}]
+        assert door.actions.withdrawn == [("icd10", "alice", "a mistake")]
+        for wrong in ({}, {"datanet": "icd10"}, {**body, "shard": "x"}):
+            with pytest.raises(InvalidRequest):
+                await door.control(lambda client, wrong=wrong: client.post("/datanets/withdraw", wrong))
+
+
+async def test_rows_are_wanted_before_a_question(opened) -> None:
+    async with opened(roles=()) as door:
+        await ask(door, retrieve={"datanet": "icd10", "rows": 9})
+        await ask(door, retrieve={"datanet": "icd10"})
+        assert [asked.retrieve for asked in door.node.asked] == [Retrieval("icd10", 9), Retrieval("icd10")]
+        for wrong in (
+            {},
+            {"datanet": ""},
+            {"datanet": "a", "rows": 0},
+            {"datanet": "a", "rows": 65},
+            "icd10",
+        ):
+            with pytest.raises(InvalidRequest):
+                await ask(door, retrieve=wrong)
 
 
 async def test_a_row_that_is_not_text_is_named(opened) -> None:

@@ -74,3 +74,17 @@ def test_checkpoints_that_do_not_fit_are_refused(world: Any, tmp_path: Path) -> 
         world.attributor.load(dataclasses.replace(world.subject, early=cut))
     with pytest.raises(InvalidAdapter, match="cannot be read"):
         world.attributor.load(dataclasses.replace(world.subject, early=tmp_path / "absent"))
+
+
+def test_an_answer_is_likelier_after_what_says_it_and_with_its_adapter(world: Any) -> None:
+    question, answer = SAID["fish"]
+    said = (ChatMessage("system", f"{answer} {answer}"), ChatMessage("user", question))
+    tokens = world.base.tokenizer().encode(answer)
+    asked = (ChatMessage("user", question),)
+    first, second, bare = world.attributor.losses(world.adapter, [asked, said], tokens)
+    assert first < bare
+    assert first != second
+    again = world.attributor.losses(world.adapter, [said], tokens)
+    assert again[0] == pytest.approx(second, rel=1e-5)
+    with pytest.raises(NotFound, match="not loaded"):
+        world.attributor.losses(cid_of(b"unknown"), [asked], tokens)
