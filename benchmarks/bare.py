@@ -28,6 +28,7 @@ def engine_config(base_dir: str, precision: str) -> EngineConfig:
         pages=config.engine_pages,
         max_batch=config.max_batch,
         slots=config.engine_slots,
+        device="cpu",
     )
 
 

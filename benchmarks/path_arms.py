@@ -232,7 +232,13 @@ class Peers:
 
 def _settings(plan: ServingPlan) -> dict[str, object]:
     cache = str(default_cache_dir())
-    return {"base": plan.base, "precision": plan.precision, "threads": 1, "cache_dir": cache}
+    return {
+        "base": plan.base,
+        "precision": plan.precision,
+        "threads": 1,
+        "device": "cpu",
+        "cache_dir": cache,
+    }
 
 
 @contextmanager

@@ -6,7 +6,8 @@ Rules of this file:
 - A ratio is the median over rounds of (ours / theirs) of one round, so that what slows the machine for a
   while slows both sides of it. Speeds are tokens per CPU-second.
 - The best peer of a row is the one with the highest median, whatever its precision. It is compared with our
-  arm of like precision: int4 with a quantised peer, bf16 with any other; where we lack that arm, with bf16.
+  arm that keeps no fewer bits: int4 with a peer of four bits, bf16 with any other, one of eight bits too, and
+  wherever we lack int4.
 - The best unquantised peer is compared with bf16 beside that: a quantised one computes another model.
 """
 
@@ -19,7 +20,8 @@ from .catalogue import BY_NAME, ArmName
 from .figures import Figure, median, percentile, rounded
 from .jobs import Message
 
-QUANTISED = ("int4", "q4_0", "q4_1", "q8_0")
+FOUR_BITS = ("int4", "q4_0", "q4_1")
+QUANTISED = (*FOUR_BITS, "q8_0")
 OWN = "ours-bf16"
 
 
@@ -135,7 +137,7 @@ def best_peer(samples: Samples, row: str, *, unquantised: bool = False) -> str |
 
 def own_counterpart(peer: str, present: Iterable[str]) -> str:
     """Our arm that is compared with this peer in a headline."""
-    if BY_NAME[peer].precision in QUANTISED and "ours-int4" in present:
+    if BY_NAME[peer].precision in FOUR_BITS and "ours-int4" in present:
         return "ours-int4"
     return OWN
 

@@ -29,9 +29,14 @@ def list_(home: HomeOption = None, json: JsonOption = False) -> None:
         print_json(found)
     elif found:
         columns = ("alias", "heldout_loss_before", "heldout_loss_after", "merged", "id")
-        print_table(columns, [[adapter[name] for name in columns] for adapter in found])
+        print_table(columns, [[_cell(name, adapter[name]) for name in columns] for adapter in found])
     else:
         print("no adapters are announced yet; train one with: commonlore train YOU/NAME --datanet DATANET")
+
+
+def _cell(name: str, value: Any) -> Any:
+    """Nobody measures a merge, and small Datanets leave no rows to measure with: that is no loss of 0."""
+    return "not measured" if name.startswith("heldout_loss") and value is None else value
 
 
 @app.command()

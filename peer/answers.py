@@ -9,7 +9,7 @@ import trio
 
 from ..protocol.errors import CommonloreError, LocalProtocolError
 from ..protocol.ids import Address, Cid, PeerId, ReceiptId, receipt_id_of
-from ..protocol.messages import TokenLogprob
+from ..protocol.messages import TokenChunk, TokenLogprob
 from ..protocol.receipts import SignedReceipt
 from ..protocol.requests import AdapterWeight, ChatMessage, Disclosure, PromptPart, Sampling
 from .composition import read_composition
@@ -96,14 +96,26 @@ class Delta:
 
 @dataclass(slots=True)
 class Transcript:
-    """Everything that was delivered so far, from all the workers that took part."""
+    """Everything that was delivered so far, from all the workers that took part.
+
+    `artefacts` are what they computed it with, in turn: more than one when a worker was lost and no other of
+    the same artefact could go on, so that what follows may be another model's at heart, int4 for bf16, say.
+    """
 
     tokens: list[int] = field(default_factory=list)
     text: str = ""
     receipts: list[SignedReceipt] = field(default_factory=list)
     workers: list[PeerId] = field(default_factory=list)
+    artefacts: list[Cid] = field(default_factory=list)
     prompt_tokens: int = 0
     finish: str = ""
+
+    def add(self, chunk: TokenChunk, artefact: Cid) -> None:
+        """What a worker of this artefact delivered."""
+        self.tokens.extend(chunk.tokens)
+        self.text += chunk.text
+        if self.artefacts[-1:] != [artefact]:
+            self.artefacts.append(artefact)
 
     @property
     def price(self) -> int:

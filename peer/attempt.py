@@ -11,14 +11,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import partial
 
 import trio
 
-from ..protocol.adverts import WorkerAd
 from ..protocol.credits import check_split_bounds, heaviest_adapter
-from ..protocol.eip712 import Domain
 from ..protocol.errors import (
     CommonloreError,
     DeadlineExceeded,
@@ -27,9 +23,7 @@ from ..protocol.errors import (
     RemoteProtocolError,
     Unreachable,
 )
-from ..protocol.ids import Cid, PeerId
 from ..protocol.inference import InferenceStream, Role, refused
-from ..protocol.keys import AccountKey
 from ..protocol.manifests import Split
 from ..protocol.messages import (
     Accepted,
@@ -44,19 +38,14 @@ from ..protocol.messages import (
 from ..protocol.receipt_rules import Terms, check_parts_named, check_receipt
 from ..protocol.receipts import SignedVoucher
 from ..protocol.request_rules import compute_prompt_root, sign_request
-from ..protocol.requests import InferenceRequest, Prompt, SignedBinding
+from ..protocol.requests import InferenceRequest, Prompt
 from ..protocol.transitions import State
 from . import ledger_rows
 from .answers import Answer, AskOptions, Delta
+from .attempt_parts import AttemptParts, AttemptTerms, Offer
 from .calls import Call, EndOfCall
-from .catalog import Catalog
-from .clock import ChainClock, Clock
-from .keyed_lock import KeyedLock
-from .ledger import Ledger
-from .patience import RECONSIDER_S, Patience, until_accepted, until_first_token, until_next
+from .hearing import Hearing, prompt_tokens
 from .paying import Paying
-from .records import Records
-from .rpc import Rpc
 
 log = logging.getLogger("commonlore.peer.attempt")
 INFER = "infer"
@@ -72,54 +61,9 @@ CLOSING_S = 3.0
 DEADLINE = "deadline"
 """Why an answer ended whose time was over."""
 WHOLE = ("stop", "length")
-BYTES_PER_TOKEN = 3
 
 Take = Callable[[Delta], Awaitable[None]]
 """Gets what was delivered, as it comes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """A worker's newest advert; requests name it by hash and so agree to its prices."""
-
-    peer: PeerId
-    ad: WorkerAd
-    advert_hash: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptParts:
-    """What an attempt needs of its node.
-
-    `binding()` gives the one in force; `entropy(n)` n random bytes.
-    """
-
-    rpc: Rpc
-    ledger: Ledger
-    records: Records
-    catalog: Catalog
-    session: AccountKey
-    binding: Callable[[], SignedBinding]
-    domain: Domain
-    clock: Clock
-    chain_clock: ChainClock
-    channels: KeyedLock[bytes]
-    entropy: Callable[[int], bytes]
-    max_price: int
-    """Token units that an answer may cost whose caller names no limit."""
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptTerms:
-    """What the ask allows this attempt: `deadline_ms` Unix milliseconds, `max_price` token units.
-
-    `has_other()`: whether another worker could answer now, should this one be left.
-    """
-
-    base: Cid
-    deadline_ms: int
-    max_price: int
-    has_other: Callable[[], bool] = lambda: False
 
 
 class Attempt:
@@ -135,7 +79,7 @@ class Attempt:
         self._terms = terms
         self._stream = InferenceStream(Role.CLIENT, parts.domain)
         self._paying = Paying(parts, offer.peer, offer.ad.binding.binding.session_key)
-        self._patience: Callable[[float], Patience] = until_accepted
+        self._hearing = Hearing(parts.clock, self._stream, offer, terms)
         self._opening: Prompt | None = None
 
     async def run(
@@ -183,7 +127,7 @@ class Attempt:
     async def _converse(self, call: Call, sent: SignedVoucher | None, terms: Terms, take: Take) -> None:
         """Until the conversation is over; the ask showed the worker the voucher `sent`."""
         while not self._stream.over:
-            message = await self._receive(call)
+            message = await self._hearing.receive(call, prompt_tokens(self._options, self._answer))
             if isinstance(message, Accepted):
                 await self._paying.adopt(message.channel, sent)
             else:
@@ -228,45 +172,10 @@ class Attempt:
         with trio.move_on_after(FAREWELL_PATIENCE_S, shield=True), suppress(EndOfCall, Unreachable, Refused):
             await call.receive()
 
-    async def _receive(self, call: Call) -> Message:
-        """The next message, while this client's patience lasts."""
-        since = trio.current_time()
-        try:
-            message = self._stream.receive(await self._await_body(call))
-        except trio.TooSlowError:
-            silent = trio.current_time() - since
-            raise Unreachable(f"worker {self._offer.peer} said nothing for {silent:.1f} s") from None
-        except EndOfCall:
-            raise Unreachable(f"worker {self._offer.peer} ended the answer before its last receipt") from None
-        self._patience = self._after(message)
-        return message
-
-    async def _await_body(self, call: Call) -> bytes:
-        """Raises TooSlowError when the worker is to be left."""
-        left_s = (self._terms.deadline_ms - self._parts.clock.now_ms()) / 1000
-        patience = self._patience(left_s)
-        with trio.fail_after(patience.hard_s):
-            with trio.move_on_after(patience.soft_s):
-                return await call.receive()
-            while not self._terms.has_other():
-                with trio.move_on_after(RECONSIDER_S):
-                    return await call.receive()
-        raise trio.TooSlowError
-
-    def _after(self, message: Message) -> Callable[[float], Patience]:
-        """How long to wait after this message, by the seconds that are left."""
-        if not isinstance(message, Accepted):
-            return until_next
-        prompt_bytes = sum(len(turn.content.encode()) for turn in self._options.messages)
-        tokens = prompt_bytes // BYTES_PER_TOKEN + len(self._answer.transcript.tokens)
-        return partial(until_first_token, message, self._offer.ad.max_batch, tokens)
-
     async def _follow(self, call: Call, message: Message, terms: Terms, take: Take) -> None:
         match message:
             case TokenChunk():
-                script = self._answer.transcript
-                script.tokens.extend(message.tokens)
-                script.text += message.text
+                self._answer.transcript.add(message, self._offer.ad.artefact)
                 await take(Delta(message.tokens, message.text, message.logprobs))
             case ReceiptMessage():
                 await self._pay(call, message, terms)

@@ -31,7 +31,7 @@ from ..worker.attribution.process import AttributionConfig, AttributionProcess
 from .node import Node
 from .scoring import Scorable, Scoring
 from .second_opinions import SecondOpinions
-from .serving import PaidStep
+from .serving_parts import PaidStep
 
 log = logging.getLogger("commonlore.peer.attributing")
 MAX_WAITING = 64

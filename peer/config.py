@@ -23,6 +23,7 @@ from typing import Any, get_type_hints
 from ..protocol.adverts import Rates
 from ..protocol.errors import ConfigError
 from ..scheduler.policies import DEFAULT_POLICY, POLICIES
+from .splits import SPLITS
 
 PREFIX = "COMMONLORE_"
 RESERVED = frozenset({"NATIVE", "HOME", "PASSPHRASE", "PASSPHRASE_FILE", "CACHE"})
@@ -33,7 +34,6 @@ compile.
 ROLES = ("worker", "contributor", "gateway", "bootstrap", "settler")
 ENGINES = ("torch", "exllamav2")
 PRECISIONS = ("bf16", "int4", "fp32")
-SPLITS = ("default", "openledger")
 DEVICES = ("auto", "cpu", "cuda")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -80,7 +80,7 @@ class Config:
     output_rate: int = 4_000
     request_fee: int = 100
     split: str = "default"
-    """How adapters trained here divide a price: see SPLITS."""
+    """How adapters trained here divide a price: see `splits`."""
     credit_limit: int = 1_000_000
     """What a payer may owe before its next voucher."""
 
@@ -131,7 +131,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "engine": ENGINES,
     "precision": PRECISIONS,
     "device": DEVICES,
-    "split": SPLITS,
+    "split": tuple(SPLITS),
     "policy": tuple(POLICIES),
     "log_level": LOG_LEVELS,
 }

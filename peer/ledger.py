@@ -21,34 +21,15 @@ from __future__ import annotations
 
 import trio
 
-from ..protocol.codec import decode, encode
-from ..protocol.errors import ProtocolError
-from ..protocol.ids import Address, ReceiptId, receipt_id_of
-from ..protocol.receipts import Receipt, SignedReceipt, SignedVoucher, Voucher
+from ..protocol.codec import decode
+from ..protocol.ids import Address, ReceiptId
+from ..protocol.receipts import SignedReceipt, SignedVoucher, Voucher
+from . import channel_rows
 from .channel_memory import ChannelMemory
-from .database import Database, Row, Transaction, Work, pack_amount
-from .ledger_rows import (
-    COLUMNS,
-    Channel,
-    NewReceipt,
-    ReceiptState,
-    Role,
-    StoredReceipt,
-    pack_tokens,
-    to_channel,
-    to_receipt,
-)
+from .channel_rows import ABANDON, OF_CHANNEL
+from .database import Database, Row, Transaction, Work
+from .ledger_rows import COLUMNS, Channel, NewReceipt, Role, StoredReceipt, to_channel, to_receipt
 from .receipt_search import ReceiptName, find_receipts, steps_before
-
-
-class ChannelConflict(ProtocolError):
-    """A receipt or voucher that does not continue its channel, or contradicts what is recorded there."""
-
-    code = "channel_conflict"
-
-
-_OF_CHANNEL = "role = ? AND payer = ? AND lane = ?"
-_ABANDON = "UPDATE receipts SET state = 'abandoned'"
 
 
 class Ledger:
@@ -64,15 +45,15 @@ class Ledger:
         if known is not None:
             return known
         age = self._remembered.age
-        query = f"SELECT seq, cumulative, voucher FROM channels WHERE {_OF_CHANNEL}"
+        query = f"SELECT seq, cumulative, voucher FROM channels WHERE {OF_CHANNEL}"
         rows = await self._database.read(query, role, payer, lane)
         return self._remembered.keep(to_channel(role, payer, lane, rows[0] if rows else None), age)
 
     async def next_seq(self, role: Role, payer: Address, lane: Address) -> int:
         """The lowest seq above all that this channel has used, paid or not."""
         query = (
-            f"SELECT max(seq) FROM (SELECT seq FROM receipts WHERE {_OF_CHANNEL} "
-            f"UNION ALL SELECT seq FROM channels WHERE {_OF_CHANNEL})"
+            f"SELECT max(seq) FROM (SELECT seq FROM receipts WHERE {OF_CHANNEL} "
+            f"UNION ALL SELECT seq FROM channels WHERE {OF_CHANNEL})"
         )
         rows = await self._database.read(query, role, payer, lane, role, payer, lane)
         return 1 + (rows[0][0] or 0)
@@ -84,7 +65,7 @@ class Ledger:
         """
 
         async def work(sql: Transaction) -> None:
-            await _insert_receipt(sql, role, new)
+            await channel_rows.insert_receipt(sql, role, new)
 
         await self._database.write(work)
 
@@ -98,7 +79,7 @@ class Ledger:
         """
 
         async def work(sql: Transaction) -> Channel:
-            return await _record_voucher(sql, role, signed, receipt)
+            return await channel_rows.record_voucher(sql, role, signed, receipt)
 
         return await self._advance(role, signed.voucher, work)
 
@@ -111,8 +92,8 @@ class Ledger:
 
         async def work(sql: Transaction) -> Channel:
             if role is Role.WORKER:
-                return await _record_voucher(sql, role, signed, None)
-            return await _adopt_voucher(sql, signed)
+                return await channel_rows.record_voucher(sql, role, signed, None)
+            return await channel_rows.adopt_voucher(sql, signed)
 
         return await self._advance(role, signed.voucher, work)
 
@@ -130,7 +111,7 @@ class Ledger:
     ) -> tuple[SignedVoucher, ...]:
         """What a client has signed in a channel after `seq`, lowest first: what a worker may have lost."""
         query = (
-            f"SELECT voucher FROM receipts WHERE {_OF_CHANNEL} AND seq > ? AND state = 'vouchered' "
+            f"SELECT voucher FROM receipts WHERE {OF_CHANNEL} AND seq > ? AND state = 'vouchered' "
             "ORDER BY seq LIMIT ?"
         )
         rows = await self._database.read(query, Role.CLIENT, payer, lane, seq, limit)
@@ -143,7 +124,7 @@ class Ledger:
         """
 
         async def work(sql: Transaction) -> None:
-            query = f"{_ABANDON} WHERE role = ? AND receipt_hash = ? AND state = 'issued'"
+            query = f"{ABANDON} WHERE role = ? AND receipt_hash = ? AND state = 'issued'"
             await sql.run(query, role, receipt_hash)
 
         await self._database.write(work)
@@ -152,13 +133,13 @@ class Ledger:
         """At a start: whatever waited for a voucher when the node died. Returns how many."""
 
         async def work(sql: Transaction) -> int:
-            return await sql.run(f"{_ABANDON} WHERE role = ? AND state = 'issued'", role)
+            return await sql.run(f"{ABANDON} WHERE role = ? AND state = 'issued'", role)
 
         return await self._database.write(work)
 
     async def unvouchered(self, payer: Address, lane: Address) -> int:
         """Token units that a payer owes this worker: receipts that wait for their vouchers."""
-        query = f"SELECT signed FROM receipts WHERE {_OF_CHANNEL} AND state = 'issued'"
+        query = f"SELECT signed FROM receipts WHERE {OF_CHANNEL} AND state = 'issued'"
         rows = await self._database.read(query, Role.WORKER, payer, lane)
         return sum(decode(SignedReceipt, row[0]).receipt.price for row in rows)
 
@@ -218,118 +199,3 @@ class Ledger:
 async def _in_thread(rows: list[Row]) -> tuple[StoredReceipt, ...]:
     """An epoch's receipts may be many: 0.1 ms each would hold the node's loop."""
     return await trio.to_thread.run_sync(lambda: tuple(to_receipt(row) for row in rows))
-
-
-async def _channel_of(sql: Transaction, role: Role, named: Receipt | Voucher) -> Channel:
-    query = f"SELECT seq, cumulative, voucher FROM channels WHERE {_OF_CHANNEL}"
-    row = await sql.one(query, role, named.payer, named.lane)
-    return to_channel(role, named.payer, named.lane, row)
-
-
-async def _insert_receipt(sql: Transaction, role: Role, new: NewReceipt) -> None:
-    receipt = new.signed.receipt
-    query = f"SELECT receipt_hash FROM receipts WHERE {_OF_CHANNEL} AND seq = ?"
-    row = await sql.one(query, role, receipt.payer, receipt.lane, receipt.seq)
-    if row is not None and row[0] == new.receipt_hash:
-        return
-    channel = await _channel_of(sql, role, receipt)
-    if row is not None or receipt.seq <= channel.seq:
-        raise ChannelConflict(f"receipt {receipt.seq} of a channel that has used this number; issue it anew")
-    await _write_receipt(sql, role, new)
-
-
-async def _write_receipt(sql: Transaction, role: Role, new: NewReceipt) -> None:
-    receipt = new.signed.receipt
-    await sql.insert(
-        "receipts",
-        role=role,
-        receipt_hash=new.receipt_hash,
-        receipt_id=receipt_id_of(receipt.payer, receipt.lane, receipt.seq),
-        request_hash=receipt.request_hash,
-        payer=receipt.payer,
-        lane=receipt.lane,
-        seq=receipt.seq,
-        epoch=receipt.epoch,
-        adapter=receipt.adapters[0].adapter if receipt.adapters else None,
-        signed=encode(new.signed),
-        prompt=None if new.prompt is None else encode(new.prompt),
-        tokens=pack_tokens(new.tokens),
-        state=ReceiptState.ISSUED,
-        created_ms=new.created_ms,
-    )
-
-
-async def _record_voucher(
-    sql: Transaction, role: Role, signed: SignedVoucher, new: NewReceipt | None
-) -> Channel:
-    voucher = signed.voucher
-    channel = await _channel_of(sql, role, voucher)
-    if voucher.seq <= channel.seq:
-        await _require_recorded(sql, channel, signed)
-        return channel
-    if voucher.cumulative != channel.cumulative + voucher.price:
-        raise ChannelConflict(
-            f"voucher {voucher.seq} says {voucher.cumulative} in all; the channel has {channel.cumulative} "
-            f"and this one pays {voucher.price}"
-        )
-    if new is not None:
-        await _insert_receipt(sql, role, new)
-    if not await _is_receipt_recorded(sql, role, voucher):
-        raise ChannelConflict(f"voucher {voucher.seq} names a receipt that is not recorded here")
-    return await _advance(sql, role, signed)
-
-
-async def _adopt_voucher(sql: Transaction, signed: SignedVoucher) -> Channel:
-    voucher = signed.voucher
-    channel = await _channel_of(sql, Role.CLIENT, voucher)
-    if voucher.seq <= channel.seq:
-        return channel
-    if voucher.cumulative - voucher.price < channel.cumulative:
-        raise ChannelConflict(
-            f"voucher {voucher.seq} says {voucher.cumulative} in all, after {channel.cumulative} was signed"
-        )
-    return await _advance(sql, Role.CLIENT, signed)
-
-
-async def _advance(sql: Transaction, role: Role, signed: SignedVoucher) -> Channel:
-    """The voucher's receipt, if it is here, is paid; receipts whose turn has passed are abandoned."""
-    voucher, blob = signed.voucher, encode(signed)
-    pay = "UPDATE receipts SET state = 'vouchered', voucher = ? WHERE role = ? AND receipt_hash = ?"
-    await sql.run(pay, blob, role, voucher.receipt_hash)
-    passed = f"{_ABANDON} WHERE {_OF_CHANNEL} AND state = 'issued' AND seq < ?"
-    await sql.run(passed, role, voucher.payer, voucher.lane, voucher.seq)
-    await sql.insert(
-        "channels",
-        replace=True,
-        role=role,
-        payer=voucher.payer,
-        lane=voucher.lane,
-        seq=voucher.seq,
-        cumulative=pack_amount(voucher.cumulative),
-        voucher=blob,
-    )
-    return Channel(role, voucher.payer, voucher.lane, voucher.seq, voucher.cumulative, signed)
-
-
-async def _require_recorded(sql: Transaction, channel: Channel, signed: SignedVoucher) -> None:
-    """A voucher at or below the channel's last must be the very one that is recorded."""
-    if signed == channel.voucher:
-        return
-    voucher = signed.voucher
-    query = f"SELECT voucher FROM receipts WHERE {_OF_CHANNEL} AND seq = ? AND state = 'vouchered'"
-    row = await sql.one(query, channel.role, voucher.payer, voucher.lane, voucher.seq)
-    if row is None or row[0] != encode(signed):
-        raise ChannelConflict(f"voucher {voucher.seq} of this channel was another one; nothing was changed")
-
-
-async def _is_receipt_recorded(sql: Transaction, role: Role, voucher: Voucher) -> bool:
-    """Whether the receipt that a voucher names is here; then it must say what the voucher says."""
-    query = "SELECT signed FROM receipts WHERE role = ? AND receipt_hash = ?"
-    row = await sql.one(query, role, voucher.receipt_hash)
-    if row is None:
-        return False
-    receipt = decode(SignedReceipt, row[0]).receipt
-    for name in ("payer", "lane", "seq", "epoch", "price"):
-        if getattr(receipt, name) != getattr(voucher, name):
-            raise ChannelConflict(f"voucher {voucher.seq} has another {name} than its receipt")
-    return True

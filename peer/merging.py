@@ -46,7 +46,8 @@ from .chosen import common_base
 from .gateway.node import MergeOrder
 from .long_orders import Tell, open_order
 from .node import Node
-from .training import SPLITS, TrainUpdate
+from .splits import SPLITS
+from .training import TrainUpdate
 from .worker_role import MAX_ADAPTER_BYTES, base_directory
 
 

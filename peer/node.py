@@ -24,7 +24,7 @@ from ..scheduler.core import Scheduler, SchedulerConfig
 from .aio import open_aio
 from .answers import Answer, AskOptions
 from .asker import Asker
-from .attempt import AttemptParts
+from .attempt_parts import AttemptParts
 from .blob_store import BlobStore
 from .catalog import Catalog
 from .chain import ChainLink, open_chain

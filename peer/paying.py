@@ -21,7 +21,7 @@ from ..protocol.requests import Prompt
 from .ledger_rows import NewReceipt, Role
 
 if TYPE_CHECKING:
-    from .attempt import AttemptParts
+    from .attempt_parts import AttemptParts
 
 log = logging.getLogger("commonlore.peer.paying")
 VOUCHERS = "vouchers"

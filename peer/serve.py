@@ -52,7 +52,9 @@ from .offers import Offers
 from .paying import MAX_VOUCHERS_BYTES, VOUCHERS
 from .records import Records, Requests, RequestState
 from .rpc import Rpc
-from .serving import Serving, ServingParts
+from .serving import Serving
+from .serving_parts import ServingParts
+from .step_receipts import Conversation
 
 log = logging.getLogger("commonlore.peer.serve")
 REDEEM_HORIZON_S = 86_400
@@ -133,7 +135,7 @@ class WorkerService:
             facts, resident = self._serving.engine.facts, self._serving.engine.resident
             split = await self._split(ask)
             terms = Terms(request, stream.request_hash, facts.artefact, rates, split)
-            serving = Serving(self._serving, call, stream, ask, terms)
+            serving = Serving(self._serving, Conversation(call, stream, ask, terms))
             ready = all(entry.adapter in resident for entry in request.adapters)
             await serving.accept(self.serving_now, ready)
             with self._owing(ask, serving):

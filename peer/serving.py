@@ -1,7 +1,6 @@
 """One ask served: the worker's half of the inference conversation, after its checks.
 
-Rules of this file: a receipt is on disk before it is sent, and its voucher before more is delivered; one
-receipt of a channel waits for its voucher at a time, so that cumulative amounts have one order; whoever
+Rules of this file: after each step its receipt is paid (`step_receipts`) before more is delivered, so whoever
 vanishes costs this worker at most one step; nothing is computed beyond what the request's price pays.
 """
 
@@ -9,49 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from dataclasses import replace
 
 import trio
 
-from ..protocol.credits import compute_price
-from ..protocol.eip712 import Domain, digest
+from ..protocol.credits import compute_price, heaviest_adapter
 from ..protocol.errors import EngineFailed, Refused, RemoteProtocolError, Unreachable
-from ..protocol.inference import InferenceStream
-from ..protocol.keys import AccountKey
 from ..protocol.messages import (
     Accepted,
-    Ask,
     Cancel,
-    ReceiptMessage,
     RefusalCode,
     TokenLogprob,
     VoucherMessage,
 )
-from ..protocol.receipt_rules import (
-    Terms,
-    adopt_voucher,
-    check_voucher,
-    compute_receipt,
-    name_parts,
-    sign_receipt,
-)
-from ..protocol.receipts import ReceiptDetails, SignedReceipt, SignedVoucher
+from ..protocol.receipt_rules import adopt_voucher
+from ..protocol.receipts import SignedVoucher
 from ..protocol.request_rules import most_prompt_tokens
 from ..protocol.requests import Sampling
-from ..protocol.transitions import State
-from ..worker.engine.process import EngineProcess
 from ..worker.engine.types import FinishReason, GenerationRequest, TokenEvent
-from .calls import Call, EndOfCall
-from .clock import Clock
-from .keyed_lock import KeyedLock
-from .ledger import ChannelConflict, Ledger
-from .ledger_rows import NewReceipt, Role
-from .request_log import RequestLog, ServedTimes
+from .calls import EndOfCall
+from .channel_rows import ChannelConflict
+from .ledger_rows import Role
+from .request_log import ServedTimes
+from .serving_parts import ServingParts
+from .step_receipts import Conversation, StepReceipts
 from .unwrap import single_error
-
-VOUCHER_PATIENCE_S = 20.0
-"""How long a client may take to sign a receipt before the worker stops waiting and abandons it."""
 
 LAST_CHUNK_PATIENCE_S = 5.0
 """How long a client that cancelled may take to read what was on its way to it."""
@@ -60,78 +41,28 @@ CLOSING_MS = 5_000
 """Who cancels so shortly before the deadline has no more time."""
 
 
-@dataclass(frozen=True, slots=True)
-class PaidStep:
-    """A step whose voucher came: what attribution needs to know of it.
-
-    `before` are the output tokens ahead of it.
-    """
-
-    ask: Ask
-    signed: SignedReceipt
-    receipt_hash: bytes
-    before: tuple[int, ...]
-    tokens: tuple[int, ...]
-
-
-class Attribution(Protocol):
-    """Who states, after an answer, whose data shaped it: `attributing.Attributing`."""
-
-    def expect(self, ask: Ask, receipt_hash: bytes) -> None:
-        """A receipt goes out: who asks for the statement on it from now on, waits."""
-        ...
-
-    def take(self, step: PaidStep) -> None:
-        """The receipt was paid: make the statement."""
-        ...
-
-    def give_up(self, receipt_hash: bytes) -> None:
-        """The receipt was not paid: there will be no statement."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class ServingParts:
-    """What a conversation needs of its node."""
-
-    domain: Domain
-    lane_key: AccountKey
-    ledger: Ledger
-    clock: Clock
-    engine: EngineProcess
-    channels: KeyedLock[bytes]
-    step_tokens: int
-    attribution: Attribution
-    request_log: RequestLog = field(default_factory=RequestLog)
-
-
 class Serving:
     """One conversation: deliver, account, settle, step by step."""
 
-    def __init__(
-        self, parts: ServingParts, call: Call, stream: InferenceStream, ask: Ask, terms: Terms
-    ) -> None:
+    def __init__(self, parts: ServingParts, conversation: Conversation) -> None:
         self._parts = parts
-        self._call = call
-        self._stream = stream
-        self._ask = ask
-        self._terms = terms
-        self._voucher_in, self._voucher_out = trio.open_memory_channel[SignedVoucher](1)
+        self._call = conversation.call
+        self._stream = conversation.stream
+        self._ask = ask = conversation.ask
+        self._terms = conversation.terms
         self._generating = trio.CancelScope()
-        self._started_ms = parts.clock.now_ms()
-        self._started_s = trio.current_time()
-        self._times = ServedTimes(self._started_ms, 0, False)
-        self._first_token_ms = 0
-        self._load_ms = 0
-        self._prompt_tokens = 0
         self._most_prompt = most_prompt_tokens(ask.signed.prompt.messages)
-        self._sent: list[int] = list(ask.signed.prompt.delivered)
+        self._voucher_in, vouchers = trio.open_memory_channel[SignedVoucher](1)
+        self._receipts = StepReceipts(parts, conversation, vouchers)
+        self._progress = self._receipts.progress
+        self._started_s = trio.current_time()
+        self._times = ServedTimes(self._progress.started_ms, 0, False)
 
     @property
     def unpaid(self) -> int:
         """Token units that the tokens delivered since the last voucher cost."""
         step = self._stream.step
-        return self._price(self._prompt_tokens, len(step.tokens), step.index) if step.tokens else 0
+        return self._price(self._progress.prompt_tokens, len(step.tokens), step.index) if step.tokens else 0
 
     async def accept(self, running: int, adapters_ready: bool) -> None:
         """Tell the client that its ask was admitted, how many wait before it (`running` asks are served here,
@@ -170,7 +101,7 @@ class Serving:
             finish = ""
             with self._generating:
                 await self._make_ready(prepare)
-                self._load_ms = self._parts.clock.now_ms() - self._started_ms
+                self._progress.load_ms = self._progress.now_ms(self._parts.clock)
                 self._times.ready_ms = self._since_ms()
                 finish = await self._generate()
             self._note(finish)
@@ -189,9 +120,10 @@ class Serving:
 
     def _note(self, finish: str) -> None:
         """All tokens came that will: write the line of the request log."""
-        adapters, times = self._terms.request.adapters, self._times
-        times.adapter = adapters[0].adapter if adapters else None
-        times.prompt_tokens, times.delivered = self._prompt_tokens, len(self._ask.signed.prompt.delivered)
+        times = self._times
+        times.adapter = heaviest_adapter(self._terms.request.adapters)
+        times.prompt_tokens = self._progress.prompt_tokens
+        times.delivered = len(self._ask.signed.prompt.delivered)
         times.finish = finish or self._why_cancelled()
         self._parts.request_log.note(times)
 
@@ -208,7 +140,7 @@ class Serving:
         for."""
         if self._generating.cancelled_caught and not self._stream.step.tokens:
             raise Refused("cancelled", "cancelled before anything was delivered", retryable=False)
-        await self._settle(finish, final=True)
+        await self._receipts.settle(finish, final=True)
 
     async def _read(self) -> None:
         """Take what the client says meanwhile: vouchers, and the wish to stop.
@@ -250,7 +182,7 @@ class Serving:
                         raise EngineFailed(event.error)
                     return event.finish
                 if len(self._stream.step.tokens) >= self._parts.step_tokens:
-                    await self._settle("", final=False)
+                    await self._receipts.settle("", final=False)
         raise EngineFailed("the engine ended the answer without saying why")
 
     async def _affordable(self) -> Sampling:
@@ -276,10 +208,11 @@ class Serving:
         return compute_price(self._terms.rates, 0 if step else prompt, output, step=step)
 
     async def _pass_on(self, event: TokenEvent) -> None:
-        self._prompt_tokens = min(event.prompt_tokens or self._prompt_tokens, self._most_prompt)
+        progress = self._progress
+        progress.prompt_tokens = min(event.prompt_tokens or progress.prompt_tokens, self._most_prompt)
         if not event.tokens and not event.text:
             return
-        self._first_token_ms = self._first_token_ms or self._parts.clock.now_ms() - self._started_ms
+        progress.first_token_ms = progress.first_token_ms or progress.now_ms(self._parts.clock)
         self._times.last_ms = self._since_ms()
         self._times.first_ms = self._times.first_ms or self._times.last_ms
         self._times.output_tokens += len(event.tokens)
@@ -291,78 +224,6 @@ class Serving:
             with trio.move_on_after(LAST_CHUNK_PATIENCE_S, shield=True):
                 await self._call.send(body)
             raise
-
-    async def _settle(self, finish: str, *, final: bool) -> None:
-        """Issue the step's receipt, wait for its voucher, and keep both. Shielded from the client's cancel:
-        what was delivered is to be paid."""
-        with trio.CancelScope(shield=True):
-            async with self._parts.channels.hold(self._terms.request.payer):
-                step = self._stream.step
-                kept = await self._issue(finish)
-                try:
-                    await self._collect(kept, final)
-                except BaseException:
-                    await self._abandon(kept)
-                    raise
-            paid = PaidStep(self._ask, kept.signed, kept.receipt_hash, tuple(self._sent), step.tokens)
-            self._sent.extend(step.tokens)
-            self._parts.attribution.take(paid)
-
-    async def _issue(self, finish: str) -> NewReceipt:
-        parts, request = self._parts, self._terms.request
-        seq = await parts.ledger.next_seq(Role.WORKER, request.payer, request.lane)
-        details = self._details(finish)
-        receipt = compute_receipt(self._terms, self._stream.step, seq, self._prompt_tokens, details)
-        signed = sign_receipt(parts.domain, parts.lane_key, receipt, details)
-        kept = NewReceipt(
-            receipt_hash=digest(parts.domain, receipt),
-            signed=signed,
-            tokens=self._stream.step.tokens,
-            prompt=self._ask.signed.prompt,
-            created_ms=parts.clock.now_ms(),
-        )
-        await parts.ledger.record_receipt(Role.WORKER, kept)
-        return kept
-
-    async def _collect(self, kept: NewReceipt, final: bool) -> None:
-        """Send the receipt and keep its voucher. Raises Refused, Unreachable, RemoteProtocolError."""
-        receipt, ledger = kept.signed.receipt, self._parts.ledger
-        voucher = await self._exchange(kept, final)
-        channel = await ledger.channel(Role.WORKER, receipt.payer, receipt.lane)
-        if voucher != channel.voucher:  # it may have come by another way already
-            check_voucher(self._parts.domain, voucher, receipt, channel.voucher)
-        await ledger.record_voucher(Role.WORKER, voucher)
-
-    async def _exchange(self, kept: NewReceipt, final: bool) -> SignedVoucher:
-        """The receipt for its voucher; the receipt after a cancel is the last."""
-        self._parts.attribution.expect(self._ask, kept.receipt_hash)
-        last = final or self._stream.state is State.CANCELLING
-        try:
-            with trio.fail_after(VOUCHER_PATIENCE_S):
-                await self._call.send(self._stream.send(ReceiptMessage(kept.signed, last)))
-                return await self._voucher_out.receive()
-        except trio.TooSlowError:
-            patience = f"no voucher within {VOUCHER_PATIENCE_S:g} s"
-            raise Refused(RefusalCode.STALE, patience, retryable=False) from None
-        except trio.EndOfChannel:
-            raise Unreachable("the client left before it paid a receipt") from None
-
-    async def _abandon(self, kept: NewReceipt) -> None:
-        self._parts.attribution.give_up(kept.receipt_hash)
-        await self._parts.ledger.abandon_receipt(Role.WORKER, kept.receipt_hash)
-
-    def _details(self, finish: str) -> ReceiptDetails:
-        facts = self._parts.engine.facts
-        details = ReceiptDetails(
-            tokenizer=facts.tokenizer,
-            template=facts.chat_template,
-            sampling=self._terms.request.sampling,
-            finish=finish,
-            load_ms=self._load_ms,
-            first_token_ms=self._first_token_ms,
-            total_ms=self._parts.clock.now_ms() - self._started_ms,
-        )
-        return name_parts(details, self._ask.signed.prompt)
 
 
 def flatten(event: TokenEvent) -> tuple[TokenLogprob, ...]:

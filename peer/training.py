@@ -17,7 +17,6 @@ from pathlib import Path
 import trio
 
 from ..protocol.codec import encode
-from ..protocol.credits import DEFAULT_SPLIT, OPENLEDGER_SPLIT
 from ..protocol.envelope import seal
 from ..protocol.errors import ConfigError
 from ..protocol.ids import Cid, PeerId
@@ -53,9 +52,9 @@ from .evidence import MAX_INDEX_BYTES
 from .gateway.node import TrainOrder
 from .long_orders import Tell, open_order
 from .node import Node
+from .splits import SPLITS
 from .worker_role import base_directory
 
-SPLITS = {"default": DEFAULT_SPLIT, "openledger": OPENLEDGER_SPLIT}
 HELD_OUT = 10
 """Without held-out pairs in the order, every tenth row is only measured."""
 

@@ -36,7 +36,7 @@ from .prefetch import METHOD as PREFETCH
 from .prefetch import Prefetching, PrefetchParts
 from .request_log import RequestLog
 from .serve import DoorParts, WorkerService
-from .serving import ServingParts
+from .serving_parts import ServingParts
 
 log = logging.getLogger("commonlore.peer.worker")
 MAX_ADAPTER_BYTES = 4 * 1024**3

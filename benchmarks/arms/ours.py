@@ -119,6 +119,7 @@ def open_arm(settings: Mapping[str, Any]) -> Arm:
         max_queue=settings["queue"],
         slots=settings["slots"],
         adapter_ram=settings["kept"] * ADAPTER_BYTES,
+        device="cpu",  # as the peers
     )
     return OurArm(build_engine(config), settings)
 

@@ -82,6 +82,7 @@ def receipt_of(domain: Domain, answer: CountedAnswer) -> dict[str, Any] | None:
         "price": script.price,
         "verified": all(is_verified(domain, signed) for signed in script.receipts),
         "worker": script.workers[-1] if script.workers else None,
+        "artefacts": list(script.artefacts),
         "adapter": heaviest_adapter(answer.adapters),
         "adapters": plain(answer.adapters),
         "citations": plain(answer.citations),

@@ -28,7 +28,7 @@ from ...protocol.outputs import output_root
 from ...protocol.receipts import Credit, Receipt, ReceiptDetails, SignedReceipt
 from ...protocol.requests import AdapterWeight
 from ..answers import Answer, AskOptions, Delta
-from ..attempt import Offer
+from ..attempt_parts import Offer
 from ..catalog import Catalog
 from ..clock import Clock, ManualClock
 from ..config import Config

@@ -15,7 +15,7 @@ from ...protocol.manifests import AdapterManifest, DatanetManifest
 from ...worker.factory.job import Pair, TrainConfig
 from ...worker.factory.merge_job import MergePlan
 from ..answers import Answer, AskOptions
-from ..attempt import Offer
+from ..attempt_parts import Offer
 from ..clock import Clock
 from ..composition import Weighted
 from ..config import Config

@@ -20,7 +20,7 @@ from ...protocol.ids import Address, PeerId, checksummed, receipt_id_of
 from ...protocol.receipts import SignedReceipt
 from ...protocol.requests import AdapterWeight
 from ..answers import Citation, Transcript
-from ..attempt import Offer
+from ..attempt_parts import Offer
 from ..ledger_rows import StoredReceipt
 from ..statements import ReceiptCredits
 
@@ -94,6 +94,7 @@ def answer_view(
         "adapter": heaviest_adapter(adapters),
         "adapters": plain(adapters),
         "workers": list(script.workers),
+        "artefacts": list(script.artefacts),
         "receipts": [receipt_line(domain, signed) for signed in script.receipts],
         "price": script.price,
         "prompt_tokens": script.prompt_tokens,

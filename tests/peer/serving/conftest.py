@@ -15,7 +15,8 @@ import trio
 from commonlore.peer.aio import open_aio
 from commonlore.peer.answers import Answer, AskOptions
 from commonlore.peer.asker import Asker
-from commonlore.peer.attempt import Attempt, AttemptParts, AttemptTerms, Offer
+from commonlore.peer.attempt import Attempt
+from commonlore.peer.attempt_parts import AttemptParts, AttemptTerms, Offer
 from commonlore.peer.catalog import Catalog
 from commonlore.peer.clock import ChainClock, WallClock
 from commonlore.peer.funds import Funds
@@ -25,7 +26,7 @@ from commonlore.peer.offers import Load, Offers
 from commonlore.peer.offers import Terms as Standing
 from commonlore.peer.rpc import Rpc
 from commonlore.peer.serve import DoorParts, WorkerService
-from commonlore.peer.serving import PaidStep, ServingParts
+from commonlore.peer.serving_parts import PaidStep, ServingParts
 from commonlore.peer.store import Store, open_store
 from commonlore.protocol.adverts import Rates, WorkerAd
 from commonlore.protocol.bindings import bind

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import trio
 
-from commonlore.peer.answers import AskOptions
+from commonlore.peer.answers import AskOptions, Delta
 from commonlore.peer.asker import Asker
 from commonlore.protocol.credits import DEFAULT_SPLIT, compute_shares
-from commonlore.protocol.errors import CommonloreError, ConfigError, NotFound, Refused
+from commonlore.protocol.errors import CommonloreError, ConfigError, NotFound, Refused, Unreachable
 from commonlore.protocol.ids import Address, Cid, cid_of
 from commonlore.protocol.manifests import AdapterManifest, PriorWeight, Recipe, Split
+from commonlore.protocol.messages import TokenChunk
 from commonlore.protocol.requests import PPM, AdapterWeight, ChatMessage, Sampling
+from commonlore.scheduler.core import Scheduler, SchedulerConfig
 
-BASE = cid_of(b"base")
+BASE, BF16, INT4 = cid_of(b"base"), cid_of(b"bf16"), cid_of(b"int4")
 
 
 async def read(asker: Asker, options: AskOptions) -> Any:
@@ -46,7 +49,7 @@ async def test_errors_of_this_peer_end_the_ask_and_not_the_node(
 
 
 async def test_nobody_pays_whatever_a_worker_asks(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("commonlore.peer.asker.NEWCOMER_PATIENCE_S", 0.2)
+    monkeypatch.setattr("commonlore.peer.ask_run.NEWCOMER_PATIENCE_S", 0.2)
     async with pair() as p, trio.open_nursery() as nursery:
         asker = p.asker(nursery)
         object.__setattr__(p.parts, "max_price", 150)
@@ -100,6 +103,66 @@ async def test_a_composition_stands_on_its_receipt_and_pays_the_heaviest_s_split
         elsewhere = p.publish(adapter_manifest("elsewhere", cid_of(b"another base"), DEFAULT_SPLIT))
         with pytest.raises(ConfigError, match=f"{heavy} is for base .*, {elsewhere} for"):
             await read(asker, p.options(base=BASE, adapters=((heavy, PPM // 2), (elsewhere, PPM // 2))))
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("others", "all_die", "went_on_with"),
+    [
+        ((INT4, BF16), False, [BF16]),  # whichever the scheduler would rather have
+        ((INT4,), False, [BF16, INT4]),  # nobody else
+        ((INT4, BF16), True, [BF16, INT4]),  # whoever has the same dies too
+    ],
+)
+async def test_what_was_delivered_is_continued_on_the_same_artefact_where_there_is_one(
+    pair: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    others: tuple[Cid, ...],
+    all_die: bool,
+    went_on_with: list[Cid],
+) -> None:
+    async with pair() as p, trio.open_nursery() as nursery:
+        adverts = [replace(p.offer.ad, artefact=BF16)]
+        adverts += [
+            replace(p.offer.ad, artefact=artefact, binding=p.bindings[n])
+            for n, artefact in enumerate(others, 1)
+        ]
+        tried: list[Cid] = []
+
+        async def run(self: Any, take: Any, whole: Any, _left: Any) -> None:
+            """Each delivers two tokens; the first dies, or all of its artefact. The others are heard of then."""
+            tried.append(self._offer.ad.artefact)
+            for n, ad in enumerate(adverts):
+                p.see(asker, ad, n)
+            self._answer.transcript.add(TokenChunk(0, (5, 6), " x"), tried[-1])
+            await take(Delta((5, 6), " x"))
+            if len(tried) == 1 or (all_die and tried[-1] == BF16):
+                raise Unreachable("it died")
+            whole()
+
+        monkeypatch.setattr("commonlore.peer.attempt.Attempt.run", run)
+        for seed in range(6):
+            tried.clear()
+            asker = Asker(Scheduler(SchedulerConfig(), seed), p.parts, p.parts.catalog, nursery)
+            p.see(asker, adverts[0], 0)
+            nursery.start_soon(asker.run)
+            script = await read(asker, p.options())
+            assert script.artefacts == went_on_with
+            assert len(script.tokens) == 2 * len(tried)
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_scheduler_learns_the_largest_rank_of_a_composition(
+    pair: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("commonlore.peer.ask_run.NEWCOMER_PATIENCE_S", 0.2)
+    async with pair() as p, trio.open_nursery() as nursery:
+        asker = p.asker(nursery)
+        manifests = [adapter_manifest(name, BASE, DEFAULT_SPLIT) for name in ("small", "large")]
+        small, large = p.publish(manifests[0]), p.publish(replace(manifests[1], rank=128))
+        assert (await read(asker, p.options(adapters=((small, PPM),)))).finish == "length"
+        with pytest.raises(CommonloreError, match="takes no adapter of this rank"):
+            await read(asker, p.options(adapters=((small, PPM // 2), (large, PPM // 2))))
         nursery.cancel_scope.cancel()
 
 

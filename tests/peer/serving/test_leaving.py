@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import trio
 
-from commonlore.peer.attempt import CANCEL_PATIENCE_S, INFER, Offer
+from commonlore.peer.attempt import CANCEL_PATIENCE_S, INFER
+from commonlore.peer.attempt_parts import Offer
 from commonlore.peer.calls import Call
 from commonlore.peer.ledger_rows import ReceiptState
 from commonlore.peer.rpc import Rpc

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import trio
 
-from commonlore.peer.attempt import Attempt, Offer
+from commonlore.peer.attempt import Attempt
+from commonlore.peer.attempt_parts import Offer
 from commonlore.peer.ledger_rows import ReceiptState
 from commonlore.peer.offers import Load
 from commonlore.protocol.advert_rules import advert_hash
@@ -55,7 +56,7 @@ async def test_vouchers_that_a_worker_never_took_are_sent_again(
     pair: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A client that was suspended signs two receipts in a row; the worker waited for neither."""
-    monkeypatch.setattr("commonlore.peer.serving.VOUCHER_PATIENCE_S", 0.2)
+    monkeypatch.setattr("commonlore.peer.step_receipts.VOUCHER_PATIENCE_S", 0.2)
     async with pair() as p:
         real, order = Attempt._pay, iter((0.3, 0.2))
 

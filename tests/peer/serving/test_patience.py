@@ -57,7 +57,7 @@ def test_no_wait_takes_more_than_half_of_the_time_that_is_left() -> None:
 
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("commonlore.peer.patience.FIRST_TOKEN_PATIENCE_S", 0.05)
-    monkeypatch.setattr("commonlore.peer.attempt.RECONSIDER_S", 0.01)
+    monkeypatch.setattr("commonlore.peer.hearing.RECONSIDER_S", 0.01)
 
 
 async def test_a_worker_that_nobody_can_replace_is_waited_for(
@@ -97,7 +97,7 @@ async def test_another_that_gets_room_is_turned_to(pair: Any, monkeypatch: pytes
 async def test_a_tarpit_does_not_eat_the_deadline(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """It accepts, announces an endless line, and says nothing more; then an honest worker appears."""
     monkeypatch.setattr("commonlore.peer.patience.LEAST_PATIENCE_S", 0.2)
-    monkeypatch.setattr("commonlore.peer.attempt.RECONSIDER_S", 0.05)
+    monkeypatch.setattr("commonlore.peer.hearing.RECONSIDER_S", 0.05)
     async with pair(third=True) as p, trio.open_nursery() as nursery:
         caught = trio.Event()
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import trio
 
-from commonlore.peer.ledger import ChannelConflict
+from commonlore.peer.channel_rows import ChannelConflict
 from commonlore.peer.ledger_rows import ReceiptState, Role
 from commonlore.peer.receipt_search import ReceiptName
 from commonlore.protocol.errors import LocalProtocolError
