@@ -128,6 +128,8 @@ class AskRun:
                     self._arrive_again(None)  # nobody else of this artefact: then anybody
                 case events.GiveUp():
                     return _as_escrow(refusal) or _error_of(order, self._wanted.options)
+                case events.Dispatch() if self._insists and order.peer in self._failed:
+                    self._arrive_again(None)  # those of this artefact had their chance
                 case events.Dispatch() if self._is_elsewhere(order.peer):
                     self._arrive_again(self.answer.transcript.artefacts[-1])
                 case events.Dispatch():

@@ -82,6 +82,7 @@ def test_a_side_that_was_not_measured_gives_no_ratio(rows: ModuleType) -> None:
         ({"vllm-bf16": 60, "llama-q4_0": 50}, True, "ours-bf16", "vllm-bf16"),
         ({"vllm-bf16": 40, "llama-q4_0": 50}, True, "ours-int4", "llama-q4_0"),
         ({"vllm-bf16": 40, "llama-q4_0": 50}, False, "ours-bf16", "llama-q4_0"),
+        ({"vllm-bf16": 40, "llama-q8_0": 50}, True, "ours-bf16", "llama-q8_0"),
         ({"peft-fp32": 40}, True, "ours-bf16", "peft-fp32"),
     ],
 )
