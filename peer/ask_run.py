@@ -196,7 +196,7 @@ class AskRun:
         if self.answer.transcript.artefacts[-1:] not in ([], [offer.ad.artefact]):
             log.warning("%s goes on with another artefact, %s: nobody had the same", peer, offer.ad.artefact)
         try:
-            await self._attempt(offer)
+            await self._attempt_in_time(offer)
         except Refused as refusal:
             log.info("%s refused: %s", peer, refusal)
             step(events.Refused(self.ask_id, peer, refusal.code, refusal.retryable))
@@ -209,6 +209,21 @@ class AskRun:
             step(events.Failed(self.ask_id, peer, len(script.tokens) - tokens, script.price - price))
             return error
         return None
+
+    async def _attempt_in_time(self, offer: Offer) -> None:
+        """A peer that has not seen its chain yet takes a later epoch from the worker, once: whoever lies is
+        paid in an epoch that does not come. Raises as `_attempt`."""
+        try:
+            await self._attempt(offer)
+        except Refused as refusal:
+            clock = self._scene.parts.chain_clock
+            if refusal.epoch is None or clock.is_seen:
+                raise
+            if not clock.suppose(refusal.epoch):
+                told = f"{refusal}: this peer has not seen its chain yet and goes by the time of this machine"
+                raise Refused(refusal.code, told) from None
+            log.warning("the chain was not seen yet: %s says that it is epoch %d", offer.peer, refusal.epoch)
+            await self._attempt(offer)
 
     async def _attempt(self, offer: Offer) -> None:
         """Raises Refused, Unreachable, ProtocolError."""

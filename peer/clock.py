@@ -42,7 +42,10 @@ class ManualClock:
 
 
 class ChainClock:
-    """Chain time: wall time plus the offset of the newest block that was seen (none before any)."""
+    """Chain time: wall time plus the offset of the newest block that was seen.
+
+    Before any was seen in this run, that offset is a guess: what an earlier run saw, or what a worker says.
+    """
 
     def __init__(self, clock: Clock, genesis: int, epoch_length: int) -> None:
         """`genesis` in Unix seconds of the chain, `epoch_length` in seconds (> 0)."""
@@ -51,6 +54,9 @@ class ChainClock:
         self._epoch_length = epoch_length
         self.offset_ms = 0
         """What chain time is ahead of this machine's. A node restores it at its start."""
+        self.is_seen = False
+        """Whether the chain has told its time in this run."""
+        self._first_guess_ms: int | None = None
 
     @property
     def epoch_length(self) -> int:
@@ -60,6 +66,21 @@ class ChainClock:
     def observe(self, block_time: int) -> None:
         """Take the newest block's timestamp, in seconds, as the chain's present."""
         self.offset_ms = block_time * 1000 - self._clock.now_ms()
+        self.is_seen = True
+
+    def suppose(self, epoch: int) -> bool:
+        """Go by another's word for the present epoch until the chain answers; whether that changed anything.
+
+        It never does once the chain was seen, nor for an epoch before the one of this clock's own guess: a
+        chain's time runs ahead of it, if at all, and whose beacon is known already is nobody's to choose.
+        """
+        if self._first_guess_ms is None:
+            self._first_guess_ms = self.offset_ms
+        least = self.epoch_at((self._clock.now_ms() + self._first_guess_ms) // 1000)
+        if self.is_seen or epoch == self.epoch() or epoch < least:
+            return False
+        self.offset_ms = (self._genesis + epoch * self._epoch_length) * 1000 - self._clock.now_ms()
+        return True
 
     def now(self) -> int:
         """Unix seconds of the chain."""

@@ -181,7 +181,8 @@ class WorkerService:
     def _check_epoch(self, epoch: int) -> None:
         mine = self._parts.chain_clock.epoch()
         if abs(epoch - mine) > EPOCH_SLACK:
-            raise Refused(RefusalCode.STALE, f"the request is for epoch {epoch}; it is epoch {mine}")
+            told = f"the request is for epoch {epoch}; it is epoch {mine}"
+            raise Refused(RefusalCode.STALE, told, epoch=mine)
 
     async def _split(self, ask: Ask) -> Split:
         request = ask.signed.request
@@ -258,7 +259,7 @@ def _refusal(error: CommonloreError) -> Refusal:
     message = str(error).encode()[:256].decode(errors="ignore")
     match error:
         case Refused():
-            return Refusal(error.code, message, error.retryable)
+            return Refusal(error.code, message, error.retryable, error.epoch)
         case Stale():
             return Refusal(RefusalCode.STALE, message, True)
         case ProtocolError():

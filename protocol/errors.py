@@ -47,13 +47,15 @@ class Stale(RemoteProtocolError):
 class Refused(CommonloreError):
     """The other side declined.
 
-    `code` says why (see `protocol.messages.RefusalCode`); `retryable` whether another may accept.
+    `code` says why (see `protocol.messages.RefusalCode`); `retryable` whether another may accept; `epoch` is
+    the other side's present one, where that is why.
     """
 
-    def __init__(self, code: str, message: str, *, retryable: bool = True) -> None:
+    def __init__(self, code: str, message: str, *, retryable: bool = True, epoch: int | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.retryable = retryable
+        self.epoch = epoch
 
 
 class NotFound(CommonloreError):

@@ -188,7 +188,7 @@ def refused(refusal: Refusal) -> Refused:
     """A refusal as the error that a client raises; codes from newer versions count as `failed`."""
     known = refusal.code in {code.value for code in RefusalCode}
     code = refusal.code if known else RefusalCode.FAILED.value
-    return Refused(code, refusal.message, retryable=refusal.retryable)
+    return Refused(code, refusal.message, retryable=refusal.retryable, epoch=refusal.epoch)
 
 
 # ---- one message applied: order first, then what it says

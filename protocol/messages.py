@@ -96,11 +96,15 @@ class VoucherMessage:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """worker → client, ends the stream: `code` is a RefusalCode; unknown codes are treated as `failed`."""
+    """worker → client, ends the stream: `code` is a RefusalCode; unknown codes are treated as `failed`.
+
+    `epoch` is the worker's present one, where that of the request is why.
+    """
 
     code: Label
     message: Label
     retryable: bool
+    epoch: U64 | None = None
 
 
 @dataclass(frozen=True, slots=True)

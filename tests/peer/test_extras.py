@@ -6,6 +6,7 @@ import ast
 import re
 import sys
 import tomllib
+from functools import cache
 from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
 
@@ -46,7 +47,12 @@ def core() -> set[str]:
 
 
 def is_installed(name: str) -> bool:
-    return name in {normal(each) for names in packages_distributions().values() for each in names}
+    return name in installed()
+
+
+@cache
+def installed() -> frozenset[str]:
+    return frozenset(normal(each) for names in packages_distributions().values() for each in names)
 
 
 def imported() -> set[str]:

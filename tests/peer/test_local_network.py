@@ -7,7 +7,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,84 +46,100 @@ def escrow(network: LocalNetwork) -> int:
         return client.owner_balance(network.keys("client").owner.address).amount
 
 
-def test_a_network_starts_breaks_resumes_and_ends(tmp_path: Path) -> None:
-    plan = NetworkPlan(tmp_path, PEERS, terms=Terms(epoch_length=60, window=30))
-    with open_network(plan) as network:
-        pids = [peer.process.pid for peer in network.peers.values()] + [network.chain.process.pid]
-        client = network.peers["client"].ready
-        first = network.peers["first"].ready
-        with ControlClient(network.home("client")) as control:
-            wait_until(lambda: first.peer_id in control.get("/peers")["connected"])
-        assert escrow(network) == DEPOSIT
-        assert network.deployment.epoch_length == 60
-        assert network.deployment.platform == first.owner
+class Held:
+    """A network that several tests use in turn, each leaving it whole: to start one takes seconds."""
 
-        network.peers["client"].kill()
-        assert not network.peers["client"].alive
-        again = network.start_peer("client")
-        assert again.wait_ready().peer_id == client.peer_id
-        pids.append(again.process.pid)
+    def __init__(self, plan: NetworkPlan) -> None:
+        self.plan = plan
+        self._stack = ExitStack()
+        self.network = self._stack.enter_context(open_network(plan))
 
-        address = network.chain.url
-        network.stop_chain()
-        network.start_chain()
-        assert network.chain.url == address
-        assert escrow(network) == DEPOSIT
-        deployment = network.deployment
-    assert not any(runs(pid) for pid in pids)
-
-    with open_network(replace(plan, peers=PEERS[:1])) as network:  # a second start goes on from there
-        assert network.deployment == deployment
-        assert network.peers["first"].ready.peer_id == first.peer_id
-        assert escrow(network) == DEPOSIT
+    def close(self) -> None:
+        self._stack.close()
 
 
-def test_a_chain_that_dies_is_started_again_while_the_peers_go_on(tmp_path: Path) -> None:
-    plan = NetworkPlan(tmp_path, PEERS, terms=Terms(epoch_length=60, window=30))
+@pytest.fixture(scope="module")
+def held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Held]:
+    plan = NetworkPlan(tmp_path_factory.mktemp("network"), PEERS, terms=Terms(epoch_length=60, window=30))
+    opened = Held(plan)
+    yield opened
+    opened.close()
+
+
+def test_a_network_starts_breaks_and_resumes(held: Held) -> None:
+    network = held.network
+    client = network.peers["client"].ready
+    first = network.peers["first"].ready
+    with ControlClient(network.home("client")) as control:
+        wait_until(lambda: first.peer_id in control.get("/peers")["connected"])
+    assert escrow(network) == DEPOSIT
+    assert network.deployment.epoch_length == 60
+    assert network.deployment.platform == first.owner
+
+    network.peers["client"].kill()
+    assert not network.peers["client"].alive
+    assert network.start_peer("client").wait_ready().peer_id == client.peer_id
+
+
+def test_a_chain_that_dies_is_started_again_while_the_peers_go_on(held: Held) -> None:
+    network = held.network
+    address, first_chain = network.chain.url, network.chain.process
     told: list[str] = []
-    with open_network(plan) as network:
-        address, first_chain = network.chain.url, network.chain.process
 
-        def tell(text: str) -> None:
-            told.append(text)
-            if network.chain.alive:
-                network.peers["client"].process.kill()
+    def tell(text: str) -> None:
+        told.append(text)
+        if network.chain.alive:
+            network.peers["client"].process.kill()
 
-        first_chain.kill()
-        with pytest.raises(PeerFailed, match=r"^client ended: "):
-            network.watch(tell)
-        assert network.peers["first"].alive
-        assert (network.chain.url, network.chain.alive) == (address, True)
-        assert escrow(network) == DEPOSIT
+    first_chain.kill()
+    with pytest.raises(PeerFailed, match=r"^client ended: "):
+        network.watch(tell)
+    assert network.peers["first"].alive
+    assert (network.chain.url, network.chain.alive) == (address, True)
+    assert escrow(network) == DEPOSIT
     assert told == ["the chain ended; the peers go on, and it is started again", "the chain runs again"]
+    network.start_peer("client").wait_ready()
 
 
 def test_a_chain_that_does_not_start_again_is_tried_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("commonlore.peer.local_network.FIRST_PAUSE_S", 0.01)
-    plan = NetworkPlan(tmp_path, PEERS[:1], terms=Terms(epoch_length=60, window=30))
+    network, folder = held.network, held.plan.root
+    state, hidden = folder / "chain.state", folder / "hidden"
     told: list[str] = []
-    with open_network(plan) as network:
-        state, hidden = tmp_path / "chain.state", tmp_path / "hidden"
-        network.chain.process.kill()
-        network.chain.process.wait()
-        state.rename(hidden)
-        state.write_text("not a chain's\n")
+    network.chain.process.kill()
+    network.chain.process.wait()
+    state.rename(hidden)
+    state.write_text("not a chain's\n")
 
-        def tell(text: str) -> None:
-            told.append(text)
-            if "does not start" in text:
-                hidden.replace(state)
-            if network.chain.alive:
-                network.peers["first"].process.kill()
+    def tell(text: str) -> None:
+        told.append(text)
+        if "does not start" in text:
+            hidden.replace(state)
+        if network.chain.alive:
+            network.peers["client"].process.kill()
 
-        with pytest.raises(PeerFailed, match=r"^first ended: "):
-            network.watch(tell)
+    with pytest.raises(PeerFailed, match=r"^client ended: "):
+        network.watch(tell)
     assert [text.partition(":")[0] for text in told[1:]] == [
         "the chain does not start",
         "the chain runs again",
     ]
+    network.start_peer("client").wait_ready()
+
+
+def test_a_network_ends_whole_and_a_second_start_goes_on_from_there(held: Held) -> None:
+    network = held.network
+    pids = [peer.process.pid for peer in network.peers.values()] + [network.chain.process.pid]
+    deployment, peer_id = network.deployment, network.peers["first"].ready.peer_id
+    held.close()
+    assert not any(runs(pid) for pid in pids)
+
+    with open_network(replace(held.plan, peers=PEERS[:1])) as network:
+        assert network.deployment == deployment
+        assert network.peers["first"].ready.peer_id == peer_id
+        assert escrow(network) == DEPOSIT
 
 
 def test_peers_end_with_the_program_that_started_them(tmp_path: Path) -> None:

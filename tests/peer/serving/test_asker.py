@@ -10,6 +10,7 @@ import trio
 
 from commonlore.peer.answers import AskOptions, Delta
 from commonlore.peer.asker import Asker
+from commonlore.peer.clock import ChainClock
 from commonlore.protocol.credits import DEFAULT_SPLIT, compute_shares
 from commonlore.protocol.errors import CommonloreError, ConfigError, NotFound, Refused, Unreachable
 from commonlore.protocol.ids import Address, Cid, cid_of
@@ -130,7 +131,7 @@ async def test_what_was_delivered_is_continued_on_the_same_artefact_where_there_
         tried: list[Cid] = []
 
         async def run(self: Any, take: Any, whole: Any, _left: Any) -> None:
-            """Each delivers two tokens; the first dies, or all of its artefact. The others are heard of then."""
+            """Each delivers two tokens; the first dies, or all of its artefact. Then the others are seen."""
             tried.append(self._offer.ad.artefact)
             for n, ad in enumerate(adverts):
                 p.see(asker, ad, n)
@@ -149,6 +150,27 @@ async def test_what_was_delivered_is_continued_on_the_same_artefact_where_there_
             script = await read(asker, p.options())
             assert script.artefacts == went_on_with
             assert len(script.tokens) == 2 * len(tried)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_client_that_has_not_seen_its_chain_takes_the_epoch_from_the_worker(
+    pair: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with pair() as p, trio.open_nursery() as nursery:
+        theirs, wall = ChainClock(p.parts.clock, 0, 3_600), p.parts.chain_clock.epoch()
+        theirs.observe((wall + 500) * 3_600)
+        monkeypatch.setattr(p.service._parts, "chain_clock", theirs)
+        ours = ChainClock(p.parts.clock, 0, 3_600)
+        object.__setattr__(p.parts, "chain_clock", ours)
+        script = await read(p.asker(nursery), p.options())
+        assert script.receipts[-1].receipt.epoch == wall + 500
+        ours.observe((wall + 900) * 3_600)
+        with pytest.raises(CommonloreError, match=f"the request is for epoch {wall + 900}; it is epoch"):
+            await read(p.asker(nursery), p.options())
+        monkeypatch.setattr(p.service._parts, "chain_clock", ChainClock(p.parts.clock, 3_600 * 50, 3_600))
+        object.__setattr__(p.parts, "chain_clock", ChainClock(p.parts.clock, 0, 3_600))
+        with pytest.raises(CommonloreError, match="has not seen its chain yet"):
+            await read(p.asker(nursery), p.options())
         nursery.cancel_scope.cancel()
 
 
