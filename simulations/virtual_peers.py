@@ -16,7 +16,7 @@ from typing import Any, cast
 import trio
 
 from ..peer.asker import Asker
-from ..peer.attempt import AttemptParts
+from ..peer.attempt_parts import AttemptParts
 from ..peer.calls import Call
 from ..peer.catalog import Catalog
 from ..peer.clock import ChainClock
@@ -26,7 +26,7 @@ from ..peer.offers import Offers, Terms
 from ..peer.prefetch import METHOD as PREFETCH
 from ..peer.rpc import Rpc
 from ..peer.serve import DoorParts, WorkerService
-from ..peer.serving import PaidStep, ServingParts
+from ..peer.serving_parts import PaidStep, ServingParts
 from ..protocol.bindings import bind
 from ..protocol.codec import decode, encode, record_cid
 from ..protocol.credits import BASE_SPLIT, DEFAULT_SPLIT

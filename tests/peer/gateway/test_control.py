@@ -59,6 +59,7 @@ async def test_an_ask_streams_its_text_and_ends_with_the_whole_answer(opened) ->
                 "adapter": adapter,
                 "adapters": [{"adapter": adapter, "weight_ppm": PPM}],
                 "workers": [door.node.worker_peer],
+                "artefacts": [],
                 "receipts": [
                     {
                         "id": "0x" + kept.receipt_id.hex(),

@@ -153,13 +153,11 @@ async def test_what_was_delivered_is_continued_on_the_same_artefact_where_there_
         nursery.cancel_scope.cancel()
 
 
-async def test_a_client_that_has_not_seen_its_chain_takes_the_epoch_from_the_worker(
-    pair: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_client_that_has_not_seen_its_chain_takes_the_epoch_from_the_worker(pair: Any) -> None:
     async with pair() as p, trio.open_nursery() as nursery:
         theirs, wall = ChainClock(p.parts.clock, 0, 3_600), p.parts.chain_clock.epoch()
         theirs.observe((wall + 500) * 3_600)
-        monkeypatch.setattr(p.service._parts, "chain_clock", theirs)
+        object.__setattr__(p.service._parts, "chain_clock", theirs)
         ours = ChainClock(p.parts.clock, 0, 3_600)
         object.__setattr__(p.parts, "chain_clock", ours)
         script = await read(p.asker(nursery), p.options())
@@ -167,7 +165,7 @@ async def test_a_client_that_has_not_seen_its_chain_takes_the_epoch_from_the_wor
         ours.observe((wall + 900) * 3_600)
         with pytest.raises(CommonloreError, match=f"the request is for epoch {wall + 900}; it is epoch"):
             await read(p.asker(nursery), p.options())
-        monkeypatch.setattr(p.service._parts, "chain_clock", ChainClock(p.parts.clock, 3_600 * 50, 3_600))
+        object.__setattr__(p.service._parts, "chain_clock", ChainClock(p.parts.clock, 3_600 * 50, 3_600))
         object.__setattr__(p.parts, "chain_clock", ChainClock(p.parts.clock, 0, 3_600))
         with pytest.raises(CommonloreError, match="has not seen its chain yet"):
             await read(p.asker(nursery), p.options())

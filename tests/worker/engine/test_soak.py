@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import psutil
 import pytest
 
-from commonlore.protocol.ids import cid_of
+from commonlore.protocol.ids import Cid, cid_of
 from commonlore.protocol.requests import PPM, AdapterWeight, Sampling
 from commonlore.worker.adapters.fake import write_fake_adapter
 from commonlore.worker.engine.torch_engine import TorchEngine
@@ -76,7 +76,9 @@ class Soak:
         self.engine = engine
         self.load = load
         self.ended = 0
+        self.steps = 0
         self.loads = 0
+        self.resident: set[Cid] = set()
         self.open: set[bytes] = set()
         self.memory: list[float] = []
 
@@ -85,15 +87,17 @@ class Soak:
             while self.load.asked < REQUESTS and len(self.open) < UNDER_WAY:
                 self._ask()
             self._step()
-            if self.engine.stats().steps % 100 == 0:
+            self.steps += 1
+            if self.steps % 100 == 0:
                 self.engine.check_integrity()
 
     def _ask(self) -> None:
         request, adapters = self.load.next()
-        resident = {one.adapter for one in self.engine.stats().resident}
         for source in adapters:
-            self.loads += source.adapter not in resident
-            self.engine.load_adapter(source)
+            if source.adapter not in self.resident:
+                self.loads += 1
+                self.engine.load_adapter(source)
+                self.resident = {one.adapter for one in self.engine.stats().resident}
         self.engine.add(self.engine.prepare(request))
         self.open.add(request.request_id)
         if self.load.asked % 50 == 0:
