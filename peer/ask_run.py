@@ -16,6 +16,7 @@ import trio
 
 from ..protocol.credits import compute_price
 from ..protocol.errors import (
+    ChainError,
     CommonloreError,
     DeadlineExceeded,
     InsufficientEscrow,
@@ -136,6 +137,8 @@ class AskRun:
                     refusal = await self._try(order.peer)
                     if refusal is None:
                         return None
+                    late = f"{self._wanted.options.too_late}; the last worker said: {refusal}"
+                    self.answer.fail(DeadlineExceeded(late))
         return refusal
 
     # ---- what the scheduler is told
@@ -212,16 +215,16 @@ class AskRun:
 
     async def _attempt_in_time(self, offer: Offer) -> None:
         """A peer that has not seen its chain yet takes a later epoch from the worker, once: whoever lies is
-        paid in an epoch that does not come. Raises as `_attempt`."""
+        paid in an epoch that does not come. Raises as `_attempt`; ChainError where that is no remedy."""
         try:
             await self._attempt(offer)
         except Refused as refusal:
             clock = self._scene.parts.chain_clock
             if refusal.epoch is None or clock.is_seen:
                 raise
-            if not clock.suppose(refusal.epoch):
-                told = f"{refusal}: this peer has not seen its chain yet and goes by the time of this machine"
-                raise Refused(refusal.code, told) from None
+            if not clock.suppose(refusal.epoch):  # nobody else would think otherwise
+                told = f"this peer has not seen its chain yet and goes by its own clock: {refusal}"
+                raise ChainError(told) from None
             log.warning("the chain was not seen yet: %s says that it is epoch %d", offer.peer, refusal.epoch)
             await self._attempt(offer)
 
