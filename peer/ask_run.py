@@ -35,6 +35,7 @@ from .answers import Answer, AskOptions, Delta
 from .attempt import Attempt
 from .attempt_parts import AttemptParts, AttemptTerms, Offer
 from .known_workers import KnownWorkers
+from .prompt_prefixes import prompt_prefixes
 
 log = logging.getLogger("commonlore.peer.asker")
 NEWCOMER_PATIENCE_S = 3.0
@@ -97,6 +98,11 @@ class AskRun:
         """Seconds to its deadline, at least 0."""
         return max(0, self._wanted.deadline_ms - self._scene.parts.clock.now_ms()) / 1000
 
+    @property
+    def spent(self) -> int:
+        """Token units since the scheduler was last told of this ask."""
+        return self.answer.transcript.price - self._begun[1]
+
     def order(self, order: Order) -> None:
         """What the scheduler says."""
         self._orders_in.send_nowait(order)
@@ -148,8 +154,8 @@ class AskRun:
         script = self.answer.transcript
         self._insists = artefact is not None
         self._may_insist = self._may_insist and not self._insists
+        self._scene.step(events.Cancelled(self.ask_id, self.spent))
         self._begun = (len(script.tokens), script.price)
-        self._scene.step(events.Cancelled(self.ask_id))
         self._scene.step(events.AskArrived(self._patient(self._spec(artefact))))
 
     def _is_elsewhere(self, peer: PeerId) -> bool:
@@ -173,6 +179,8 @@ class AskRun:
             max_price=max(0, self._limit - script.price),
             deadline_ms=self._wanted.deadline_ms,
             rank=self._wanted.rank,
+            client=options.client,
+            prefixes=prompt_prefixes(options.messages, self._wanted.base, self.answer.adapters),
             artefact=artefact,
             excluded=() if artefact is None else tuple(self._failed),
         )
@@ -208,8 +216,9 @@ class AskRun:
             script = self.answer.transcript
             log.warning("attempt at %s failed after %d tokens: %s", peer, len(script.tokens), error)
             self._failed.append(peer)
-            tokens, price = self._begun
-            step(events.Failed(self.ask_id, peer, len(script.tokens) - tokens, script.price - price))
+            if isinstance(error, ProtocolError):  # what it sent did not stand its check
+                step(events.Judged(peer, passed=False))
+            step(events.Failed(self.ask_id, peer, len(script.tokens) - self._begun[0], self.spent))
             return error
         return None
 
@@ -244,7 +253,8 @@ class AskRun:
             self._deltas.close()
             now = clock.now_ms()
             ttft = (self._first_token_ms or now) - started
-            step(events.Completed(self.ask_id, offer.peer, ttft, now - started, len(script.tokens) - before))
+            tokens = len(script.tokens) - before
+            step(events.Completed(self.ask_id, offer.peer, ttft, now - started, tokens, self.spent))
 
         def has_other() -> bool:
             return self._scene.scheduler.has_other(clock.now_ms(), self.ask_id)

@@ -26,7 +26,7 @@ from .calls import Call
 from .node import Node
 from .records import MAX_STATEMENT_BYTES
 from .scoring import Scorable, Scoring
-from .serving import PaidStep
+from .serving_parts import PaidStep
 
 log = logging.getLogger("commonlore.peer.second_opinions")
 METHOD = "attribute"

@@ -174,7 +174,7 @@ async def test_a_client_that_has_not_seen_its_chain_takes_the_epoch_from_the_wor
             await read(p.asker(nursery), p.options(deadline_s=0.5))
         object.__setattr__(p.service._parts, "chain_clock", ChainClock(p.parts.clock, 3_600 * 50, 3_600))
         object.__setattr__(p.parts, "chain_clock", ChainClock(p.parts.clock, 0, 3_600))
-        with pytest.raises(ChainError, match="has not seen its chain yet .*: the request is for epoch"):
+        with pytest.raises(ChainError, match=r"has not seen its chain yet .*: the request is for epoch"):
             await read(p.asker(nursery), p.options())
         nursery.cancel_scope.cancel()
 
