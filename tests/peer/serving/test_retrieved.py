@@ -2,7 +2,7 @@
 
 import pytest
 
-from commonlore.peer import serving
+from commonlore.peer import step_receipts
 from commonlore.protocol.errors import RemoteProtocolError
 from commonlore.protocol.ids import Address, cid_of
 from commonlore.protocol.prompt_parts import show_rows
@@ -24,7 +24,7 @@ async def test_both_sides_keep_receipts_that_name_the_rows(pair) -> None:
 
 
 async def test_a_receipt_that_is_silent_on_them_is_not_paid(pair, monkeypatch) -> None:
-    monkeypatch.setattr(serving, "name_parts", lambda details, _prompt: details)
+    monkeypatch.setattr(step_receipts, "name_parts", lambda details, _prompt: details)
     async with pair() as both:
         with pytest.raises(RemoteProtocolError, match="in the prompt"):
             await both.ask(messages=MESSAGES, prompt_parts=PARTS)
