@@ -31,7 +31,7 @@ from .records import (
 )
 from .redeeming import Redeemer
 from .registering import RegistryClient
-from .transactions import Sent, Transactor
+from .transactions import Sending, Sent, Transactor
 from .tuples import claim_tuple, commitment_of, commitment_tuple, paid_claim
 
 if TYPE_CHECKING:
@@ -50,10 +50,11 @@ class ChainClient:
         deployment: Deployment,
         secret: bytes | None = None,
         patience_s: float = PATIENCE_S,
+        sending: Sending | None = None,
     ) -> None:
         self.deployment = deployment
         self.endpoint = Endpoint(provider, patience_s)
-        self._account = None if secret is None else Transactor(self.endpoint, secret)
+        self._account = None if secret is None else Transactor(self.endpoint, secret, sending)
         self._checking = threading.Lock()
         self._checked = False
         posted = EventReader(self.endpoint, "Settlement", deployment.settlement, ("EpochPosted",))

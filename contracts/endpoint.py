@@ -61,6 +61,14 @@ class EscrowTooSmall(Rejected, InsufficientEscrow):
 class NoGas(ChainError):
     """The account that sends cannot pay for its transaction."""
 
+    code = "no_gas"
+
+
+class GasTooDear(ChainError):
+    """Gas costs more than this node is set to pay: nothing was sent."""
+
+    code = "gas_too_dear"
+
 
 class Endpoint:
     """One JSON-RPC endpoint, for any number of threads. `provider` is a URL or a web3 provider."""

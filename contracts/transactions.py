@@ -2,8 +2,9 @@
 
 A transaction is estimated first, so that what would revert costs nothing and tells its reason. It is
 numbered, signed and handed over under one lock, and repeated as the very same bytes while the endpoint is
-silent: it can be mined once at most. If the outcome stays unknown, the next call asks the chain for its
-number again."""
+silent: it can be mined once at most. While it waits it is handed over again (a block that held it may have
+been taken back), and with a higher fee where gas has become dearer than it offers; the number stays, so one
+of them at most is mined. If the outcome stays unknown, the next call asks the chain for its number again."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..protocol.errors import ChainError, DeadlineExceeded, Unreachable
 from ..protocol.ids import Address, checksummed, to_address
 from ..protocol.keys import AccountKey
-from .endpoint import Endpoint, rejected
+from .endpoint import Endpoint, GasTooDear, rejected
 
 if TYPE_CHECKING:
     from web3 import Web3
@@ -26,11 +27,32 @@ MAX_GAS = 12_000_000
 
 Batches are sized to stay under 10M.
 """
-CONFIRM_S = 120.0
 _FIRST_POLL_S, _LONGEST_POLL_S = 0.01, 1.0
 _RENUMBERINGS = 4
+_FEES = ("maxFeePerGas", "maxPriorityFeePerGas", "gasPrice")
+_BUMP = (9, 8)
+"""Nodes replace a waiting transaction by one whose fees are at least an eighth higher."""
 _KNOWN = ("already known", "known transaction", "already imported")
 _NUMBERING = ("nonce too low", "nonce too high", "replacement transaction underpriced", "invalid nonce")
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """How an account sends: the most it pays for a unit of gas (wei; 0: whatever it costs), when a
+    transaction that waits is handed over again, and when waiting for it ends (seconds)."""
+
+    max_fee_wei: int = 0
+    again_s: float = 15.0
+    confirm_s: float = 120.0
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A transaction on its way: its fields, and the hashes of every version that was handed over."""
+
+    fields: dict[str, Any]
+    raw: bytes
+    hashes: list[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +74,10 @@ class Sent:
 class Transactor:
     """An account that sends. `secret` is its secp256k1 key, 32 bytes."""
 
-    def __init__(self, endpoint: Endpoint, secret: bytes) -> None:
+    def __init__(self, endpoint: Endpoint, secret: bytes, sending: Sending | None = None) -> None:
         self._endpoint = endpoint
         self._secret = secret
+        self._sending = sending or Sending()
         self.address = AccountKey.from_secret(secret).address
         self._numbering = threading.Lock()
         self._next_nonce: int | None = None
@@ -63,8 +86,8 @@ class Transactor:
     def send(self, what: str, call: ContractFunction | ContractConstructor) -> Sent:
         """Sends a contract call and waits until it is mined.
 
-        Raises Rejected with the contract's reason, ChainError, Unreachable, DeadlineExceeded (sent, but not
-        mined in time)."""
+        Raises Rejected with the contract's reason, GasTooDear (nothing was sent), NoGas, ChainError,
+        Unreachable, DeadlineExceeded (sent, but not mined in time)."""
         options: Any = {"from": checksummed(self.address)}
         estimated = self._endpoint.attempt(what, lambda _: call.estimate_gas(options))
         limit = min(estimated * 6 // 5, MAX_GAS)
@@ -80,9 +103,10 @@ class Transactor:
         fields = {"to": checksummed(to), "gas": 21_000, "value": wei}
         return self._finish(what, self._hand_over(what, fields), None)
 
-    def _hand_over(self, what: str, fields: dict[str, Any]) -> bytes:
-        """Numbers, signs and submits; the transaction's hash."""
+    def _hand_over(self, what: str, fields: dict[str, Any]) -> _Waiting:
+        """Numbers, signs and submits."""
         priced = fields | self._endpoint.attempt(what, _current_fees)
+        self._require_cheap(what, priced)
         with self._numbering:
             try:
                 return self._number_and_submit(what, priced)
@@ -90,13 +114,23 @@ class Transactor:
                 self._next_nonce = None
                 raise
 
-    def _number_and_submit(self, what: str, fields: dict[str, Any]) -> bytes:
+    def _require_cheap(self, what: str, priced: dict[str, Any]) -> None:
+        """The fee offered is twice the base fee and a tip: half of it is what gas costs now."""
+        limit, price = self._sending.max_fee_wei, _fee_of(priced) // 2
+        if limit and price > limit:
+            raise GasTooDear(
+                f"{what}: gas costs {price / 10**9:.3g} gwei, and this node pays {limit / 10**9:.3g} at "
+                "most; it waits until gas is cheaper (or raise max_gas_gwei)"
+            )
+
+    def _number_and_submit(self, what: str, fields: dict[str, Any]) -> _Waiting:
         for _ in range(_RENUMBERINGS):
             nonce = self._take_nonce(what)
-            raw, hash_ = self._sign({**fields, "nonce": nonce, "chainId": self._chain_id})
+            numbered = {**fields, "nonce": nonce, "chainId": self._chain_id}
+            raw, hash_ = self._sign(numbered)
             if self._submit(what, raw, hash_):
                 self._next_nonce = nonce + 1
-                return hash_
+                return _Waiting(numbered, raw, [hash_])
             self._next_nonce = None  # another program sends from this account: ask again
         account = checksummed(self.address)
         raise ChainError(
@@ -133,30 +167,62 @@ class Transactor:
             return self._receipt(what, hash_) is not None
         return True
 
-    def _finish(self, what: str, hash_: bytes, call: Any) -> Sent:
-        receipt = self._await(what, hash_)
+    def _finish(self, what: str, waiting: _Waiting, call: Any) -> Sent:
+        receipt = self._await(what, waiting)
         if receipt["status"] != 1:
             self._explain(what, call)
         created = receipt.get("contractAddress")
         return Sent(
-            hash=hash_,
+            hash=bytes(receipt["transactionHash"]),
             block=int(receipt["blockNumber"]),
             gas_used=int(receipt["gasUsed"]),
             created=None if created is None else to_address(created),
             logs=tuple(receipt["logs"]),
         )
 
-    def _await(self, what: str, hash_: bytes) -> Any:
-        deadline = time.monotonic() + CONFIRM_S
-        pause = _FIRST_POLL_S
-        while (receipt := self._receipt(what, hash_)) is None:
-            if time.monotonic() > deadline:
+    def _await(self, what: str, waiting: _Waiting) -> Any:
+        began = time.monotonic()
+        again, pause = began + self._sending.again_s, _FIRST_POLL_S
+        while (receipt := self._any_receipt(what, waiting)) is None:
+            now = time.monotonic()
+            if now > began + self._sending.confirm_s:
+                self._renumber()
                 raise DeadlineExceeded(
-                    f"{what}: transaction 0x{hash_.hex()} is not mined after {CONFIRM_S:.0f} s"
+                    f"{what}: transaction 0x{waiting.hashes[-1].hex()} is not mined after "
+                    f"{now - began:.0f} s; it may be mined later"
                 )
+            if now > again:
+                self._hand_over_again(what, waiting)
+                again = now + self._sending.again_s
             time.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_POLL_S)
         return receipt
+
+    def _renumber(self) -> None:
+        """The next transaction asks the chain for its number: the waiting one may never be mined."""
+        with self._numbering:
+            self._next_nonce = None
+
+    def _hand_over_again(self, what: str, waiting: _Waiting) -> None:
+        """The same bytes, or, where gas costs more than they offer, the same call at a higher fee."""
+        now = self._endpoint.attempt(what, _current_fees)
+        if 2 * _fee_of(waiting.fields) > _fee_of(
+            now
+        ):  # what is offered covers a base fee of half the new offer
+            self._submit(what, waiting.raw, waiting.hashes[-1])
+            return
+        self._require_cheap(what, now)
+        raised = {
+            name: max(now[name], _bumped(waiting.fields[name])) for name in _FEES if name in waiting.fields
+        }
+        waiting.fields |= raised
+        waiting.raw, hash_ = self._sign(waiting.fields)
+        waiting.hashes.append(hash_)
+        self._submit(what, waiting.raw, hash_)
+
+    def _any_receipt(self, what: str, waiting: _Waiting) -> Any | None:
+        receipts = (self._receipt(what, hash_) for hash_ in waiting.hashes)
+        return next((receipt for receipt in receipts if receipt is not None), None)
 
     def _receipt(self, what: str, hash_: bytes) -> Any | None:
         from web3.exceptions import TransactionNotFound
@@ -185,3 +251,12 @@ def _current_fees(web3: Web3) -> dict[str, int]:
         return {"gasPrice": web3.eth.gas_price}
     tip = web3.eth.max_priority_fee
     return {"maxFeePerGas": 2 * int(base) + tip, "maxPriorityFeePerGas": tip, "type": 2}
+
+
+def _fee_of(fields: dict[str, Any]) -> int:
+    """The most that a transaction pays for a unit of gas, in wei."""
+    return int(fields.get("maxFeePerGas") or fields.get("gasPrice") or 0)
+
+
+def _bumped(wei: int) -> int:
+    return wei * _BUMP[0] // _BUMP[1] + 1

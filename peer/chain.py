@@ -122,7 +122,7 @@ async def open_chain(
         return
     if deployment is None:
         raise ConfigError("chain_url is set but deployment is not; give the deployment JSON of this network")
-    link.client = _client(config.chain_url, deployment, keys)
+    link.client = _client(config, deployment, keys)
     await link.recall()
     try:
         with trio.move_on_after(CLOCK_RETRY_S):
@@ -154,12 +154,14 @@ async def _first_look(link: ChainLink) -> None:
         log.warning("the chain does not answer (%s); going on by its last known time", error)
 
 
-def _client(url: str, deployment: Deployment, keys: Keys) -> ChainClient:
+def _client(config: Config, deployment: Deployment, keys: Keys) -> ChainClient:
     try:
         from ..contracts.client import ChainClient
+        from ..contracts.transactions import Sending
     except ImportError as error:
         raise MissingDependency("settling needs web3: pip install 'commonlore[settle]'") from error
-    return ChainClient(url, deployment, keys.owner.secret)
+    sending = Sending(max_fee_wei=config.max_gas_gwei * 10**9)
+    return ChainClient(config.chain_url, deployment, keys.owner.secret, sending=sending)
 
 
 def load_deployment(text: str) -> Deployment | None:

@@ -92,6 +92,8 @@ class Config:
     deployment: str = ""
     """A deployment JSON, or the path of a file with one."""
     settle_interval_s: int = 10
+    max_gas_gwei: int = 0
+    """The most that settlement pays for a unit of gas; it waits while gas costs more. 0: what it costs."""
     escrow_reading_s: int = 30
     """How long a worker goes by what the chain said of a payer's escrow."""
 
@@ -144,6 +146,7 @@ RANGES: Mapping[str, tuple[int, int]] = {
     "max_batch": (1, 1024),
     "step_tokens": (1, 8192),
     "settle_interval_s": (1, 86_400),
+    "max_gas_gwei": (0, 1_000_000),
     "escrow_reading_s": (0, 3_600),
     "gateway_port": (0, 65_535),
 }
