@@ -23,7 +23,8 @@ from ..protocol.blob_names import describe_blob
 from ..protocol.codec import record_hash
 from ..protocol.errors import ChainError, CommonloreError, DeadlineExceeded, LocalProtocolError, Unreachable
 from ..protocol.ids import Address, checksummed
-from ..protocol.settlement import EpochTrees, build_epoch, check_settled, commitment_hash
+from ..protocol.settled import check_settled
+from ..protocol.settlement import EpochTrees, build_epoch, commitment_hash
 from .claiming import Claimer, on_chain
 from .epochs import EpochState, Intention, Step, StoredEpoch
 from .redemption import Redeeming, SettleParts

@@ -19,7 +19,8 @@ from ..contracts.records import LaneState, PaidClaim
 from ..protocol.errors import ChainError
 from ..protocol.ids import Address
 from ..protocol.receipts import Credit, SignedVoucher
-from ..protocol.settlement import Commitment, SettledReceipt
+from ..protocol.settled import SettledReceipt
+from ..protocol.settlement import Commitment
 from .epochs import CreditedReceipt
 from .ledger_rows import StoredReceipt
 

@@ -11,11 +11,14 @@ Rules of this file:
 - Leaves are padded to the next power of two with 32 zero bytes (sum 0). One leaf is its own root; no leaves
   have the root of 32 zero bytes.
 - A proof holds the siblings from the leaf up, exactly `depth_of(count)` of them, for an index below `count`.
+- A level of a sum tree is kept as one run of bytes, 48 a node (hash ‖ sum): what a node hashes is then just
+  what lies there, and a tree over a million leaves takes 96 MB.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import NamedTuple, TypeVar
 
 from .errors import LocalProtocolError
@@ -35,6 +38,7 @@ class SumNode(NamedTuple):
 
 
 ZERO_NODE = SumNode(ZERO_HASH, 0)
+_NODE = 48
 
 
 def depth_of(count: int) -> int:
@@ -46,7 +50,7 @@ class MerkleTree:
     """A plain tree over 32-byte leaves, in their order."""
 
     def __init__(self, leaves: Iterable[bytes]) -> None:
-        self._levels = _build_levels(list(leaves), ZERO_HASH, _join)
+        self._levels = _build_levels(list(leaves))
 
     @property
     def count(self) -> int:
@@ -56,42 +60,74 @@ class MerkleTree:
     @property
     def root(self) -> bytes:
         """32 bytes."""
-        return _root_of(self._levels, ZERO_HASH)
+        return self._levels[-1][0] if self._levels[0] else ZERO_HASH
 
     def proof(self, index: int) -> list[bytes]:
         """The siblings of leaf `index`, from the leaf up. Raises LocalProtocolError outside the tree."""
-        return _siblings(self._levels, index, ZERO_HASH, _join)
+        return _siblings(self._levels, index)
 
 
 class MerkleSumTree:
     """A tree that also commits to the sum of its leaves' amounts. Raises LocalProtocolError above uint128."""
 
     def __init__(self, leaves: Iterable[tuple[bytes, int]]) -> None:
-        nodes = [SumNode(*leaf) for leaf in leaves]
-        if any(not 0 <= node.amount <= MAX_SUM for node in nodes) or sum(n.amount for n in nodes) > MAX_SUM:
-            raise LocalProtocolError(
-                "amounts of a sum tree must be, and add up to, unsigned 128-bit integers"
-            )
-        self._levels = _build_levels(nodes, ZERO_NODE, _join_sums)
+        nodes = list(leaves)
+        if any(not 0 <= amount <= MAX_SUM for _, amount in nodes):
+            raise LocalProtocolError("amounts of a sum tree must be unsigned 128-bit integers")
+        self._grow(b"".join([hash_ + amount.to_bytes(16, "big") for hash_, amount in nodes]))
+
+    @classmethod
+    def from_packed(cls, leaves: bytes) -> MerkleSumTree:
+        """The tree over leaves packed as they are kept here: 48 bytes each, hash ‖ amount (uint128)."""
+        tree = cls.__new__(cls)
+        tree._grow(leaves)
+        return tree
+
+    def _grow(self, leaves: bytes) -> None:
+        starts = range(0, len(leaves), _NODE)
+        total = sum([int.from_bytes(leaves[start + 32 : start + _NODE], "big") for start in starts])
+        if len(leaves) % _NODE or total > MAX_SUM:
+            raise LocalProtocolError("amounts of a sum tree must add up to an unsigned 128-bit integer")
+        self._levels = [leaves]
+        for zero in _zero_nodes(depth_of(len(starts))):
+            self._levels.append(_parents(self._levels[-1], zero))
 
     @property
     def count(self) -> int:
         """How many leaves were given (padding not counted)."""
-        return len(self._levels[0])
+        return len(self._levels[0]) // _NODE
 
     @property
     def root(self) -> bytes:
         """32 bytes."""
-        return _root_of(self._levels, ZERO_NODE).hash
+        return self._top.hash
 
     @property
     def total(self) -> int:
         """The sum of all amounts."""
-        return _root_of(self._levels, ZERO_NODE).amount
+        return self._top.amount
+
+    def leaf(self, index: int) -> SumNode:
+        """Leaf `index`. Raises LocalProtocolError outside the tree."""
+        self._require(index)
+        return _node_at(self._levels[0], index)
 
     def proof(self, index: int) -> list[SumNode]:
         """The siblings of leaf `index`, from the leaf up. Raises LocalProtocolError outside the tree."""
-        return _siblings(self._levels, index, ZERO_NODE, _join_sums)
+        self._require(index)
+        zeros = _zero_nodes(len(self._levels) - 1)
+        return [
+            _sibling(level, index >> height, zero)
+            for height, (level, zero) in enumerate(zip(self._levels, zeros, strict=False))
+        ]
+
+    @property
+    def _top(self) -> SumNode:
+        return _node_at(self._levels[-1], 0) if self._levels[0] else ZERO_NODE
+
+    def _require(self, index: int) -> None:
+        if not 0 <= index < self.count:
+            raise LocalProtocolError(f"no leaf {index} in a tree of {self.count} leaves")
 
 
 def verify(root: bytes, leaf: bytes, index: int, count: int, proof: Sequence[bytes]) -> bool:
@@ -134,30 +170,57 @@ def _join_sums(left: SumNode, right: SumNode) -> SumNode:
     return SumNode(keccak256(b"\x01" + packed), left.amount + right.amount)
 
 
-def _build_levels(leaves: list[N], zero: N, join: Callable[[N, N], N]) -> list[list[N]]:
+@cache
+def _zero_nodes(depth: int) -> tuple[bytes, ...]:
+    """What stands for padding on each level from the leaves up, packed: its hash and the sum 0."""
+    zeros = [bytes(_NODE)]
+    while len(zeros) < depth:
+        zeros.append(keccak256(b"\x01" + 2 * zeros[-1]) + bytes(16))
+    return tuple(zeros[:depth])
+
+
+def _parents(level: bytes, zero: bytes) -> bytes:
+    """The level above a packed one. That no sum overflows follows from the total."""
+    padded = level + zero if len(level) // _NODE % 2 else level
+    pairs = [padded[start : start + 2 * _NODE] for start in range(0, len(padded), 2 * _NODE)]
+    return b"".join([keccak256(b"\x01" + pair) + _sum_of(pair) for pair in pairs])
+
+
+def _sum_of(pair: bytes) -> bytes:
+    return (int.from_bytes(pair[32:48], "big") + int.from_bytes(pair[80:96], "big")).to_bytes(16, "big")
+
+
+def _sibling(level: bytes, index: int, zero: bytes) -> SumNode:
+    sibling = index ^ 1
+    return _node_at(level, sibling) if sibling < len(level) // _NODE else _node_at(zero, 0)
+
+
+def _node_at(level: bytes, index: int) -> SumNode:
+    node = level[index * _NODE : (index + 1) * _NODE]
+    return SumNode(node[:32], int.from_bytes(node[32:], "big"))
+
+
+def _build_levels(leaves: list[bytes]) -> list[list[bytes]]:
     """Levels from the leaves to the root. Subtrees of padding alone are hashed once per level, not stored."""
-    levels = [leaves]
+    levels, zero = [leaves], ZERO_HASH
     for _ in range(depth_of(len(leaves))):
         below = levels[-1]
         padded = [*below, zero] if len(below) % 2 else below
-        levels.append([join(padded[i], padded[i + 1]) for i in range(0, len(padded), 2)])
-        zero = join(zero, zero)
+        levels.append([_join(padded[i], padded[i + 1]) for i in range(0, len(padded), 2)])
+        zero = _join(zero, zero)
     return levels
 
 
-def _root_of(levels: list[list[N]], zero: N) -> N:
-    return levels[-1][0] if levels[0] else zero
-
-
-def _siblings(levels: list[list[N]], index: int, zero: N, join: Callable[[N, N], N]) -> list[N]:
+def _siblings(levels: list[list[bytes]], index: int) -> list[bytes]:
     if not 0 <= index < len(levels[0]):
         raise LocalProtocolError(f"no leaf {index} in a tree of {len(levels[0])} leaves")
-    proof: list[N] = []
+    proof: list[bytes] = []
+    zero = ZERO_HASH
     for level in levels[:-1]:
         sibling = index ^ 1
         proof.append(level[sibling] if sibling < len(level) else zero)
         index >>= 1
-        zero = join(zero, zero)
+        zero = _join(zero, zero)
     return proof
 
 

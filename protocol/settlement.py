@@ -2,12 +2,8 @@
 
 Rules of this file:
 
-- A receipt is settled together with the voucher that names it and with its credits. Its leaf is keccak(0x00 ‖
-  receipt id ‖ receipt digest ‖ voucher digest ‖ keccak(voucher signature)), its amount the price. Receipts of
-  price 0 move no money and are left out.
-- Receipt leaves are sorted by receipt id, strictly increasing, so that a repeated receipt is visible in two
-  neighbours. Their epoch is at most the commitment's (a lane may skip epochs and vouchers may come late); no
-  receipt is in two commitments.
+- Receipts and their tree are `settled`'s. Their epoch is at most the commitment's (a lane may skip epochs and
+  vouchers may come late); no receipt is in two commitments.
 - An account's leaf is keccak(0x00 ‖ account ‖ cumulative as uint128), its amount the cumulative earnings.
   Leaves are sorted by account; accounts that earned nothing are left out.
 - Commitment n holds the receipts of n and the earnings through n-1, so whoever attributes the receipts of n
@@ -17,39 +13,21 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
 from .blob_names import describe_blob
 from .codec import decode, encode
-from .credits import sum_shares
-from .eip712 import Domain, digest, require_signer
+from .eip712 import Domain
 from .errors import LocalProtocolError, NotFound, RemoteProtocolError
-from .fields import U32, U64, U128, Hash32, Signature65, Size
-from .ids import Address, ReceiptId, digest_of, keccak256, receipt_id_of
+from .fields import U32, U64, U128, Hash32, Size
+from .ids import Address, ReceiptId, digest_of, keccak256
 from .merkle import MAX_SUM, MerkleSumTree, SumNode, verify_sum
-from .receipt_rules import check_voucher_names
-from .receipts import MAX_CONTRIBUTORS, Credit, Receipt, Voucher
+from .settled import EpochBuilder, SettledReceipt, check_settled
 
 MAX_RECEIPTS_PER_EPOCH = 1 << 20
 MAX_EPOCH_BYTES = 1 << 30
-
-
-@dataclass(frozen=True, slots=True)
-class SettledReceipt:
-    """A paid receipt, both signatures, and who earns what from it."""
-
-    receipt: Receipt
-    receipt_signature: Signature65
-    voucher: Voucher
-    voucher_signature: Signature65
-    credits: Annotated[tuple[Credit, ...], Size(0, MAX_CONTRIBUTORS + 4)]
-
-    @property
-    def receipt_id(self) -> ReceiptId:
-        """Where it is sorted."""
-        return receipt_id_of(self.receipt.payer, self.receipt.lane, self.receipt.seq)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,34 +97,9 @@ class EpochTrees:
         return Claim(account, self.earnings[account], index, tuple(self.earnings_tree.proof(index)))
 
 
-def receipt_leaf(domain: Domain, settled: SettledReceipt) -> SumNode:
-    """The leaf of a receipt and its amount."""
-    parts = (
-        settled.receipt_id,
-        digest(domain, settled.receipt),
-        digest(domain, settled.voucher),
-        keccak256(settled.voucher_signature),
-    )
-    return SumNode(keccak256(b"\x00" + b"".join(parts)), settled.receipt.price)
-
-
 def earnings_leaf(account: Address, cumulative: int) -> SumNode:
     """The leaf of an account and its amount."""
     return SumNode(keccak256(b"\x00" + account + cumulative.to_bytes(16, "big")), cumulative)
-
-
-def check_settled(domain: Domain, settled: SettledReceipt) -> None:
-    """Whether a settled receipt is what both sides signed and is divided whole.
-
-    Raises RemoteProtocolError, InvalidSignature.
-    """
-    receipt = settled.receipt
-    check_voucher_names(domain, settled.voucher, receipt)
-    parts = (sum_shares(receipt.shares), sum(credit.amount for credit in settled.credits))
-    if parts != (receipt.price, receipt.price):
-        raise RemoteProtocolError(f"shares and credits add up to {parts}, not to the price {receipt.price}")
-    require_signer(domain, receipt, settled.receipt_signature, receipt.lane)
-    require_signer(domain, settled.voucher, settled.voucher_signature, receipt.payer)
 
 
 def build_epoch(
@@ -156,10 +109,13 @@ def build_epoch(
 
     Receipts were checked when they came. Raises LocalProtocolError where they do not belong together.
     """
-    settled = _sorted_receipts(epoch, receipts)
+    settled = sorted((entry for entry in receipts if entry.receipt.price), key=_by_id)
+    builder = EpochBuilder(domain, epoch)
+    for entry in settled:
+        builder.add(entry)
+    receipt_tree = builder.receipt_tree()
     earned = {account: earnings[account] for account in sorted(earnings) if earnings[account]}
     data = encode(EpochData(epoch, tuple(settled), tuple(Earning(*item) for item in earned.items())))
-    receipt_tree = MerkleSumTree(receipt_leaf(domain, entry) for entry in settled)
     earnings_tree = MerkleSumTree(earnings_leaf(*item) for item in earned.items())
     commitment = Commitment(
         epoch=epoch,
@@ -172,15 +128,6 @@ def build_epoch(
         data_hash=digest_of(describe_blob([data])[0]),
     )
     return EpochTrees(commitment, receipt_tree, earnings_tree, tuple(earned), earned, data)
-
-
-def fold_earnings(earnings: Mapping[Address, int], receipts: Iterable[SettledReceipt]) -> dict[Address, int]:
-    """Cumulative earnings after these receipts: what the next commitment claims."""
-    folded = dict(earnings)
-    for settled in receipts:
-        for credit in settled.credits:
-            folded[credit.account] = folded.get(credit.account, 0) + credit.amount
-    return folded
 
 
 def recheck_epoch(domain: Domain, lane: Address, commitment: Commitment, data: bytes) -> EpochData:
@@ -230,18 +177,5 @@ def verify_claim(commitment: Commitment, claim: Claim) -> bool:
     return verify_sum(root, leaf, claim.index, commitment.account_count, claim.path)
 
 
-def _sorted_receipts(epoch: int, receipts: Iterable[SettledReceipt]) -> list[SettledReceipt]:
-    settled = sorted((entry for entry in receipts if entry.receipt.price), key=lambda entry: entry.receipt_id)
-    _require_distinct(settled)
-    if len({entry.receipt.lane for entry in settled}) > 1:
-        raise LocalProtocolError("the receipts of an epoch belong to one lane")
-    late = [entry.receipt.epoch for entry in settled if entry.receipt.epoch > epoch]
-    if late:
-        raise LocalProtocolError(f"a receipt of epoch {late[0]} cannot be committed in epoch {epoch}")
-    return settled
-
-
-def _require_distinct(settled: Sequence[SettledReceipt]) -> None:
-    ids = [entry.receipt_id for entry in settled]
-    if len(set(ids)) != len(ids):
-        raise LocalProtocolError("the same receipt twice in one epoch: it would be paid twice")
+def _by_id(settled: SettledReceipt) -> ReceiptId:
+    return settled.receipt_id

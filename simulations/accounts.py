@@ -18,7 +18,8 @@ from ..protocol.ids import Address
 from ..protocol.receipt_rules import compute_voucher
 from ..protocol.receipts import Credit, Receipt, SignedVoucher
 from ..protocol.requests import PPM, AdapterWeight
-from ..protocol.settlement import SettledReceipt, build_epoch, fold_earnings, verify_claim
+from ..protocol.settled import SettledReceipt, fold_earnings
+from ..protocol.settlement import build_epoch, verify_claim
 from .models import Money
 from .people import BASE, People
 

@@ -20,16 +20,19 @@ from commonlore.protocol.merkle import verify_sum
 from commonlore.protocol.receipt_rules import make_voucher
 from commonlore.protocol.receipts import Receipt, Weight
 from commonlore.protocol.requests import PPM
+from commonlore.protocol.settled import (
+    EpochBuilder,
+    SettledReceipt,
+    check_settled,
+    fold_earnings,
+    receipt_leaf,
+)
 from commonlore.protocol.settlement import (
     Commitment,
     EpochData,
-    SettledReceipt,
     build_epoch,
-    check_settled,
     commitment_hash,
     earnings_leaf,
-    fold_earnings,
-    receipt_leaf,
     recheck_epoch,
     verify_claim,
 )
@@ -236,3 +239,17 @@ def test_published_data_is_rechecked_against_the_commitment():
     ):
         with pytest.raises(RemoteProtocolError):
             recheck_epoch(DOMAIN, lane, trees.commitment, encode(wrong))
+
+
+def test_an_epoch_is_folded_a_receipt_at_a_time():
+    receipts = settle([5, 0, 6, 7]) + settle([9], payer=PAYERS[1])
+    builder = EpochBuilder(DOMAIN, 3)
+    for entry in receipts:
+        builder.add(entry)
+    commitment = build_epoch(DOMAIN, 3, receipts, {}).commitment
+    tree = builder.receipt_tree()
+    assert (tree.root, tree.total, tree.count) == (commitment.receipt_root, 27, builder.count)
+    assert builder.earnings_after({ALICE: 5}) == fold_earnings({ALICE: 5}, receipts)
+    builder.add(receipts[0])
+    with pytest.raises(LocalProtocolError, match="paid twice"):
+        builder.receipt_tree()

@@ -35,16 +35,8 @@ from commonlore.protocol.receipt_rules import make_voucher
 from commonlore.protocol.receipts import Receipt, Weight
 from commonlore.protocol.requests import AdapterWeight, Sampling
 from commonlore.protocol.sampler import compute_scores, key_of, philox, sample
-from commonlore.protocol.settlement import (
-    Claim,
-    EpochTrees,
-    SettledReceipt,
-    build_epoch,
-    commitment_hash,
-    earnings_leaf,
-    fold_earnings,
-    receipt_leaf,
-)
+from commonlore.protocol.settled import SettledReceipt, fold_earnings, receipt_leaf
+from commonlore.protocol.settlement import Claim, EpochTrees, build_epoch, commitment_hash, earnings_leaf
 
 HERE = Path(__file__).parent
 AMOUNTS = [5, 0, 10**18, 1, 1 << 64, 7, 123456789, 42, 3, 2, 1]
