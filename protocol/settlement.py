@@ -1,13 +1,13 @@
-"""An epoch of one lane as the chain sees it: two Merkle-sum trees and a commitment.
+"""An epoch of one lane as the chain sees it: five Merkle-sum trees and a commitment.
 
 Rules of this file:
 
-- Receipts and their tree are `settled`'s. Their epoch is at most the commitment's (a lane may skip epochs and
-  vouchers may come late); no receipt is in two commitments.
-- An account's leaf is keccak(0x00 ‖ account ‖ cumulative as uint128), its amount the cumulative earnings.
-  Leaves are sorted by account; accounts that earned nothing are left out.
-- Commitment n holds the receipts of n and the earnings through n-1, so whoever attributes the receipts of n
-  can see them committed first. Its hash is keccak(abi.encode(struct)).
+- Receipts and their trees (receipts by id, lines by pool) are `settled`'s. Their epoch is at most the
+  commitment's (a lane may skip epochs and vouchers may come late); no receipt is in two commitments.
+- Commitment n holds the receipts of n, the credits of the receipts of the commitment before, in two orders,
+  and the cumulative earnings with those credits. So whoever attributes the receipts of n can see them
+  committed first. Its hash is keccak(abi.encode(struct)).
+- Earnings leaves are sorted by account; accounts that earned nothing are left out, and so are credits of 0.
 - `data_hash` is the digest of the content id under which the epoch's data is published.
 """
 
@@ -20,11 +20,21 @@ from typing import Annotated
 from .blob_names import describe_blob
 from .codec import decode, encode
 from .eip712 import Domain
+from .epoch_leaves import (
+    Line,
+    PoolCredit,
+    by_account,
+    by_pool,
+    credit_leaf,
+    earnings_leaf,
+    line_leaf,
+    unpack_line,
+)
 from .errors import LocalProtocolError, NotFound, RemoteProtocolError
 from .fields import U32, U64, U128, Hash32, Size
 from .ids import Address, ReceiptId, digest_of, keccak256
-from .merkle import MAX_SUM, MerkleSumTree, SumNode, verify_sum
-from .settled import EpochBuilder, SettledReceipt, check_settled
+from .merkle import MAX_SUM, ZERO_HASH, MerkleSumTree, SumNode, verify_sum
+from .settled import EpochBuilder, LineFold, SettledReceipt, receipt_leaf
 
 MAX_RECEIPTS_PER_EPOCH = 1 << 20
 MAX_EPOCH_BYTES = 1 << 30
@@ -40,11 +50,23 @@ class Earning:
 
 @dataclass(frozen=True, slots=True)
 class EpochData:
-    """What is published beside a commitment: enough to rebuild both trees, and the next epoch's earnings."""
+    """What is published beside a commitment: enough to rebuild its trees, and the next one's credits.
+
+    Everything is in the order of its tree. Lines follow from receipts, and the other order of credits from
+    theirs: they are named only where something else was committed.
+    """
 
     epoch: U64
     receipts: Annotated[tuple[SettledReceipt, ...], Size(0, MAX_RECEIPTS_PER_EPOCH)]
     earnings: Annotated[tuple[Earning, ...], Size(0, MAX_RECEIPTS_PER_EPOCH)]
+    credits: Annotated[tuple[PoolCredit, ...], Size(0, MAX_RECEIPTS_PER_EPOCH)]
+    lines: Annotated[tuple[Line, ...], Size(0, MAX_RECEIPTS_PER_EPOCH)] | None = None
+    pool_credits: Annotated[tuple[PoolCredit, ...], Size(0, MAX_RECEIPTS_PER_EPOCH)] | None = None
+
+    @property
+    def cumulative(self) -> dict[Address, int]:
+        """Earnings by account; of an account that occurs twice, the last."""
+        return {earning.account: earning.cumulative for earning in self.earnings}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +81,10 @@ class Commitment:
     receipt_count: U32
     account_count: U32
     data_hash: Hash32
+    line_root: Hash32 = ZERO_HASH
+    account_credit_root: Hash32 = ZERO_HASH
+    pool_credit_root: Hash32 = ZERO_HASH
+    credit_count: U32 = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +99,21 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class EpochTrees:
-    """A commitment with what proves it: the trees, the accounts in leaf order, and the published bytes."""
+    """A commitment with what proves it: the trees, what their leaves stand for in order, and the published
+    bytes."""
 
     commitment: Commitment
     receipt_tree: MerkleSumTree
+    line_tree: MerkleSumTree
     earnings_tree: MerkleSumTree
+    account_credit_tree: MerkleSumTree
+    pool_credit_tree: MerkleSumTree
+    receipts: tuple[SettledReceipt, ...]
+    lines: tuple[Line, ...]
     accounts: tuple[Address, ...]
     earnings: Mapping[Address, int]
+    account_credits: tuple[PoolCredit, ...]
+    pool_credits: tuple[PoolCredit, ...]
     data: bytes
 
     def claim(self, account: Address) -> Claim:
@@ -97,60 +131,90 @@ class EpochTrees:
         return Claim(account, self.earnings[account], index, tuple(self.earnings_tree.proof(index)))
 
 
-def earnings_leaf(account: Address, cumulative: int) -> SumNode:
-    """The leaf of an account and its amount."""
-    return SumNode(keccak256(b"\x00" + account + cumulative.to_bytes(16, "big")), cumulative)
-
-
 def build_epoch(
-    domain: Domain, epoch: int, receipts: Iterable[SettledReceipt], earnings: Mapping[Address, int]
+    domain: Domain,
+    epoch: int,
+    receipts: Iterable[SettledReceipt],
+    earnings: Mapping[Address, int],
+    credits: Iterable[PoolCredit] = (),
 ) -> EpochTrees:
-    """The trees and the commitment of one lane's epoch: its receipts, the earnings through the one before.
+    """The trees and the commitment of one lane's epoch: its receipts, the credits of the commitment before,
+    and the earnings with them.
 
     Receipts were checked when they came. Raises LocalProtocolError where they do not belong together.
     """
-    settled = sorted((entry for entry in receipts if entry.receipt.price), key=_by_id)
+    settled = tuple(sorted((entry for entry in receipts if entry.receipt.price), key=_by_id))
     builder = EpochBuilder(domain, epoch)
     for entry in settled:
         builder.add(entry)
-    receipt_tree = builder.receipt_tree()
-    earned = {account: earnings[account] for account in sorted(earnings) if earnings[account]}
-    data = encode(EpochData(epoch, tuple(settled), tuple(Earning(*item) for item in earned.items())))
-    earnings_tree = MerkleSumTree(earnings_leaf(*item) for item in earned.items())
+    earned = tuple(Earning(account, earnings[account]) for account in sorted(earnings) if earnings[account])
+    data = EpochData(epoch, settled, earned, tuple(sorted(credits, key=by_account)))
+    return _assemble(data, builder.receipt_tree(), encode(data))
+
+
+def published_trees(domain: Domain, data: EpochData, raw: bytes) -> EpochTrees:
+    """The trees over what a stranger published, as it is ordered there, whatever that is; `raw` is its
+    encoding.
+
+    Raises RemoteProtocolError where it makes no trees at all.
+    """
+    try:
+        leaves = [receipt_leaf(domain, settled) for settled in data.receipts]
+        return _assemble(data, MerkleSumTree(leaves), raw)
+    except LocalProtocolError as wrong:
+        raise RemoteProtocolError(f"the data of epoch {data.epoch} makes no trees: {wrong}") from None
+
+
+def _assemble(data: EpochData, receipt_tree: MerkleSumTree, raw: bytes) -> EpochTrees:
+    """The other trees, and the commitment to all of them."""
+    lines, pool_credits = data.lines, data.pool_credits
+    if lines is None:
+        lines = tuple(map(unpack_line, LineFold.of(data.receipts).packed()))
+    if pool_credits is None:
+        pool_credits = tuple(sorted(data.credits, key=by_pool))
+    line_tree = MerkleSumTree(map(line_leaf, lines))
+    earnings_tree = MerkleSumTree(earnings_leaf(e.account, e.cumulative) for e in data.earnings)
+    by_accounts, by_pools = (MerkleSumTree(map(credit_leaf, c)) for c in (data.credits, pool_credits))
     commitment = Commitment(
-        epoch=epoch,
+        epoch=data.epoch,
         receipt_root=receipt_tree.root,
         earnings_root=earnings_tree.root,
         receipt_sum=receipt_tree.total,
         cumulative_total=earnings_tree.total,
         receipt_count=receipt_tree.count,
         account_count=earnings_tree.count,
-        data_hash=digest_of(describe_blob([data])[0]),
+        data_hash=digest_of(describe_blob([raw])[0]),
+        line_root=line_tree.root,
+        account_credit_root=by_accounts.root,
+        pool_credit_root=by_pools.root,
+        credit_count=by_accounts.count,
     )
-    return EpochTrees(commitment, receipt_tree, earnings_tree, tuple(earned), earned, data)
+    return EpochTrees(
+        commitment=commitment,
+        receipt_tree=receipt_tree,
+        line_tree=line_tree,
+        earnings_tree=earnings_tree,
+        account_credit_tree=by_accounts,
+        pool_credit_tree=by_pools,
+        receipts=data.receipts,
+        lines=lines,
+        accounts=tuple(earning.account for earning in data.earnings),
+        earnings=data.cumulative,
+        account_credits=data.credits,
+        pool_credits=pool_credits,
+        data=raw,
+    )
 
 
-def recheck_epoch(domain: Domain, lane: Address, commitment: Commitment, data: bytes) -> EpochData:
-    """Rebuilds a posted commitment from its published data and checks every receipt in it.
+def open_epoch(domain: Domain, commitment: Commitment, raw: bytes) -> EpochTrees:
+    """A posted commitment's trees from its published data; whether they are right is another question.
 
-    Raises RemoteProtocolError where the data is not the commitment's, or a receipt not the lane's or
-    ill-signed.
+    Raises RemoteProtocolError where the data is not what was committed.
     """
-    published = decode(EpochData, data, MAX_EPOCH_BYTES)
-    for settled in published.receipts:
-        if settled.receipt.lane != lane:
-            raise RemoteProtocolError(f"a receipt of another lane than 0x{lane.hex()}")
-        check_settled(domain, settled)
-    earnings = {earning.account: earning.cumulative for earning in published.earnings}
-    try:
-        rebuilt = build_epoch(domain, published.epoch, published.receipts, earnings)
-    except LocalProtocolError as wrong:
-        raise RemoteProtocolError(
-            f"the data of epoch {published.epoch} makes no commitment: {wrong}"
-        ) from None
-    if rebuilt.commitment != commitment or rebuilt.data != data:
-        raise RemoteProtocolError(f"the data of epoch {published.epoch} is not what was committed")
-    return published
+    trees = published_trees(domain, decode(EpochData, raw, MAX_EPOCH_BYTES), raw)
+    if trees.commitment != commitment:
+        raise RemoteProtocolError(f"the data of epoch {commitment.epoch} is not what was committed")
+    return trees
 
 
 def commitment_hash(commitment: Commitment) -> bytes:
@@ -164,6 +228,10 @@ def commitment_hash(commitment: Commitment) -> bytes:
         commitment.receipt_count.to_bytes(32, "big"),
         commitment.account_count.to_bytes(32, "big"),
         commitment.data_hash,
+        commitment.line_root,
+        commitment.account_credit_root,
+        commitment.pool_credit_root,
+        commitment.credit_count.to_bytes(32, "big"),
     )
     return keccak256(b"".join(words))
 

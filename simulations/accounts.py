@@ -14,11 +14,12 @@ from dataclasses import dataclass
 
 from ..protocol.credits import compute_credits, compute_price, compute_shares
 from ..protocol.eip712 import Domain
-from ..protocol.ids import Address
+from ..protocol.epoch_leaves import PoolCredit
+from ..protocol.ids import ZERO_ADDRESS, Address
 from ..protocol.receipt_rules import compute_voucher
 from ..protocol.receipts import Credit, Receipt, SignedVoucher
 from ..protocol.requests import PPM, AdapterWeight
-from ..protocol.settled import SettledReceipt, fold_earnings
+from ..protocol.settled import SettledReceipt, fold_earnings, pool_credits
 from ..protocol.settlement import build_epoch, verify_claim
 from .models import Money
 from .people import BASE, People
@@ -119,10 +120,12 @@ class Accounts:
         )
         payees = people.payees_of(bill.worker, bill.adapter)
         credits = compute_credits(receipt, payees, people.weights_of(bill.adapter))
-        self._book(channel, receipt, credits)
+        self._book(channel, receipt, payees.author or ZERO_ADDRESS, credits)
         return price
 
-    def _book(self, channel: tuple[int, int], receipt: Receipt, credits: tuple[Credit, ...]) -> None:
+    def _book(
+        self, channel: tuple[int, int], receipt: Receipt, author: Address, credits: tuple[Credit, ...]
+    ) -> None:
         self._escrow[channel[0]] -= receipt.price
         self._receipts += 1
         self._volume += receipt.price
@@ -132,7 +135,7 @@ class Accounts:
         if self._money.trees:
             voucher = compute_voucher(DOMAIN, receipt, self._channels.get(channel))
             self._channels[channel] = SignedVoucher(voucher, _ZERO_SIGNATURE)
-            settled = SettledReceipt(receipt, _ZERO_SIGNATURE, voucher, _ZERO_SIGNATURE, credits)
+            settled = SettledReceipt(receipt, _ZERO_SIGNATURE, voucher, _ZERO_SIGNATURE, author, credits)
             self._lanes[channel[1]].append(settled)
 
     def _post_all(self) -> tuple[int, int]:
@@ -152,13 +155,15 @@ def _post_lane(receipts: Iterable[SettledReceipt]) -> tuple[int, int]:
     for settled in receipts:
         by_epoch[settled.receipt.epoch].append(settled)
     earnings: dict[Address, int] = {}
+    credits: tuple[PoolCredit, ...] = ()
     pot = 0
     for epoch in sorted(by_epoch):
-        commitment = build_epoch(DOMAIN, epoch, by_epoch[epoch], earnings).commitment
+        commitment = build_epoch(DOMAIN, epoch, by_epoch[epoch], earnings, credits).commitment
         if commitment.cumulative_total != pot:
             return 0, -1
         pot += commitment.receipt_sum
-        earnings = fold_earnings(earnings, by_epoch[epoch])
-    last = build_epoch(DOMAIN, max(by_epoch, default=0) + 1, (), earnings)
+        credits = pool_credits(by_epoch[epoch])
+        earnings = fold_earnings(earnings, credits)
+    last = build_epoch(DOMAIN, max(by_epoch, default=0) + 1, (), earnings, credits)
     valid = [claim.cumulative for claim in last.claims() if verify_claim(last.commitment, claim)]
     return len(by_epoch) + 1, sum(valid)

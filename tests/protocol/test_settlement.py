@@ -13,27 +13,38 @@ from commonlore.protocol.blob_names import describe_blob
 from commonlore.protocol.codec import decode, encode
 from commonlore.protocol.credits import BASE_SPLIT, DEFAULT_SPLIT, RolePayees, compute_credits, compute_shares
 from commonlore.protocol.eip712 import Domain, digest, sign
+from commonlore.protocol.epoch_leaves import (
+    Line,
+    PoolCredit,
+    credit_leaf,
+    earnings_leaf,
+    line_leaf,
+    pack_line,
+    unpack_line,
+)
 from commonlore.protocol.errors import InvalidSignature, LocalProtocolError, NotFound, RemoteProtocolError
-from commonlore.protocol.ids import Address, cid_of, digest_of, keccak256
+from commonlore.protocol.ids import ZERO_ADDRESS, Address, cid_of, digest_of, keccak256
 from commonlore.protocol.keys import AccountKey
 from commonlore.protocol.merkle import verify_sum
 from commonlore.protocol.receipt_rules import make_voucher
-from commonlore.protocol.receipts import Receipt, Weight
-from commonlore.protocol.requests import PPM
+from commonlore.protocol.receipts import Credit, Receipt, Weight
+from commonlore.protocol.requests import PPM, AdapterWeight
 from commonlore.protocol.settled import (
     EpochBuilder,
     SettledReceipt,
     check_settled,
     fold_earnings,
+    pool_credits,
     receipt_leaf,
 )
 from commonlore.protocol.settlement import (
     Commitment,
+    Earning,
     EpochData,
     build_epoch,
     commitment_hash,
-    earnings_leaf,
-    recheck_epoch,
+    open_epoch,
+    published_trees,
     verify_claim,
 )
 
@@ -44,6 +55,8 @@ PAYERS = [AccountKey.from_secret(bytes([n]) * 32) for n in (2, 3)]
 ROLES = RolePayees(*(Address(bytes([n]) * 20) for n in (1, 2, 3, 4)))
 STRUCT = VECTORS["epochs"][0]["commitment"]
 ALICE, BOB = Address(b"\xaa" * 20), Address(b"\xbb" * 20)
+ADAPTER = cid_of(b"adapter")
+TREES = (b"l" * 32, b"a" * 32, b"p" * 32, 2**32 - 1)
 
 
 def settle(prices: list[int], epoch: int = 3, payer: AccountKey = PAYERS[0]) -> list[SettledReceipt]:
@@ -52,14 +65,16 @@ def settle(prices: list[int], epoch: int = 3, payer: AccountKey = PAYERS[0]) -> 
     for seq, price in enumerate(prices, 1):
         receipt = Receipt(
             request_hash=bytes([seq]) * 32, payer=payer.address, lane=LANE_KEY.address, seq=seq,
-            epoch=epoch, step=0, artefact=cid_of(b"artefact"), adapters=(), prompt_tokens=1, output_tokens=1,
+            epoch=epoch, step=0, artefact=cid_of(b"artefact"), adapters=(AdapterWeight(ADAPTER, PPM),),
+            prompt_tokens=1, output_tokens=1,
             output_root=bytes(32), price=price, shares=compute_shares(price, DEFAULT_SPLIT),
             details=bytes(32),
         )  # fmt: skip
         previous = make_voucher(DOMAIN, payer, receipt, previous)
         credits = compute_credits(receipt, ROLES, [Weight(ALICE, 300_000), Weight(BOB, PPM - 300_000)])
         signature = sign(DOMAIN, LANE_KEY, receipt)
-        settled.append(SettledReceipt(receipt, signature, previous.voucher, previous.signature, credits))
+        paid = (previous.voucher, previous.signature)
+        settled.append(SettledReceipt(receipt, signature, *paid, ROLES.author, credits))
     return settled
 
 
@@ -90,12 +105,11 @@ def test_earnings_leaf_vectors(case):
 def test_epoch_vectors(case):
     domain = Domain(case["chain_id"], Address(unhex(case["escrow"])))
     data = decode(EpochData, unhex(case["data"]))
-    earnings = {earning.account: earning.cumulative for earning in data.earnings}
-    trees = build_epoch(domain, data.epoch, data.receipts, earnings)
+    trees = build_epoch(domain, data.epoch, data.receipts, data.cumulative, data.credits)
     assert commitment_json(trees.commitment) == case["commitment"]
     assert commitment_hash(trees.commitment).hex() == case["hash"]
     assert [claim_json(claim) for claim in trees.claims()] == case["claims"]
-    assert recheck_epoch(domain, LANE_KEY.address, trees.commitment, unhex(case["data"])) == data
+    assert open_epoch(domain, trees.commitment, unhex(case["data"])).lines == trees.lines
 
 
 def commitment_json(commitment: Commitment) -> dict:
@@ -108,6 +122,10 @@ def commitment_json(commitment: Commitment) -> dict:
         "receiptCount": commitment.receipt_count,
         "accountCount": commitment.account_count,
         "dataHash": commitment.data_hash.hex(),
+        "lineRoot": commitment.line_root.hex(),
+        "accountCreditRoot": commitment.account_credit_root.hex(),
+        "poolCreditRoot": commitment.pool_credit_root.hex(),
+        "creditCount": commitment.credit_count,
     }
 
 
@@ -122,9 +140,19 @@ def claim_json(claim) -> dict:
 
 
 def test_the_commitment_is_hashed_as_the_abi_encodes_it():
-    types = ("uint64", "bytes32", "bytes32", "uint128", "uint128", "uint32", "uint32", "bytes32")
+    types = (
+        "uint64",
+        "bytes32",
+        "bytes32",
+        "uint128",
+        "uint128",
+        "uint32",
+        "uint32",
+        *4 * ("bytes32",),
+        "uint32",
+    )
     assert [field.name for field in fields(Commitment)] == [snake_case(name) for name in STRUCT]
-    commitment = Commitment(2**64 - 1, b"r" * 32, b"e" * 32, 2**128 - 1, 7, 2**32 - 1, 0, b"d" * 32)
+    commitment = Commitment(2**64 - 1, b"r" * 32, b"e" * 32, 2**128 - 1, 7, 2**32 - 1, 0, b"d" * 32, *TREES)
     assert commitment_hash(commitment) == keccak256(abi_encode(types, astuple(commitment)))
 
 
@@ -138,7 +166,9 @@ def test_money_is_conserved_from_receipts_to_claims(mine, theirs):
     first = build_epoch(DOMAIN, 3, receipts, {})
     assert first.commitment.receipt_sum == sum(mine) + sum(theirs)
     assert (first.commitment.cumulative_total, first.accounts) == (0, ())
-    second = build_epoch(DOMAIN, 4, (), fold_earnings({}, receipts))
+    credits = pool_credits(receipts)
+    second = build_epoch(DOMAIN, 4, (), fold_earnings({}, credits), credits)
+    assert second.account_credit_tree.total == second.pool_credit_tree.total == first.line_tree.total
     assert second.commitment.cumulative_total == first.commitment.receipt_sum
     claims = second.claims()
     assert sum(claim.cumulative for claim in claims) == first.commitment.receipt_sum
@@ -146,16 +176,17 @@ def test_money_is_conserved_from_receipts_to_claims(mine, theirs):
 
 
 def test_earnings_accumulate():
-    once = fold_earnings({ALICE: 5}, settle([1000]))
-    twice = fold_earnings(once, settle([1000], payer=PAYERS[1]))
+    once = fold_earnings({ALICE: 5}, pool_credits(settle([1000])))
+    twice = fold_earnings(once, pool_credits(settle([1000], payer=PAYERS[1])))
     assert (once[ALICE], twice[ALICE]) == (5 + 120, 5 + 240)
     assert sum(twice.values()) == 2005
 
 
 def test_the_order_of_receipts_and_earnings_does_not_matter():
-    receipts, earnings = settle([5, 6, 7]), fold_earnings({}, settle([1000]))
-    one = build_epoch(DOMAIN, 3, receipts, earnings)
-    other = build_epoch(DOMAIN, 3, receipts[::-1], dict(reversed(earnings.items())))
+    receipts, credits = settle([5, 6, 7]), pool_credits(settle([1000]))
+    earnings = fold_earnings({}, credits)
+    one = build_epoch(DOMAIN, 3, receipts, earnings, credits)
+    other = build_epoch(DOMAIN, 3, receipts[::-1], dict(reversed(earnings.items())), credits[::-1])
     assert (one.commitment, one.data) == (other.commitment, other.data)
 
 
@@ -212,33 +243,75 @@ def test_what_is_not_paid_or_divided_whole_is_not_settled():
     check_settled(DOMAIN, entry)
     with pytest.raises(RemoteProtocolError, match=r"voucher\.receipt_hash"):
         check_settled(DOMAIN, replace(entry, receipt=replace(entry.receipt, step=1)))
-    with pytest.raises(RemoteProtocolError, match="add up"):
+    with pytest.raises(RemoteProtocolError, match="do not divide"):
         check_settled(DOMAIN, replace(entry, credits=entry.credits[1:]))
+    with pytest.raises(RemoteProtocolError, match="which is no role"):
+        check_settled(DOMAIN, replace(entry, credits=(Credit(ALICE, "friend", 1000),)))
+    with pytest.raises(RemoteProtocolError, match="an author's account"):
+        check_settled(DOMAIN, replace(entry, author=ZERO_ADDRESS))
     base = replace(entry.receipt, shares=compute_shares(999, BASE_SPLIT))
     voucher = make_voucher(DOMAIN, PAYERS[0], base, None)
-    with pytest.raises(RemoteProtocolError, match="add up"):
+    with pytest.raises(RemoteProtocolError, match="do not divide"):
         check_settled(DOMAIN, replace(entry, receipt=base, voucher=voucher.voucher))
     for field in ("receipt_signature", "voucher_signature"):
         with pytest.raises(InvalidSignature):
             check_settled(DOMAIN, replace(entry, **{field: sign(DOMAIN, PAYERS[1], entry.receipt)}))
 
 
-def test_published_data_is_rechecked_against_the_commitment():
-    receipts, lane = settle([5, 6]), LANE_KEY.address
+def test_published_data_is_opened_as_it_was_committed():
+    receipts = settle([5, 6])
     trees = build_epoch(DOMAIN, 3, receipts, {ALICE: 4})
-    assert recheck_epoch(DOMAIN, lane, trees.commitment, trees.data).earnings[0].cumulative == 4
+    assert open_epoch(DOMAIN, trees.commitment, trees.data).earnings == {ALICE: 4}
     with pytest.raises(RemoteProtocolError, match="not what was committed"):
-        recheck_epoch(DOMAIN, lane, replace(trees.commitment, receipt_sum=12), trees.data)
-    with pytest.raises(RemoteProtocolError, match="another lane"):
-        recheck_epoch(DOMAIN, ALICE, trees.commitment, trees.data)
-    published = recheck_epoch(DOMAIN, lane, trees.commitment, trees.data)
-    for wrong in (
+        open_epoch(DOMAIN, replace(trees.commitment, receipt_sum=12), trees.data)
+    published = decode(EpochData, trees.data)
+    for planted in (
         replace(published, receipts=published.receipts[::-1]),
         replace(published, receipts=(published.receipts[0],) * 2),
         replace(published, earnings=published.earnings * 2),
+        replace(published, lines=trees.lines[::-1]),
+        replace(published, pool_credits=(PoolCredit(bytes(32), 0, ALICE, 1),)),
     ):
-        with pytest.raises(RemoteProtocolError):
-            recheck_epoch(DOMAIN, lane, trees.commitment, encode(wrong))
+        raw = encode(planted)
+        with pytest.raises(RemoteProtocolError, match="not what was committed"):
+            open_epoch(DOMAIN, trees.commitment, raw)
+        assert open_epoch(DOMAIN, published_trees(DOMAIN, planted, raw).commitment, raw).data == raw
+    too_much = replace(published, earnings=(Earning(ALICE, 2**128 - 1), Earning(BOB, 1)))
+    with pytest.raises(RemoteProtocolError, match="makes no trees"):
+        open_epoch(DOMAIN, trees.commitment, encode(too_much))
+
+
+@pytest.mark.parametrize("case", VECTORS["lines"])
+def test_line_vectors(case):
+    line = Line(
+        Address(unhex(case["author"])), unhex(case["adapter"]), unhex(case["receipt_id"]),
+        tuple(int(total) for total in case["totals"]), int(case["price"]),
+    )  # fmt: skip
+    assert (line_leaf(line).hash.hex(), line.pool.hex()) == (case["leaf"], case["pool"])
+    assert unpack_line(pack_line(line)) == line
+
+
+@pytest.mark.parametrize("case", VECTORS["credits"])
+def test_credit_vectors(case):
+    place = (unhex(case["pool"]), case["role"], Address(unhex(case["account"])))
+    assert credit_leaf(PoolCredit(*place, int(case["amount"]))).hash.hex() == case["leaf"]
+
+
+def test_lines_hold_their_pools_totals():
+    """By pool, then by receipt; the last line of a pool holds what its roles earn."""
+    receipts = settle([1000, 7, 12]) + settle([500], payer=PAYERS[1])
+    other = replace(receipts[3], author=BOB)
+    lines = build_epoch(DOMAIN, 3, [*receipts[:3], other], {}).lines
+    assert [(line.pool, line.receipt_id) for line in lines] == sorted(
+        (entry.pool, entry.receipt_id) for entry in [*receipts[:3], other]
+    )
+    last = [line for line in lines if line.pool == receipts[0].pool][-1]
+    earned = dict.fromkeys(range(5), 0)
+    for credit in pool_credits([*receipts[:3], other]):
+        if credit.pool == last.pool:
+            earned[credit.role] += credit.amount
+    assert tuple(earned.values()) == last.totals
+    assert sum(last.totals) == 1019
 
 
 def test_an_epoch_is_folded_a_receipt_at_a_time():
@@ -249,7 +322,8 @@ def test_an_epoch_is_folded_a_receipt_at_a_time():
     commitment = build_epoch(DOMAIN, 3, receipts, {}).commitment
     tree = builder.receipt_tree()
     assert (tree.root, tree.total, tree.count) == (commitment.receipt_root, 27, builder.count)
-    assert builder.earnings_after({ALICE: 5}) == fold_earnings({ALICE: 5}, receipts)
+    assert builder.line_tree().root == commitment.line_root
+    assert set(builder.pool_credits()) == set(pool_credits(receipts))
     builder.add(receipts[0])
     with pytest.raises(LocalProtocolError, match="paid twice"):
         builder.receipt_tree()

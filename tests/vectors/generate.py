@@ -26,6 +26,7 @@ from commonlore.protocol.credits import (
     compute_shares,
 )
 from commonlore.protocol.eip712 import Domain, digest, sign
+from commonlore.protocol.epoch_leaves import Line, PoolCredit, credit_leaf, earnings_leaf, line_leaf
 from commonlore.protocol.ids import Address, cid_of, keccak256
 from commonlore.protocol.keys import AccountKey
 from commonlore.protocol.manifests import Split
@@ -35,8 +36,8 @@ from commonlore.protocol.receipt_rules import make_voucher
 from commonlore.protocol.receipts import Receipt, Weight
 from commonlore.protocol.requests import AdapterWeight, Sampling
 from commonlore.protocol.sampler import compute_scores, key_of, philox, sample
-from commonlore.protocol.settled import SettledReceipt, fold_earnings, receipt_leaf
-from commonlore.protocol.settlement import Claim, EpochTrees, build_epoch, commitment_hash, earnings_leaf
+from commonlore.protocol.settled import SettledReceipt, fold_earnings, pool_credits, receipt_leaf
+from commonlore.protocol.settlement import Claim, EpochTrees, build_epoch, commitment_hash
 
 HERE = Path(__file__).parent
 AMOUNTS = [5, 0, 10**18, 1, 1 << 64, 7, 123456789, 42, 3, 2, 1]
@@ -241,7 +242,9 @@ def settled_receipts(prices: tuple[int, ...], epoch: int) -> list[SettledReceipt
         previous = make_voucher(DOMAIN, PAYER, receipt, previous)
         credits = compute_credits(receipt, ROLES, WEIGHTS)
         signature = sign(DOMAIN, LANE_KEY, receipt)
-        settled.append(SettledReceipt(receipt, signature, previous.voucher, previous.signature, credits))
+        settled.append(
+            SettledReceipt(receipt, signature, previous.voucher, previous.signature, ROLES.author, credits)
+        )
     return settled
 
 
@@ -263,6 +266,18 @@ def earnings_case(account: bytes, cumulative: int) -> dict:
     return {"account": account.hex(), "cumulative": str(cumulative), "leaf": node.hash.hex()}
 
 
+def line_case(line: Line) -> dict:
+    place = {"author": line.author.hex(), "adapter": line.adapter.hex(), "pool": line.pool.hex()}
+    totals = [str(total) for total in line.totals]
+    rest = {"receipt_id": line.receipt_id.hex(), "totals": totals, "price": str(line.price)}
+    return {**place, **rest, "leaf": line_leaf(line).hash.hex()}
+
+
+def credit_case(credit: PoolCredit) -> dict:
+    place = {"pool": credit.pool.hex(), "role": credit.role, "account": credit.account.hex()}
+    return {**place, "amount": str(credit.amount), "leaf": credit_leaf(credit).hash.hex()}
+
+
 def epoch_case(trees: EpochTrees) -> dict:
     made = trees.commitment
     struct = {
@@ -274,6 +289,10 @@ def epoch_case(trees: EpochTrees) -> dict:
         "receiptCount": made.receipt_count,
         "accountCount": made.account_count,
         "dataHash": made.data_hash.hex(),
+        "lineRoot": made.line_root.hex(),
+        "accountCreditRoot": made.account_credit_root.hex(),
+        "poolCreditRoot": made.pool_credit_root.hex(),
+        "creditCount": made.credit_count,
     }
     claims = [claim_case(claim) for claim in trees.claims()]
     given = {**PLACE, "data": trees.data.hex()}
@@ -288,7 +307,9 @@ def claim_case(claim: Claim) -> dict:
 
 def settlement() -> dict:
     receipts = settled_receipts((97, 10**18, 1), epoch=3)
-    earned = fold_earnings({}, receipts)
+    credits = pool_credits(receipts)
+    earned = fold_earnings({}, credits)
+    second = build_epoch(DOMAIN, 5, (), earned, credits)
     return {
         "leaves": [leaf_case(settled) for settled in receipts],
         "earnings": [earnings_case(b"\xaa" * 20, 1), earnings_case(bytes(20), 2**128 - 1)],
@@ -296,8 +317,10 @@ def settlement() -> dict:
             epoch_case(build_epoch(DOMAIN, 0, (), {})),
             epoch_case(build_epoch(DOMAIN, 3, receipts, {})),
             epoch_case(build_epoch(DOMAIN, 4, (), {Address(b"\xaa" * 20): 5})),
-            epoch_case(build_epoch(DOMAIN, 5, (), earned)),
+            epoch_case(second),
         ],
+        "lines": [line_case(line) for line in build_epoch(DOMAIN, 3, receipts, {}).lines],
+        "credits": [credit_case(credit) for credit in second.account_credits],
     }
 
 
