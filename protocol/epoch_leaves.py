@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from .fields import U8, U128, Hash32, Size
-from .ids import ZERO_ADDRESS, Address, keccak256
+from .ids import Address, keccak256
 from .merkle import SumNode
 
 ROLES = ("platform", "worker", "author", "work_pool", "contributor")
@@ -55,7 +55,7 @@ class PoolCredit:
 
 def pool_of(author: Address, adapter: bytes) -> bytes:
     """The pool of an adapter (its 32-byte digest; zero bytes: no adapter)."""
-    if author == ZERO_ADDRESS and adapter == NO_POOL:
+    if adapter == NO_POOL:
         return NO_POOL
     return keccak256(bytes(12) + author + adapter)
 

@@ -110,25 +110,35 @@ class EpochTrees:
     pool_credit_tree: MerkleSumTree
     receipts: tuple[SettledReceipt, ...]
     lines: tuple[Line, ...]
-    accounts: tuple[Address, ...]
-    earnings: Mapping[Address, int]
+    earned: tuple[Earning, ...]
     account_credits: tuple[PoolCredit, ...]
     pool_credits: tuple[PoolCredit, ...]
     data: bytes
 
+    @property
+    def accounts(self) -> tuple[Address, ...]:
+        """Who has earned something, in the order of the leaves."""
+        return tuple(earning.account for earning in self.earned)
+
+    @property
+    def earnings(self) -> dict[Address, int]:
+        """Cumulative earnings by account."""
+        return {earning.account: earning.cumulative for earning in self.earned}
+
     def claim(self, account: Address) -> Claim:
         """The claim of one account. Raises NotFound where it has earned nothing."""
-        if account not in self.earnings:
-            raise NotFound(f"0x{account.hex()} has no earnings in epoch {self.commitment.epoch}")
-        return self._claim_at(self.accounts.index(account))
+        for index, earning in enumerate(self.earned):
+            if earning.account == account:
+                return self._claim_at(index)
+        raise NotFound(f"0x{account.hex()} has no earnings in epoch {self.commitment.epoch}")
 
     def claims(self) -> tuple[Claim, ...]:
         """Every account's claim."""
-        return tuple(self._claim_at(index) for index in range(len(self.accounts)))
+        return tuple(self._claim_at(index) for index in range(len(self.earned)))
 
     def _claim_at(self, index: int) -> Claim:
-        account = self.accounts[index]
-        return Claim(account, self.earnings[account], index, tuple(self.earnings_tree.proof(index)))
+        earning = self.earned[index]
+        return Claim(earning.account, earning.cumulative, index, tuple(self.earnings_tree.proof(index)))
 
 
 def build_epoch(
@@ -198,8 +208,7 @@ def _assemble(data: EpochData, receipt_tree: MerkleSumTree, raw: bytes) -> Epoch
         pool_credit_tree=by_pools,
         receipts=data.receipts,
         lines=lines,
-        accounts=tuple(earning.account for earning in data.earnings),
-        earnings=data.cumulative,
+        earned=data.earnings,
         account_credits=data.credits,
         pool_credits=pool_credits,
         data=raw,

@@ -1,0 +1,126 @@
+"""What can be wrong with a posted epoch so that one transaction proves it, and what such a proof is made of.
+
+Rules of this file:
+
+- Detection is pure: published trees and what the chain says go in, frauds come out, each with the arguments
+  that its proof takes after the lane, in their order. Honest trees give none.
+- A kind is named after what it proves; `contracts` knows which function of which contract that is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from .eip712 import Domain
+from .ids import Address
+from .manifests import Split
+from .openings import CreditSpan, Opening
+from .settlement import Commitment, EpochTrees
+
+
+class FraudKind(StrEnum):
+    """One for each proof that a contract takes."""
+
+    UNSORTED_RECEIPTS = "unsorted receipts"
+    BAD_RECEIPT = "bad receipt"
+    OVERLAP = "money counted for two receipts"
+    BAD_LINE = "bad line"
+    STRAY_LINE = "line of no receipt"
+    DOUBLE_LINE = "two lines of a receipt"
+    BAD_SPLIT = "split other than the registered one"
+    UNSORTED_ACCOUNTS = "unsorted accounts"
+    DECREASE = "cumulative decreased"
+    DROPPED = "account dropped"
+    WRONG_CUMULATIVE = "cumulative is not previous and credits"
+    UNSORTED_CREDITS = "unsorted credits"
+    MISSING_CREDIT = "credit in one order only"
+    POOL_SUM = "credits are not the pool's total"
+    WRONG_ACCOUNT = "credit to another account"
+    OUTSIDE_LINEAGE = "contributor outside the lineage"
+
+
+Argument = Commitment | Opening | tuple[Opening, ...] | CreditSpan | bool | int | Address
+
+
+@dataclass(frozen=True, slots=True)
+class Fraud:
+    """A proof, ready to be sent."""
+
+    kind: FraudKind
+    lane: Address
+    epoch: int
+    arguments: tuple[Argument, ...]
+    said: str
+    """What is wrong, for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredAdapter:
+    """What the Registry says of a pool's adapter: since when, and who contributed to its lineage (None: that
+    is not known here, and not judged)."""
+
+    split: Split
+    registered_at: int
+    contributors: frozenset[Address] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LaneFacts:
+    """What the chain says of a lane and its network. Times are Unix seconds.
+
+    `workers` are the accounts that may earn the worker's share of the credits that are checked; `redeemed` is
+    by payer, `adapters` by pool; `posted_before` is when the commitment before was posted.
+    """
+
+    domain: Domain
+    lane: Address
+    platform: Address
+    work_pool: Address
+    workers: frozenset[Address]
+    genesis: int
+    epoch_length: int
+    posted_before: int = 0
+    redeemed: Mapping[Address, int] = field(default_factory=dict)
+    adapters: Mapping[bytes, RegisteredAdapter] = field(default_factory=dict)
+    is_registry_required: bool = False
+
+    def split_of(self, pool: bytes, epoch: int) -> Split | None:
+        """How the receipts of an epoch are divided; None where no adapter of that pool was registered
+        before."""
+        known = self.adapters.get(pool)
+        begin = self.genesis + epoch * self.epoch_length
+        return known.split if known is not None and known.registered_at < begin else None
+
+    def is_unregistered(self, pool: bytes, epoch: int) -> bool:
+        """Whether a pool had to be registered when that epoch ended, and was not."""
+        known = self.adapters.get(pool)
+        end = self.genesis + (epoch + 1) * self.epoch_length
+        return self.is_registry_required and (known is None or known.registered_at >= end)
+
+    def contributors_of(self, pool: bytes) -> frozenset[Address] | None:
+        """Whom a pool may pay as contributors; None where that is not judged."""
+        known = self.adapters.get(pool)
+        return known.contributors if known is not None and known.registered_at < self.posted_before else None
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """A posted epoch with the one before it (None: it is the lane's first), and what the chain says."""
+
+    facts: LaneFacts
+    previous: EpochTrees | None
+    current: EpochTrees
+
+    @property
+    def before(self) -> Commitment:
+        """The commitment before; all zeros where there is none."""
+        return NO_COMMITMENT if self.previous is None else self.previous.commitment
+
+    def fraud(self, kind: FraudKind, said: str, *arguments: Argument) -> Fraud:
+        """A fraud of this epoch."""
+        return Fraud(kind, self.facts.lane, self.current.commitment.epoch, arguments, said)
+
+
+NO_COMMITMENT = Commitment(0, bytes(32), bytes(32), 0, 0, 0, 0, bytes(32))
