@@ -179,7 +179,7 @@ def _assemble(data: EpochData, receipt_tree: MerkleSumTree, raw: bytes) -> Epoch
     """The other trees, and the commitment to all of them."""
     lines, pool_credits = data.lines, data.pool_credits
     if lines is None:
-        lines = tuple(map(unpack_line, LineFold.of(data.receipts).packed()))
+        lines = honest_lines(data)
     if pool_credits is None:
         pool_credits = tuple(sorted(data.credits, key=by_pool))
     line_tree = MerkleSumTree(map(line_leaf, lines))
@@ -213,6 +213,11 @@ def _assemble(data: EpochData, receipt_tree: MerkleSumTree, raw: bytes) -> Epoch
         pool_credits=pool_credits,
         data=raw,
     )
+
+
+def honest_lines(data: EpochData) -> tuple[Line, ...]:
+    """The lines that an epoch's receipts make."""
+    return tuple(map(unpack_line, LineFold.of(data.receipts).packed()))
 
 
 def open_epoch(domain: Domain, commitment: Commitment, raw: bytes) -> EpochTrees:
