@@ -15,7 +15,23 @@ from typing import Any
 from ..protocol.ids import keccak256
 
 HERE = Path(__file__).parent
-CONTRACTS = ("CommonloreToken", "Escrow", "Registry", "Settlement")
+CONTRACTS = (
+    "Arbiter",
+    "Beacon",
+    "Bonds",
+    "CommonloreToken",
+    "CreditProofs",
+    "Demands",
+    "EarningsProofs",
+    "Escrow",
+    "Indexes",
+    "LineProofs",
+    "Pauses",
+    "ReceiptProofs",
+    "Registry",
+    "Settlement",
+    "WorkPool",
+)
 _PANICS = {0x01: "assertion failed", 0x11: "arithmetic overflow or underflow", 0x12: "division by zero"}
 
 

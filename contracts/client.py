@@ -202,7 +202,7 @@ class ChainClient:
 
     def posted(self, lane: Address, epoch: int) -> tuple[bytes, int]:
         """(hash of the commitment, when it was posted) of a lane's epoch; zeros while it is not posted."""
-        posted_hash, posted_at, _ = self._read("Settlement", "posted", checksummed(lane), epoch)
+        posted_hash, posted_at, *_ = self._read("Settlement", "posted", checksummed(lane), epoch)
         return bytes(posted_hash), int(posted_at)
 
     def lanes(self) -> tuple[Address, ...]:
@@ -266,14 +266,8 @@ class ChainClient:
 
     def function(self, contract: str, name: str, *arguments: Any) -> Any:
         """A contract's function with its arguments, to be read or sent."""
-        addresses = {
-            "CommonloreToken": self.deployment.token,
-            "Escrow": self.deployment.escrow,
-            "Registry": self.deployment.registry,
-            "Settlement": self.deployment.settlement,
-        }
         self.check()
-        return self.endpoint.function(contract, addresses[contract], name, *arguments)
+        return self.endpoint.function(contract, self.deployment.address_of(contract), name, *arguments)
 
     def events_of(self, sent: Sent, name: str) -> list[ChainEvent]:
         """The events of one kind that a transaction of this client emitted."""

@@ -14,33 +14,37 @@ from typing import Any
 from ..protocol.eip712 import Domain
 from ..protocol.errors import CommonloreError, ConfigError
 from ..protocol.ids import Address, checksummed, to_address
+from .terms import Terms
 
 _REMEDY = "give the JSON that `commonlore up` or the network's operator wrote"
-_ADDRESSES = ("token", "registry", "escrow", "settlement", "platform", "work_pool")
+_ADDRESSES = {
+    "CommonloreToken": "token",
+    "Registry": "registry",
+    "Escrow": "escrow",
+    "Settlement": "settlement",
+    "Bonds": "bonds",
+    "Pauses": "pauses",
+    "ReceiptProofs": "receipt_proofs",
+    "LineProofs": "line_proofs",
+    "EarningsProofs": "earnings_proofs",
+    "CreditProofs": "credit_proofs",
+    "Demands": "demands",
+    "Indexes": "indexes",
+    "Beacon": "beacon",
+    "Arbiter": "arbiter",
+    "WorkPool": "check_pool",
+}
+_ACCOUNTS = (*_ADDRESSES.values(), "platform", "work_pool")
 
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What is chosen at deployment, for good; seconds.
-
-    `thaw` 0 takes twice the time from a voucher to its claim.
-    """
-
-    epoch_length: int = 3600
-    window: int = 3600
-    grace: int = 0
-    thaw: int = 0
-
-    @property
-    def thaw_period(self) -> int:
-        return self.thaw or 2 * (self.epoch_length + self.grace + self.window)
+__all__ = ["Deployment", "Terms"]
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """The contracts of one network.
+    """The contracts of one network, and the terms that peers go by.
 
-    Times are seconds (genesis: Unix); `block` is where their events begin.
+    Times are seconds (genesis: Unix); `block` is where their events begin. `work_pool` is the account of that
+    share, `check_pool` the contract that pays those who check: the same, unless another account was named.
     """
 
     chain_id: int
@@ -48,6 +52,17 @@ class Deployment:
     registry: Address
     escrow: Address
     settlement: Address
+    bonds: Address
+    pauses: Address
+    receipt_proofs: Address
+    line_proofs: Address
+    earnings_proofs: Address
+    credit_proofs: Address
+    demands: Address
+    indexes: Address
+    beacon: Address
+    arbiter: Address
+    check_pool: Address
     platform: Address
     work_pool: Address
     genesis: int
@@ -55,7 +70,19 @@ class Deployment:
     grace: int
     window: int
     thaw: int
+    answer: int
+    patience: int
+    residue: int
+    pot_per_bond: int
+    minimum_bond: int
+    demand_stake: int
+    round_length: int
     block: int
+
+    def address_of(self, contract: str) -> Address:
+        """Where a contract is, by its name in the sources."""
+        address: Address = getattr(self, _ADDRESSES[contract])
+        return address
 
     @property
     def domain(self) -> Domain:
@@ -73,7 +100,7 @@ class Deployment:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         plain = asdict(self)
-        return plain | {name: checksummed(plain[name]) for name in _ADDRESSES}
+        return plain | {name: checksummed(plain[name]) for name in _ACCOUNTS}
 
     @classmethod
     def from_dict(cls, data: Any) -> Deployment:
@@ -105,7 +132,7 @@ class Deployment:
 
 
 def _parsed(name: str, value: Any) -> Any:
-    if name in _ADDRESSES:
+    if name in _ACCOUNTS:
         return to_address(value)
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError(f"{name} must be a whole number, not {value!r:.80}")

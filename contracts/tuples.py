@@ -42,6 +42,10 @@ def commitment_tuple(commitment: Commitment) -> tuple[Any, ...]:
         commitment.receipt_count,
         commitment.account_count,
         commitment.data_hash,
+        commitment.line_root,
+        commitment.account_credit_root,
+        commitment.pool_credit_root,
+        commitment.credit_count,
     )
 
 
@@ -55,6 +59,10 @@ def commitment_of(fields: Any) -> Commitment:
         receipt_count=fields["receiptCount"],
         account_count=fields["accountCount"],
         data_hash=bytes(fields["dataHash"]),
+        line_root=bytes(fields["lineRoot"]),
+        account_credit_root=bytes(fields["accountCreditRoot"]),
+        pool_credit_root=bytes(fields["poolCreditRoot"]),
+        credit_count=fields["creditCount"],
     )
 
 

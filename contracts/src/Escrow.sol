@@ -7,6 +7,7 @@ import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {ReentrancyGuard} from "@openzeppelin/contracts/utils/ReentrancyGuard.sol";
 import {Fund, Funds} from "./Fund.sol";
+import {Pauses} from "./Pauses.sol";
 
 /// @notice Where redeemed money goes: the pots of lanes.
 /// @dev Crediting is a call and not a bare transfer, so that the pots decide whether they can take the money: a lane
@@ -14,13 +15,16 @@ import {Fund, Funds} from "./Fund.sol";
 interface IPots {
     function credit(address lane, uint64 epoch, uint128 amount) external;
     function currentEpoch() external view returns (uint64);
+    /// @notice Whether `caller` may act for a lane that has left its commitments undone.
+    function isSuccessor(address lane, address caller) external view returns (bool);
 }
 
 /// @title Clients' money, and the vouchers that move it.
 /// @notice An owner deposits; its session keys sign cumulative vouchers, one series per channel (session key, lane);
 /// the lane redeems the latest of each. Nothing moves money but a payer's signature, and a voucher is paid whole or
 /// not at all: a lane that is paid half of a voucher could not say which receipts were paid.
-/// @dev Immutable and ownerless: no proxy, no pause, no parameter that changes. Amounts are uint128 token units.
+/// @dev Immutable and ownerless: no proxy, no parameter that changes. The guardian's pause stops deposits and redemptions for
+/// a time, never what goes out to owners. Amounts are uint128 token units.
 contract Escrow is EIP712, ReentrancyGuard {
     using SafeERC20 for IERC20;
     using Funds for Fund;
@@ -68,6 +72,7 @@ contract Escrow is EIP712, ReentrancyGuard {
     /// @notice Seconds between the notice that money or a session key leaves and its leaving. Longer than a lane ever
     /// needs to redeem what it was given (Settlement's constructor holds that).
     uint64 public immutable thawPeriod;
+    Pauses public immutable pauses;
 
     mapping(address owner => Fund) private _balances;
     mapping(address payer => mapping(address lane => Fund)) private _reservations;
@@ -110,11 +115,13 @@ contract Escrow is EIP712, ReentrancyGuard {
     error NothingToRedeem(address payer, address lane, uint128 redeemed);
     error FutureEpoch(address payer, uint64 epoch, uint64 current);
     error LengthMismatch();
+    error IsPaused();
 
     /// @param token_ the token; refused later if it takes a fee on transfer
     /// @param settlement_ where the Settlement of this deployment will stand (it checks that it does)
     /// @param thawPeriod_ seconds
-    constructor(IERC20 token_, IPots settlement_, uint64 thawPeriod_) EIP712("Commonlore", "1") {
+    constructor(IERC20 token_, IPots settlement_, uint64 thawPeriod_, Pauses pauses_) EIP712("Commonlore", "1") {
+        pauses = pauses_;
         token = token_;
         settlement = settlement_;
         thawPeriod = thawPeriod_;
@@ -124,6 +131,7 @@ contract Escrow is EIP712, ReentrancyGuard {
 
     /// @notice Adds `amount` of the caller's tokens to `owner`'s balance.
     function deposit(address owner, uint128 amount) external nonReentrant {
+        if (pauses.paused()) revert IsPaused();
         if (amount == 0) revert ZeroAmount();
         _balances[owner].add(amount);
         emit Deposited(owner, msg.sender, amount);
@@ -221,11 +229,13 @@ contract Escrow is EIP712, ReentrancyGuard {
 
     // ---- vouchers -----------------------------------------------------------------------------------------------
 
-    /// @notice Pays one voucher of each of several channels of `lane` into the lane's pot. All or none of them.
+    /// @notice Pays one voucher of each of several channels of `lane` into the lane's pot. All or none of them. By the lane,
+    /// its owner, or a successor while the lane owes a commitment for too long.
     /// @dev One lane a call, so that there is one transfer and one credit however many channels there are. Errors
     /// name the payer, so that the caller can leave that voucher out and send the others.
     function redeemMany(address lane, Voucher[] calldata vouchers, bytes[] calldata signatures) external nonReentrant {
-        if (!speaksFor(lane, msg.sender)) revert NotLane(lane, msg.sender);
+        if (pauses.paused()) revert IsPaused();
+        if (!speaksFor(lane, msg.sender) && !settlement.isSuccessor(lane, msg.sender)) revert NotLane(lane, msg.sender);
         if (vouchers.length != signatures.length) revert LengthMismatch();
         uint64 current = settlement.currentEpoch();
         uint64 latest;

@@ -38,4 +38,13 @@ library MerkleSum {
         }
         return (hash, sum);
     }
+
+    /// @notice The sum of all leaves before leaf `index`, of a path that `climb` has accepted.
+    function sumBefore(uint32 index, Step[] calldata path) internal pure returns (uint128 sum) {
+        uint256 position = index;
+        for (uint256 i; i < path.length; ++i) {
+            if (position & 1 == 1) sum += path[i].sum;
+            position >>= 1;
+        }
+    }
 }

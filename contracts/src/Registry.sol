@@ -72,6 +72,8 @@ contract Registry {
     Split public ceiling;
 
     mapping(bytes32 baseModel => address registrant) public bases;
+    /// @notice What is really loaded (a quantisation, a format): the base it stands for. Under the account that said so.
+    mapping(address registrant => mapping(bytes32 artefact => bytes32 baseModel)) public artefacts;
     mapping(bytes32 recordId => Datanet) public datanets;
     mapping(address owner => mapping(bytes32 nameHash => uint32)) public datanetVersions;
     mapping(bytes32 recordId => Adapter) public adapters;
@@ -79,6 +81,7 @@ contract Registry {
     mapping(address owner => AliasLog) public aliasLogs;
 
     event BaseRegistered(bytes32 indexed baseModel, address indexed registrant);
+    event ArtefactRegistered(address indexed registrant, bytes32 indexed artefact, bytes32 indexed baseModel);
     event DatanetRegistered(
         bytes32 indexed recordId, address indexed owner, bytes32 indexed manifest, string name, uint32 version,
         bytes32 contributorsRoot, bytes32 licence
@@ -119,6 +122,15 @@ contract Registry {
         if (bases[baseModel] != address(0)) return;
         bases[baseModel] = msg.sender;
         emit BaseRegistered(baseModel, msg.sender);
+    }
+
+    /// @notice Records that `artefact` is made from `baseModel`, on the caller's word. Once.
+    function registerArtefact(bytes32 artefact, bytes32 baseModel) external {
+        if (artefact == 0) revert ZeroHash();
+        if (bases[baseModel] == address(0)) revert UnknownBase(baseModel);
+        if (artefacts[msg.sender][artefact] != 0) revert AlreadyRegistered(artefact);
+        artefacts[msg.sender][artefact] = baseModel;
+        emit ArtefactRegistered(msg.sender, artefact, baseModel);
     }
 
     /// @notice Records the next version of the caller's Datanet `name`.

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+/// @notice What a lane says about an epoch. Its hash is keccak256(abi.encode(commitment)).
+/// @dev receiptRoot: the epoch's receipts by id, none of them in an earlier commitment. lineRoot: one line for each of
+/// these receipts, by pool. earningsRoot: cumulative earnings through the commitment before, by account. The two credit
+/// roots hold, in two orders, what accounts earn from the receipts of the commitment before. dataHash: where all of it is
+/// published.
+struct Commitment {
+    uint64 epoch;
+    bytes32 receiptRoot;
+    bytes32 earningsRoot;
+    uint128 receiptSum;
+    uint128 cumulativeTotal;
+    uint32 receiptCount;
+    uint32 accountCount;
+    bytes32 dataHash;
+    bytes32 lineRoot;
+    bytes32 accountCreditRoot;
+    bytes32 poolCreditRoot;
+    uint32 creditCount;
+}
+
+function hashCommitment(Commitment calldata commitment) pure returns (bytes32) {
+    return keccak256(abi.encode(commitment));
+}
