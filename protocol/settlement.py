@@ -31,7 +31,7 @@ from .epoch_leaves import (
     unpack_line,
 )
 from .errors import LocalProtocolError, NotFound, RemoteProtocolError
-from .fields import U32, U64, U128, Hash32, Size
+from .fields import U32, U64, U128, Blob, Hash32, Size
 from .ids import Address, ReceiptId, digest_of, keccak256
 from .merkle import MAX_SUM, ZERO_HASH, MerkleSumTree, SumNode, verify_sum
 from .settled import EpochBuilder, LineFold, SettledReceipt, receipt_leaf
@@ -52,14 +52,17 @@ class Earning:
 class EpochData:
     """What is published beside a commitment: enough to rebuild its trees, and the next one's credits.
 
-    Everything is in the order of its tree. Lines follow from receipts, and the other order of credits from
-    theirs: they are named only where something else was committed.
+    Everything is in the order of its tree. `statements` are the sealed attribution statements by which the
+    credits were divided, `beacon` what they were drawn by. Lines follow from receipts, and the other order of
+    credits from theirs: they are named only where something else was committed.
     """
 
     epoch: U64
     receipts: Annotated[tuple[SettledReceipt, ...], Size(0, MAX_RECEIPTS_PER_EPOCH)]
     earnings: Annotated[tuple[Earning, ...], Size(0, MAX_RECEIPTS_PER_EPOCH)]
     credits: Annotated[tuple[PoolCredit, ...], Size(0, MAX_RECEIPTS_PER_EPOCH)]
+    statements: Annotated[tuple[Blob, ...], Size(0, MAX_RECEIPTS_PER_EPOCH)] = ()
+    beacon: Annotated[bytes, Size(0, 32)] = b""
     lines: Annotated[tuple[Line, ...], Size(0, MAX_RECEIPTS_PER_EPOCH)] | None = None
     pool_credits: Annotated[tuple[PoolCredit, ...], Size(0, MAX_RECEIPTS_PER_EPOCH)] | None = None
 
@@ -67,6 +70,14 @@ class EpochData:
     def cumulative(self) -> dict[Address, int]:
         """Earnings by account; of an account that occurs twice, the last."""
         return {earning.account: earning.cumulative for earning in self.earnings}
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """By what an epoch's credits were divided: see `EpochData`."""
+
+    statements: tuple[bytes, ...] = ()
+    beacon: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +158,10 @@ def build_epoch(
     receipts: Iterable[SettledReceipt],
     earnings: Mapping[Address, int],
     credits: Iterable[PoolCredit] = (),
+    evidence: Evidence | None = None,
 ) -> EpochTrees:
-    """The trees and the commitment of one lane's epoch: its receipts, the credits of the commitment before,
-    and the earnings with them.
+    """The trees and the commitment of one lane's epoch: its receipts, the credits of the commitment before
+    with the evidence for them, and the earnings with them.
 
     Receipts were checked when they came. Raises LocalProtocolError where they do not belong together.
     """
@@ -158,7 +170,9 @@ def build_epoch(
     for entry in settled:
         builder.add(entry)
     earned = tuple(Earning(account, earnings[account]) for account in sorted(earnings) if earnings[account])
-    data = EpochData(epoch, settled, earned, tuple(sorted(credits, key=by_account)))
+    credited = tuple(sorted(credits, key=by_account))
+    shown = evidence or Evidence()
+    data = EpochData(epoch, settled, earned, credited, shown.statements, shown.beacon)
     return _assemble(data, builder.receipt_tree(), encode(data))
 
 
