@@ -75,7 +75,7 @@ class Plan:
             "CreditProofs": (of["Settlement"],),
             "Demands": (of["Settlement"], token, terms.demand_stake),
             "Settlement": (self._parts(of), self._lane_terms(), [of[name] for name in CHALLENGERS]),
-            "Indexes": (of["Bonds"], checks.index_window, checks.minimum_bond),
+            "Indexes": (of["Bonds"], terms.index_window, checks.minimum_bond),
             "Beacon": (token, self.genesis, checks.round_length, checks.beacon_stake),
             "Arbiter": (of["Escrow"], of["Bonds"], of["Beacon"], judge, appeal_judge, self._judging()),
             "WorkPool": (of["Settlement"], of["Arbiter"], checks.fee_bps, checks.contest),

@@ -23,7 +23,7 @@ class CheckTerms:
     appeal: int = 3 * DAY_S
     slash_cap_bps: int = 1_000
     appeal_stake: int = 0
-    index_window: int = 3600
+    index_window: int = 0
     minimum_bond: int = 1
 
 
@@ -62,7 +62,12 @@ class Terms:
     def thaw_period(self) -> int:
         """The notice of escrowed money, session keys and bonds."""
         longest = self.epoch_length + self.grace + self.window + 2 * self.answer_time
-        return self.thaw or max(2 * longest, self.checks.index_window + 1)
+        return self.thaw or max(2 * longest, self.index_window + 1)
+
+    @property
+    def index_window(self) -> int:
+        """How long a gradient index can be challenged: as long as a commitment, unless said otherwise."""
+        return self.checks.index_window or self.window
 
 
 @dataclass(frozen=True, slots=True)

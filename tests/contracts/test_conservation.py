@@ -5,19 +5,15 @@ ever come out of a pot than went in, nor out of an escrow than was deposited.
 """
 
 import hypothesis.strategies as st
-import pyrevm
-from eth_abi.abi import decode, encode
-from eth_utils.abi import function_abi_to_4byte_selector, get_abi_input_types, get_abi_output_types
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from commonlore.contracts.artefacts import artefact
-from commonlore.contracts.evm import contract_address
-from commonlore.contracts.tuples import claim_tuple, commitment_tuple, split_tuple, voucher_tuple
+from commonlore.contracts.revm import DEPLOYER, RevmNetwork
+from commonlore.contracts.terms import Accounts, Terms
+from commonlore.contracts.tuples import claim_tuple, commitment_tuple, voucher_tuple
 from commonlore.protocol.bindings import bind
-from commonlore.protocol.credits import SPLIT_BOUNDS
-from commonlore.protocol.eip712 import Domain, sign
-from commonlore.protocol.ids import Address, checksummed, keccak256, to_address
+from commonlore.protocol.eip712 import sign
+from commonlore.protocol.ids import Address, checksummed, keccak256
 from commonlore.protocol.keys import AccountKey, PeerKey
 from commonlore.protocol.merkle import MerkleSumTree
 from commonlore.protocol.receipts import SignedVoucher, Voucher
@@ -37,47 +33,12 @@ OWNERS = [key(f"owner {i}") for i in CLIENTS]
 SESSIONS = [key(f"session {i}") for i in CLIENTS]
 WORKERS = [key(f"worker {i}").address for i in LANES]
 EARNERS = sorted(key(f"earner {i}").address for i in ACCOUNTS)
-DEPLOYER = key("deployer").address
 
 
-class Contracts:
-    """The four contracts in revm, called by name."""
-
-    def __init__(self) -> None:
-        self.evm = pyrevm.EVM()
-        self.at: dict[str, Address] = {}
-        self.set_time(START)
-        settlement = contract_address(DEPLOYER, 3)
-        self._create("CommonloreToken")
-        self._create("Escrow", checksummed(self.at["CommonloreToken"]), checksummed(settlement), THAW)
-        escrow = checksummed(self.at["Escrow"])
-        self._create("Registry", escrow, split_tuple(SPLIT_BOUNDS.lowest), split_tuple(SPLIT_BOUNDS.highest))
-        registry, payee = checksummed(self.at["Registry"]), checksummed(DEPLOYER)
-        self._create("Settlement", escrow, registry, (START, EPOCH, 0, WINDOW), payee, payee)
-        assert self.at["Settlement"] == settlement
-
-    def set_time(self, now: int) -> None:
-        self.evm.set_block_env(pyrevm.BlockEnv(timestamp=now, number=1, basefee=0))
-
-    def _create(self, name: str, *arguments: object) -> None:
-        entries = [e for e in artefact(name).abi if e["type"] == "constructor"]
-        kinds = get_abi_input_types(entries[0]) if entries else []
-        code = artefact(name).bytecode + encode(kinds, arguments)
-        self.at[name] = to_address(self.evm.deploy(checksummed(DEPLOYER), code))
-
-    def call(self, sender: Address, contract: str, name: str, *arguments: object) -> tuple[object, ...]:
-        """Raises RuntimeError when it reverts."""
-        entry = next(e for e in artefact(contract).abi if e["type"] == "function" and e["name"] == name)
-        data = function_abi_to_4byte_selector(entry) + encode(get_abi_input_types(entry), arguments)
-        out = self.evm.message_call(checksummed(sender), checksummed(self.at[contract]), calldata=data)
-        return decode(get_abi_output_types(entry), out)
-
-    def reverts(self, sender: Address, contract: str, name: str, *arguments: object) -> bool:
-        try:
-            self.call(sender, contract, name, *arguments)
-        except RuntimeError:
-            return True
-        return False
+def deploy() -> RevmNetwork:
+    payee = keccak256(b"payee")[12:]
+    terms = Terms(epoch_length=EPOCH, window=WINDOW, thaw=THAW)
+    return RevmNetwork(terms, Accounts(payee, payee), START)
 
 
 class Conservation(RuleBasedStateMachine):
@@ -85,8 +46,8 @@ class Conservation(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.chain = Contracts()
-        self.domain = Domain(1, self.chain.at["Escrow"])
+        self.chain = deploy()
+        self.domain = self.chain.domain
         self.now = START
         self.wallets = [FUNDS for _ in CLIENTS]
         self.balances, self.thawing = [0 for _ in CLIENTS], [(0, 0) for _ in CLIENTS]
@@ -122,7 +83,7 @@ class Conservation(RuleBasedStateMachine):
     def _attempt(self, allowed: bool, sender: Address, contract: str, name: str, *arguments: object) -> bool:
         """Calls, and holds the contract to `allowed`."""
         if not allowed:
-            assert self.chain.reverts(sender, contract, name, *arguments), f"{name} must be refused"
+            assert self.chain.refusal(sender, contract, name, *arguments), f"{name} must be refused"
         else:
             self.chain.call(sender, contract, name, *arguments)
         return allowed
@@ -190,7 +151,7 @@ class Conservation(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from((1, WINDOW, EPOCH, THAW)))
     def wait(self, seconds: int) -> None:
         self.now += seconds
-        self.chain.set_time(self.now)
+        self.chain.wait(seconds)
 
     @rule(lane=st.sampled_from(LANES), cuts=st.tuples(st.integers(0, 100), st.integers(0, 100)))
     def end_epoch_and_post(self, lane: int, cuts: tuple[int, int]) -> None:
@@ -260,18 +221,16 @@ class Conservation(RuleBasedStateMachine):
     @invariant()
     def every_fund_is_what_the_model_says(self) -> None:
         for client in CLIENTS:
-            fund = self.chain.call(DEPLOYER, "Escrow", "balanceOf", checksummed(OWNERS[client].address))[0]
+            fund = self.chain.read("Escrow", "balanceOf", checksummed(OWNERS[client].address))
             assert fund[:2] == (self.balances[client], self.thawing[client][0])
         for (client, lane), reserved in self.reserved.items():
             channel = (checksummed(SESSIONS[client].address), checksummed(WORKERS[lane]))
-            assert self.chain.call(DEPLOYER, "Escrow", "reservationOf", *channel)[0][0] == reserved
+            assert self.chain.read("Escrow", "reservationOf", *channel)[0] == reserved
 
     @invariant()
     def pots_and_escrow_are_never_overdrawn(self) -> None:
         for lane in LANES:
-            pot, committed, claimed, _, _ = self.chain.call(
-                DEPLOYER, "Settlement", "lanes", checksummed(WORKERS[lane])
-            )
+            pot, committed, claimed, *_ = self.chain.read("Settlement", "lanes", checksummed(WORKERS[lane]))
             assert (pot, committed, claimed) == (
                 self.pots[lane],
                 self.committed[lane],
@@ -286,7 +245,7 @@ class Conservation(RuleBasedStateMachine):
         return self._tokens(self.chain.at[contract])
 
     def _tokens(self, account: Address) -> int:
-        return self.chain.call(DEPLOYER, "CommonloreToken", "balanceOf", checksummed(account))[0]
+        return self.chain.tokens(account)
 
 
 TestConservation = Conservation.TestCase
