@@ -16,9 +16,13 @@ from ..protocol.ids import ZERO_ADDRESS, Address, checksummed, to_address
 from ..protocol.receipts import SignedVoucher
 from ..protocol.requests import SignedBinding
 from ..protocol.settlement import Claim, Commitment
+from .bonding import BondsClient
+from .connecting import pending_time, require_deployment
+from .demanding import DemandsClient
 from .deployment import Deployment
 from .endpoint import PATIENCE_S, Endpoint
-from .events import EventLog, EventReader, decode_log
+from .events import decode_log
+from .postings import Postings
 from .records import (
     ChainEvent,
     ChannelState,
@@ -32,7 +36,7 @@ from .records import (
 from .redeeming import Redeemer
 from .registering import RegistryClient
 from .transactions import Sending, Sent, Transactor
-from .tuples import claim_tuple, commitment_of, commitment_tuple, paid_claim
+from .tuples import claim_tuple, commitment_tuple, paid_claim
 
 if TYPE_CHECKING:
     from web3.providers import BaseProvider
@@ -57,9 +61,10 @@ class ChainClient:
         self._account = None if secret is None else Transactor(self.endpoint, secret, sending)
         self._checking = threading.Lock()
         self._checked = False
-        posted = EventReader(self.endpoint, "Settlement", deployment.settlement, ("EpochPosted",))
-        self._posted = EventLog(posted, deployment.block)
         self.registry = RegistryClient(self)
+        self.bonds = BondsClient(self)
+        self.demands = DemandsClient(self)
+        self.postings = Postings(self)
 
     def close(self) -> None:
         """Closes connections."""
@@ -75,10 +80,7 @@ class ChainClient:
     def chain_time(self) -> int:
         """What a transaction sent now would see as the time. Node clocks differ by seconds."""
         self.check()
-        pending = self.endpoint.attempt("chain time", _pending_time)
-        return pending or self.endpoint.attempt(
-            "chain time", lambda w: int(w.eth.get_block("latest")["timestamp"])
-        )
+        return pending_time(self.endpoint)
 
     def epoch_at(self, timestamp: int) -> int:
         """The epoch that a chain time lies in."""
@@ -88,7 +90,7 @@ class ChainClient:
 
     def balance(self, account: Address) -> int:
         """Tokens an account holds itself."""
-        return int(self._read("CommonloreToken", "balanceOf", checksummed(account)))
+        return int(self.read("CommonloreToken", "balanceOf", checksummed(account)))
 
     def gas_balance(self, account: Address) -> int:
         """Wei an account holds, to pay for transactions."""
@@ -99,10 +101,14 @@ class ChainClient:
     def deposit(self, amount: int, owner: Address | None = None) -> Sent:
         """Moves own tokens into the escrow, to the balance of `owner` (default: this account); approves as
         needed."""
-        escrow = checksummed(self.deployment.escrow)
-        if int(self._read("CommonloreToken", "allowance", checksummed(self.address), escrow)) < amount:
-            self._send("CommonloreToken", "approve", escrow, amount)
+        self.approve(self.deployment.escrow, amount)
         return self._send("Escrow", "deposit", checksummed(owner or self.address), amount)
+
+    def approve(self, contract: Address, amount: int) -> None:
+        """Lets a contract take `amount` of this account's tokens, unless it may already."""
+        spender = checksummed(contract)
+        if int(self.read("CommonloreToken", "allowance", checksummed(self.address), spender)) < amount:
+            self._send("CommonloreToken", "approve", spender, amount)
 
     def thaw(self, amount: int) -> Sent:
         """Gives notice that `amount` of the unreserved balance shall leave."""
@@ -126,11 +132,11 @@ class ChainClient:
 
     def owner_balance(self, owner: Address) -> FundState:
         """An owner's unreserved escrow."""
-        return FundState(*self._read("Escrow", "balanceOf", checksummed(owner)))
+        return FundState(*self.read("Escrow", "balanceOf", checksummed(owner)))
 
     def escrow_of(self, payer: Address, lane: Address) -> ChannelState:
         """What stands behind the channel (payer session key, lane), in one reading."""
-        session, balance, reservation, paid = self._read(
+        session, balance, reservation, paid = self.read(
             "Escrow", "channelOf", checksummed(payer), checksummed(lane)
         )
         owner = to_address(session[0])
@@ -149,7 +155,7 @@ class ChainClient:
         """Records a session key (or lane) with its owner; None if the chain already has this binding or a
         later one."""
         binding = signed.binding
-        session = self._read("Escrow", "sessions", checksummed(binding.session_key))
+        session = self.read("Escrow", "sessions", checksummed(binding.session_key))
         if to_address(session[0]) == binding.owner and session[1] >= binding.not_after and not session[2]:
             return None
         fields = (
@@ -167,14 +173,14 @@ class ChainClient:
 
     def owner_of(self, session_key: Address) -> Address | None:
         """The owner a session key or lane is bound to."""
-        owner = to_address(self._read("Escrow", "ownerOf", checksummed(session_key)))
+        owner = to_address(self.read("Escrow", "ownerOf", checksummed(session_key)))
         return None if owner == ZERO_ADDRESS else owner
 
     # ---- vouchers
 
     def redeemed(self, payer: Address, lane: Address) -> int:
         """What of a channel has been paid: the cumulative amount of the last voucher redeemed."""
-        return int(self._read("Escrow", "redeemed", checksummed(payer), checksummed(lane)))
+        return int(self.read("Escrow", "redeemed", checksummed(payer), checksummed(lane)))
 
     def redeem(self, vouchers: Sequence[SignedVoucher]) -> Redemption:
         """Pays vouchers of one lane into its pot: of each channel the highest that its escrow covers, whole.
@@ -188,43 +194,39 @@ class ChainClient:
 
     def lane_state(self, lane: Address) -> LaneState:
         """A lane's pot and how far it is committed and claimed."""
-        return LaneState(*self._read("Settlement", "lanes", checksummed(lane)))
+        return LaneState(*self.read("Settlement", "lanes", checksummed(lane)))
 
     def post_epoch(self, lane: Address, commitment: Commitment) -> Sent:
         """Commits a lane to an epoch's receipts and the earnings before. By the lane or its owner."""
         return self._send("Settlement", "postEpoch", checksummed(lane), commitment_tuple(commitment))
 
     def commitments(self, lane: Address) -> tuple[PostedCommitment, ...]:
-        """A lane's commitments in the order of their epochs."""
-        text = checksummed(lane)
-        mine = [event for event in self._posted.all() if event.arguments["lane"] == text]
-        return tuple(self._posted_commitment(event) for event in mine)
+        """A lane's standing commitments in the order of their epochs."""
+        return self.postings.of(lane)
 
     def posted(self, lane: Address, epoch: int) -> tuple[bytes, int]:
         """(hash of the commitment, when it was posted) of a lane's epoch; zeros while it is not posted."""
-        posted_hash, posted_at, *_ = self._read("Settlement", "posted", checksummed(lane), epoch)
+        posted_hash, posted_at, *_ = self.read("Settlement", "posted", checksummed(lane), epoch)
         return bytes(posted_hash), int(posted_at)
+
+    def final_at(self, lane: Address, epoch: int) -> int:
+        """When a posted commitment's claims open and its challenges close, as far as is known now."""
+        return int(self.read("Settlement", "finalAt", checksummed(lane), epoch))
+
+    def succeedable_at(self, lane: Address) -> int | None:
+        """From when on a successor may act for a lane; None while it owes nothing."""
+        at = int(self.read("Settlement", "succeedableAt", checksummed(lane)))
+        return None if at >= 1 << 64 - 1 else at
 
     def lanes(self) -> tuple[Address, ...]:
         """Every lane that has posted an epoch, in the order of their first."""
-        texts = dict.fromkeys(event.arguments["lane"] for event in self._posted.all())
-        return tuple(to_address(text) for text in texts)
-
-    def _posted_commitment(self, event: ChainEvent) -> PostedCommitment:
-        posted_at = int(event.arguments["postedAt"])
-        return PostedCommitment(
-            commitment=commitment_of(event.arguments["commitment"]),
-            lane=to_address(event.arguments["lane"]),
-            posted_at=posted_at,
-            final_at=posted_at + self.deployment.window,
-            block=event.block,
-        )
+        return self.postings.lanes()
 
     # ---- claims
 
     def claimed(self, lane: Address, account: Address) -> int:
         """What an account has been paid out of a lane's pot."""
-        return int(self._read("Settlement", "claimed", checksummed(lane), checksummed(account)))
+        return int(self.read("Settlement", "claimed", checksummed(lane), checksummed(account)))
 
     def claim(self, lane: Address, commitment: Commitment, claims: Sequence[Claim]) -> Claims:
         """Pays accounts their earnings under a final commitment, in batches.
@@ -252,16 +254,7 @@ class ChainClient:
         with self._checking:
             if self._checked:
                 return
-            found = self.endpoint.attempt("connect", lambda web3: web3.eth.chain_id)
-            if found != self.deployment.chain_id:
-                raise ChainError(
-                    f"{self.endpoint.name} is chain {found}, this network's is {self.deployment.chain_id}"
-                )
-            text: Any = checksummed(self.deployment.settlement)
-            if not self.endpoint.attempt("connect", lambda web3: web3.eth.get_code(text)):
-                raise ChainError(
-                    f"{self.endpoint.name} has no settlement contract at {text}: wrong deployment"
-                )
+            require_deployment(self.endpoint, self.deployment)
             self._checked = True
 
     def function(self, contract: str, name: str, *arguments: Any) -> Any:
@@ -284,7 +277,8 @@ class ChainClient:
         """Sends a function's transaction from this client's account."""
         return self._sender().send(what, function)
 
-    def _read(self, contract: str, name: str, *arguments: Any) -> Any:
+    def read(self, contract: str, name: str, *arguments: Any) -> Any:
+        """What a contract's view returns now."""
         return self.endpoint.read(name, self.function(contract, name, *arguments))
 
     def _send(self, contract: str, name: str, *arguments: Any) -> Sent:
@@ -294,13 +288,3 @@ class ChainClient:
         if self._account is None:
             raise ChainError("this chain client only reads: it was given no key")
         return self._account
-
-
-def _pending_time(web3: Any) -> int | None:
-    """The pending block's time; None where an endpoint has no pending block."""
-    from web3.exceptions import BlockNotFound, Web3RPCError
-
-    try:
-        return int(web3.eth.get_block("pending")["timestamp"])
-    except (BlockNotFound, Web3RPCError):
-        return None

@@ -72,6 +72,17 @@ class PostedCommitment:
 
 
 @dataclass(frozen=True, slots=True)
+class KilledEpoch:
+    """A commitment that was proved wrong: by whom, why, and what its poster lost."""
+
+    lane: Address
+    epoch: int
+    challenger: Address
+    reason: str
+    slashed: int
+
+
+@dataclass(frozen=True, slots=True)
 class PaidClaim:
     """Money that a claim moved: `paid_to` is the account's payee of the day."""
 

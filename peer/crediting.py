@@ -15,7 +15,7 @@ import trio
 from ..protocol.attribution import prior_weights
 from ..protocol.credits import RolePayees, compute_credits, heaviest_adapter
 from ..protocol.errors import CommonloreError
-from ..protocol.ids import Address, Cid
+from ..protocol.ids import ZERO_ADDRESS, Address, Cid
 from ..protocol.manifests import AdapterManifest
 from ..protocol.pool_evidence import SealedStatement, counting, divide_by_statements
 from ..protocol.pools import Judged, PoolDivision, draw_receipts, judge
@@ -141,6 +141,11 @@ class Crediting:
         manifest = await self._manifest(adapter)
         weights = (await self.judged(manifest, adapter, receipt_hash)).weights
         return self._credits(receipt, worker, manifest, weights)
+
+    async def author_of(self, receipt: Receipt) -> Address:
+        """Where the author of a receipt's adapter is paid; the zero address where it used none."""
+        adapter = heaviest_adapter(receipt.adapters)
+        return ZERO_ADDRESS if adapter is None else (await self._manifest(adapter)).author_payee
 
     async def judged(self, manifest: AdapterManifest, adapter: Cid, receipt_hash: bytes) -> Judged:
         """A receipt's weights by the statements on it, or the priors, and on what they rest."""

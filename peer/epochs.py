@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ..protocol.codec import decode, decode_all, encode, encode_all
+from ..protocol.codec import decode, encode, encode_all
 from ..protocol.errors import LocalProtocolError
 from ..protocol.ids import Address, Cid
 from ..protocol.receipts import Credit
@@ -36,6 +36,10 @@ class Step(StrEnum):
     REDEEM = "redeem"
     POST = "post"
     CLAIM = "claim"
+    BOND = "bond"
+    ANSWER = "answer"
+    PROVE = "prove"
+    DEMAND = "demand"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,7 @@ class Epochs:
         """Undo `prepare` of a commitment that was not posted. Raises LocalProtocolError otherwise."""
 
         async def work(sql: Transaction) -> None:
-            await _require_prepared(sql, lane, epoch)
+            await _require(sql, lane, epoch, EpochState.PREPARED)
             free = f"UPDATE receipts SET commitment = NULL, credits = NULL WHERE {_IN_COMMITMENT}"
             await sql.run(free, lane, epoch)
             await sql.run("DELETE FROM epochs WHERE lane = ? AND epoch = ?", lane, epoch)
@@ -136,16 +140,19 @@ class Epochs:
         """A prepared commitment is on the chain: what its receipts earned is claimed by the next one."""
 
         async def work(sql: Transaction) -> None:
-            await _require_prepared(sql, lane, epoch)
-            query = f"SELECT credits FROM receipts WHERE {_IN_COMMITMENT}"
-            earned: dict[bytes, int] = {}
-            for (credits,) in await sql.all(query, lane, epoch):
-                for credit in decode_all(Credit, credits):
-                    earned[credit.account] = earned.get(credit.account, 0) + credit.amount
-            for account, amount in earned.items():
-                await _add_earning(sql, lane, account, amount)
+            await _require(sql, lane, epoch, EpochState.PREPARED)
             posted = "UPDATE epochs SET state = 'posted', tx = ? WHERE lane = ? AND epoch = ?"
             await sql.run(posted, tx, lane, epoch)
+
+        await self._database.write(work)
+
+    async def take_back(self, lane: Address, epoch: int) -> None:
+        """A posted commitment is not on the chain any more (its block was replaced): it is prepared again."""
+
+        async def work(sql: Transaction) -> None:
+            await _require(sql, lane, epoch, EpochState.POSTED)
+            prepared = "UPDATE epochs SET state = 'prepared', tx = NULL WHERE lane = ? AND epoch = ?"
+            await sql.run(prepared, lane, epoch)
 
         await self._database.write(work)
 
@@ -158,11 +165,6 @@ class Epochs:
             await sql.run("UPDATE epochs SET data = NULL WHERE lane = ? AND epoch < ?", lane, epoch)
 
         await self._database.write(work)
-
-    async def earnings(self, lane: Address) -> dict[Address, int]:
-        """Cumulative earnings by account, from the receipts of every posted commitment."""
-        rows = await self._database.read("SELECT account, cumulative FROM earnings WHERE lane = ?", lane)
-        return {Address(account): unpack_amount(cumulative) for account, cumulative in rows}
 
     async def all(self, lane: Address, state: EpochState | None = None) -> tuple[StoredEpoch, ...]:
         """A lane's commitments by epoch, all or those in a state."""
@@ -217,17 +219,10 @@ class Epochs:
         return tuple(_entry(row) for row in await self._database.read(query, limit))
 
 
-async def _require_prepared(sql: Transaction, lane: Address, epoch: int) -> None:
-    query = "SELECT 1 FROM epochs WHERE lane = ? AND epoch = ? AND state = 'prepared'"
-    if await sql.one(query, lane, epoch) is None:
-        raise LocalProtocolError(f"epoch {epoch} is not a prepared one; nothing was changed")
-
-
-async def _add_earning(sql: Transaction, lane: Address, account: bytes, amount: int) -> None:
-    query = "SELECT cumulative FROM earnings WHERE lane = ? AND account = ?"
-    row = await sql.one(query, lane, account)
-    total = amount + (unpack_amount(row[0]) if row else 0)
-    await sql.insert("earnings", replace=True, lane=lane, account=account, cumulative=pack_amount(total))
+async def _require(sql: Transaction, lane: Address, epoch: int, state: EpochState) -> None:
+    query = "SELECT 1 FROM epochs WHERE lane = ? AND epoch = ? AND state = ?"
+    if await sql.one(query, lane, epoch, state) is None:
+        raise LocalProtocolError(f"epoch {epoch} is not a {state} one; nothing was changed")
 
 
 def _epoch(row: Row) -> StoredEpoch:

@@ -40,7 +40,7 @@ class SettleParts:
     `binding()` is the lane's own, now in force: its session key is the lane, its owner the worker's payee.
 
     The client's account must be the owner or the lane's key. `claim_for`: whose earnings to claim here;
-    None: all.
+    None: all. `bond`: what that account is to have bonded as a poster, at least what the network asks.
     """
 
     client: ChainClient
@@ -50,6 +50,7 @@ class SettleParts:
     binding: Callable[[], SignedBinding]
     clock: Clock
     claim_for: Collection[Address] | None
+    bond: int = 0
 
 
 class Redeeming:
@@ -86,11 +87,12 @@ class Redeeming:
         if stored.voucher is None:
             return None
         try:
+            author = await self._parts.crediting.author_of(stored.receipt)
             credits = await self._parts.crediting.credits_of(stored.receipt, stored.receipt_hash, self._owner)
         except CommonloreError as error:
             report.waiting.append(Waiting(stored.receipt.payer, f"receipt {stored.receipt.seq}: {error}"))
             return None
-        return Owed(stored, stored.voucher, credits)
+        return Owed(stored, stored.voucher, author, credits)
 
     async def _redeem(self, channels: dict[Address, list[Owed]], report: SettleReport) -> list[Owed]:
         """Send each channel's vouchers; afterwards, the receipts that the chain has paid."""

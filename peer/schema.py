@@ -118,5 +118,26 @@ _FIRST = (
     "CREATE INDEX journal_by_state ON journal (state)",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+_SECOND = (
+    # A commitment's earnings are in its data: what was added up beside it could only differ.
+    "DROP TABLE earnings",
+    "DROP INDEX journal_by_state",
+    "ALTER TABLE journal RENAME TO journal_before",
+    """CREATE TABLE journal (
+        number  INTEGER PRIMARY KEY,
+        step    TEXT NOT NULL
+                CHECK (step IN ('redeem', 'post', 'claim', 'bond', 'answer', 'prove', 'demand')),
+        lane    BLOB NOT NULL,
+        subject BLOB NOT NULL,
+        amount  BLOB NOT NULL CHECK (length(amount) = 16),
+        state   TEXT NOT NULL CHECK (state IN ('intended', 'done')),
+        tx      TEXT,
+        at_ms   INTEGER NOT NULL
+    ) STRICT""",
+    "INSERT INTO journal SELECT * FROM journal_before",
+    "DROP TABLE journal_before",
+    "CREATE INDEX journal_by_state ON journal (state)",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND)
 """Step i brings a store from version i to i + 1; the version is SQLite's `user_version`."""

@@ -11,7 +11,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -36,6 +36,7 @@ class Owed:
 
     stored: StoredReceipt
     voucher: SignedVoucher
+    author: Address
     credits: tuple[Credit, ...]
 
     @property
@@ -48,7 +49,7 @@ class Owed:
         """As a commitment holds it."""
         signed, voucher = self.stored.signed, self.voucher
         return SettledReceipt(
-            signed.receipt, signed.signature, voucher.voucher, voucher.signature, self.credits
+            signed.receipt, signed.signature, voucher.voucher, voucher.signature, self.author, self.credits
         )
 
     @property
@@ -148,8 +149,3 @@ def is_postable_still(lane: LaneState, commitment: Commitment) -> bool:
 def total_price(owed: Iterable[Owed]) -> int:
     """What these receipts cost together."""
     return sum(one.stored.receipt.price for one in owed)
-
-
-def unearned(earnings: Mapping[Address, int], last: Commitment | None) -> int:
-    """Earnings that no posted commitment offers for claiming yet."""
-    return sum(earnings.values()) - (0 if last is None else last.cumulative_total)

@@ -78,11 +78,15 @@ def line_leaf(line: Line) -> SumNode:
     return SumNode(keccak256(b"\x00" + pack_line(line)), line.price)
 
 
+def pack_credit(credit: PoolCredit) -> bytes:
+    """The 69 bytes that a credit's leaf hashes."""
+    amount = credit.amount.to_bytes(16, "big")
+    return credit.pool + bytes((credit.role,)) + credit.account + amount
+
+
 def credit_leaf(credit: PoolCredit) -> SumNode:
     """The leaf of a credit and its amount: the same in both orders."""
-    amount = credit.amount.to_bytes(16, "big")
-    packed = credit.pool + bytes((credit.role,)) + credit.account + amount
-    return SumNode(keccak256(b"\x00" + packed), credit.amount)
+    return SumNode(keccak256(b"\x00" + pack_credit(credit)), credit.amount)
 
 
 def earnings_leaf(account: Address, cumulative: int) -> SumNode:

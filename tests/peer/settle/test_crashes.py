@@ -57,7 +57,7 @@ class Watched:
         return call_in_thread
 
 
-MARKS = ("prepare", "withdraw", "mark_posted", "mark_final", "intend", "done")
+MARKS = ("prepare", "withdraw", "mark_posted", "take_back", "mark_final", "intend", "done")
 SENDS = ("redeem", "post_epoch", "claim")
 
 
@@ -104,7 +104,6 @@ async def everything(node, make):
         "tokens": [client.balance(account) for account in accounts],
         "escrow": [client.owner_balance(payer.owner.address) for payer in chain.payers],
         "epochs": [(e.commitment, e.state, e.data) for e in await node.store.epochs.all(chain.lane)],
-        "earnings": await node.store.epochs.earnings(chain.lane),
         "receipts": [(r.receipt_hash, r.commitment, r.credits) for r in await node.store.ledger.receipts()],
         "published": [digest_of(cid) for cid in node.published],
     }

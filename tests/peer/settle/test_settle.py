@@ -238,11 +238,72 @@ async def test_another_chain_is_noticed(chain, path, make):
     saved = chain.devchain.rpc.handle("evm_snapshot", [])
     async with make.opened(chain, path) as node:
         await node.serve(chain.payers[0], 100)
-        chain.end_epoch(0)
-        await node.settle()
+        await node.settle_all(0)
         chain.devchain.rpc.handle("evm_revert", [saved])
         with pytest.raises(ChainError, match="is it another chain"):
             await node.settle()
+
+
+async def test_what_the_chain_took_back_is_done_again(chain, path, make):
+    """Three blocks are replaced: the redemption and the commitment in them come anew, and are paid once."""
+    ada, bob = chain.payers
+    async with make.opened(chain, path) as node:
+        await node.serve(ada, 100)
+        await node.settle_all(0)
+        first = node.lane_state
+        await node.serve(ada, 250, epoch=2)
+        await node.serve(bob, 70, epoch=2)
+        chain.end_epoch(3)
+        before = chain.devchain.rpc.handle("evm_snapshot", [])
+        settler = node.settler()
+        posted = (await settler.settle_once()).posted
+        after = node.lane_state
+        chain.devchain.rpc.handle("evm_revert", [before])
+        for _ in range(3):
+            chain.devchain.rpc.handle("evm_mine", [])
+        assert node.lane_state == first
+        report = await settler.settle_once()
+        assert (report.posted, report.redeemed) == (posted, 320)
+        assert node.lane_state == after
+        assert (await settler.settle_once()).is_idle
+        assert [c.commitment.epoch for c in chain.client().commitments(chain.lane)] == [0, 1, 3]
+
+
+async def test_a_commitment_alone_that_was_taken_back_is_posted_again(chain, path, make):
+    """The redemption stands, the commitment's block does not."""
+    async with make.opened(chain, path) as node:
+        await node.serve(chain.payers[0], 100)
+        chain.end_epoch(0)
+        settler, marks = node.settler(), {}
+        post = settler._posting._client.post_epoch
+
+        def marked(*arguments):
+            marks["before"] = chain.devchain.rpc.handle("evm_snapshot", [])
+            return post(*arguments)
+
+        settler._posting._client.post_epoch = marked
+        (commitment,) = (await settler.settle_once()).posted
+        chain.devchain.rpc.handle("evm_revert", [marks["before"]])
+        report = await node.settle()
+        assert (report.posted, report.redeemed) == ([commitment], 0)
+        (stored,) = await node.store.epochs.all(chain.lane)
+        assert (stored.state, stored.tx) == (EpochState.POSTED, report.transactions[-1])
+
+
+async def test_claims_that_were_taken_back_are_made_again(chain, path, make):
+    async with make.opened(chain, path) as node:
+        await node.serve(chain.payers[0], 1_000)
+        chain.end_epoch(0)
+        await node.settle()
+        chain.end_epoch(1)
+        await node.settle()
+        chain.pass_window()
+        before = chain.devchain.rpc.handle("evm_snapshot", [])
+        settler = node.settler()
+        claimed = (await settler.settle_once()).claimed
+        chain.devchain.rpc.handle("evm_revert", [before])
+        assert (await settler.settle_once()).claimed == claimed
+        assert (await settler.settle_once()).is_idle
 
 
 async def test_money_that_no_receipt_explains_stops_the_posting(chain, path, make):

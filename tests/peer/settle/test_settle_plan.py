@@ -78,7 +78,7 @@ def test_committable(channel, expected):
 
 def owed(*cumulatives):
     receipts = [stored(seq, 10, cumulative) for seq, cumulative in enumerate(cumulatives, 1)]
-    return [Owed(receipt, receipt.voucher, ()) for receipt in receipts]
+    return [Owed(receipt, receipt.voucher, ADA, ()) for receipt in receipts]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Commitments are whole, earnings exact, and the journal says what was meant and done."""
+"""Commitments are whole, and the journal says what was meant and done."""
 
 import pytest
 
@@ -51,23 +51,25 @@ async def test_a_commitment_fixes_its_receipts(path, make):
         assert await store.epochs.all(LANE) == (epoch,)
         await store.epochs.withdraw(LANE, 3)
         assert len(await store.ledger.uncommitted(LANE)) == 3
-        assert await store.epochs.earnings(LANE) == {}
 
 
-async def test_a_posted_commitment_adds_to_the_earnings_once(path, make):
+async def test_a_commitment_is_posted_once_and_may_be_taken_back(path, make):
     async with make.opened(path) as store:
-        first, second, third = await paid(make, store, 1, 2, 3)
+        first, second = await paid(make, store, 1, 2)
         await store.epochs.prepare(stored_epoch(3), entries(first, second))
-        assert await store.epochs.earnings(LANE) == {}
+        with pytest.raises(LocalProtocolError, match="not a posted one"):
+            await store.epochs.take_back(LANE, 3)
         await store.epochs.mark_posted(LANE, 3, "0xab")
         for again in (store.epochs.mark_posted, store.epochs.withdraw):
             with pytest.raises(LocalProtocolError, match="not a prepared one"):
                 await again(LANE, 3)
-        assert await store.epochs.earnings(LANE) == {LANE: 14, PAYER: 6}
-        await store.epochs.prepare(stored_epoch(5), entries(third))
-        await store.epochs.mark_posted(LANE, 5)
-        assert await store.epochs.earnings(LANE) == {LANE: 21, PAYER: 9}
-        assert await store.epochs.earnings(PAYER) == {}
+        await store.epochs.take_back(LANE, 3)
+        assert await store.epochs.all(LANE) == (stored_epoch(3),)
+        assert len(await store.ledger.committed(LANE, 3)) == 2
+        await store.epochs.mark_posted(LANE, 3, "0xcd")
+        await store.epochs.mark_final(LANE, 3)
+        with pytest.raises(LocalProtocolError, match="not a posted one"):
+            await store.epochs.take_back(LANE, 3)
 
 
 async def test_only_the_data_still_needed_is_kept(path, make):

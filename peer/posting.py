@@ -1,0 +1,174 @@
+"""A lane's commitments on their way to the chain: made, published, posted, and posted again where the chain
+took them back.
+
+Rules of this file:
+
+- A commitment's content is fixed in the store before anything is sent; from then on it is this commitment or
+  none.
+- What the store says was posted and the chain has not is posted again, in its order: blocks may have been
+  replaced. Where the pot does not ask for it any more, it and all later ones are withdrawn, and made anew.
+- A commitment credits the receipts of the one before it, and offers all earnings with them.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import trio
+
+from ..protocol.blob_names import describe_blob
+from ..protocol.codec import decode, record_hash
+from ..protocol.errors import ChainError, LocalProtocolError
+from ..protocol.ids import Address, checksummed
+from ..protocol.settled import check_settled, fold_earnings, pool_credits
+from ..protocol.settlement import (
+    MAX_EPOCH_BYTES,
+    EpochData,
+    EpochTrees,
+    build_epoch,
+    commitment_hash,
+)
+from .claiming import on_chain
+from .epochs import EpochState, Intention, Step, StoredEpoch
+from .redemption import Redeeming, SettleParts
+from .settle_plan import (
+    Owed,
+    SettleReport,
+    check_same_chain,
+    is_postable_still,
+    latest_postable,
+    total_price,
+)
+
+log = logging.getLogger(__name__)
+
+
+class Posting:
+    """Makes and posts one lane's commitments."""
+
+    def __init__(self, parts: SettleParts) -> None:
+        self._parts = parts
+        self._client = parts.client
+        self._lane = parts.binding().binding.session_key
+        self._redeeming = Redeeming(parts)
+
+    # ---- what was begun
+
+    async def resume(self, report: SettleReport) -> None:
+        """Bring chain and store to one view of every commitment that is not final."""
+        epochs = self._parts.store.epochs
+        for epoch in await epochs.all(self._lane):
+            if epoch.state is EpochState.FINAL:
+                continue
+            lane = await on_chain(self._client.lane_state, self._lane)
+            if lane.next_epoch > epoch.epoch:
+                await self._confirm(epoch)
+            elif is_postable_still(lane, epoch.commitment):
+                if epoch.state is EpochState.POSTED:
+                    log.warning("epoch %d is posted again: the chain took its block back", epoch.epoch)
+                    await epochs.take_back(self._lane, epoch.epoch)
+                await self._post(epoch, report)
+            else:
+                await self._withdraw_from(epoch.epoch)
+                return
+
+    async def _confirm(self, epoch: StoredEpoch) -> None:
+        """The chain has this epoch already. Raises ChainError unless it is this very commitment."""
+        posted, _ = await on_chain(self._client.posted, self._lane, epoch.epoch)
+        if posted != commitment_hash(epoch.commitment):
+            raise ChainError(
+                f"epoch {epoch.epoch} of lane {checksummed(self._lane)} was posted by another program; "
+                "only one node may settle a lane"
+            )
+        if epoch.state is EpochState.PREPARED:
+            await self._parts.store.epochs.mark_posted(self._lane, epoch.epoch)
+
+    async def _withdraw_from(self, first: int) -> None:
+        epochs = self._parts.store.epochs
+        for epoch in reversed(await epochs.all(self._lane)):
+            if epoch.epoch < first:
+                return
+            log.warning("epoch %d is prepared anew: the pot has changed", epoch.epoch)
+            if epoch.state is EpochState.POSTED:
+                await epochs.take_back(self._lane, epoch.epoch)
+            await epochs.withdraw(self._lane, epoch.epoch)
+
+    # ---- what is new
+
+    async def commit(self, report: SettleReport) -> None:
+        """Redeem, prepare, publish and post the latest epoch that can be posted, if there is anything in
+        it.
+        """
+        last = await self._parts.store.epochs.last(self._lane)
+        lane = await on_chain(self._client.lane_state, self._lane)
+        check_same_chain(lane, last.commitment if last else None)
+        terms = self._client.deployment
+        epoch = latest_postable(report.chain_time, terms.genesis, terms.epoch_length, terms.grace)
+        if epoch < max(lane.next_epoch, lane.latest_epoch):
+            return
+        owed = await self._redeeming.redeem(epoch, report)
+        if not owed and not (last and last.commitment.receipt_count):
+            return
+        await self._check_pot(owed, report)
+        trees = await trio.to_thread.run_sync(self._build, epoch, owed, last)
+        prepared = StoredEpoch(self._lane, trees.commitment, describe_blob([trees.data])[0], trees.data)
+        await self._parts.store.epochs.prepare(prepared, [one.credited for one in owed])
+        await self._post(prepared, report)
+
+    async def _check_pot(self, owed: list[Owed], report: SettleReport) -> None:
+        """Raises ChainError unless what these receipts cost is just what the pot grew by."""
+        lane = await on_chain(self._client.lane_state, self._lane)
+        grown, explained = lane.pot - lane.committed, total_price(owed)
+        if grown != explained:
+            why = (
+                "; ".join(waiting.reason for waiting in report.waiting) or "restore this home's latest store"
+            )
+            raise ChainError(
+                f"the pot of lane {checksummed(self._lane)} grew by {grown} units; the receipts here explain "
+                f"{explained} of them: {why}"
+            )
+
+    def _build(self, epoch: int, owed: list[Owed], last: StoredEpoch | None) -> EpochTrees:
+        """The commitment, after a last check of every signature in it. CPU only; runs in a thread."""
+        domain = self._client.deployment.domain
+        settled = [one.settled for one in owed]
+        for one in settled:
+            check_settled(domain, one)
+        before = published(last)
+        credits = pool_credits(before.receipts) if before else ()
+        earnings: dict[Address, int] = before.cumulative if before else {}
+        return build_epoch(domain, epoch, settled, fold_earnings(earnings, credits), credits)
+
+    async def _publish(self, epoch: StoredEpoch) -> None:
+        """Before a commitment is on the chain, what it commits can be had."""
+        if epoch.data is None or await self._parts.publish(epoch.data) != epoch.trees:
+            raise LocalProtocolError(f"the trees of epoch {epoch.epoch} were not published as {epoch.trees}")
+
+    async def _post(self, epoch: StoredEpoch, report: SettleReport) -> None:
+        """Send a prepared commitment, and remember that it is posted."""
+        await self._publish(epoch)
+        journal, commitment = self._parts.store.epochs, epoch.commitment
+        intention = Intention(Step.POST, self._lane, record_hash(commitment), commitment.receipt_sum)
+        numbers = await journal.intend([intention], self._parts.clock.now_ms())
+        await on_chain(self._client.bind, self._parts.binding())
+        sent = await on_chain(self._client.post_epoch, self._lane, commitment)
+        await journal.mark_posted(self._lane, epoch.epoch, sent.text)
+        await journal.done(numbers, sent.text)
+        report.posted.append(commitment)
+        report.transactions.append(sent.text)
+        log.info(
+            "posted epoch %d: %d receipts, %d units",
+            epoch.epoch,
+            commitment.receipt_count,
+            commitment.receipt_sum,
+            extra={"lane": checksummed(self._lane), "tx": sent.text},
+        )
+
+
+def published(epoch: StoredEpoch | None) -> EpochData | None:
+    """What was published beside a commitment of this store. Raises LocalProtocolError where it is gone."""
+    if epoch is None:
+        return None
+    if epoch.data is None:
+        raise LocalProtocolError(f"the data of epoch {epoch.epoch} is gone; restore this home's latest store")
+    return decode(EpochData, epoch.data, MAX_EPOCH_BYTES)
