@@ -1,4 +1,5 @@
-"""What is chosen when a network's contracts are deployed, for good. Times are seconds, amounts token units."""
+"""What is chosen when a network's contracts are deployed, for good. Times are seconds, amounts token
+units."""
 
 from __future__ import annotations
 
@@ -11,8 +12,9 @@ DAY_S = 86_400
 
 @dataclass(frozen=True, slots=True)
 class CheckTerms:
-    """How those who check are drawn, paid and judged. `odds_ppm`: of how many in a million receipts an account
-    is drawn; `fee_bps` what an attestation earns, `slash_cap_bps` the most of a bond that a ruling takes."""
+    """How those who check are drawn, paid and judged. `odds_ppm`: of how many in a million receipts an
+    account is drawn; `fee_bps` what an attestation earns, `slash_cap_bps` the most of a bond that a ruling
+    takes."""
 
     round_length: int = 3600
     beacon_stake: int = 0
@@ -31,8 +33,8 @@ class CheckTerms:
 class Terms:
     """The terms of lanes and bonds.
 
-    `thaw` 0 takes twice the longest time from a voucher to its claim, `answer` 0 half the window, `patience` 0
-    four epochs with their windows. `pot_per_bond` 0 limits no pot, `minimum_bond` 0 asks for no bond.
+    `thaw` 0 takes twice the longest time from a voucher to its claim, `answer` 0 half the window, `patience`
+    0 four epochs with their windows. `pot_per_bond` 0 limits no pot, `minimum_bond` 0 asks for no bond.
     """
 
     epoch_length: int = 3600

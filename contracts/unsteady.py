@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ..protocol.ids import keccak256
 from .devchain import Devchain
 from .evm import Snapshot
 from .provider import LocalProvider
@@ -80,8 +81,8 @@ class UnsteadyChain:
 
 def _offer_of(raw: str) -> tuple[int, bytes]:
     """The most that a signed transaction pays for a unit of gas, in wei, and its hash."""
-    from eth_account.typed_transactions import TypedTransaction
+    from eth_account.typed_transactions.typed_transaction import TypedTransaction
     from hexbytes import HexBytes
 
     transaction = TypedTransaction.from_bytes(HexBytes(raw))
-    return int(transaction.as_dict()["maxFeePerGas"]), bytes(transaction.hash())
+    return int(transaction.as_dict()["maxFeePerGas"]), keccak256(bytes.fromhex(raw.removeprefix("0x")))

@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from ..contracts.deploy import Accounts
 from ..contracts.deployment import Deployment, Terms
 from ..protocol.errors import CommonloreError, ConfigError, NotFound
 from ..protocol.ids import checksummed
 from ..protocol.keys import AccountKey
+from .crediting import NetworkAccounts
 from .home import Home
 from .keystore import Keys, Keystore
 from .processes import PeerFailed, PeerProcess, stop_all, without_settings, write_settings
@@ -139,7 +139,7 @@ class LocalNetwork:
         self._chain = DevchainProcess([str(word) for option in options.items() for word in option])
         self.deployment.save(self.deployment_file)
 
-    def treasury(self) -> Accounts:
+    def treasury(self) -> NetworkAccounts:
         """Who gets the platform's and the work pool's shares: the first peer's owner, and an identity of
         its home.
         """
@@ -147,7 +147,7 @@ class LocalNetwork:
         keystore = Keystore(home.keys)
         known = {identity.name: identity.payee for identity in keystore.identities()}
         pool = known.get(WORK_POOL) or keystore.create(WORK_POOL).payee.address
-        return Accounts(keystore.own().owner.address, pool)
+        return NetworkAccounts(keystore.own().owner.address, pool)
 
     @property
     def deployment_file(self) -> Path:

@@ -94,11 +94,11 @@ def earnings_leaf(account: Address, cumulative: int) -> SumNode:
     return SumNode(keccak256(b"\x00" + account + cumulative.to_bytes(16, "big")), cumulative)
 
 
-def by_account(credit: PoolCredit) -> tuple[bytes, bytes, int]:
-    """The one order of credits."""
-    return (credit.account, credit.pool, credit.role)
+def by_account(credit: PoolCredit) -> bytes:
+    """The one order of credits: by account, pool and role."""
+    return credit.account + credit.pool + bytes((credit.role,))
 
 
-def by_pool(credit: PoolCredit) -> tuple[bytes, int, bytes]:
-    """The other order of credits."""
-    return (credit.pool, credit.role, credit.account)
+def by_pool(credit: PoolCredit) -> bytes:
+    """The other order of credits: by pool, role and account."""
+    return credit.pool + bytes((credit.role,)) + credit.account

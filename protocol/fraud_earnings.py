@@ -55,7 +55,7 @@ def _unsorted_credits(posted: Posted) -> Iterator[Fraud]:
     )
     for is_by_pool, keys in orders:
         for i in range(len(keys) - 1):
-            if keys[i + 1] <= keys[i]:  # type: ignore[operator]  # both are of one order
+            if keys[i + 1] <= keys[i]:
                 pair = (open_credit(trees, is_by_pool, i), open_credit(trees, is_by_pool, i + 1))
                 said = f"credits {i} and {i + 1} are out of order"
                 yield posted.fraud(
@@ -88,11 +88,9 @@ def _missing(posted: Posted, by_pool: bool, has: CreditOpening, gap: tuple[Credi
     )
 
 
-def _around(
-    keys: Sequence[object], key: object, trees: EpochTrees, by_pool: bool
-) -> tuple[CreditOpening, ...]:
+def _around(keys: Sequence[bytes], key: bytes, trees: EpochTrees, by_pool: bool) -> tuple[CreditOpening, ...]:
     """A key's gap, or the one credit that has the key with another amount."""
-    place = bisect_left(keys, key)  # type: ignore[type-var]
+    place = bisect_left(keys, key)
     if place < len(keys) and keys[place] == key:
         return (open_credit(trees, by_pool, place),)
     return gap_of(keys, key, lambda index: open_credit(trees, by_pool, index))

@@ -82,8 +82,8 @@ class LaneFacts:
     genesis: int
     epoch_length: int
     posted_before: int = 0
-    redeemed: Mapping[Address, int] = field(default_factory=dict)
-    adapters: Mapping[bytes, RegisteredAdapter] = field(default_factory=dict)
+    redeemed: Mapping[Address, int] = field(default_factory=dict[Address, int])
+    adapters: Mapping[bytes, RegisteredAdapter] = field(default_factory=dict[bytes, RegisteredAdapter])
     is_registry_required: bool = False
 
     def split_of(self, pool: bytes, epoch: int) -> Split | None:

@@ -153,8 +153,8 @@ def span_of(trees: EpochTrees, by_pool: bool, low: int, high: int) -> CreditSpan
     return CreditSpan(opened(low - 1), inside, opened(high))
 
 
-def gap_of(keys: Sequence[object], key: object, opened: Callable[[int], T]) -> tuple[T, ...]:
+def gap_of(keys: Sequence[bytes], key: bytes, opened: Callable[[int], T]) -> tuple[T, ...]:
     """The neighbours between which `key` is missing from sorted `keys`; `opened` opens a leaf by its
     index."""
-    right = bisect_left(keys, key)  # type: ignore[type-var]
+    right = bisect_left(keys, key)
     return tuple(opened(index) for index in (right - 1, right) if 0 <= index < len(keys))
