@@ -26,7 +26,6 @@ CONTRACTS = (
     "Escrow",
     "Indexes",
     "LineProofs",
-    "Pauses",
     "ReceiptProofs",
     "Registry",
     "Settlement",

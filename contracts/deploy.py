@@ -46,7 +46,6 @@ def _deployment(plan: Plan, chain_id: int, block: int) -> Deployment:
         escrow=at["Escrow"],
         settlement=at["Settlement"],
         bonds=at["Bonds"],
-        pauses=at["Pauses"],
         receipt_proofs=at["ReceiptProofs"],
         line_proofs=at["LineProofs"],
         earnings_proofs=at["EarningsProofs"],

@@ -23,7 +23,6 @@ _ADDRESSES = {
     "Escrow": "escrow",
     "Settlement": "settlement",
     "Bonds": "bonds",
-    "Pauses": "pauses",
     "ReceiptProofs": "receipt_proofs",
     "LineProofs": "line_proofs",
     "EarningsProofs": "earnings_proofs",
@@ -53,7 +52,6 @@ class Deployment:
     escrow: Address
     settlement: Address
     bonds: Address
-    pauses: Address
     receipt_proofs: Address
     line_proofs: Address
     earnings_proofs: Address

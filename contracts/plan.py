@@ -17,7 +17,6 @@ from .terms import Accounts, Terms
 from .tuples import split_tuple
 
 ORDER = (
-    "Pauses",
     "Escrow",
     "Registry",
     "Bonds",
@@ -61,8 +60,7 @@ class Plan:
             for account in (self.accounts.guardian, self.accounts.judge, self.accounts.appeal_judge)
         )
         given: dict[str, tuple[Any, ...]] = {
-            "Pauses": (guardian,),
-            "Escrow": (token, of["Settlement"], terms.thaw_period, of["Pauses"]),
+            "Escrow": (token, of["Settlement"], terms.thaw_period),
             "Registry": (
                 of["Escrow"],
                 split_tuple(SPLIT_BOUNDS.lowest),
@@ -74,7 +72,7 @@ class Plan:
             "EarningsProofs": (of["Settlement"],),
             "CreditProofs": (of["Settlement"],),
             "Demands": (of["Settlement"], token, terms.demand_stake),
-            "Settlement": (self._parts(of), self._lane_terms(), [of[name] for name in CHALLENGERS]),
+            "Settlement": (self._parts(of, guardian), self._lane_terms(), [of[name] for name in CHALLENGERS]),
             "Indexes": (of["Bonds"], terms.index_window, checks.minimum_bond),
             "Beacon": (token, self.genesis, checks.round_length, checks.beacon_stake),
             "Arbiter": (of["Escrow"], of["Bonds"], of["Beacon"], judge, appeal_judge, self._judging()),
@@ -83,9 +81,9 @@ class Plan:
         for name in ORDER:
             yield name, given[name]
 
-    def _parts(self, of: dict[str, str]) -> tuple[str, ...]:
-        parts = tuple(of[name] for name in ("Escrow", "Registry", "Bonds", "Pauses"))
-        return (*parts, checksummed(self.accounts.platform), checksummed(self.work_pool))
+    def _parts(self, of: dict[str, str], guardian: str) -> tuple[str, ...]:
+        parts = tuple(of[name] for name in ("Escrow", "Registry", "Bonds"))
+        return (*parts, guardian, checksummed(self.accounts.platform), checksummed(self.work_pool))
 
     def _lane_terms(self) -> tuple[int, ...]:
         terms = self.terms

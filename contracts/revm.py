@@ -35,8 +35,7 @@ class Reverted(ChainError):
 
 
 class RevmNetwork:
-    """Every contract, deployed by DEPLOYER over a token that it mints. `code` gives an artefact by its
-    name."""
+    """Every contract, deployed by DEPLOYER over a token that it mints. `code` gives artefacts by name."""
 
     def __init__(
         self,

@@ -1,5 +1,4 @@
-"""What is chosen when a network's contracts are deployed, for good. Times are seconds, amounts token
-units."""
+"""What is chosen when a network's contracts are deployed, for good. Seconds and token units."""
 
 from __future__ import annotations
 
@@ -12,9 +11,11 @@ DAY_S = 86_400
 
 @dataclass(frozen=True, slots=True)
 class CheckTerms:
-    """How those who check are drawn, paid and judged. `odds_ppm`: of how many in a million receipts an
-    account is drawn; `fee_bps` what an attestation earns, `slash_cap_bps` the most of a bond that a ruling
-    takes."""
+    """How those who check are drawn, paid and judged.
+
+    `odds_ppm`: for how many in a million receipts an account is drawn; `fee_bps`: what an attestation earns of
+    the price; `slash_cap_bps`: the most of a bond that a ruling takes.
+    """
 
     round_length: int = 3600
     beacon_stake: int = 0
@@ -58,7 +59,7 @@ class Terms:
     @property
     def patience_time(self) -> int:
         """How long a lane may owe a commitment before a successor may post it."""
-        return self.patience or 4 * (self.epoch_length + self.grace + self.window)
+        return self.patience or 4 * (self.epoch_length + self.grace + self.window) + 2 * self.answer_time
 
     @property
     def thaw_period(self) -> int:

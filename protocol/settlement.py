@@ -6,7 +6,7 @@ Rules of this file:
   commitment's (a lane may skip epochs and vouchers may come late); no receipt is in two commitments.
 - Commitment n holds the receipts of n, the credits of the receipts of the commitment before, in two orders,
   and the cumulative earnings with those credits. So whoever attributes the receipts of n can see them
-  committed first. Its hash is keccak(abi.encode(struct)).
+  committed first. Its hash is keccak(abi.encode(struct)), cut to 23 bytes.
 - Earnings leaves are sorted by account; accounts that earned nothing are left out, and so are credits of 0.
 - `data_hash` is the digest of the content id under which the epoch's data is published.
 """
@@ -38,6 +38,7 @@ from .settled import EpochBuilder, LineFold, SettledReceipt, receipt_leaf
 
 MAX_RECEIPTS_PER_EPOCH = 1 << 20
 MAX_EPOCH_BYTES = 1 << 30
+_STORED_HASH_BYTES = 23
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +247,10 @@ def open_epoch(domain: Domain, commitment: Commitment, raw: bytes) -> EpochTrees
 
 
 def commitment_hash(commitment: Commitment) -> bytes:
-    """keccak256(abi.encode(commitment)): what the chain stores."""
+    """keccak256(abi.encode(commitment)), its last 9 bytes zero: what the chain stores, beside times.
+
+    184 bits are left, so two commitments of one hash cost 2^92 trials.
+    """
     words = (
         commitment.epoch.to_bytes(32, "big"),
         commitment.receipt_root,
@@ -261,7 +265,7 @@ def commitment_hash(commitment: Commitment) -> bytes:
         commitment.pool_credit_root,
         commitment.credit_count.to_bytes(32, "big"),
     )
-    return keccak256(b"".join(words))
+    return keccak256(b"".join(words))[:_STORED_HASH_BYTES].ljust(32, b"\0")
 
 
 def verify_claim(commitment: Commitment, claim: Claim) -> bool:

@@ -9,6 +9,9 @@ import {Settlement} from "./Settlement.sol";
 /// @dev Nothing is stored and nobody is trusted: a call either shows, from what the commitment itself commits to, that the
 /// commitment is wrong, or reverts. So a challenge of honest data reverts.
 abstract contract Challenge {
+    /// @dev Hash of the commitment of all zeros: what comes before a lane's first.
+    bytes32 private constant NOTHING = keccak256(new bytes(12 * 32)) & ~bytes32(uint256(type(uint72).max));
+
     Settlement public immutable settlement;
 
     error NotFraud();
@@ -26,7 +29,7 @@ abstract contract Challenge {
     /// @dev The commitment before one that stands; all zeros before a lane's first.
     function _requirePrevious(address lane, Commitment calldata previous, Commitment calldata commitment) internal view {
         (,, uint64 follows,,) = settlement.posted(lane, commitment.epoch);
-        bytes32 hash = keccak256(new bytes(12 * 32));
+        bytes32 hash = NOTHING;
         if (follows != 0) (hash,,,,) = settlement.posted(lane, follows - 1);
         if (hashCommitment(previous) != hash) revert NotPrevious(previous.epoch, follows);
     }

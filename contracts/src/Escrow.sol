@@ -7,7 +7,6 @@ import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {ReentrancyGuard} from "@openzeppelin/contracts/utils/ReentrancyGuard.sol";
 import {Fund, Funds} from "./Fund.sol";
-import {Pauses} from "./Pauses.sol";
 
 /// @notice Where redeemed money goes: the pots of lanes.
 /// @dev Crediting is a call and not a bare transfer, so that the pots decide whether they can take the money: a lane
@@ -15,6 +14,8 @@ import {Pauses} from "./Pauses.sol";
 interface IPots {
     function credit(address lane, uint64 epoch, uint128 amount) external;
     function currentEpoch() external view returns (uint64);
+    /// @notice Whether the guardian has paused deposits, redemptions and postings.
+    function paused() external view returns (bool);
     /// @notice Whether `caller` may act for a lane that has left its commitments undone.
     function isSuccessor(address lane, address caller) external view returns (bool);
 }
@@ -72,7 +73,6 @@ contract Escrow is EIP712, ReentrancyGuard {
     /// @notice Seconds between the notice that money or a session key leaves and its leaving. Longer than a lane ever
     /// needs to redeem what it was given (Settlement's constructor holds that).
     uint64 public immutable thawPeriod;
-    Pauses public immutable pauses;
 
     mapping(address owner => Fund) private _balances;
     mapping(address payer => mapping(address lane => Fund)) private _reservations;
@@ -120,8 +120,7 @@ contract Escrow is EIP712, ReentrancyGuard {
     /// @param token_ the token; refused later if it takes a fee on transfer
     /// @param settlement_ where the Settlement of this deployment will stand (it checks that it does)
     /// @param thawPeriod_ seconds
-    constructor(IERC20 token_, IPots settlement_, uint64 thawPeriod_, Pauses pauses_) EIP712("Commonlore", "1") {
-        pauses = pauses_;
+    constructor(IERC20 token_, IPots settlement_, uint64 thawPeriod_) EIP712("Commonlore", "1") {
         token = token_;
         settlement = settlement_;
         thawPeriod = thawPeriod_;
@@ -131,7 +130,7 @@ contract Escrow is EIP712, ReentrancyGuard {
 
     /// @notice Adds `amount` of the caller's tokens to `owner`'s balance.
     function deposit(address owner, uint128 amount) external nonReentrant {
-        if (pauses.paused()) revert IsPaused();
+        if (settlement.paused()) revert IsPaused();
         if (amount == 0) revert ZeroAmount();
         _balances[owner].add(amount);
         emit Deposited(owner, msg.sender, amount);
@@ -234,7 +233,7 @@ contract Escrow is EIP712, ReentrancyGuard {
     /// @dev One lane a call, so that there is one transfer and one credit however many channels there are. Errors
     /// name the payer, so that the caller can leave that voucher out and send the others.
     function redeemMany(address lane, Voucher[] calldata vouchers, bytes[] calldata signatures) external nonReentrant {
-        if (pauses.paused()) revert IsPaused();
+        if (settlement.paused()) revert IsPaused();
         if (!speaksFor(lane, msg.sender) && !settlement.isSuccessor(lane, msg.sender)) revert NotLane(lane, msg.sender);
         if (vouchers.length != signatures.length) revert LengthMismatch();
         uint64 current = settlement.currentEpoch();

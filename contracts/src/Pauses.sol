@@ -4,7 +4,8 @@ pragma solidity 0.8.37;
 /// @title The guardian's switch.
 /// @notice While it is on, nobody deposits, redeems or posts. It never keeps anybody from claiming, withdrawing or
 /// challenging, and it goes off by itself: at most 14 days at a time, and then off for at least as long as it was on.
-contract Pauses {
+/// @dev Part of Settlement, which posting reads it in; the Escrow asks there.
+abstract contract Pauses {
     uint64 public constant LONGEST = 14 days;
 
     /// @notice The only account that may pause. Immutable.
@@ -40,7 +41,7 @@ contract Pauses {
         emit Paused(pausedUntil);
     }
 
-    function paused() external view returns (bool) {
+    function paused() public view virtual returns (bool) {
         return block.timestamp < pausedUntil;
     }
 }

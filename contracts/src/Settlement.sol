@@ -19,7 +19,7 @@ import {Registry} from "./Registry.sol";
 /// @dev What needs no dispute is enforced at posting: receiptSum and cumulativeTotal are equalities, so no set of provable
 /// leaves exceeds the pot and a dishonest poster can only misdistribute its own lane. What one transaction can prove wrong
 /// is what the window and the proof contracts are for: they alone may kill a commitment, and with it the poster's bond.
-contract Settlement is IPots, ReentrancyGuard {
+contract Settlement is IPots, Pauses, ReentrancyGuard {
     using SafeERC20 for IERC20;
 
     /// @notice Chosen at deployment, for good; seconds and token units. Chain time is cut into epochs: n runs from
@@ -40,7 +40,7 @@ contract Settlement is IPots, ReentrancyGuard {
         Escrow escrow;
         Registry registry;
         Bonds bonds;
-        Pauses pauses;
+        address guardian;
         address platform;
         address workPool;
     }
@@ -48,7 +48,8 @@ contract Settlement is IPots, ReentrancyGuard {
     /// @notice `committed` is what of `pot` has been committed to receipts, `settled` what of it by final commitments.
     /// `nextEpoch` is one more than the last epoch posted, `latestEpoch` the latest of any voucher redeemed, `owedSince` when
     /// the lane began to owe a commitment (0: it owes none). Commitments from epoch `heldFrom` on are final not before
-    /// `heldUntil`. `poster` posts for the lane, and its bond stands behind the pot.
+    /// `heldUntil`. `poster` posts for the lane; its bond stands behind the pot and behind every commitment that is not final.
+    /// `succeeded`: it is not of the lane's choice, but took over when the lane owed too long.
     struct Lane {
         uint128 pot;
         uint128 committed;
@@ -61,15 +62,15 @@ contract Settlement is IPots, ReentrancyGuard {
         address poster;
         uint64 heldFrom;
         bool closed;
+        bool succeeded;
     }
 
     /// @dev `follows` is the lane's nextEpoch before it: 0, or the epoch of the commitment before plus one. Epochs that have
-    /// ended fit 40 bits, as seconds do for 34,000 years.
+    /// ended fit 32 bits as their seconds do, until 2106. One slot.
     struct Entry {
-        bytes32 hash;
-        uint40 postedAt;
-        uint40 follows;
-        address poster;
+        bytes23 hash;
+        uint32 postedAt;
+        uint32 follows;
         bool succeeded;
     }
 
@@ -81,11 +82,13 @@ contract Settlement is IPots, ReentrancyGuard {
         MerkleSum.Step[] path;
     }
 
+    /// @dev Bonds' number for the role.
+    uint8 private constant POSTER = 1;
+
     IERC20 public immutable token;
     Escrow public immutable escrow;
     Registry public immutable registry;
     Bonds public immutable bonds;
-    Pauses public immutable pauses;
     /// @notice The account of the platform's share of every price.
     address public immutable platform;
     /// @notice The account of the work pool's share, which pays auditors and attributors.
@@ -155,14 +158,20 @@ contract Settlement is IPots, ReentrancyGuard {
     error WindowClosed(uint64 since);
     error NotLatest(uint64 epoch, uint64 nextEpoch);
     error ResidueNotDue(uint64 from);
+    error NotSuccessor(address lane, address caller);
+    error CommitmentNotFinal(address lane, uint64 epoch);
+    error SuccessorAtWork(address lane, address poster);
     error ClaimExceedsPot(address lane, uint128 claimed, uint128 committed);
 
-    constructor(Parts memory parts, Terms memory terms, address[] memory challengers) {
+    constructor(Parts memory parts, Terms memory terms, address[] memory challengers) Pauses(parts.guardian) {
         if (parts.platform == address(0) || parts.workPool == address(0)) revert ZeroAddress();
         if (terms.epochLength == 0 || terms.answerTime == 0 || terms.genesis > block.timestamp) revert BadTerms();
         // A client's notice must outlast the longest wait between a voucher and the claim of what it paid for, a poster's the
         // longest dispute about what it posted.
-        uint64 longest = terms.epochLength + terms.grace + terms.window + 2 * terms.answerTime;
+        uint64 dispute = terms.window + 2 * terms.answerTime;
+        uint64 longest = terms.epochLength + terms.grace + dispute;
+        // When a successor takes over, nothing that the poster before has posted is open any more.
+        if (terms.patience < dispute) revert BadTerms();
         if (parts.escrow.thawPeriod() <= longest || parts.bonds.thawPeriod() <= longest) revert BadTerms();
         // The escrow names its settlement before this exists: a wrong prediction must not live.
         if (
@@ -173,7 +182,6 @@ contract Settlement is IPots, ReentrancyGuard {
         escrow = parts.escrow;
         registry = parts.registry;
         bonds = parts.bonds;
-        pauses = parts.pauses;
         token = parts.escrow.token();
         platform = parts.platform;
         workPool = parts.workPool;
@@ -216,7 +224,7 @@ contract Settlement is IPots, ReentrancyGuard {
 
     function _expose(address poster, uint256 amount) private {
         uint256 exposed = exposure[poster] + amount;
-        uint256 limit = uint256(potPerBond) * bonds.standing(poster, bonds.POSTER());
+        uint256 limit = uint256(potPerBond) * bonds.standing(poster, POSTER);
         if (exposed > limit) revert PotExceedsBond(poster, exposed, limit);
         exposure[poster] = exposed;
     }
@@ -231,11 +239,31 @@ contract Settlement is IPots, ReentrancyGuard {
         if (poster == msg.sender) serve(lane);
     }
 
-    /// @notice Accepts to post for a lane: what of its pot is not settled weighs on the caller's bond from now on.
+    /// @notice Accepts to post for a lane: what of its pot is not settled weighs on the caller's bond from now on. Only
+    /// while nothing posted is open, as one bond answers for all of it; and not before a successor has done what was owed.
     function serve(address lane) public {
         if (proposedPoster[lane] != msg.sender) revert NotProposed(lane, msg.sender);
         delete proposedPoster[lane];
         Lane storage state = _lanes[lane];
+        if (state.succeeded && state.owedSince != 0) revert SuccessorAtWork(lane, state.poster);
+        if (state.nextEpoch != 0 && block.timestamp < finalAt(lane, state.nextEpoch - 1)) {
+            revert CommitmentNotFinal(lane, state.nextEpoch - 1);
+        }
+        state.succeeded = false;
+        _takeOver(lane, state);
+    }
+
+    /// @notice Takes over a lane that has owed a commitment for too long: from now on the caller redeems and posts for it, and
+    /// is credited the worker's share in what it posts. Another may take over in turn if it does not post either.
+    function succeed(address lane) external {
+        if (!canSucceed(lane, msg.sender)) revert NotSuccessor(lane, msg.sender);
+        Lane storage state = _lanes[lane];
+        state.owedSince = uint64(block.timestamp);
+        state.succeeded = true;
+        _takeOver(lane, state);
+    }
+
+    function _takeOver(address lane, Lane storage state) private {
         if (potPerBond != 0) {
             uint256 unsettled = state.pot - state.settled;
             exposure[state.poster] -= unsettled;
@@ -243,6 +271,11 @@ contract Settlement is IPots, ReentrancyGuard {
         }
         state.poster = msg.sender;
         emit PosterAppointed(lane, msg.sender);
+    }
+
+    /// @inheritdoc IPots
+    function paused() public view override(IPots, Pauses) returns (bool) {
+        return Pauses.paused();
     }
 
     // ---- time -------------------------------------------------------------------------------------------------------
@@ -267,32 +300,37 @@ contract Settlement is IPots, ReentrancyGuard {
         if (state.owedSince == 0 || state.closed) return type(uint64).max;
         uint64 since = state.owedSince;
         uint64 postable = postableAt(state.latestEpoch);
-        uint64 resumed = pauses.pausedUntil();
+        uint64 resumed = pausedUntil;
         if (postable > since) since = postable;
         if (resumed > since) since = resumed;
         return since + patience;
     }
 
-    /// @inheritdoc IPots
-    function isSuccessor(address lane, address caller) public view returns (bool) {
-        uint128 standing = bonds.standing(caller, bonds.POSTER());
+    /// @notice Whether `caller` may take over a lane now.
+    function canSucceed(address lane, address caller) public view returns (bool) {
+        uint128 standing = bonds.standing(caller, POSTER);
         return standing != 0 && standing >= minimumBond && block.timestamp >= succeedableAt(lane);
+    }
+
+    /// @inheritdoc IPots
+    function isSuccessor(address lane, address caller) external view returns (bool) {
+        Lane storage state = _lanes[lane];
+        return state.succeeded && caller == state.poster;
     }
 
     // ---- commitments ------------------------------------------------------------------------------------------------
 
-    /// @notice Commits a lane to its receipts of one epoch and to all earnings before. By the lane, its owner, its poster,
-    /// or a successor.
+    /// @notice Commits a lane to its receipts of one epoch and to all earnings before. By the lane's poster, and
+    /// by the lane or its owner where that is their own.
     /// @dev Epochs may be skipped, never repeated. Cost does not depend on how many receipts there are: the struct stays in
     /// the event and comes back in calldata, only its hash is stored.
     function postEpoch(address lane, Commitment calldata commitment) external {
-        if (pauses.paused()) revert IsPaused();
+        if (paused()) revert IsPaused();
         Lane storage state = _lanes[lane];
         if (state.closed) revert LaneIsClosed(lane);
-        (address poster, bool succeeded) = _posterFor(lane, state.poster);
-        if (minimumBond != 0) _requireBond(poster);
-        uint64 epoch = commitment.epoch;
-        if (epoch < state.nextEpoch) revert NotLater(epoch, state.nextEpoch);
+        _requirePoster(lane, state.poster);
+        (uint64 epoch, uint64 next) = (commitment.epoch, state.nextEpoch);
+        if (epoch < next) revert NotLater(epoch, next);
         uint64 current = epochAt(uint64(block.timestamp));
         if (epoch >= current || block.timestamp < postableAt(epoch)) revert EpochOpen(epoch, current);
         // Money of a later epoch in the pot belongs to receipts that this commitment may not hold.
@@ -304,28 +342,23 @@ contract Settlement is IPots, ReentrancyGuard {
         if (commitment.cumulativeTotal != committed) revert CumulativeMismatch(commitment.cumulativeTotal, committed);
         _requireConsistent(commitment);
         bytes32 hash = hashCommitment(commitment);
-        _posted[lane][epoch] =
-            Entry(hash, uint40(block.timestamp), uint40(state.nextEpoch), poster, succeeded);
-        state.committed = pot;
+        _posted[lane][epoch] = Entry(bytes23(hash), uint32(block.timestamp), uint32(next), state.succeeded);
+        if (pot != committed) state.committed = pot;
         state.nextEpoch = epoch + 1;
-        state.owedSince = commitment.receiptSum == 0 ? 0 : uint64(block.timestamp);
+        state.owedSince = pot == committed ? 0 : uint64(block.timestamp);
         emit EpochPosted(lane, epoch, hash, uint64(block.timestamp), commitment);
     }
 
-    /// @dev Whose bond answers for what the caller posts. Who speaks for the lane answers for itself where another was
-    /// appointed.
-    function _posterFor(address lane, address appointed) private view returns (address, bool) {
-        if (msg.sender == appointed) return (msg.sender, false);
-        if (escrow.speaksFor(lane, msg.sender)) {
+    /// @dev The poster's bond answers for what is posted: the lane and its owner may post on their own, not on another's.
+    function _requirePoster(address lane, address poster) private {
+        if (msg.sender != poster) {
             address own = _ownPoster(lane);
-            return (appointed == address(0) || appointed == own ? own : msg.sender, false);
+            bool theirs = poster == address(0) || poster == own || poster == lane;
+            if (!theirs || !escrow.speaksFor(lane, msg.sender)) revert NotLane(lane, msg.sender);
+            if (poster == address(0)) _lanes[lane].poster = poster = own;
         }
-        if (!isSuccessor(lane, msg.sender)) revert NotLane(lane, msg.sender);
-        return (msg.sender, true);
-    }
-
-    function _requireBond(address poster) private view {
-        uint128 standing = bonds.standing(poster, bonds.POSTER());
+        if (minimumBond == 0) return;
+        uint128 standing = bonds.standing(poster, POSTER);
         if (standing < minimumBond) revert BondTooSmall(poster, standing, minimumBond);
     }
 
@@ -337,7 +370,7 @@ contract Settlement is IPots, ReentrancyGuard {
     function finalAt(address lane, uint64 epoch) public view returns (uint64) {
         Entry storage entry = _posted[lane][epoch];
         if (entry.postedAt == 0) revert UnknownCommitment(lane, epoch);
-        uint64 until = entry.postedAt + window;
+        uint64 until = uint64(entry.postedAt) + window;
         Lane storage state = _lanes[lane];
         return epoch >= state.heldFrom && state.heldUntil > until ? state.heldUntil : until;
     }
@@ -372,7 +405,6 @@ contract Settlement is IPots, ReentrancyGuard {
         uint64 epoch = commitment.epoch;
         requireOpen(lane, commitment);
         Lane storage state = _lanes[lane];
-        address poster = _posted[lane][epoch].poster;
         uint64 next = state.nextEpoch;
         while (next > epoch) {
             uint64 follows = _posted[lane][next - 1].follows;
@@ -383,7 +415,7 @@ contract Settlement is IPots, ReentrancyGuard {
         state.committed = commitment.cumulativeTotal;
         state.owedSince = uint64(block.timestamp);
         if (state.heldFrom >= epoch) state.heldUntil = 0;
-        uint128 slashed = bonds.slash(poster, bonds.POSTER(), type(uint128).max, challenger);
+        uint128 slashed = bonds.slash(state.poster, POSTER, type(uint128).max, challenger);
         emit EpochKilled(lane, epoch, challenger, reason, slashed);
     }
 
@@ -399,14 +431,14 @@ contract Settlement is IPots, ReentrancyGuard {
         uint64 epoch = commitment.epoch;
         if (block.timestamp >= state.heldUntil || epoch < state.heldFrom) state.heldFrom = epoch;
         if (until > state.heldUntil) state.heldUntil = until;
-        poster = _posted[lane][epoch].poster;
+        poster = state.poster;
         emit Held(lane, epoch, until);
-        bonds.freeze(poster, bonds.POSTER());
+        bonds.freeze(poster, POSTER);
     }
 
     /// @notice Ends what `hold` did to the bond.
     function letGo(address poster) external onlyChallenger {
-        bonds.unfreeze(poster, bonds.POSTER());
+        bonds.unfreeze(poster, POSTER);
     }
 
     /// @notice Reverts unless the lane has posted this commitment and it can still be challenged.
@@ -522,14 +554,14 @@ contract Settlement is IPots, ReentrancyGuard {
         return _lanes[lane];
     }
 
-    /// @notice A commitment as it stands; zeros where none does.
+    /// @notice A commitment as it stands, and who answers for it while it is open; zeros where none stands.
     function posted(address lane, uint64 epoch)
         external
         view
         returns (bytes32 hash, uint64 postedAt, uint64 follows, address poster, bool succeeded)
     {
         Entry storage entry = _posted[lane][epoch];
-        return (entry.hash, entry.postedAt, entry.follows, entry.poster, entry.succeeded);
+        return (entry.hash, entry.postedAt, entry.follows, entry.hash == 0 ? address(0) : _lanes[lane].poster, entry.succeeded);
     }
 
     /// @notice Leaf of an account in an earnings tree; its amount is `cumulative`.
@@ -570,7 +602,7 @@ contract Settlement is IPots, ReentrancyGuard {
 
     function _requirePosted(address lane, Commitment calldata commitment) private view returns (uint64 until) {
         until = finalAt(lane, commitment.epoch);
-        if (_posted[lane][commitment.epoch].hash != hashCommitment(commitment)) {
+        if (bytes32(_posted[lane][commitment.epoch].hash) != hashCommitment(commitment)) {
             revert UnknownCommitment(lane, commitment.epoch);
         }
     }

@@ -153,7 +153,8 @@ def test_the_commitment_is_hashed_as_the_abi_encodes_it():
     )
     assert [field.name for field in fields(Commitment)] == [snake_case(name) for name in STRUCT]
     commitment = Commitment(2**64 - 1, b"r" * 32, b"e" * 32, 2**128 - 1, 7, 2**32 - 1, 0, b"d" * 32, *TREES)
-    assert commitment_hash(commitment) == keccak256(abi_encode(types, astuple(commitment)))
+    whole = keccak256(abi_encode(types, astuple(commitment)))
+    assert commitment_hash(commitment) == whole[:23] + bytes(9)
 
 
 def snake_case(name: str) -> str:

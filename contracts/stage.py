@@ -1,0 +1,233 @@
+"""A lane on revm that serves, redeems and posts, with all it needs: for tests, figures and planted bugs.
+
+One payer, one adapter of two contributors registered on chain, a lane whose key speaks and posts for itself,
+a watcher with an account. What it posts is honest unless other data is given to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ..protocol.codec import encode
+from ..protocol.credits import BASE_SPLIT, DEFAULT_SPLIT, RolePayees, compute_credits, compute_shares
+from ..protocol.dishonest import Scene
+from ..protocol.eip712 import sign, struct_hash
+from ..protocol.epoch_leaves import pool_of
+from ..protocol.frauds import Fraud, LaneFacts, Posted, RegisteredAdapter
+from ..protocol.ids import ZERO_ADDRESS, Address, Cid, checksummed, cid_of, digest_of, keccak256
+from ..protocol.keys import AccountKey
+from ..protocol.receipt_rules import make_voucher
+from ..protocol.receipts import Receipt, SignedVoucher, Weight
+from ..protocol.requests import PPM, AdapterWeight, PeerBinding
+from ..protocol.rows import contributors_root
+from ..protocol.settled import SettledReceipt, fold_earnings, pool_credits
+from ..protocol.settlement import EpochData, EpochTrees, build_epoch, published_trees
+from .artefacts import Artefact, artefact
+from .proving import PROOFS, abi_argument
+from .records import AdapterRegistration
+from .registering import datanet_record_id
+from .revm import DEPLOYER, RevmNetwork
+from .terms import Accounts, Terms
+from .tuples import commitment_tuple, split_tuple, voucher_tuple
+
+START = 1_800_000_000
+TERMS = Terms(epoch_length=1_000, window=500, grace=100, minimum_bond=100, pot_per_bond=100)
+FOREVER = 1 << 40
+BOND = 1_000
+FUNDS = 10**9
+
+
+def key_of(name: str) -> AccountKey:
+    """An account of the stage by its name."""
+    return AccountKey.from_secret(keccak256(f"stage {name}".encode()))
+
+
+CLIENT, PAYER, LANE = key_of("client"), key_of("payer"), key_of("lane")
+AUTHOR, CURATOR = key_of("author"), key_of("curator")
+PLATFORM, POOL_ACCOUNT = key_of("platform").address, key_of("pool").address
+WATCHER, SUCCESSOR = key_of("watcher").address, key_of("successor").address
+ALICE, BOB = sorted(key_of(name).address for name in ("alice", "bob"))
+BASE, ADAPTER = cid_of(b"stage base"), cid_of(b"stage adapter")
+ADAPTER_POOL = pool_of(AUTHOR.address, digest_of(ADAPTER))
+
+
+class Stage:
+    """The contracts, and one lane of them."""
+
+    def __init__(self, terms: Terms = TERMS, code: Callable[[str], Artefact] = artefact) -> None:
+        accounts = Accounts(PLATFORM, POOL_ACCOUNT, guardian=key_of("guardian").address)
+        self.network = RevmNetwork(terms, accounts, START, code)
+        self.terms, self.domain = terms, self.network.domain
+        self.lane = LANE.address
+        self.voucher: SignedVoucher | None = None
+        self.served: list[SettledReceipt] = []
+        self.epochs: list[EpochTrees] = []
+        self.earnings: dict[Address, int] = {}
+        self._register()
+        self.fund(CLIENT.address, "Escrow", FUNDS)
+        self.call(CLIENT.address, "Escrow", "deposit", checksummed(CLIENT.address), FUNDS // 2)
+        self.bind(CLIENT, PAYER)
+        if terms.minimum_bond:
+            self.bond(LANE.address, 1, BOND)
+        self.network.wait(terms.epoch_length)
+
+    # ---- everybody
+
+    def call(self, sender: Address, contract: str, name: str, *arguments: object) -> object:
+        """A call that is accepted. Raises Reverted."""
+        return self.network.call(sender, contract, name, *arguments)
+
+    def fund(self, account: Address, spender: str, amount: int) -> None:
+        """Gives an account tokens that a contract may take."""
+        self.call(DEPLOYER, "CommonloreToken", "mint", checksummed(account), amount)
+        held = self.network.tokens(account)
+        self.call(account, "CommonloreToken", "approve", self.network.address(spender), held)
+
+    def bond(self, account: Address, role: int, amount: int) -> None:
+        """Bonds new money in a role."""
+        self.fund(account, "Bonds", amount)
+        self.call(account, "Bonds", "bond", role, amount)
+
+    def bind(self, owner: AccountKey, session: AccountKey, not_after: int = FOREVER) -> None:
+        """Ties a session key to its owner, on chain."""
+        binding = PeerBinding(owner.address, session.address, bytes(32), 0, not_after)
+        fields = (checksummed(owner.address), checksummed(session.address), bytes(32), 0, not_after)
+        signatures = [sign(self.domain, key, binding) for key in (owner, session)]
+        self.call(owner.address, "Escrow", "bind", fields, *signatures)
+
+    def _register(self) -> None:
+        self.call(AUTHOR.address, "Registry", "registerBase", digest_of(BASE))
+        fields = (keccak256(b"manifest"), contributors_root([ALICE, BOB]), bytes(32))
+        self.call(CURATOR.address, "Registry", "registerDatanet", "stage", 1, fields)
+        self.register(ADAPTER, (datanet_record_id(CURATOR.address, "stage", 1),))
+
+    def register(self, adapter: Cid, datanets: tuple[bytes, ...], parents: tuple[bytes, ...] = ()) -> None:
+        """Registers an adapter of the author."""
+        made = AdapterRegistration(adapter, BASE, datanets, parents, DEFAULT_SPLIT, AUTHOR.address)
+        fields = (
+            digest_of(adapter),
+            digest_of(BASE),
+            list(datanets),
+            list(parents),
+            split_tuple(DEFAULT_SPLIT),
+            checksummed(AUTHOR.address),
+        )
+        assert struct_hash(made)
+        self.call(WATCHER, "Registry", "registerAdapter", fields, sign(self.domain, AUTHOR, made))
+
+    # ---- the lane
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of now."""
+        return (self.network.now - START) // self.terms.epoch_length
+
+    def serve(self, price: int, by_adapter: bool = True) -> SettledReceipt:
+        """One answer: its receipt, its voucher, and who earns what from it."""
+        receipt = Receipt(
+            request_hash=bytes(32),
+            payer=PAYER.address,
+            lane=self.lane,
+            seq=1 + (self.voucher.voucher.seq if self.voucher else 0),
+            epoch=self.epoch,
+            step=0,
+            artefact=cid_of(b"stage artefact"),
+            adapters=(AdapterWeight(ADAPTER, PPM),) if by_adapter else (),
+            prompt_tokens=1,
+            output_tokens=1,
+            output_root=bytes(32),
+            price=price,
+            shares=compute_shares(price, DEFAULT_SPLIT if by_adapter else BASE_SPLIT),
+            details=bytes(32),
+        )
+        self.voucher = make_voucher(self.domain, PAYER, receipt, self.voucher)
+        author = AUTHOR.address if by_adapter else None
+        payees = RolePayees(PLATFORM, self.lane, author, POOL_ACCOUNT)
+        weights = [Weight(ALICE, 300_000), Weight(BOB, 700_000)] if by_adapter else []
+        settled = SettledReceipt(
+            receipt,
+            sign(self.domain, LANE, receipt),
+            self.voucher.voucher,
+            self.voucher.signature,
+            author or ZERO_ADDRESS,
+            compute_credits(receipt, payees, weights),
+        )
+        self.served.append(settled)
+        return settled
+
+    def redeem(self, sender: Address | None = None) -> None:
+        """Pays the latest voucher into the pot."""
+        assert self.voucher is not None
+        vouchers = ([voucher_tuple(self.voucher)], [self.voucher.signature])
+        self.call(sender or self.lane, "Escrow", "redeemMany", checksummed(self.lane), *vouchers)
+
+    def build(self) -> EpochTrees:
+        """The honest commitment of what was served since the last, for the epoch of now."""
+        credits = pool_credits(self.epochs[-1].receipts) if self.epochs else ()
+        return build_epoch(
+            self.domain, self.epoch, self.served, fold_earnings(self.earnings, credits), credits
+        )
+
+    def scene(self) -> Scene:
+        """What a dishonest poster changes."""
+        return Scene(self.domain, PAYER, data_of(self.build()))
+
+    def changed(self, data: EpochData) -> EpochTrees:
+        """The trees over other data."""
+        return published_trees(self.domain, data, encode(data))
+
+    def post(self, trees: EpochTrees | None = None, sender: Address | None = None) -> EpochTrees:
+        """Posts, the honest commitment if none is given, when its epoch and grace are over."""
+        trees = trees or self.build()
+        end = START + (trees.commitment.epoch + 1) * self.terms.epoch_length + self.terms.grace
+        self.network.wait(max(end - self.network.now, 0))
+        arguments = (checksummed(self.lane), commitment_tuple(trees.commitment))
+        self.call(sender or self.lane, "Settlement", "postEpoch", *arguments)
+        self.epochs.append(trees)
+        self.served = []
+        self.earnings = {earning.account: earning.cumulative for earning in trees.earned}
+        return trees
+
+    def run_epoch(self, prices: Sequence[int] = (900, 500)) -> EpochTrees:
+        """Serves these by the adapter and one without, redeems and posts."""
+        for price in prices:
+            self.serve(price)
+        self.serve(300, by_adapter=False)
+        self.redeem()
+        return self.post()
+
+    # ---- challenges
+
+    def facts(self) -> LaneFacts:
+        """What a watcher reads from the chain about the lane."""
+        previous = self.epochs[-2].commitment.epoch if len(self.epochs) > 1 else 0
+        _, posted_before, *_ = self.network.read("Settlement", "posted", checksummed(self.lane), previous)
+        redeemed = self.network.read("Escrow", "redeemed", checksummed(PAYER.address), checksummed(self.lane))
+        return LaneFacts(
+            self.domain,
+            self.lane,
+            PLATFORM,
+            POOL_ACCOUNT,
+            frozenset({self.lane}),
+            START,
+            self.terms.epoch_length,
+            posted_before,
+            {PAYER.address: redeemed},
+            {ADAPTER_POOL: RegisteredAdapter(DEFAULT_SPLIT, START, frozenset({ALICE, BOB}))},
+        )
+
+    def posted(self) -> Posted:
+        """The last commitment as a watcher sees it."""
+        return Posted(self.facts(), self.epochs[-2] if len(self.epochs) > 1 else None, self.epochs[-1])
+
+    def challenge(self, fraud: Fraud, sender: Address = WATCHER) -> str | None:
+        """Sends a proof; the name of the error if it is refused."""
+        contract, name = PROOFS[fraud.kind]
+        arguments = [abi_argument(argument) for argument in fraud.arguments]
+        return self.network.refusal(sender, contract, name, checksummed(self.lane), *arguments)
+
+
+def data_of(trees: EpochTrees) -> EpochData:
+    """What is published of a commitment."""
+    from ..protocol.codec import decode
+
+    return decode(EpochData, trees.data)
