@@ -13,8 +13,8 @@ DAY_S = 86_400
 class CheckTerms:
     """How those who check are drawn, paid and judged.
 
-    `odds_ppm`: for how many in a million receipts an account is drawn; `fee_bps`: what an attestation earns of
-    the price; `slash_cap_bps`: the most of a bond that a ruling takes.
+    `odds_ppm`: for how many in a million receipts an account is drawn; `fee_bps`: what an attestation
+    earns of the price; `slash_cap_bps`: the most of a bond that a ruling takes.
     """
 
     round_length: int = 3600
