@@ -1,0 +1,341 @@
+"""Who may post, what stands behind a pot, who goes on when a lane stops, where its money goes in the end."""
+
+from dataclasses import replace
+
+import pytest
+
+from commonlore.contracts.revm import DEPLOYER
+from commonlore.contracts.stage import (
+    BOND,
+    CLIENT,
+    LANE,
+    POOL_ACCOUNT,
+    SUCCESSOR,
+    TERMS,
+    WATCHER,
+    Stage,
+    key_of,
+)
+from commonlore.contracts.tuples import claim_tuple, commitment_tuple, voucher_tuple
+from commonlore.protocol.dishonest import plant
+from commonlore.protocol.fraud_receipts import find_receipt_frauds
+from commonlore.protocol.frauds import NO_COMMITMENT, FraudKind
+from commonlore.protocol.ids import checksummed
+from commonlore.protocol.settlement import build_epoch
+
+POSTER_ROLE = 1
+GUARDIAN = key_of("guardian").address
+ZEROS = commitment_tuple(NO_COMMITMENT)
+DAY = 86_400
+
+
+@pytest.fixture
+def stage():
+    return Stage()
+
+
+def refuse(stage, sender, name, *arguments, contract="Settlement"):
+    return stage.network.refusal(sender, contract, name, *arguments)
+
+
+def redeem_call(stage):
+    return checksummed(stage.lane), [voucher_tuple(stage.voucher)], [stage.voucher.signature]
+
+
+def settle_call(trees):
+    return checksummed(LANE.address), commitment_tuple(trees.commitment)
+
+
+# ---- bonds
+
+
+def test_a_bond_leaves_after_its_notice_and_stops_counting_at_once(stage):
+    lane = checksummed(stage.lane)
+    stage.call(stage.lane, "Bonds", "thaw", POSTER_ROLE, 400)
+    assert stage.network.read("Bonds", "standing", lane, POSTER_ROLE) == BOND - 400
+    stage.network.wait(TERMS.thaw_period - 1)
+    assert refuse(stage, stage.lane, "withdraw", POSTER_ROLE, contract="Bonds") == "StillThawing"
+    stage.network.wait(1)
+    stage.call(stage.lane, "Bonds", "withdraw", POSTER_ROLE)
+    assert stage.network.tokens(stage.lane) == 400
+    assert refuse(stage, stage.lane, "withdraw", POSTER_ROLE, contract="Bonds") == "NothingThaws"
+
+
+def test_ill_made_bonds_are_refused(stage):
+    stage.fund(WATCHER, "Bonds", 10)
+    assert refuse(stage, WATCHER, "bond", 5, 1, contract="Bonds") == "UnknownRole"
+    assert refuse(stage, WATCHER, "bond", 4, 0, contract="Bonds") == "NothingBonded"
+    assert refuse(stage, WATCHER, "bond", 4, 11, contract="Bonds") == "ERC20InsufficientAllowance"
+
+
+def test_nobody_else_freezes_or_slashes(stage):
+    victim = checksummed(stage.lane), POSTER_ROLE
+    for name, more in (("freeze", ()), ("unfreeze", ()), ("slash", (1, checksummed(WATCHER)))):
+        assert refuse(stage, WATCHER, name, *victim, *more, contract="Bonds") == "NotSlasher"
+    for name in ("kill", "hold"):
+        more = (checksummed(WATCHER), bytes(32)) if name == "kill" else (1,)
+        assert refuse(stage, WATCHER, name, checksummed(stage.lane), ZEROS, *more) == "NotChallenger"
+    assert refuse(stage, WATCHER, "letGo", checksummed(stage.lane)) == "NotChallenger"
+
+
+def test_a_bond_that_is_topped_up_counts_from_then(stage):
+    stage.bond(WATCHER, 3, 5)
+    first = stage.network.read("Bonds", "since", checksummed(WATCHER), 3)
+    stage.network.wait(10)
+    stage.bond(WATCHER, 3, 5)
+    assert stage.network.read("Bonds", "since", checksummed(WATCHER), 3) == first + 10
+
+
+# ---- pots and posters
+
+
+def test_what_is_not_final_of_a_pot_stays_within_the_bond(stage):
+    """potPerBond is 100, the bond 1,000."""
+    stage.serve(100_000)
+    stage.redeem()
+    stage.serve(1)
+    assert refuse(stage, stage.lane, "redeemMany", *redeem_call(stage), contract="Escrow") == "PotExceedsBond"
+    served, stage.served = stage.served[1:], stage.served[:1]
+    posted = stage.post()
+    assert refuse(stage, stage.lane, "redeemMany", *redeem_call(stage), contract="Escrow") == "PotExceedsBond"
+    assert refuse(stage, WATCHER, "finalise", *settle_call(posted)) == "WindowOpen"
+    stage.network.wait(TERMS.window)
+    stage.call(WATCHER, "Settlement", "finalise", *settle_call(posted))
+    assert stage.network.read("Settlement", "exposure", checksummed(stage.lane)) == 0
+    stage.served = served
+    stage.redeem()
+    assert stage.network.read("Settlement", "exposure", checksummed(stage.lane)) == 1
+
+
+def test_claims_free_the_bond_too(stage):
+    stage.run_epoch()
+    second = stage.run_epoch()
+    assert stage.network.read("Settlement", "exposure", checksummed(stage.lane)) == 3_400
+    stage.network.wait(TERMS.window)
+    claims = [claim_tuple(claim) for claim in second.claims()]
+    stage.call(WATCHER, "Settlement", "claimMany", *settle_call(second), claims)
+    assert stage.network.read("Settlement", "exposure", checksummed(stage.lane)) == 0
+    assert stage.network.read("Settlement", "laneOf", checksummed(stage.lane))[3] == 3_400
+
+
+def test_a_thawing_bond_backs_nothing(stage):
+    stage.call(stage.lane, "Bonds", "thaw", POSTER_ROLE, BOND - 99)
+    stage.serve(9_901)
+    assert refuse(stage, stage.lane, "redeemMany", *redeem_call(stage), contract="Escrow") == "PotExceedsBond"
+    stage.served.clear()
+    stage.voucher = None
+    stage.network.wait(2_000)
+    trees = stage.build()
+    stage.network.wait(2_000)
+    assert refuse(stage, stage.lane, "postEpoch", *settle_call(trees)) == "BondTooSmall"
+
+
+def test_an_appointed_poster_serves_with_its_own_bond(stage):
+    lane, poster = checksummed(stage.lane), checksummed(WATCHER)
+    stage.serve(500)
+    stage.redeem()
+    assert refuse(stage, WATCHER, "appoint", lane, poster) == "NotLane"
+    assert refuse(stage, stage.lane, "appoint", lane, checksummed(bytes(20))) == "ZeroAddress"
+    stage.call(stage.lane, "Settlement", "appoint", lane, poster)
+    assert refuse(stage, SUCCESSOR, "serve", lane) == "NotProposed"
+    assert refuse(stage, WATCHER, "serve", lane) == "PotExceedsBond"
+    stage.bond(WATCHER, POSTER_ROLE, 100)
+    stage.call(WATCHER, "Settlement", "serve", lane)
+    exposed = [stage.network.read("Settlement", "exposure", account) for account in (lane, poster)]
+    assert exposed == [0, 500]
+    trees = stage.build()
+    stage.network.wait(2_000)
+    assert refuse(stage, stage.lane, "postEpoch", *settle_call(trees)) == "NotLane"
+    stage.post(trees, WATCHER)
+    stage.call(stage.lane, "Settlement", "appoint", lane, poster)
+    assert refuse(stage, WATCHER, "serve", lane) == "CommitmentNotFinal"
+    assert refuse(stage, stage.lane, "appoint", lane, lane) == "CommitmentNotFinal"
+    stage.network.wait(TERMS.window)
+    stage.call(stage.lane, "Settlement", "appoint", lane, lane)
+    assert stage.network.read("Settlement", "laneOf", lane)[8] == lane.lower()
+
+
+def test_a_posters_fraud_costs_the_poster_and_not_the_lane(stage):
+    lane = checksummed(stage.lane)
+    stage.bond(WATCHER, POSTER_ROLE, 1_000)
+    stage.call(stage.lane, "Settlement", "appoint", lane, checksummed(WATCHER))
+    stage.call(WATCHER, "Settlement", "serve", lane)
+    stage.serve(500)
+    stage.serve(400)
+    stage.redeem()
+    stage.post(stage.changed(plant(FraudKind.BAD_RECEIPT, stage.scene())), WATCHER)
+    fraud = find_receipt_frauds(stage.posted())
+    assert stage.challenge(next(iter(fraud)), CLIENT.address) is None
+    bonds = [
+        stage.network.read("Bonds", "bondOf", checksummed(a), POSTER_ROLE)[0] for a in (WATCHER, stage.lane)
+    ]
+    assert bonds == [0, BOND]
+
+
+# ---- succession and residue
+
+
+def overdue(stage):
+    """A lane that served, redeemed and fell silent, at the first moment of succession."""
+    stage.serve(500)
+    stage.serve(400)
+    stage.redeem()
+    at = stage.network.read("Settlement", "succeedableAt", checksummed(stage.lane))
+    stage.network.wait(at - stage.network.now - 1)
+    return checksummed(stage.lane)
+
+
+def test_after_its_patience_any_bonded_poster_goes_on_with_a_lane(stage):
+    lane = overdue(stage)
+    stage.bond(SUCCESSOR, POSTER_ROLE, 200)
+    assert refuse(stage, SUCCESSOR, "succeed", lane) == "NotSuccessor"
+    stage.network.wait(1)
+    assert refuse(stage, WATCHER, "succeed", lane) == "NotSuccessor"
+    assert refuse(stage, SUCCESSOR, "redeemMany", *redeem_call(stage), contract="Escrow") == "NotLane"
+    stage.call(SUCCESSOR, "Settlement", "succeed", lane)
+    assert stage.network.read("Settlement", "isSuccessor", lane, checksummed(SUCCESSOR))
+    epoch = stage.served[0].receipt.epoch
+    trees = build_epoch(stage.domain, epoch, stage.served, {}, ())
+    assert refuse(stage, stage.lane, "postEpoch", *settle_call(trees)) == "NotLane"
+    stage.post(trees, SUCCESSOR)
+    assert stage.network.read("Settlement", "posted", lane, epoch)[3:] == (SUCCESSOR_TEXT, True)
+    stage.network.wait(TERMS.window)
+    stage.call(stage.lane, "Settlement", "appoint", lane, checksummed(WATCHER))
+    stage.bond(WATCHER, POSTER_ROLE, 200)
+    assert refuse(stage, WATCHER, "serve", lane) == "SuccessorAtWork"
+    assert refuse(stage, stage.lane, "appoint", lane, lane) == "SuccessorAtWork"
+
+
+SUCCESSOR_TEXT = checksummed(SUCCESSOR).lower()
+
+
+def test_the_successor_redeems_what_the_lane_left(stage):
+    lane = overdue(stage)
+    stage.serve(77)
+    stage.network.wait(1)
+    stage.bond(SUCCESSOR, POSTER_ROLE, 200)
+    stage.call(SUCCESSOR, "Settlement", "succeed", lane)
+    stage.redeem(SUCCESSOR)
+    assert stage.network.read("Settlement", "lanes", lane)[0] == 977
+    assert stage.network.read("Settlement", "exposure", checksummed(SUCCESSOR)) == 977
+
+
+def test_a_lane_that_owes_nothing_is_nobodys_to_take(stage):
+    lane = checksummed(stage.lane)
+    stage.bond(SUCCESSOR, POSTER_ROLE, 200)
+    stage.run_epoch()
+    stage.network.wait(TERMS.epoch_length)
+    stage.post()
+    stage.network.wait(1_000 * DAY)
+    assert refuse(stage, SUCCESSOR, "succeed", lane) == "NotSuccessor"
+    assert refuse(stage, SUCCESSOR, "closeLane", lane, ZEROS) == "ResidueNotDue"
+
+
+def test_a_pause_gives_lanes_its_time_back(stage):
+    lane = overdue(stage)
+    stage.bond(SUCCESSOR, POSTER_ROLE, 200)
+    stage.call(GUARDIAN, "Settlement", "pause", 5_000)
+    stage.network.wait(5_000)
+    assert refuse(stage, SUCCESSOR, "succeed", lane) == "NotSuccessor"
+    stage.network.wait(TERMS.patience_time)
+    stage.call(SUCCESSOR, "Settlement", "succeed", lane)
+
+
+def abandoned(stage):
+    """A lane given up by everybody for as long as it takes."""
+    at = stage.network.read("Settlement", "succeedableAt", checksummed(stage.lane)) + TERMS.residue
+    stage.network.wait(at - stage.network.now)
+
+
+def test_the_residue_follows_the_last_final_earnings(stage):
+    stage.run_epoch()
+    last = stage.run_epoch((700, 800, 800))
+    stage.serve(999)
+    stage.redeem()
+    lane = checksummed(stage.lane)
+    call = settle_call(last)
+    assert refuse(stage, WATCHER, "closeLane", *call) == "ResidueNotDue"
+    claims = [claim_tuple(claim) for claim in last.claims()]
+    assert refuse(stage, WATCHER, "claimResidue", *call, claims) == "LaneIsOpen"
+    abandoned(stage)
+    assert refuse(stage, WATCHER, "closeLane", *settle_call(stage.epochs[0])) == "NotLatest"
+    assert refuse(stage, WATCHER, "closeLane", lane, ZEROS) == "NotLatest"
+    stage.call(WATCHER, "Settlement", "closeLane", *call)
+    residue = 2_600 + 999
+    assert stage.network.read("Settlement", "residue", lane) == residue
+    for _ in range(2):
+        stage.call(WATCHER, "Settlement", "claimResidue", *call, claims)
+    paid = {e.account: residue * e.cumulative // 1_700 for e in last.earned}
+    assert {account: stage.network.tokens(account) for account in paid} == paid
+    stage.call(WATCHER, "Settlement", "claimMany", *call, claims)
+    held = stage.network.tokens(stage.network.at["Settlement"])
+    assert 0 <= held == residue - sum(paid.values()) < len(paid)
+    for name, more in (("closeLane", call), ("postEpoch", call)):
+        assert refuse(stage, stage.lane, name, *more) in ("LaneIsClosed", "ResidueNotDue")
+    stage.serve(1)
+    assert refuse(stage, stage.lane, "redeemMany", *redeem_call(stage), contract="Escrow") == "LaneIsClosed"
+
+
+def test_the_residue_of_a_lane_that_never_posted_goes_to_the_work_pool(stage):
+    stage.serve(999)
+    stage.redeem()
+    abandoned(stage)
+    stage.call(WATCHER, "Settlement", "closeLane", checksummed(stage.lane), ZEROS)
+    assert stage.network.tokens(POOL_ACCOUNT) == 999
+    assert stage.network.read("Settlement", "lanes", checksummed(stage.lane))[:3] == (999, 999, 999)
+
+
+# ---- pauses
+
+
+def test_the_guardian_stops_deposits_redemptions_and_postings_and_nothing_else(stage):
+    stage.run_epoch()
+    second = stage.run_epoch()
+    trees = stage.build()
+    stage.serve(5)
+    stage.network.wait(TERMS.epoch_length + TERMS.grace)
+    stage.call(CLIENT.address, "Escrow", "thaw", 7)
+    stage.network.wait(TERMS.thaw_period)
+    assert refuse(stage, WATCHER, "pause", 10) == "NotGuardian"
+    assert refuse(stage, GUARDIAN, "pause", 14 * DAY + 1) == "BadDuration"
+    assert refuse(stage, GUARDIAN, "pause", 0) == "BadDuration"
+    stage.call(GUARDIAN, "Settlement", "pause", 100)
+    client = checksummed(CLIENT.address)
+    assert refuse(stage, CLIENT.address, "deposit", client, 1, contract="Escrow") == "IsPaused"
+    assert refuse(stage, stage.lane, "redeemMany", *redeem_call(stage), contract="Escrow") == "IsPaused"
+    assert refuse(stage, stage.lane, "postEpoch", *settle_call(trees)) == "IsPaused"
+    stage.call(CLIENT.address, "Escrow", "withdraw")
+    claims = [claim_tuple(claim) for claim in second.claims()]
+    stage.call(WATCHER, "Settlement", "claimMany", *settle_call(second), claims)
+    assert refuse(stage, GUARDIAN, "pause", 1) == "PausedTooRecently"
+    stage.network.wait(100)
+    stage.redeem()
+    assert refuse(stage, GUARDIAN, "pause", 1) == "PausedTooRecently"
+    stage.network.wait(100)
+    stage.call(GUARDIAN, "Settlement", "pause", 14 * DAY)
+    assert refuse(stage, WATCHER, "unpause") == "NotGuardian"
+    stage.call(GUARDIAN, "Settlement", "unpause")
+    assert not stage.network.read("Settlement", "paused")
+
+
+def test_a_challenge_goes_through_a_pause(stage):
+    stage.serve(500)
+    stage.serve(400)
+    stage.redeem()
+    stage.post(stage.changed(plant(FraudKind.BAD_RECEIPT, stage.scene())))
+    stage.call(GUARDIAN, "Settlement", "pause", 100)
+    assert stage.challenge(next(iter(find_receipt_frauds(stage.posted())))) is None
+
+
+def test_ill_made_terms_deploy_nothing():
+    short = TERMS.epoch_length + TERMS.grace + TERMS.window + 2 * TERMS.answer_time
+    for change in ({"thaw": short}, {"patience": TERMS.window + 2 * TERMS.answer_time - 1}):
+        with pytest.raises(Exception, match="BadTerms"):
+            Stage(replace(TERMS, **change))
+
+
+def test_only_the_deployer_mints(stage):
+    call = (checksummed(WATCHER), 5)
+    assert refuse(stage, WATCHER, "mint", *call, contract="CommonloreToken") == "NotMinter"
+    stage.call(DEPLOYER, "CommonloreToken", "mint", *call)
+    assert stage.network.tokens(WATCHER) == 5
