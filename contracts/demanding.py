@@ -64,6 +64,15 @@ class DemandsClient:
                 waiting.pop(id_, None)
         return tuple(waiting.values())
 
+    def count(self, lane: Address, epoch: int) -> int:
+        """How many leaves of a lane's epoch were demanded so far."""
+        text = checksummed(lane)
+        return sum(
+            (event.name, event.arguments.get("lane"), event.arguments.get("epoch"))
+            == ("Demanded", text, epoch)
+            for event in self._log.all()
+        )
+
     def demand(self, lane: Address, commitment: Commitment, tree: Tree, index: int) -> Sent:
         """Demands a leaf, with the network's stake; approves as needed."""
         if self._client.deployment.demand_stake:

@@ -64,7 +64,7 @@ class Claimer:
         commitment = latest_final(posted, now)
         if commitment is None:
             return ()
-        data = await _fetch_data(lane, commitment, fetch)
+        data = await fetch_data(lane, commitment, fetch)
         return await self.claim(lane, commitment, data, accounts)
 
     async def claim(
@@ -116,7 +116,7 @@ def latest_final(posted: Sequence[PostedCommitment], chain_time: int) -> Commitm
     return final[-1] if final else None
 
 
-async def _fetch_data(lane: Address, commitment: Commitment, fetch: FetchTrees) -> bytes:
+async def fetch_data(lane: Address, commitment: Commitment, fetch: FetchTrees) -> bytes:
     """The data behind a commitment's hash, which names it as one chunk or as several."""
     try:
         return await fetch(lane, cid_of_digest(commitment.data_hash, RAW))

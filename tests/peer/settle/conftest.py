@@ -34,7 +34,8 @@ GENESIS = 1_800_000_000
 TERMS = Terms(epoch_length=1_000, window=500, grace=100)
 DEPOSIT = 1_000_000
 CONTRIBUTORS = tuple(Address(bytes([0xC0 + i]) * 20) for i in range(3))
-AUTHOR = Address(b"\xaa" * 20)
+AUTHOR_KEY = AccountKey.from_secret(keccak256(b"author"))
+AUTHOR = AUTHOR_KEY.address
 MANIFEST = AdapterManifest(
     name="icd",
     base=cid_of(b"base"),
@@ -255,6 +256,7 @@ class Samples:
     """What tests build with, without importing this file."""
 
     MANIFEST = MANIFEST
+    AUTHOR_KEY = AUTHOR_KEY
     ADAPTER = ADAPTER
     Party = Party
     opened = staticmethod(opened)

@@ -16,7 +16,7 @@ from commonlore.protocol.requests import PPM
 
 GENESIS = 1_800_000_000
 CONTRIBUTORS = tuple(Address(bytes([0xC0 + i]) * 20) for i in range(3))
-AUTHOR = Address(b"\xaa" * 20)
+AUTHOR = AccountKey.from_secret(keccak256(b"author")).address
 
 
 async def test_from_vouchers_to_claims(chain, path, make):
