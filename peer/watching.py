@@ -24,6 +24,7 @@ from ..contracts.demanding import Demand, Tree
 from ..contracts.endpoint import Rejected
 from ..contracts.proving import prove
 from ..contracts.records import PostedCommitment
+from ..protocol.eip712 import Domain
 from ..protocol.errors import ChainError, CommonloreError, NotFound, RemoteProtocolError, Unreachable
 from ..protocol.fraud_earnings import find_earnings_frauds
 from ..protocol.fraud_overlaps import ChannelHistory
@@ -64,14 +65,29 @@ class WatchReport:
     waiting: list[str] = field(default_factory=list)
 
 
-@dataclass(slots=True)
 class _Lane:
-    """What is remembered of a lane: its commitments' hashes as they were judged, by epoch, and the data of
-    each."""
+    """What is remembered of a lane: its commitments' hashes as they were judged, by epoch, the data of each,
+    and what of its channels they count."""
 
-    judged: dict[int, bytes] = field(default_factory=dict)
-    data: dict[int, tuple[Commitment, bytes]] = field(default_factory=dict)
-    history: ChannelHistory | None = None
+    def __init__(self, domain: Domain) -> None:
+        self._domain = domain
+        self.judged: dict[int, bytes] = {}
+        self.data: dict[int, tuple[Commitment, bytes]] = {}
+        self.history = ChannelHistory(self.trees_of)
+
+    def trees_of(self, epoch: int) -> EpochTrees:
+        """The trees of an epoch whose data was had before."""
+        return open_epoch(self._domain, *self.data[epoch])
+
+    def forget_replaced(self, standing: tuple[PostedCommitment, ...]) -> None:
+        """Commitments that do not stand any more, and all that came after them, are judged anew."""
+        hashes = {posted.commitment.epoch: commitment_hash(posted.commitment) for posted in standing}
+        gone = [epoch for epoch, hash_ in self.judged.items() if hashes.get(epoch) != hash_]
+        for epoch in [epoch for epoch in self.judged if gone and epoch >= min(gone)]:
+            del self.judged[epoch]
+            self.data.pop(epoch, None)
+        if gone:
+            self.history.forget_from(min(gone))
 
 
 class Watchtower:
@@ -104,9 +120,9 @@ class Watchtower:
     # ---- one lane
 
     async def _look_at(self, lane: Address, demands: tuple[Demand, ...], report: WatchReport) -> None:
-        known = self._lanes.setdefault(lane, _Lane())
+        known = self._lanes.setdefault(lane, _Lane(self._client.deployment.domain))
         standing = await on_chain(self._client.commitments, lane)
-        _forget_replaced(known, standing)
+        known.forget_replaced(standing)
         for posted in standing:
             epoch, hash_ = posted.commitment.epoch, commitment_hash(posted.commitment)
             if known.judged.get(epoch) == hash_:
@@ -119,7 +135,9 @@ class Watchtower:
             if current is None and not is_final:
                 return
             known.judged[epoch] = hash_
-            if current is not None and not is_final and await self._judge(known, standing, current, report):
+            if current is not None and is_final:
+                known.history.remember(lane, current)
+            elif current is not None and await self._judge(known, standing, current, report):
                 return
 
     async def _open(
@@ -150,7 +168,7 @@ class Watchtower:
         is_whole = before is None or before in known.data
         previous = None
         if before is not None and is_whole:
-            previous = await trio.to_thread.run_sync(self._again, known, before)
+            previous = await trio.to_thread.run_sync(known.trees_of, before)
         elif not is_whole:
             report.waiting.append(f"the data of epoch {before} is gone: credits of the next are not judged")
         facts = await on_chain(read_facts, self._client, standing[place], previous, current)
@@ -158,14 +176,8 @@ class Watchtower:
         report.judged += 1
         return await self._challenge(frauds, report)
 
-    def _again(self, known: _Lane, epoch: int) -> EpochTrees:
-        """The trees of an epoch whose data was had before."""
-        return open_epoch(self._client.deployment.domain, *known.data[epoch])
-
     def _find(self, known: _Lane, posted: Posted, is_whole: bool) -> list[Fraud]:
         """Everything that is wrong, as far as it can be judged. CPU only; runs in a thread."""
-        if known.history is None:
-            known.history = ChannelHistory(lambda epoch: self._again(known, epoch))
         frauds = [*find_receipt_frauds(posted), *known.history.take(posted)]
         return [*frauds, *find_earnings_frauds(posted)] if is_whole else frauds
 
@@ -220,17 +232,6 @@ class Watchtower:
             log.warning("epoch %d is taken back: %s", demand.epoch, said)
             return True
         return False
-
-
-def _forget_replaced(known: _Lane, standing: tuple[PostedCommitment, ...]) -> None:
-    """Commitments that do not stand any more, and all that came after them, are judged anew."""
-    hashes = {posted.commitment.epoch: commitment_hash(posted.commitment) for posted in standing}
-    gone = [epoch for epoch, hash_ in known.judged.items() if hashes.get(epoch) != hash_]
-    for epoch in [epoch for epoch in known.judged if gone and epoch >= min(gone)]:
-        del known.judged[epoch]
-        known.data.pop(epoch, None)
-    if gone and known.history is not None:
-        known.history.forget_from(min(gone))
 
 
 def _largest_tree(commitment: Commitment) -> tuple[Tree, int]:

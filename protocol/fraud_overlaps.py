@@ -39,18 +39,26 @@ class ChannelHistory:
         for payer, spent in self._spent.items():
             self._spent[payer] = [one for one in spent if one.epoch < epoch]
 
+    def remember(self, lane: Address, trees: EpochTrees) -> None:
+        """Remembers an epoch that cannot be challenged any more."""
+        list(self._count(lane, trees))
+
     def take(self, posted: Posted) -> Iterator[Fraud]:
         """Remembers an epoch's receipts; gives those that count what was counted already."""
-        epoch = posted.current.commitment.epoch
-        for index, settled in enumerate(posted.current.receipts):
+        for own, other in list(self._count(posted.facts.lane, posted.current)):
+            yield self._overlap(posted, own, other)
+
+    def _count(self, lane: Address, trees: EpochTrees) -> Iterator[tuple[_Spent, _Spent]]:
+        for index, settled in enumerate(trees.receipts):
             voucher = settled.voucher
-            if settled.receipt.lane != posted.facts.lane or voucher.cumulative < voucher.price:
+            if settled.receipt.lane != lane or voucher.cumulative < voucher.price:
                 continue
-            own = _Spent(voucher.cumulative - voucher.price, voucher.cumulative, epoch, index)
+            start = voucher.cumulative - voucher.price
+            own = _Spent(start, voucher.cumulative, trees.commitment.epoch, index)
             spent = self._spent.setdefault(voucher.payer, [])
             other = _overlapping(spent, own)
             if other is not None:
-                yield self._overlap(posted, own, other)
+                yield own, other
             insort(spent, own)
 
     def _overlap(self, posted: Posted, own: _Spent, other: _Spent) -> Fraud:
