@@ -40,7 +40,7 @@ OTHERS: dict[str, dict[str, Any]] = {
         "post": 30_400,
         "redeem": 0,
         "claim": 54_500,
-        "source": "measured earlier on 1inch's code, solc 0.8.37, ten steps; its root is trusted, no fraud is provable",
+        "source": "measured earlier on 1inch's code, ten steps a claim; its root is trusted",
     },
     "EigenLayer RewardsCoordinator": {
         "post": 60_000,
@@ -120,7 +120,8 @@ def describe(result: dict[str, Any]) -> str:
     cheapest, dearest = min(result["fraud_gas"].values()), max(result["fraud_gas"].values())
     lines.append(f"fraud proofs: {cheapest:,} to {dearest:,} gas")
     lines.append(
-        f"a million receipts folded and proved in {result['fold_1m_seconds']} s, {result['fold_1m_peak_mb']} MB"
+        f"a million receipts folded and proved in {result['fold_1m_seconds']} s,"
+        f" {result['fold_1m_peak_mb']} MB"
     )
     lines.append(
         f"{result['sign_per_s']:,.0f} signed, {result['verify_per_s']:,.0f} verified a second, one core"

@@ -131,7 +131,7 @@ def _amount(amount: int) -> str:
 
 def _sum(books: Books) -> str:
     held = sum(line.balance for line in books.lines)
-    parts = f"escrow {books.escrow:,} + pots {books.settlement:,} + balances {held:,}"
+    parts = f"escrow {books.escrow:,} + pots {books.settlement:,} + bonds {books.bonds:,} + balances {held:,}"
     if not books.conserved:
         return f"NO: {books.minted:,} were minted; {parts}"
     return f"yes, to the last unit: {books.minted:,} minted = {parts}; claims = credits = prices"

@@ -20,6 +20,7 @@ from .settle import claim, deposit, faucet, settle
 from .status import status
 from .train import train
 from .up import up
+from .watch import watch
 
 TRY, RUN, ASK, MAKE, MONEY, CARE = (
     "Try it",
@@ -62,6 +63,7 @@ app.command(rich_help_panel=ASK)(ask)
 app.command(rich_help_panel=ASK)(chat)
 app.command(rich_help_panel=RUN)(worker)
 app.command(rich_help_panel=RUN)(node)
+app.command(rich_help_panel=RUN)(watch)
 app.command(rich_help_panel=RUN)(status)
 app.command(rich_help_panel=RUN)(devchain)
 app.add_typer(base.app, name="base", rich_help_panel=MAKE)

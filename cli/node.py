@@ -31,7 +31,9 @@ SetOption = Annotated[
 
 
 def node(
-    role: Annotated[list[str] | None, typer.Option(help="worker, contributor, gateway, bootstrap.")] = None,
+    role: Annotated[
+        list[str] | None, typer.Option(help="worker, contributor, gateway, bootstrap, watchtower.")
+    ] = None,
     listen: ListenOption = None,
     bootstrap: BootstrapOption = None,
     chain_url: ChainOption = None,

@@ -29,7 +29,7 @@ def purse(read: Mapping[str, int] | None) -> dict[str, object]:
 
 
 def _summary(found: Mapping[str, Any]) -> dict[str, object]:
-    worker, settlement = found["worker"], found["settlement"]
+    worker, settlement, watching = found["worker"], found["settlement"], found["watching"]
     facts: dict[str, object] = {
         "peer": found["peer_id"],
         "roles": found["roles"],
@@ -51,6 +51,9 @@ def _summary(found: Mapping[str, Any]) -> dict[str, object]:
         )
     if settlement is not None:
         facts["settlement"] = settlement["waiting_for"] or "up to date"
+    if watching is not None:
+        done = f"{watching['judged']} commitments judged, {watching['challenges']} challenges"
+        facts["watching"] = watching["waiting_for"] or done
     return facts
 
 

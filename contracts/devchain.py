@@ -39,6 +39,11 @@ PLATFORM_SECRET = keccak256(b"commonlore devchain platform")
 WORK_POOL_SECRET = keccak256(b"commonlore devchain work pool")
 """Keys of accounts on devchains. They are public: never use them anywhere else."""
 
+TERM_OPTIONS = (
+    *("epoch-length", "window", "grace", "thaw", "answer", "patience"),
+    *("minimum-bond", "pot-per-bond", "demand-stake"),
+)
+"""Terms that a devchain's command line takes: seconds, token units, or how many times a bond."""
 FUND_TOKENS = 1_000 * 10**18
 FUND_WEI = 100 * 10**18
 _FAUCET_WEI = 10**30
@@ -187,8 +192,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--state", type=Path, help="keep the chain in this file across restarts")
     parser.add_argument("--deployment-out", type=Path, help="write the deployment into this file")
     parser.add_argument("--until-stdin-closes", action="store_true", help="end when standard input does")
-    for name, default in (("epoch-length", 3600), ("window", 3600), ("grace", 0), ("thaw", 0)):
-        parser.add_argument(f"--{name}", type=int, default=default, metavar="SECONDS")
+    for name in TERM_OPTIONS:
+        default = getattr(Terms(), name.replace("-", "_"))
+        parser.add_argument(f"--{name}", type=int, default=default, metavar="NUMBER")
     parser.add_argument("--platform", type=to_address, help="account of the platform's share")
     parser.add_argument("--work-pool", type=to_address, help="account of the work pool's share")
     return parser.parse_args(arguments)
@@ -197,7 +203,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 def _config(options: argparse.Namespace) -> DevchainConfig:
     known = devchain_accounts()
     return DevchainConfig(
-        terms=Terms(options.epoch_length, options.window, options.grace, options.thaw),
+        terms=Terms(
+            **{name.replace("-", "_"): getattr(options, name.replace("-", "_")) for name in TERM_OPTIONS}
+        ),
         accounts=Accounts(options.platform or known.platform, options.work_pool or known.work_pool),
         state=options.state,
     )

@@ -43,7 +43,8 @@ class Line:
 class Books:
     """The whole network.
 
-    `escrow` and `settlement` are what those contracts hold; `deposits` and `unclaimed` what they owe.
+    `escrow`, `settlement` and `bonds` are what those contracts hold; `deposits` and `unclaimed` what the
+    first two owe.
     """
 
     answers: tuple[PaidAnswer, ...]
@@ -54,6 +55,7 @@ class Books:
     settlement: int
     pots: int
     claimed: int
+    bonds: int = 0
 
     @property
     def prices(self) -> int:
@@ -69,7 +71,7 @@ class Books:
         """Every rule that does not hold to the last unit, in words; empty when all do."""
         held = sum(line.balance for line in self.lines)
         rules = [
-            ("minted = escrow + pots + balances", self.minted, self.escrow + self.settlement + held),
+            ("minted = escrow + pots + bonds + balances", self.minted, self._in_contracts + held),
             ("escrow holds its deposits", self.escrow, self.deposits),
             ("settlement holds what is unclaimed", self.settlement, self.unclaimed),
             ("pots = prices", self.pots, self.prices),
@@ -83,6 +85,10 @@ class Books:
             (f"0x{line.account.hex()}: claimed = earned", line.claimed, line.earned) for line in self.lines
         ]
         return tuple(f"{rule}: {left} is not {right}" for rule, left, right in rules if left != right)
+
+    @property
+    def _in_contracts(self) -> int:
+        return self.escrow + self.settlement + self.bonds
 
     @property
     def conserved(self) -> bool:
@@ -114,6 +120,7 @@ def read_books(
         settlement=client.balance(deployment.settlement),
         pots=sum(state.pot for state in states),
         claimed=sum(state.claimed for state in states),
+        bonds=client.balance(deployment.bonds),
     )
 
 

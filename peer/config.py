@@ -31,7 +31,7 @@ RESERVED = frozenset({"NATIVE", "HOME", "PASSPHRASE", "PASSPHRASE_FILE", "CACHE"
 compile.
 """
 
-ROLES = ("worker", "contributor", "gateway", "bootstrap", "settler")
+ROLES = ("worker", "contributor", "gateway", "bootstrap", "settler", "watchtower")
 ENGINES = ("torch", "exllamav2")
 PRECISIONS = ("bf16", "int4", "fp32")
 DEVICES = ("auto", "cpu", "cuda")
@@ -92,6 +92,9 @@ class Config:
     deployment: str = ""
     """A deployment JSON, or the path of a file with one."""
     settle_interval_s: int = 10
+    bond: int = 0
+    """What this peer's owner bonds as a poster; at least what the network asks for."""
+    watch_interval_s: int = 30
     max_gas_gwei: int = 0
     """The most that settlement pays for a unit of gas; it waits while gas costs more. 0: what it costs."""
     escrow_reading_s: int = 30
@@ -146,6 +149,7 @@ RANGES: Mapping[str, tuple[int, int]] = {
     "max_batch": (1, 1024),
     "step_tokens": (1, 8192),
     "settle_interval_s": (1, 86_400),
+    "watch_interval_s": (1, 86_400),
     "max_gas_gwei": (0, 1_000_000),
     "escrow_reading_s": (0, 3_600),
     "gateway_port": (0, 65_535),

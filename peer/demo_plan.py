@@ -10,13 +10,13 @@ from pathlib import Path
 
 from ..contracts.deployment import Terms
 from .corpora import Corpus, HeldOut, corpus
-from .local_network import NetworkPlan, PeerPlan
+from .local_network import POT_PER_BOND, WORKER_BOND, NetworkPlan, PeerPlan
 
 BOOTSTRAP, TRAINER, CLIENT = "bootstrap", "trainer", "client"
 WORKERS = ("worker-a", "worker-b")
 DEPOSIT = 1_000_000
 """Token units that the client puts into escrow."""
-TERMS = Terms(epoch_length=600, window=300)
+TERMS = Terms(epoch_length=600, window=300, minimum_bond=WORKER_BOND, pot_per_bond=POT_PER_BOND)
 """Short epochs: the one after the receipts, which carries their earnings, is posted too."""
 MEASURED = 24
 """Held-out pairs that losses are measured on."""
@@ -86,7 +86,7 @@ def plan_demo(options: DemoOptions) -> NetworkPlan:
         options.root,
         (
             PeerPlan(BOOTSTRAP, {"roles": ("bootstrap",)}),
-            *(PeerPlan(name, {"roles": ("worker", "settler")}) for name in WORKERS),
+            *(PeerPlan(name, {"roles": ("worker", "settler")}, bond=WORKER_BOND) for name in WORKERS),
             PeerPlan(TRAINER, {"roles": ("contributor",), "threads": os.cpu_count() or 1}),
             PeerPlan(CLIENT, {"policy": "round_robin"}, deposit=DEPOSIT),
         ),

@@ -40,6 +40,10 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 """Between attempts to start a chain again."""
 GAS_WEI = 10 * 10**18
 LOW_WEI = 10**18
+WORKER_BOND = 100_000_000
+"""What a worker of a network on one machine has to lose, in token units."""
+POT_PER_BOND = 100
+"""How many times its bond a worker's pots may be before they are final."""
 WORK_POOL = "work-pool"
 """The identity, in the first peer's home, that the work pool's share goes to."""
 _REMARK = "Written by commonlore for a network on one machine; replaced whenever that is started."
@@ -49,12 +53,14 @@ _REMARK = "Written by commonlore for a network on one machine; replaced whenever
 class PeerPlan:
     """One peer.
 
-    `settings` are names and values of `Config`; `deposit` token units stand in escrow for its asks.
+    `settings` are names and values of `Config`; `deposit` token units stand in escrow for its asks, `bond`
+    behind what it posts.
     """
 
     name: str
     settings: Mapping[str, object] = field(default_factory=dict)
     deposit: int = 0
+    bond: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,15 +127,13 @@ class LocalNetwork:
     def start_chain(self) -> None:
         """Start the chain, at its old address if it had one, with the state it had."""
         from ..contracts.controls import DevchainProcess
+        from ..contracts.devchain import TERM_OPTIONS
 
         self.plan.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         terms, treasury = self.plan.terms, self.treasury()
         options: dict[str, object] = {
             "--state": self.plan.root / "chain.state",
-            "--epoch-length": terms.epoch_length,
-            "--window": terms.window,
-            "--grace": terms.grace,
-            "--thaw": terms.thaw,
+            **{f"--{name}": getattr(terms, name.replace("-", "_")) for name in TERM_OPTIONS},
             "--platform": checksummed(treasury.platform),
             "--work-pool": checksummed(treasury.work_pool),
         }
@@ -160,16 +164,19 @@ class LocalNetwork:
             self._chain.close()
 
     def fund(self, name: str) -> None:
-        """Give a peer's owner gas and its planned deposit from the faucet, unless it has them."""
+        """Give a peer's owner gas, its planned deposit and its planned bond from the faucet, unless it has
+        them. It bonds by itself.
+        """
         from ..contracts.controls import fund
 
         plan, owner = self._plans[name], self.keys(name).owner
         with self.client(owner) as client:
-            missing = plan.deposit - client.owner_balance(owner.address).amount if plan.deposit else 0
-            if missing > 0 or client.gas_balance(owner.address) < LOW_WEI:
-                fund(client.endpoint, owner.address, max(0, missing), GAS_WEI)
-            if missing > 0:
-                client.deposit(missing)
+            deposit = plan.deposit - client.owner_balance(owner.address).amount if plan.deposit else 0
+            missing = max(0, deposit) + (_unbonded(client, plan.bond) if plan.bond else 0)
+            if missing or client.gas_balance(owner.address) < LOW_WEI:
+                fund(client.endpoint, owner.address, missing, GAS_WEI)
+            if deposit > 0:
+                client.deposit(deposit)
 
     # ---- peers
 
@@ -189,7 +196,8 @@ class LocalNetwork:
         own: dict[str, object] = {"chain_url": self.chain.url, "deployment": str(self.deployment_file)}
         if name != self.first.name:
             own["bootstrap"] = (self.peers[self.first.name].ready.address,)
-        return {"gateway_port": 0, **own, **self.plan.settings, **self._plans[name].settings}
+        plan = self._plans[name]
+        return {"gateway_port": 0, "bond": plan.bond, **own, **self.plan.settings, **plan.settings}
 
     def start(self) -> None:
         """Start everything: the chain, then the peers."""
@@ -270,3 +278,11 @@ def open_network(plan: NetworkPlan) -> Iterator[LocalNetwork]:
     with hold_network(plan) as network:
         network.start()
         yield network
+
+
+def _unbonded(client: ChainClient, bond: int) -> int:
+    """What an account lacks of a bond as a poster, what it holds itself counted."""
+    from ..contracts.bonding import BondRole
+
+    account = client.address
+    return max(0, bond - client.bonds.standing(account, BondRole.POSTER) - client.balance(account))

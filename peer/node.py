@@ -45,6 +45,7 @@ from .withdrawing import Withdrawals
 
 if TYPE_CHECKING:
     from .settle import Settler
+    from .watch_role import Watchman
     from .worker_role import WorkerRole
 
 log = logging.getLogger("commonlore.peer.node")
@@ -64,7 +65,7 @@ class Own:
 
 
 class Node:
-    """A running peer. `worker` and `settler` are None for a peer without that role."""
+    """A running peer. `worker`, `settler` and `watchman` are None for a peer without that role."""
 
     def __init__(
         self, own: Own, store: Store, chain: ChainLink, network: Network, nursery: trio.Nursery
@@ -88,6 +89,7 @@ class Node:
         """Bases whose workers this peer follows."""
         self.worker: WorkerRole | None = None
         self.settler: Settler | None = None
+        self.watchman: Watchman | None = None
 
     @property
     def adapter_fetches(self) -> int:
@@ -196,6 +198,10 @@ async def _open_roles(node: Node, stack: AsyncExitStack) -> None:
         from .settler_role import open_settler
 
         node.settler = await stack.enter_async_context(open_settler(node))
+    if "watchtower" in roles:
+        from .watch_role import open_watchman
+
+        node.watchman = await stack.enter_async_context(open_watchman(node))
 
 
 async def _follow(node: Node, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -16,14 +16,14 @@ from ..contracts.deployment import Terms
 from ..protocol.errors import ConfigError
 from .config import Config
 from .home import PRIVATE_FILE, PRIVATE_FOLDER, Home
-from .local_network import NetworkPlan, PeerPlan
+from .local_network import POT_PER_BOND, WORKER_BOND, NetworkPlan, PeerPlan
 
 FOLDER = "local"
 YOURS = "you"
 BOOTSTRAP = "bootstrap"
 DEPOSIT = 10**12
 """Token units put into escrow for your asks: an answer of 200 tokens costs about 1,000."""
-TERMS = Terms(epoch_length=600, window=300)
+TERMS = Terms(epoch_length=600, window=300, minimum_bond=WORKER_BOND, pot_per_bond=POT_PER_BOND)
 """Short epochs, so that what was earned can be claimed within half an hour."""
 
 
@@ -45,7 +45,7 @@ def plan_one_machine(home: Home, config: Config, wanted: Wanted) -> NetworkPlan:
     shared = {"base": config.base, "precision": config.precision, "cache_dir": config.cache_dir}
     threads = config.threads or max(1, (os.cpu_count() or 1) // max(1, wanted.workers))
     workers = (
-        PeerPlan(f"worker-{number}", {"roles": ("worker", "settler"), "threads": threads})
+        PeerPlan(f"worker-{number}", {"roles": ("worker", "settler"), "threads": threads}, bond=WORKER_BOND)
         for number in range(1, wanted.workers + 1)
     )
     yours = PeerPlan(

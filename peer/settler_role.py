@@ -35,6 +35,7 @@ async def open_settler(node: Node) -> AsyncIterator[Settler]:
         binding=node.binding.current,
         clock=node.clock,
         claim_for=(node.keys.owner.address,),
+        bond=node.config.bond,
     )
     settler = Settler(parts)
     node.nursery.start_soon(settler.run, float(node.config.settle_interval_s))

@@ -57,6 +57,7 @@ class FakeActions:
             "purse": purse if self.chain else None,
             "worker": None,
             "settlement": None,
+            "watching": None,
         }
 
     async def progress(self, receipts: Sequence[StoredReceipt]) -> Mapping[int, str]:

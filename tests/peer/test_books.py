@@ -13,12 +13,13 @@ ALICE, BOB, CLIENT = (Address(bytes([n]) * 20) for n in (1, 2, 3))
 BOOKS = Books(
     answers=(PaidAnswer(100, {ALICE: 60, BOB: 40}), PaidAnswer(50, {BOB: 50})),
     lines=(Line(ALICE, (60, 0), 60, 60), Line(BOB, (40, 50), 90, 95), Line(CLIENT, (0, 0), 0, 5)),
-    minted=1_000,
+    minted=1_007,
     escrow=840,
     deposits=840,
     settlement=0,
     pots=150,
     claimed=150,
+    bonds=7,
 )
 
 
@@ -30,7 +31,8 @@ def test_books_that_add_up() -> None:
 @pytest.mark.parametrize(
     ("wrong", "rules"),
     [
-        ({"minted": 1_001}, ("minted = escrow + pots + balances",)),
+        ({"minted": 1_008}, ("minted = escrow + pots + bonds + balances",)),
+        ({"bonds": 6}, ("minted = escrow + pots + bonds + balances",)),
         ({"deposits": 839}, ("escrow holds its deposits",)),
         ({"pots": 151}, ("settlement holds what is unclaimed", "pots = prices")),
         ({"claimed": 149}, ("settlement holds what is unclaimed", "claims = credits")),

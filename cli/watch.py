@@ -1,0 +1,76 @@
+"""`commonlore watch`: a watchtower in the foreground, until Ctrl-C."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .node import BootstrapOption, ChainOption, DeploymentOption, ListenOption, SetOption, config_with
+from .options import HomeOption, JsonOption, home_at
+from .printing import print_facts, print_json, say
+
+if TYPE_CHECKING:
+    from ..peer.node import Node
+    from ..peer.watching import WatchReport
+
+
+def watch(
+    listen: ListenOption = None,
+    bootstrap: BootstrapOption = None,
+    chain_url: ChainOption = None,
+    deployment: DeploymentOption = None,
+    settings: SetOption = None,
+    home: HomeOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Watch every lane's commitments and challenge what is wrong, until Ctrl-C.
+
+    Whoever proves a fraud gets half of the poster's bond; a challenge costs gas, so this home's owner needs
+    some.
+    """
+    import trio
+
+    from ..peer.extras import require
+    from ..peer.logs import open_logs
+    from ..peer.run import run_node
+
+    require("settle")
+    place = home_at(home)
+    shared = {"listen": listen, "bootstrap": bootstrap, "chain_url": chain_url, "deployment": deployment}
+    config = config_with(place, settings, roles=["watchtower"], **shared)
+    place.create()
+
+    def announce(node: Node, _: str | None) -> None:
+        if node.watchman is not None:
+            node.watchman.tell(_print_json if json else _print)
+        if not json:
+            _introduce(node)
+
+    with open_logs(place.logs, config.log_level):
+        trio.run(lambda: run_node(config, place, announce=announce))
+
+
+def _introduce(node: Node) -> None:
+    from ..protocol.ids import checksummed
+
+    account = checksummed(node.keys.owner.address)
+    print_facts({"chain": node.config.chain_url, "account": account, "home": node.home.path})
+    say("watching every lane; Ctrl-C ends it")
+
+
+def _print(report: WatchReport) -> None:
+    """What was done, and what could not be; nothing for a round without either."""
+    from ..protocol.ids import checksummed
+
+    if report.judged:
+        print(f"judged {report.judged} commitments of {report.lanes} lanes", flush=True)
+    for act in report.acts:
+        print(f"{act.what}: epoch {act.epoch} of lane {checksummed(act.lane)}: {act.said}", flush=True)
+        print(f"transaction {act.tx}", flush=True)
+    for reason in report.waiting:
+        print(f"waiting: {reason}", flush=True)
+
+
+def _print_json(report: WatchReport) -> None:
+    from ..peer.gateway.views import plain
+
+    print_json(plain(report))
