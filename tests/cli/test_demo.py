@@ -95,7 +95,7 @@ def test_events_read_like_a_story(capsys: pytest.CaptureFixture[str]) -> None:
     assert "fetched by content id over libp2p, 4,900,000 bytes in 0.3 s" in shown
     assert "100 = worker 60 + contributors 40" in shown
     assert "alice 40 (by grad-sketch/1)" in shown
-    assert "yes, to the last unit: 1,000 minted = escrow 900 + pots 0 + balances 100" in shown
+    assert "yes, to the last unit: 1,000 minted = escrow 900 + pots 0 + bonds 0 + balances 100" in shown
 
 
 def test_the_outcome_for_programs() -> None:

@@ -6,9 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from commonlore.contracts.bonding import BondRole
+from commonlore.contracts.client import ChainClient
+from commonlore.contracts.demanding import Tree
+from commonlore.contracts.transactions import Sending
+from commonlore.contracts.unsteady import UnsteadyChain
 from commonlore.peer.epochs import EpochState
 from commonlore.peer.ledger_rows import Role
-from commonlore.protocol.errors import ChainError
+from commonlore.protocol.errors import ChainError, DeadlineExceeded
 from commonlore.protocol.ids import digest_of
 
 
@@ -29,14 +34,15 @@ class Crashing:
             raise Crash(name)
         self.passed.append(name)
 
-    def watch(self, target, names, is_async):
-        """`target` with these methods counted."""
-        return Watched(self, target, names, is_async)
+    def watch(self, target, names, is_async, **parts):
+        """`target` with these methods counted, and these attributes in place of its own."""
+        return Watched(self, target, names, is_async, parts)
 
 
 class Watched:
-    def __init__(self, crashing, target, names, is_async):
+    def __init__(self, crashing, target, names, is_async, parts):
         self._crashing, self._target, self._names, self._is_async = crashing, target, names, is_async
+        self.__dict__ |= parts
 
     def __getattr__(self, name):
         method = getattr(self._target, name)
@@ -62,8 +68,20 @@ SENDS = ("redeem", "post_epoch", "claim")
 
 
 NEVER = 1_000
+BOND = 5_000
+
+
+def demand(chain):
+    """Somebody wants to see a leaf of each of two trees."""
+    *_, posted = chain.client().commitments(chain.lane)
+    for tree in (Tree.RECEIPTS, Tree.LINES):
+        chain.payers[0].client.demands.demand(chain.lane, posted.commitment, tree, 1)
+
+
 PHASES = {
+    "bond": lambda chain: chain.devchain.fund(chain.worker.owner.address, BOND),
     "redeem and post": lambda chain: chain.end_epoch(0),
+    "answer": demand,
     "post what was earned": lambda chain: chain.end_epoch(1),
     "claim": lambda chain: chain.pass_window(),
 }
@@ -71,7 +89,9 @@ PHASES = {
 
 POST = ["prepare", "publish", "intend", "post_epoch", "mark_posted", "done"]
 STEPS = {
+    "bond": ["intend", "bond", "done"],
     "redeem and post": ["intend", "redeem", "done", *POST],
+    "answer": 2 * ["intend", "answer", "done"],
     "post what was earned": [*POST, "mark_final"],
     "claim": ["mark_final", "intend", "claim", "done"],
 }
@@ -85,10 +105,13 @@ async def settle_with_crash(node, crashing):
             ledger=node.store.ledger,
             records=node.store.records,
         )
-        client = crashing.watch(node.chain.client(), SENDS, False)
+        client = node.chain.client()
+        bonds = crashing.watch(client.bonds, ("bond",), False)
+        demands = crashing.watch(client.demands, ("answer",), False)
+        client = crashing.watch(client, SENDS, False, bonds=bonds, demands=demands)
         publish = crashing.watch(node, ("publish",), True).publish
         try:
-            await node.settle(store=store, client=client, publish=publish)
+            await node.settle(store=store, client=client, publish=publish, bond=BOND)
             return
         except Crash:
             continue
@@ -106,6 +129,8 @@ async def everything(node, make):
         "epochs": [(e.commitment, e.state, e.data) for e in await node.store.epochs.all(chain.lane)],
         "receipts": [(r.receipt_hash, r.commitment, r.credits) for r in await node.store.ledger.receipts()],
         "published": [digest_of(cid) for cid in node.published],
+        "bond": client.bonds.of(chain.worker.owner.address, BondRole.POSTER),
+        "demands": client.demands.open(),
     }
 
 
@@ -174,3 +199,31 @@ async def test_an_epoch_that_somebody_else_posted_is_an_error(chain, path, make)
         client.post_epoch(chain.lane, replace(prepared, data_hash=bytes(31) + b"\x01"))
         with pytest.raises(ChainError, match="only one node may settle a lane"):
             await node.settle()
+
+
+async def test_a_transaction_that_outlives_its_settler_counts_once(chain, path, make):
+    """Each is on its way, not yet mined, when the settler dies; it is mined before the next one begins."""
+    unsteady = UnsteadyChain(chain.devchain)
+    hasty, secret = Sending(again_s=99.0, confirm_s=0.0), chain.worker.owner.secret
+    outlived = 0
+    async with make.opened(chain, path) as node:
+        for payer, price in zip(chain.payers, (600, 60), strict=True):
+            await node.serve(payer, price)
+        for move in (lambda: chain.end_epoch(0), lambda: chain.end_epoch(1), chain.pass_window):
+            move()
+            while True:
+                unsteady.holds = True
+                client = ChainClient(unsteady.provider(), chain.deployment, secret, 0.0, hasty)
+                try:
+                    report = await node.settle(client=client)
+                except DeadlineExceeded:
+                    outlived += 1
+                    unsteady.holds = False
+                    unsteady.mine_waiting()
+                    continue
+                assert not report.transactions
+                break
+        earned = make.earned_by(chain, 600, 60)
+        assert {account: node.balance(account) for account in earned} == earned
+        assert [e.state for e in await node.store.epochs.all(chain.lane)] == [EpochState.FINAL] * 2
+        assert outlived == 7, "three bindings, the redemption, two commitments, the claims"
