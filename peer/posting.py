@@ -13,11 +13,14 @@ Rules of this file:
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from dataclasses import replace
 
 import trio
 
 from ..protocol.blob_names import describe_blob
 from ..protocol.codec import decode, record_hash
+from ..protocol.epoch_leaves import PoolCredit
 from ..protocol.errors import ChainError, LocalProtocolError
 from ..protocol.ids import Address, checksummed
 from ..protocol.settled import check_settled, fold_earnings, pool_credits
@@ -25,6 +28,7 @@ from ..protocol.settlement import (
     MAX_EPOCH_BYTES,
     EpochData,
     EpochTrees,
+    Evidence,
     build_epoch,
     commitment_hash,
 )
@@ -110,7 +114,10 @@ class Posting:
         if not owed and not (last and last.commitment.receipt_count):
             return
         await self._check_pot(owed, report)
-        trees = await trio.to_thread.run_sync(self._build, epoch, owed, last)
+        before = published(last)
+        credits, evidence = await self._divide(before) if before else ((), Evidence())
+        earned = fold_earnings(before.cumulative if before else {}, credits)
+        trees = await trio.to_thread.run_sync(self._build, epoch, owed, earned, credits, evidence)
         prepared = StoredEpoch(self._lane, trees.commitment, describe_blob([trees.data])[0], trees.data)
         await self._parts.store.epochs.prepare(prepared, [one.credited for one in owed])
         await self._post(prepared, report)
@@ -128,16 +135,35 @@ class Posting:
                 f"{explained} of them: {why}"
             )
 
-    def _build(self, epoch: int, owed: list[Owed], last: StoredEpoch | None) -> EpochTrees:
+    async def _divide(self, before: EpochData) -> tuple[tuple[PoolCredit, ...], Evidence]:
+        """What the receipts of the commitment before earn, by the statements on those that the hash of its
+        block drew. A receipt that cannot be divided now is credited as it was published.
+        """
+        beacon = await on_chain(self._client.beacon_after, self._lane, before.epoch)
+        stored = await self._parts.store.ledger.committed(self._lane, before.epoch)
+        owner = self._parts.binding().binding.owner
+        division = await self._parts.crediting.divide(stored, owner, beacon)
+        hashes = {one.receipt_id: one.receipt_hash for one in stored}
+        credited = [
+            replace(one, credits=division.credits.get(hashes.get(one.receipt_id, b""), one.credits))
+            for one in before.receipts
+        ]
+        return pool_credits(credited), Evidence(tuple(division.statements), beacon)
+
+    def _build(
+        self,
+        epoch: int,
+        owed: list[Owed],
+        earnings: Mapping[Address, int],
+        credits: tuple[PoolCredit, ...],
+        evidence: Evidence,
+    ) -> EpochTrees:
         """The commitment, after a last check of every signature in it. CPU only; runs in a thread."""
         domain = self._client.deployment.domain
         settled = [one.settled for one in owed]
         for one in settled:
             check_settled(domain, one)
-        before = published(last)
-        credits = pool_credits(before.receipts) if before else ()
-        earnings: dict[Address, int] = before.cumulative if before else {}
-        return build_epoch(domain, epoch, settled, fold_earnings(earnings, credits), credits)
+        return build_epoch(domain, epoch, settled, earnings, credits, evidence)
 
     async def _publish(self, epoch: StoredEpoch) -> None:
         """Before a commitment is on the chain, what it commits can be had."""
