@@ -21,8 +21,9 @@ HEAVY = (
     "rich.console",
 )
 GROUPS = (
-    *("demo", "up", "simulate", "ask", "chat", "worker", "node", "status", "devchain"),
+    *("demo", "up", "simulate", "ask", "chat", "worker", "node", "watch", "status"),
     *(
+        "devchain",
         "base",
         "datanet",
         "train",
