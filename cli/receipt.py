@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .ending import ended_by_signals
+from .explaining import explain
 from .options import HomeOption, JsonOption, config_of, home_at
 from .printing import one_line, print_facts, print_json, print_table
 from .progress import bars
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from ..peer.verifying import Finding
 
 app = typer.Typer(help="Receipts of the answers this peer asked for or gave.")
+app.command("explain")(explain)
 
 
 @app.command("list")
