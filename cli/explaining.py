@@ -60,8 +60,8 @@ def _print(told: dict[str, Any], found: Explanation) -> None:
     _table("contributors", ("channel", "name", "account", "ppm", "amount"), parts)
     rows = [[part["sigma"], part["name"], part["row"][:14], _says(part)] for part in told["rows"]]
     _table("rows that stand out, in standard deviations", ("sigma", "name", "row", "says"), rows)
-    shown = [[part["name"], part["row"][:14], _says(part)] for part in told["prompt_rows"]]
-    _table("rows in the prompt", ("name", "row", "says"), shown)
+    shown = [[part["nats"], part["name"], part["row"][:14], _says(part)] for part in told["prompt_rows"]]
+    _table("rows in the prompt, by how likely they made the answer", ("nats", "name", "row", "says"), shown)
     spans = [
         [span["bits"], span["places"], span["name"], span["row"][:14], span["text"][:80]]
         for span in told["spans"]

@@ -121,8 +121,8 @@ class Attributing:
 
     async def _state(self, step: PaidStep) -> Sealed[AttributionStatement]:
         """Score one step and keep the sealed statement on it."""
-        messages, output = step.ask.signed.prompt.messages, step.before + step.tokens
-        sealed = await self._scoring.state(Scorable(step.signed.receipt, step.receipt_hash, messages, output))
+        prompt, output = step.ask.signed.prompt, step.before + step.tokens
+        sealed = await self._scoring.state(Scorable(step.signed.receipt, step.receipt_hash, prompt, output))
         await self._node.statements.keep(sealed)
         return sealed
 

@@ -13,14 +13,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..protocol.attribution import prior_weights
-from ..protocol.channels import divide_channels
+from ..protocol.attribution import (
+    PRIOR_METHOD,
+    compute_scores,
+    compute_weights,
+    prior_weights,
+    read_sums,
+)
+from ..protocol.channels import combine_channels, divide_channels, payable
 from ..protocol.errors import MissingDependency
-from ..protocol.faithfulness import from_ppm
+from ..protocol.faithfulness import COARSE_METHOD, from_ppm
 from ..protocol.ids import Address
-from ..protocol.manifests import Row
+from ..protocol.manifests import AdapterManifest, Row
 from ..protocol.prompt_parts import ROW
-from ..protocol.receipts import Weight
+from ..protocol.receipts import Effects, Weight
 from ..protocol.rows import row_hash
 from ..worker.attribution.index import read_vectors
 from ..worker.attribution.spans import SpanIndex, find_spans
@@ -55,13 +61,14 @@ class RowPart:
 
 @dataclass(frozen=True, slots=True)
 class PromptRow:
-    """A row that stood in the prompt."""
+    """A row that stood in the prompt; `nats`: how much likelier it made the answer, None if not measured."""
 
     row: bytes
     payee: Address | None
     name: str
     question: str
     answer: str
+    nats: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,16 +159,34 @@ def _confidence(evidence: Evidence) -> str:
 def _contributors(evidence: Evidence, known: _Known) -> tuple[ContributorPart, ...]:
     if evidence.manifest is None:
         return ()
-    statement = evidence.statement.record if evidence.statement else None
-    weights = statement.weights if statement else prior_weights(evidence.manifest)
+    weights, effects = _before_channels(evidence, evidence.manifest)
     amounts = {c.account: c.amount for c in evidence.credits if c.role == "contributor"}
     parts = [
         ContributorPart(share.channel.value, weight.payee, known.names.get(weight.payee, ""), weight.ppm, 0)
-        for share in divide_channels(weights, None)
+        for share in divide_channels(weights, effects)
         for weight in share.weights
     ]
-    paid = [_with_amount(part, amounts, weights) for part in parts]
+    paid = [_with_amount(part, amounts, combine_channels(weights, effects)) for part in parts]
     return tuple(sorted(paid, key=lambda part: (-part.ppm, part.payee)))
+
+
+def _before_channels(
+    evidence: Evidence, manifest: AdapterManifest
+) -> tuple[tuple[Weight, ...], Effects | None]:
+    """The adapter's own weights and what is paid of the prompt's parts. Where the index is not at hand, the
+    weights over all channels, and no parts."""
+    if evidence.statement is None:
+        return prior_weights(manifest), None
+    statement = evidence.statement.record
+    effects = payable(statement.effects, {prior.payee for prior in manifest.priors})
+    if statement.method in (PRIOR_METHOD, COARSE_METHOD):
+        return prior_weights(manifest), effects
+    if effects is None or evidence.index is None:
+        return statement.weights, None
+    sums, query = evidence.index.manifest.sums, np.frombuffer(evidence.index.query, np.int8)
+    scores = compute_scores(query, read_sums(sums, len(query)))
+    own = compute_weights(scores, [entry.payee for entry in sums])
+    return (statement.weights, None) if own is None else (own, effects)
 
 
 def _with_amount(
@@ -192,11 +217,13 @@ def _rows(evidence: Evidence, known: _Known) -> tuple[RowPart, ...]:
 def _prompt_rows(evidence: Evidence, known: _Known) -> tuple[PromptRow, ...]:
     prompt = evidence.stored.prompt
     payees = {part.part: part.payee for part in prompt.parts if part.channel == ROW} if prompt else {}
+    stated = evidence.statement.record.effects if evidence.statement else None
+    nats = {part.part: part.effect_micro / 1e6 for part in stated.parts} if stated else {}
     found: list[PromptRow] = []
     for digest in evidence.stored.signed.details.retrieved_rows:
         payee = payees.get(digest)
         name = known.names.get(payee, "") if payee else ""
-        found.append(PromptRow(digest, payee, name, *known.text(digest)))
+        found.append(PromptRow(digest, payee, name, *known.text(digest), nats.get(digest)))
     return tuple(found)
 
 

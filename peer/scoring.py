@@ -15,14 +15,16 @@ from dataclasses import dataclass
 import trio
 
 from ..protocol.attribution import PRIOR_METHOD, prior_weights
+from ..protocol.channels import combine_channels, payable
 from ..protocol.credits import heaviest_adapter
 from ..protocol.envelope import Sealed, open_sealed, seal
 from ..protocol.errors import NotFound
 from ..protocol.faithfulness import COARSE_METHOD
 from ..protocol.ids import Cid
 from ..protocol.manifests import AdapterManifest
-from ..protocol.receipts import AttributionStatement, Receipt
-from ..protocol.requests import ChatMessage
+from ..protocol.receipts import AttributionStatement, Effects, PartEffect, Receipt
+from ..protocol.requests import Prompt
+from ..worker.attribution.ablation import MICRO, estimate_effects, plan_ablations
 from ..worker.attribution.process import AttributionProcess
 from ..worker.attribution.subject import subject_of
 from .evidence import curvature_of, early_of, faithfulness_of, index_of
@@ -40,7 +42,7 @@ class Scorable:
 
     receipt: Receipt
     receipt_hash: bytes
-    messages: tuple[ChatMessage, ...]
+    prompt: Prompt
     output: Sequence[int]
 
 
@@ -75,18 +77,33 @@ class Scoring:
         manifest = await self._node.catalog.adapter(adapter)
         async with self._turn:
             known = await self._make_known(adapter, manifest)
-            score = await self._scorer.score(adapter, answer.messages, answer.output)
+            score = await self._scorer.score(adapter, answer.prompt.messages, answer.output)
+            effects = await self._effects(adapter, answer)
         if known.coarse:
             method, weights = COARSE_METHOD, prior_weights(manifest)
         elif score.weights is None:
             method, weights = PRIOR_METHOD, prior_weights(manifest)
         else:
             method, weights = known.method, score.weights
+        weights = combine_channels(weights, payable(effects, {prior.payee for prior in manifest.priors}))
         await self._node.content.put(score.query)
         query = hashlib.sha256(score.query).digest()
-        statement = AttributionStatement(answer.receipt_hash, adapter, known.index, method, query, weights)
+        statement = AttributionStatement(
+            answer.receipt_hash, adapter, known.index, method, query, weights, effects
+        )
         raw = seal(self._node.keys.peer, statement, MAX_STATEMENT_BYTES)
         return open_sealed(raw, (AttributionStatement,), MAX_STATEMENT_BYTES)
+
+    async def _effects(self, adapter: Cid, answer: Scorable) -> Effects | None:
+        """What the parts of the prompt did, by leaving them out; None where it has none."""
+        parts, prompt = answer.prompt.parts, answer.prompt
+        if not parts:
+            return None
+        present = plan_ablations(len(parts), answer.receipt_hash)
+        *losses, bare = await self._scorer.losses(adapter, prompt, answer.receipt_hash, answer.output)
+        effects = zip(parts, estimate_effects(present, losses), strict=True)
+        found = tuple(PartEffect(part.channel, part.part, part.payee, effect) for part, effect in effects)
+        return Effects(max(0, round((bare - losses[0]) * MICRO)), found)
 
     async def _make_known(self, adapter: Cid, manifest: AdapterManifest) -> _Known:
         """Fetch what scoring needs, early checkpoint, factors and index, once. Raises NotFound."""

@@ -107,5 +107,5 @@ class SecondOpinions:
 
 def _scorable(node: Node, asked: OpinionRequest) -> Scorable:
     receipt = asked.receipt.receipt
-    messages = asked.signed.prompt.messages
-    return Scorable(receipt, digest(node.domain, receipt), messages, asked.before + asked.tokens)
+    prompt, output = asked.signed.prompt, asked.before + asked.tokens
+    return Scorable(receipt, digest(node.domain, receipt), prompt, output)

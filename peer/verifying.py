@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..protocol.attribution import PRIOR_METHOD, check_weights, prior_weights, recheck_statement
+from ..protocol.channels import combine_channels, payable
 from ..protocol.codec import record_hash
 from ..protocol.credits import sum_shares
 from ..protocol.eip712 import require_signer
@@ -24,7 +25,7 @@ from ..protocol.faithfulness import COARSE_METHOD, from_ppm
 from ..protocol.outputs import output_root
 from ..protocol.pools import TOLERANCE_PPM
 from ..protocol.receipt_rules import check_voucher_names
-from ..protocol.receipts import AttributionStatement
+from ..protocol.receipts import AttributionStatement, Weight
 from ..protocol.requests import PPM
 from .evidence import Evidence
 
@@ -113,7 +114,24 @@ def _stated(evidence: Evidence, checks: _Checks) -> None:
     known = {prior.payee for prior in evidence.manifest.priors}
     if not {weight.payee for weight in statement.weights} <= known:
         raise RemoteProtocolError("the attribution statement pays an account that contributed nothing")
+    _check_parts(evidence, statement)
     checks.shows(f"the worker sealed {len(statement.weights)} weights that make {PPM} ppm, all contributors'")
+
+
+def _check_parts(evidence: Evidence, statement: AttributionStatement) -> None:
+    """What is stated to have had an effect is what the receipt says was in the prompt."""
+    details = evidence.stored.signed.details
+    named = {*details.retrieved_rows, *details.tool_calls, details.prompt_template}
+    stated = {part.part for part in statement.effects.parts} if statement.effects else set()
+    if not stated <= named:
+        raise RemoteProtocolError("the attribution statement pays for what was not in the prompt")
+
+
+def _with_parts(evidence: Evidence, statement: AttributionStatement) -> tuple[Weight, ...]:
+    """The priors, with what was stated of the prompt's parts."""
+    assert evidence.manifest is not None
+    contributors = {prior.payee for prior in evidence.manifest.priors}
+    return combine_channels(prior_weights(evidence.manifest), payable(statement.effects, contributors))
 
 
 def verify_integers(evidence: Evidence) -> Finding:
@@ -149,7 +167,8 @@ def _integers(evidence: Evidence, checks: _Checks) -> None:
         raise RemoteProtocolError("the query vector is not the one that the statement names")
     if statement.method == COARSE_METHOD:
         return _coarse(evidence, statement, checks)
-    recheck_statement(statement, np.frombuffer(index.query, np.int8), index.manifest.sums)
+    contributors = {prior.payee for prior in evidence.manifest.priors}
+    recheck_statement(statement, np.frombuffer(index.query, np.int8), index.manifest.sums, contributors)
     _check_method(evidence, statement)
     checks.shows("the weights follow from the query vector and the sums, bit for bit")
 
@@ -160,7 +179,7 @@ def _coarse(evidence: Evidence, statement: AttributionStatement, checks: _Checks
     found = evidence.faithfulness
     if found is None or found.above_chance:
         raise RemoteProtocolError("no measurement of this index says that its scores are not above chance")
-    if statement.weights != prior_weights(evidence.manifest):
+    if statement.weights != _with_parts(evidence, statement):
         raise RemoteProtocolError("where scores are not above chance the weights must be the priors")
     checks.shows(
         f"the author measured these scores: {from_ppm(found.lds_ppm):+.3f} against retraining is not above "
@@ -172,7 +191,7 @@ def _check_method(evidence: Evidence, statement: AttributionStatement) -> None:
     assert evidence.manifest is not None
     assert evidence.index is not None
     if statement.method == PRIOR_METHOD:
-        if statement.weights != prior_weights(evidence.manifest):
+        if statement.weights != _with_parts(evidence, statement):
             raise RemoteProtocolError("without influence the weights must be the manifest's priors")
     elif statement.method != evidence.index.manifest.method:
         raise RemoteProtocolError(f"the statement is by {statement.method!r}, its index is not")

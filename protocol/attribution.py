@@ -21,13 +21,14 @@ of sums are taken in two halves of 18 bits, whose products stay below 2^36 and t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from math import isqrt
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from .channels import combine_channels, payable
 from .credits import apportion
 from .errors import LocalProtocolError, RemoteProtocolError
 from .ids import Address
@@ -153,16 +154,23 @@ def check_weights(weights: Sequence[Weight]) -> None:
         raise RemoteProtocolError(f"weights add up to {whole} ppm, not {PPM}")
 
 
-def recheck_statement(statement: AttributionStatement, query: Int8s, sums: Sequence[ContributorSum]) -> None:
+def recheck_statement(
+    statement: AttributionStatement,
+    query: Int8s,
+    sums: Sequence[ContributorSum],
+    contributors: Collection[Address] = (),
+) -> None:
     """Recomputes a statement's weights. Raises RemoteProtocolError where they do not follow from the query.
 
-    A statement by influence must be what `compute_weights` gives; one by priors is right where that gives
-    None.
+    A statement by influence must be what `compute_weights` gives, with what was stated of a prompt's parts by
+    the adapter's `contributors`; one by priors is right where that gives None.
     """
     check_weights(statement.weights)
     weights = compute_weights(
         compute_scores(query, read_sums(sums, len(query))), [entry.payee for entry in sums]
     )
+    if weights is not None and statement.effects is not None:
+        weights = combine_channels(weights, payable(statement.effects, contributors))
     if weights != (None if statement.method == PRIOR_METHOD else statement.weights):
         raise RemoteProtocolError("the attribution's weights do not follow from its query and its index")
 

@@ -7,6 +7,8 @@ Rules of this file:
 - The adapter's channel has what is left of 1,000,000 ppm after the others. Each of those has its part of all
   effects, at most its cap: who asks chooses the rows, so rows never take all of the contributors' money.
   Tools are recorded and not paid.
+- Only parts of the adapter's own contributors are paid (`payable`): so a statement pays nobody else, whatever
+  an asker or a worker says of a part.
 - Within a channel the parts' effects divide it; the adapter's channel is divided by the adapter's own weights
   (of several adapters: theirs, by the weights that they had in the answer).
 - Divisions are by largest remainder, ties to the lowest account; everything adds up to exactly 1,000,000 ppm.
@@ -14,17 +16,15 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
 
 from .credits import apportion
 from .errors import LocalProtocolError
-from .fields import U64, Hash32, Name, Size
 from .ids import Address
-from .receipts import Weight
-from .requests import MAX_PARTS, PPM
+from .receipts import Effects, Weight
+from .requests import PPM
 
 
 class Channel(StrEnum):
@@ -37,24 +37,6 @@ class Channel(StrEnum):
 
 
 CAPS_PPM = {Channel.ROW: 500_000, Channel.TEMPLATE: 100_000, Channel.TOOL: 0}
-
-
-@dataclass(frozen=True, slots=True)
-class PartEffect:
-    """What one part of a prompt did; `part` is its hash."""
-
-    channel: Name
-    part: Hash32
-    payee: Address
-    effect_micro: U64
-
-
-@dataclass(frozen=True, slots=True)
-class Effects:
-    """What the channels of one answer did, as measured: the adapter against its base, each part left out."""
-
-    adapter_micro: U64
-    parts: Annotated[tuple[PartEffect, ...], Size(0, MAX_PARTS)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +72,15 @@ def combine_channels(adapter: Sequence[Weight], effects: Effects | None) -> tupl
     shares = divide_channels(adapter, effects)
     merged = _add((weight.payee, weight.ppm) for share in shares for weight in share.weights)
     return tuple(Weight(payee, merged[payee]) for payee in sorted(merged))
+
+
+def payable(effects: Effects | None, contributors: Collection[Address]) -> Effects | None:
+    """What of the effects is paid: that of parts whose account is one of the adapter's contributors. Whose
+    another part is rests on its asker's word; it is stated and not paid.
+    """
+    if effects is None:
+        return None
+    return Effects(effects.adapter_micro, tuple(part for part in effects.parts if part.payee in contributors))
 
 
 def mix_adapters(parts: Sequence[tuple[Sequence[Weight], int]]) -> tuple[Weight, ...]:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from .fields import U32, U64, U128, Hash32, Label, Signature65, Size
+from .fields import U32, U64, U128, Hash32, Label, Name, Signature65, Size
 from .ids import Address, Cid
-from .requests import MAX_ADAPTERS, AdapterWeight, Sampling
+from .requests import MAX_ADAPTERS, MAX_PARTS, AdapterWeight, Sampling
 
 MAX_CONTRIBUTORS = 4_096
 
@@ -107,10 +107,29 @@ class Weight:
 
 
 @dataclass(frozen=True, slots=True)
+class PartEffect:
+    """What one part of a prompt did; `part` is its hash."""
+
+    channel: Name
+    part: Hash32
+    payee: Address
+    effect_micro: U64
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """What the channels of one answer did, as measured: the adapter against its base, each part left out."""
+
+    adapter_micro: U64
+    parts: Annotated[tuple[PartEffect, ...], Size(0, MAX_PARTS)]
+
+
+@dataclass(frozen=True, slots=True)
 class AttributionStatement:
     """Weights of one receipt's contributors, summing to 1,000,000. `method` names how they were found;
     `prior` means no influence was measured and the manifest's prior weights apply. Travels sealed by the
-    attributor's Ed25519 key.
+    attributor's Ed25519 key. Where the prompt had parts, `effects` says what they did, and the weights are
+    those over all channels.
     """
 
     receipt_hash: Hash32
@@ -119,6 +138,7 @@ class AttributionStatement:
     method: Label
     query: Hash32
     weights: Annotated[tuple[Weight, ...], Size(1, MAX_CONTRIBUTORS)]
+    effects: Effects | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,8 @@ from commonlore.protocol.prompt_parts import show_rows
 from commonlore.protocol.receipts import (
     AttributionStatement,
     Credit,
+    Effects,
+    PartEffect,
     Receipt,
     ReceiptDetails,
     SignedReceipt,
@@ -41,7 +43,7 @@ from commonlore.protocol.requests import ChatMessage, Prompt, Sampling
 from commonlore.protocol.rows import row_hash
 
 ANA, BEN = Address(b"a" * 20), Address(b"b" * 20)
-ADAPTER, INDEX, WIDTH = cid_of(b"adapter"), cid_of(b"index"), 8
+ADAPTER, INDEX, WIDTH = cid_of(b"adapter"), cid_of(b"index"), 64
 ROWS = {
     ANA: (
         Row("Which?", "amnesia of the first kind", b"\x01" * 32),
@@ -67,8 +69,7 @@ def shard_of(payee):
 @pytest.fixture
 def evidence():
     """Ana's first row points where the answer does, Ben's row away from it."""
-    vectors = np.zeros((3, WIDTH), np.int8)
-    vectors[:, 0] = (100, 10, -20)
+    vectors = np.outer((100, 10, -20), np.ones(WIDTH)).astype(np.int8)
     blob, query = vectors.tobytes(), np.full(WIDTH, 50, np.int8).tobytes()
     hashes = tuple(row_hash(row) for payee in (ANA, BEN) for row in ROWS[payee])
     sums = (write_sum(ANA, vectors[:2]), write_sum(BEN, vectors[2:]))
@@ -128,6 +129,20 @@ def test_spans_and_rows_of_the_prompt_are_evidence(evidence):
     assert span.row == row_hash(ROWS[ANA][0])
     [shown] = found.prompt_rows
     assert (shown.name, shown.payee, shown.answer) == ("ben", BEN, "quite another thing")
+
+
+def test_channels_are_told_apart(evidence):
+    effects = Effects(3_000_000, (PartEffect("row", row_hash(ROWS[BEN][0]), BEN, 1_000_000),))
+    own = explain(evidence, ANSWER).contributors
+    assert [part.channel for part in own] == ["adapter", "adapter"]
+    statement = replace(evidence.statement.record, effects=effects)
+    found = explain(replace(evidence, statement=sealed(statement)), ANSWER)
+    by_channel = {part.channel: part for part in found.contributors}
+    assert by_channel["row"].ppm == 250_000
+    assert by_channel["adapter"].payee == ANA  # influence says Ana alone; the prompt's row is Ben's
+    assert [row.nats for row in found.prompt_rows] == [1.0]
+    elsewhere = explain(replace(evidence, statement=sealed(statement), index=None), ANSWER)
+    assert {part.channel for part in elsewhere.contributors} == {"adapter"}
 
 
 def test_what_is_not_at_hand_is_named(evidence):

@@ -1,5 +1,6 @@
 """Weights from integers: exact against Python's numbers, indifferent to order, copies and names."""
 
+from dataclasses import replace
 from math import isqrt
 
 import numpy as np
@@ -29,7 +30,7 @@ from commonlore.protocol.credits import DEFAULT_SPLIT
 from commonlore.protocol.errors import LocalProtocolError, RemoteProtocolError
 from commonlore.protocol.ids import Address, cid_of
 from commonlore.protocol.manifests import AdapterManifest, ContributorSum, PriorWeight, Recipe
-from commonlore.protocol.receipts import AttributionStatement, Weight
+from commonlore.protocol.receipts import AttributionStatement, Effects, PartEffect, Weight
 from commonlore.protocol.requests import PPM
 
 ALICE, BOB, CAROL = (Address(bytes([n]) * 20) for n in (1, 2, 3))
@@ -229,6 +230,12 @@ def test_anyone_with_the_query_and_the_index_rechecks_a_statement():
     for wrong in (statement("gradient", 464_287, 535_713), statement(PRIOR_METHOD, 464_286, 535_714)):
         with pytest.raises(RemoteProtocolError, match="do not follow"):
             recheck_statement(wrong, query, sums)
+    parts = (PartEffect("row", bytes(32), BOB, 1), PartEffect("row", bytes(32), CAROL, 96))
+    with_rows = replace(statement("gradient", 232_143, 767_857), effects=Effects(1, parts))
+    recheck_statement(with_rows, query, sums, {ALICE, BOB})  # Carol contributed nothing: stated, not paid
+    for wrong in (replace(with_rows, effects=None), replace(with_rows, effects=Effects(2, parts))):
+        with pytest.raises(RemoteProtocolError, match="do not follow"):
+            recheck_statement(wrong, query, sums, {ALICE, BOB})
 
 
 def test_priors_of_several_are_mixed_by_their_weights_exactly():

@@ -8,16 +8,15 @@ from commonlore.protocol.attribution import check_weights
 from commonlore.protocol.channels import (
     CAPS_PPM,
     Channel,
-    Effects,
-    PartEffect,
     combine_channels,
     divide_channels,
     mix_adapters,
+    payable,
 )
 from commonlore.protocol.codec import decode, encode
 from commonlore.protocol.errors import LocalProtocolError
 from commonlore.protocol.ids import Address
-from commonlore.protocol.receipts import Weight
+from commonlore.protocol.receipts import Effects, PartEffect, Weight
 from commonlore.protocol.requests import PPM
 
 ANA, BEN, CAT = (Address(bytes([n]) * 20) for n in (1, 2, 3))
@@ -87,6 +86,12 @@ def test_several_adapters_count_by_their_weights():
 def test_an_adapter_s_channel_without_anybody_is_an_error():
     with pytest.raises(LocalProtocolError, match="nobody"):
         combine_channels((), None)
+
+
+def test_only_the_adapter_s_contributors_are_paid():
+    measured = Effects(5, (row(CAT, 9), row(BEN, 1)))
+    assert payable(measured, {ANA, BEN}) == Effects(5, (row(BEN, 1),))
+    assert payable(None, {ANA}) is None
 
 
 def test_effects_travel():

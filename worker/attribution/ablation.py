@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...protocol.errors import AttributionFailed
+from ...protocol.prompt_parts import without_parts
+from ...protocol.requests import ChatMessage, Prompt
 
 LEAVE_ONE_OUT = 8
 ABLATIONS = 32
@@ -34,6 +36,12 @@ def plan_ablations(parts: int, seed: bytes) -> Bools:
     stream = hashlib.shake_256(b"commonlore/ablation/1" + seed).digest(ABLATIONS * size)
     bits = np.unpackbits(np.frombuffer(stream, np.uint8).reshape(ABLATIONS, size), axis=1)[:, :parts]
     return np.concatenate([np.ones((1, parts), bool), bits.astype(bool)])
+
+
+def ablated(prompt: Prompt, seed: bytes) -> list[tuple[ChatMessage, ...]]:
+    """The turns of every planned variant of a prompt."""
+    present = plan_ablations(len(prompt.parts), seed)
+    return [without_parts(prompt, np.flatnonzero(~row).tolist()) for row in present]
 
 
 def estimate_effects(present: Bools, losses: Sequence[float]) -> list[int]:

@@ -23,7 +23,7 @@ from ...protocol.codec import decode, decode_message, encode, encode_all, encode
 from ...protocol.errors import AttributionFailed
 from ...protocol.ids import Cid, digest_of
 from ...protocol.manifests import IndexManifest, Row
-from ...protocol.requests import ChatMessage
+from ...protocol.requests import ChatMessage, Prompt
 from ..child import Child, ChildDied, open_child
 from ..engine.wire import error_of
 from ..factory.job import write_whole
@@ -51,7 +51,6 @@ from .wire import (
     Reply,
     ScoreAnswer,
     Scored,
-    Turns,
     UseIndex,
 )
 
@@ -146,14 +145,12 @@ class AttributionProcess:
         scored = await self._call(lambda call: ScoreAnswer(call, adapter, turns, tokens, text), Scored)
         return Score(scored.query, scored.weights or None)
 
-    async def losses(
-        self, adapter: Cid, variants: Sequence[Sequence[ChatMessage]], output: Sequence[int]
-    ) -> list[float]:
-        """Nats of an answer's tokens after each of these prompts, and last after the first one without the
-        adapter. Raises NotFound, AttributionFailed.
+    async def losses(self, adapter: Cid, prompt: Prompt, seed: bytes, output: Sequence[int]) -> list[float]:
+        """Nats of an answer's tokens after each variant of its prompt that `ablation` plans, and last after
+        the whole prompt without the adapter. Raises NotFound, AttributionFailed.
         """
-        prompts, tokens = tuple(Turns(tuple(turns)) for turns in variants), tuple(output)
-        found = await self._call(lambda call: MeasureLosses(call, adapter, prompts, tokens), Measured)
+        tokens = tuple(output)
+        found = await self._call(lambda call: MeasureLosses(call, adapter, prompt, seed, tokens), Measured)
         return [loss / 10**9 for loss in found.nano_nats]
 
     async def recompute_row(self, adapter: Cid, row: Row) -> Int8s:

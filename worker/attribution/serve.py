@@ -21,6 +21,7 @@ from ..child import ParentLink
 from ..engine.wire import failure_of
 from ..factory.job import write_whole
 from ..models.reference import load_base
+from .ablation import ablated
 from .attributor import Attributor
 from .index import IndexBuild, OwnedRow
 from .subject import Subject
@@ -111,7 +112,7 @@ class Server:
                 score = self._attributor.score(command.adapter, command.messages, output)
                 return Scored(command.call, score.query, score.weights or ())
             case MeasureLosses():
-                variants = [turns.messages for turns in command.variants]
+                variants = ablated(command.prompt, command.seed)
                 losses = self._attributor.losses(command.adapter, variants, command.output)
                 return Measured(command.call, tuple(round(loss * NANO) for loss in losses))
             case RecomputeRow():

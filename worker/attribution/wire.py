@@ -16,7 +16,7 @@ from ...protocol.fields import U16, U32, U64, Hash32, Name, Size, Text
 from ...protocol.ids import Cid
 from ...protocol.manifests import Row
 from ...protocol.receipts import MAX_CONTRIBUTORS, Weight
-from ...protocol.requests import MAX_OUTPUT_TOKENS, ChatMessage
+from ...protocol.requests import MAX_OUTPUT_TOKENS, ChatMessage, Prompt
 from ..engine.wire import Failure
 
 MAX_INDEX_BYTES = 1 << 28
@@ -98,19 +98,13 @@ class ScoreAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class Turns:
-    """One conversation."""
-
-    messages: Annotated[tuple[ChatMessage, ...], Size(1, 256)]
-
-
-@dataclass(frozen=True, slots=True)
 class MeasureLosses:
-    """How likely is an answer after each of these prompts?"""
+    """How likely is an answer without each of its prompt's parts? `seed` says which of many go together."""
 
     call: U64
     adapter: Cid
-    variants: Annotated[tuple[Turns, ...], Size(1, MAX_VARIANTS)]
+    prompt: Prompt
+    seed: Hash32
     output: Annotated[tuple[U32, ...], Size(1, MAX_OUTPUT_TOKENS)]
 
 
@@ -162,7 +156,7 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Losses in billionths of a nat: of every variant, then of the first without the adapter."""
+    """Losses in billionths of a nat: of every planned variant, then of the whole prompt without adapter."""
 
     call: U64
     nano_nats: Annotated[tuple[U64, ...], Size(2, MAX_VARIANTS + 1)]
