@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import trio
+
 from ..protocol.codec import record_cid
 from ..protocol.envelope import seal
 from ..protocol.errors import ConfigError, NotFound, RemoteProtocolError
@@ -18,6 +20,7 @@ from ..protocol.faithfulness import Faithfulness, to_ppm
 from ..protocol.ids import Cid
 from ..protocol.manifests import CHUNK_SIZE, AdapterManifest, IndexManifest, Row
 from ..protocol.rows import row_hash
+from ..worker.factory.selection import OwnedShard, select_rows
 from .datanets import pull_datanet
 from .evidence import ContentSource, curvature_of, early_of, index_of
 from .node import Node
@@ -62,10 +65,12 @@ async def read_measured(place: Node | ClosedHome, name: str) -> Measured:
         raise NotFound(f"adapter {name!r} has no gradient index: there is nothing to measure")
     content: ContentSource = place.content
     index = (await index_of(content, record.index, manifest)).record
-    rows: dict[bytes, Row] = {}
+    shards: list[OwnedShard] = []
     for datanet in manifest.datanets:
         pulled = await pull_datanet(place.content, place.catalog, place.domain, datanet)  # type: ignore[arg-type]
-        rows |= {row_hash(row): row for shard in pulled.shards for row in shard.rows}
+        shards += [OwnedShard(shard.payee, shard.rows) for shard in pulled.shards]
+    selected = await trio.to_thread.run_sync(select_rows, shards)
+    rows = {row_hash(one.row): one.row for one in selected.rows}  # a copy would be asked what it was told
     if missing := [digest for digest in index.row_hashes if digest not in rows]:
         raise RemoteProtocolError(f"{len(missing)} rows of the index are in none of the adapter's Datanets")
     held = set(index.row_hashes)

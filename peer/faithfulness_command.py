@@ -49,8 +49,8 @@ def describe(found: Faithfulness) -> dict[str, Any]:
         "adapter": found.adapter,
         "method": found.method,
         "lds": round(lds, 4),
-        "low": round(lds - _Z * error, 4),
-        "high": round(lds + _Z * error, 4),
+        "low": round(max(-1.0, lds - _Z * error), 4),
+        "high": round(min(1.0, lds + _Z * error), 4),
         "null_high": round(from_ppm(found.null_high_ppm), 4),
         "above_chance": found.above_chance,
         "reduced_to": f"{found.subsets} trainings of {found.steps} steps on half of {found.rows} rows, "

@@ -73,16 +73,14 @@ def measure_effects(evidence: Evidence, audit: Audit, progress: Progress) -> lis
     from ..worker.factory.examples import Encoder
     from ..worker.factory.job import Pair
     from ..worker.factory.manifests import config_of
+    from ..worker.factory.selection import OwnedShard, select_rows
     from ..worker.models.reference import load_base
 
     assert evidence.manifest is not None
     prompt = evidence.stored.prompt
-    owned = [
-        (shard.payee, Pair(row.question, row.answer))
-        for datanet in evidence.datanets
-        for shard in datanet.shards
-        for row in shard.rows
-    ]
+    shards = [OwnedShard(s.payee, s.rows) for datanet in evidence.datanets for s in datanet.shards]
+    kept = select_rows(shards).rows  # copies were not trained on
+    owned = [(one.payee, Pair(one.row.question, one.row.answer)) for one in kept]
     if prompt is None or len({payee for payee, _ in owned}) < 2:
         raise NotFound("retraining needs this receipt's prompt and rows of two contributors on this machine")
     weights = _weights(evidence, {payee for payee, _ in owned})

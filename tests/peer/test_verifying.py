@@ -15,6 +15,7 @@ from commonlore.peer.evidence import Evidence, IndexEvidence
 from commonlore.peer.ledger_rows import ReceiptState, Role, StoredReceipt
 from commonlore.peer.retraining_audit import Audit, verify_by_retraining
 from commonlore.peer.verifying import verify_integers, verify_query, verify_signatures
+from commonlore.protocol.attribution import prior_weights
 from commonlore.protocol.bindings import bind
 from commonlore.protocol.codec import record_cid, record_hash
 from commonlore.protocol.credits import (
@@ -26,6 +27,7 @@ from commonlore.protocol.credits import (
 from commonlore.protocol.eip712 import digest
 from commonlore.protocol.envelope import open_sealed, seal
 from commonlore.protocol.errors import NotFound
+from commonlore.protocol.faithfulness import COARSE_METHOD, Faithfulness
 from commonlore.protocol.ids import Address, cid_of, keccak256
 from commonlore.protocol.keys import AccountKey, PeerKey
 from commonlore.protocol.manifests import IndexManifest, Row, ShardHeader
@@ -76,7 +78,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Evidence, Path]:
     owned = [OwnedRow(owner_of(topic), row) for topic in KINDS for row in rows_of(topic)]
     pairs = tuple(Pair(one.row.question, one.row.answer) for one in owned)
     config = TrainConfig(
-        steps=18, batch_size=4, learning_rate=1e-2, precision="fp32", threads=1, curvature_rows=4
+        steps=9, batch_size=4, learning_rate=1e-2, precision="fp32", threads=1, curvature_rows=4
     )
     write_job(folder / "job", TrainJob(base.directory, pairs, (), config))
     result = run_job(folder / "job", lambda _progress: None)
@@ -161,13 +163,13 @@ def test_an_honest_receipt_passes_every_level(made: tuple[Evidence, Path], tmp_p
     evidence, base = made
     findings = [verify_signatures(evidence), verify_integers(evidence), verify_query(evidence, base)]
     told: list[tuple[int, int]] = []
-    audit = Audit(base, tmp_path, steps=12)
+    audit = Audit(base, tmp_path, steps=6)
     findings.append(verify_by_retraining(evidence, audit, lambda *at: told.append(at)))
     assert [(one.level, one.passed) for one in findings] == [(level, True) for level in range(4)], findings
     assert all(one.showed and one.not_shown for one in findings)
     assert "bit for bit" in findings[1].showed[-1]
     assert sum("is its row's gradient" in sentence for sentence in findings[2].showed) == 3
-    assert any("reduced: 2 contributors left out, 12 of 18 steps" in s for s in findings[3].showed)
+    assert any("reduced: 2 contributors left out, 6 of 9 steps" in s for s in findings[3].showed)
     assert told == [(1, 3), (2, 3), (3, 3)]
 
 
@@ -202,6 +204,24 @@ def test_level_1_sees_every_unit(made: tuple[Evidence, Path]) -> None:
     sums = evidence.index.manifest.sums
     swapped = (dataclasses.replace(sums[0], vector=sums[1].vector), sums[1])
     assert "sum" in verify_integers(reindexed(evidence, sums=swapped)).showed[-1]
+
+
+def test_where_scores_are_not_above_chance_the_priors_must_divide(made: tuple[Evidence, Path]) -> None:
+    evidence, _ = made
+    assert evidence.manifest is not None
+    assert evidence.statement is not None
+    priors = prior_weights(evidence.manifest)
+    index = evidence.statement.record.index or cid_of(b"")
+    found = Faithfulness(evidence.statement.record.adapter, index, "m", 8, 8, 8, 9, PPM, 100_000, PPM)
+    coarse = restated(evidence, method=COARSE_METHOD, weights=priors)
+    measured = dataclasses.replace(coarse, faithfulness=found)
+    assert verify_integers(measured).passed
+    assert "not above chance" in verify_integers(measured).showed[-1]
+    good = dataclasses.replace(found, lds_ppm=2 * PPM)
+    assert not verify_integers(dataclasses.replace(coarse, faithfulness=good)).passed
+    assert not verify_integers(coarse).passed, "nobody measured anything"
+    own = restated(measured, weights=evidence.statement.record.weights)
+    assert not verify_integers(own).passed
 
 
 def test_level_2_sees_another_answers_query_and_forged_rows(made: tuple[Evidence, Path]) -> None:

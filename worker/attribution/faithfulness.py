@@ -116,8 +116,9 @@ def spearman(a: Floats64, b: Floats64) -> Floats64:
     """Column by column over axis 0; 0 where a column is constant."""
     a, b = (_centred_ranks(x) for x in (a, b))
     lengths = np.sqrt(np.square(a).sum(0) * np.square(b).sum(0))
-    found: Floats64 = np.divide((a * b).sum(0), lengths, out=np.zeros(a.shape[1]), where=lengths > 0)
-    return found
+    found = np.divide((a * b).sum(0), lengths, out=np.zeros(a.shape[1]), where=lengths > 0)
+    within: Floats64 = np.clip(found, -1.0, 1.0)
+    return within
 
 
 def _centred_ranks(columns: Floats64) -> Floats64:
