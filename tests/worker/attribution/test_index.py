@@ -93,14 +93,14 @@ def test_a_forged_row_is_caught_by_recomputing_it(world: Any, tmp_path: Path) ->
         check_index(lying, bytes(forged))
 
 
-def test_as_many_rows_as_an_index_holds_are_summed_exactly_and_no_more(world: Any, tmp_path: Path) -> None:
+def test_many_rows_are_summed_exactly_and_too_many_are_refused(world: Any, tmp_path: Path) -> None:
     subject = dataclasses.replace(world.subject, width=8)
-    many = [world.rows[0]] * 100_000
+    many = [world.rows[0]] * 20_000
     build = IndexBuild(subject, many, tmp_path / "many")
     build.advance(lambda rows: [np.full(8, -127, np.int8)] * len(rows), len(many))
     manifest, _ = build.finish()
-    assert read_sums(manifest.sums, 8).tolist() == [[-127 * 100_000] * 8]
-    for rows in ([], [*many, world.rows[0]]):
+    assert read_sums(manifest.sums, 8).tolist() == [[-127 * 20_000] * 8]
+    for rows in ([], [world.rows[0]] * 100_001):
         with pytest.raises(AttributionFailed, match="an index holds 1 to 100000"):
             IndexBuild(subject, rows, tmp_path / "none")
 
