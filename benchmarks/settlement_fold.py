@@ -202,8 +202,8 @@ def _peak_mb() -> float:
 def main() -> None:
     """Measure, and print what was measured."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.settlement_fold")
-    parser.add_argument("--receipts", type=int, default=FoldPlan.receipts)
-    parser.add_argument("--signatures", type=int, default=FoldPlan.signatures)
+    parser.add_argument("--receipts", type=int, default=FoldPlan().receipts)
+    parser.add_argument("--signatures", type=int, default=FoldPlan().signatures)
     options = parser.parse_args()
     fold = measure_fold(FoldPlan(receipts=options.receipts))
     signing = measure_signing(options.signatures)

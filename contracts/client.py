@@ -22,6 +22,7 @@ from .demanding import DemandsClient
 from .deployment import Deployment
 from .endpoint import PATIENCE_S, Endpoint
 from .events import decode_log
+from .posters import PostersClient
 from .postings import Postings
 from .records import (
     ChainEvent,
@@ -65,6 +66,7 @@ class ChainClient:
         self.bonds = BondsClient(self)
         self.demands = DemandsClient(self)
         self.postings = Postings(self)
+        self.posters = PostersClient(self)
 
     def close(self) -> None:
         """Closes connections."""
@@ -220,11 +222,6 @@ class ChainClient:
     def final_at(self, lane: Address, epoch: int) -> int:
         """When a posted commitment's claims open and its challenges close, as far as is known now."""
         return int(self.read("Settlement", "finalAt", checksummed(lane), epoch))
-
-    def succeedable_at(self, lane: Address) -> int | None:
-        """From when on a successor may act for a lane; None while it owes nothing."""
-        at = int(self.read("Settlement", "succeedableAt", checksummed(lane)))
-        return None if at >= 1 << 64 - 1 else at
 
     def lanes(self) -> tuple[Address, ...]:
         """Every lane that has posted an epoch, in the order of their first."""

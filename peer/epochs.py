@@ -125,6 +125,26 @@ class Epochs:
 
         await self._database.write(work)
 
+    async def adopt(self, epoch: StoredEpoch, receipts: Sequence[bytes]) -> None:
+        """Take in a commitment that stands on the chain and that this store did not make: a successor's, or
+        one from before the store was restored. Of its `receipts` (by hash) those that are here belong to it.
+        """
+
+        async def work(sql: Transaction) -> None:
+            await sql.insert(
+                "epochs",
+                lane=epoch.lane,
+                epoch=epoch.epoch,
+                commitment=encode(epoch.commitment),
+                trees=epoch.trees,
+                data=epoch.data,
+                state=EpochState.POSTED,
+            )
+            for receipt_hash in receipts:
+                await sql.run(_ASSIGN, epoch.epoch, encode_all(()), epoch.lane, receipt_hash)
+
+        await self._database.write(work)
+
     async def withdraw(self, lane: Address, epoch: int) -> None:
         """Undo `prepare` of a commitment that was not posted. Raises LocalProtocolError otherwise."""
 

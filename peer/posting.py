@@ -18,10 +18,12 @@ from dataclasses import replace
 
 import trio
 
+from ..contracts.endpoint import Rejected
 from ..protocol.blob_names import describe_blob
 from ..protocol.codec import decode, record_hash
+from ..protocol.eip712 import digest
 from ..protocol.epoch_leaves import PoolCredit
-from ..protocol.errors import ChainError, LocalProtocolError
+from ..protocol.errors import ChainError, LocalProtocolError, NotFound, Unreachable
 from ..protocol.ids import Address, checksummed
 from ..protocol.settled import check_settled, fold_earnings, pool_credits
 from ..protocol.settlement import (
@@ -31,13 +33,15 @@ from ..protocol.settlement import (
     Evidence,
     build_epoch,
     commitment_hash,
+    open_epoch,
 )
-from .claiming import on_chain
+from .claiming import fetch_data, on_chain
 from .epochs import EpochState, Intention, Step, StoredEpoch
 from .redemption import Redeeming, SettleParts
 from .settle_plan import (
     Owed,
     SettleReport,
+    Waiting,
     check_same_chain,
     is_postable_still,
     latest_postable,
@@ -66,7 +70,9 @@ class Posting:
                 continue
             lane = await on_chain(self._client.lane_state, self._lane)
             if lane.next_epoch > epoch.epoch:
-                await self._confirm(epoch)
+                if not await self._confirm(epoch):
+                    await self._withdraw_from(epoch.epoch)
+                    break
             elif is_postable_still(lane, epoch.commitment):
                 if epoch.state is EpochState.POSTED:
                     log.warning("epoch %d is posted again: the chain took its block back", epoch.epoch)
@@ -74,18 +80,53 @@ class Posting:
                 await self._post(epoch, report)
             else:
                 await self._withdraw_from(epoch.epoch)
-                return
+                break
+        await self._adopt()
+        await self._take_lane_back(report)
 
-    async def _confirm(self, epoch: StoredEpoch) -> None:
-        """The chain has this epoch already. Raises ChainError unless it is this very commitment."""
+    async def _confirm(self, epoch: StoredEpoch) -> bool:
+        """Whether what the chain has of this epoch, or of a later one in its place, is this very
+        commitment."""
         posted, _ = await on_chain(self._client.posted, self._lane, epoch.epoch)
         if posted != commitment_hash(epoch.commitment):
-            raise ChainError(
-                f"epoch {epoch.epoch} of lane {checksummed(self._lane)} was posted by another program; "
-                "only one node may settle a lane"
-            )
+            return False
         if epoch.state is EpochState.PREPARED:
             await self._parts.store.epochs.mark_posted(self._lane, epoch.epoch)
+        return True
+
+    async def _adopt(self) -> None:
+        """Take in what others posted for this lane, from its published data; where that cannot be had, the
+        next commitment says so.
+        """
+        if self._parts.fetch is None:
+            return
+        known = {epoch.epoch for epoch in await self._parts.store.epochs.all(self._lane)}
+        for posted in await on_chain(self._client.commitments, self._lane):
+            if posted.commitment.epoch in known:
+                continue
+            try:
+                raw = await fetch_data(self._lane, posted.commitment, self._parts.fetch)
+            except (NotFound, Unreachable) as error:
+                log.warning("epoch %d was posted by another: %s", posted.commitment.epoch, error)
+                return
+            domain = self._client.deployment.domain
+            trees = await trio.to_thread.run_sync(open_epoch, domain, posted.commitment, raw)
+            taken = StoredEpoch(self._lane, posted.commitment, describe_blob([raw])[0], raw)
+            hashes = [digest(domain, settled.receipt) for settled in trees.receipts]
+            await self._parts.store.epochs.adopt(taken, hashes)
+            log.warning("epoch %d was posted by another; going on from it", posted.commitment.epoch)
+
+    async def _take_lane_back(self, report: SettleReport) -> None:
+        """Post for this lane again, once a successor has done what was owed and it is final."""
+        poster = await on_chain(self._client.posters.of, self._lane)
+        if not poster.has_succeeded or poster.account == self._client.address:
+            return
+        try:
+            sent = await on_chain(self._client.posters.appoint, self._lane, self._client.address)
+        except Rejected as refused:
+            report.waiting.append(Waiting(None, f"a successor posts for this lane: {refused}"))
+            return
+        report.transactions.append(sent.text)
 
     async def _withdraw_from(self, first: int) -> None:
         epochs = self._parts.store.epochs

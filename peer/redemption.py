@@ -17,7 +17,7 @@ from ..protocol.errors import ChainError, CommonloreError
 from ..protocol.ids import Address, Cid, checksummed
 from ..protocol.receipts import SignedVoucher
 from ..protocol.requests import SignedBinding
-from .claiming import on_chain
+from .claiming import FetchTrees, on_chain
 from .clock import Clock
 from .crediting import Crediting
 from .epochs import Intention, Step
@@ -51,6 +51,8 @@ class SettleParts:
     clock: Clock
     claim_for: Collection[Address] | None
     bond: int = 0
+    fetch: FetchTrees | None = None
+    """Where published data of this lane is had again that this store does not know."""
 
 
 class Redeeming:

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from ..protocol.errors import LocalProtocolError
+from ..protocol.ids import Address, Cid
+from ..protocol.settlement import MAX_EPOCH_BYTES
 from .crediting import Crediting
 from .node import Node
 from .redemption import SettleParts
@@ -27,6 +29,10 @@ async def open_settler(node: Node) -> AsyncIterator[Settler]:
         seconds=True,  # what others stated, this node asked them for
         state=None if node.worker is None else node.worker.attributing.state_drawn,
     )
+
+    async def fetch(_: Address, cid: Cid) -> bytes:
+        return await node.content.get(cid, MAX_EPOCH_BYTES)
+
     parts = SettleParts(
         client=node.chain.client,
         store=node.store,
@@ -36,6 +42,7 @@ async def open_settler(node: Node) -> AsyncIterator[Settler]:
         clock=node.clock,
         claim_for=(node.keys.owner.address,),
         bond=node.config.bond,
+        fetch=fetch,
     )
     settler = Settler(parts)
     node.nursery.start_soon(settler.run, float(node.config.settle_interval_s))

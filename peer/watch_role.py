@@ -1,4 +1,6 @@
-"""The watchtower role: every lane is watched, beside whatever else the node does."""
+"""The watchtower role: every lane is watched, beside whatever else the node does; with a bond, lanes that owe
+a commitment are taken over too.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,7 @@ from ..protocol.ids import Address, Cid
 from ..protocol.settlement import MAX_EPOCH_BYTES
 from .clock import Clock
 from .node import Node
+from .succeeding import Successor
 from .watching import WatchReport, Watchtower
 
 log = logging.getLogger("commonlore.peer.watch")
@@ -36,9 +39,10 @@ class WatchStatus:
 class Watchman:
     """A watchtower that looks again and again."""
 
-    def __init__(self, tower: Watchtower, clock: Clock) -> None:
+    def __init__(self, tower: Watchtower, clock: Clock, successor: Successor | None = None) -> None:
         self._tower = tower
         self._clock = clock
+        self._successor = successor
         self._told: list[Tell] = []
         self.status = WatchStatus()
 
@@ -58,6 +62,8 @@ class Watchman:
         before = self.status
         try:
             report = await self._tower.look()
+            if self._successor is not None:
+                await self._successor.look(report)
         except CommonloreError as error:
             self._fail(before, str(error))
             level = logging.WARNING if isinstance(error, Unreachable | DeadlineExceeded) else logging.ERROR
@@ -91,6 +97,10 @@ async def open_watchman(node: Node) -> AsyncIterator[Watchman]:
     async def fetch(_: Address, cid: Cid) -> bytes:
         return await node.content.get(cid, MAX_EPOCH_BYTES)
 
-    watchman = Watchman(Watchtower(node.chain.client, fetch), node.clock)
+    successor = None
+    if node.config.bond:
+        bond = max(node.config.bond, node.chain.client.deployment.minimum_bond)
+        successor = Successor(node.chain.client, fetch, node.content.put, bond)
+    watchman = Watchman(Watchtower(node.chain.client, fetch), node.clock, successor)
     node.nursery.start_soon(watchman.run, float(node.config.watch_interval_s))
     yield watchman

@@ -197,6 +197,7 @@ class Node:
             binding=lambda: self.chain.worker.binding,
             clock=ManualClock(GENESIS * 1000),
             claim_for=None,
+            fetch=self.fetch,
         )
         return replace(parts, **changes)
 
