@@ -76,6 +76,8 @@ def examine(asked: Home) -> Iterator[Finding]:
     yield Finding("configuration", State.OK, str(home.config) if home.config.exists() else "defaults")
     yield from (check_engine(config), check_base(config), check_port(config, node))
     yield check_chain(config) if node is None else chain_of_node(node)
+    if node is not None and node.get("settlement"):
+        yield settlement_of_node(node["settlement"])
     yield from check_bootstrap(config)
 
 
@@ -207,6 +209,15 @@ def chain_of_node(node: Mapping[str, Any]) -> Finding:
             "chain", State.WRONG, f"{url} does not answer the running node", "start the chain again"
         )
     return Finding("chain", State.OK, f"{url}, in epoch {node['epoch']}, as the running node sees it")
+
+
+def settlement_of_node(settlement: Mapping[str, Any]) -> Finding:
+    """Whether the running node's last round of settlement was whole, and what it waits for if not."""
+    waiting = settlement["waiting_for"]
+    if not waiting:
+        return Finding("settlement", State.OK, "up to date")
+    state = State.WRONG if settlement["failures"] else State.MISSING
+    return Finding("settlement", state, waiting, "nothing is lost: it goes on by itself when that is mended")
 
 
 def check_chain(config: Config) -> Finding:

@@ -18,6 +18,7 @@ from commonlore.peer.doctor import (
     check_engine,
     check_memory,
     check_port,
+    settlement_of_node,
 )
 from commonlore.peer.home import Home
 from commonlore.protocol.errors import CommonloreError
@@ -158,3 +159,16 @@ def test_a_chain_without_its_deployment() -> None:
     assert found.state is State.WRONG
     assert not issubclass(type(found), CommonloreError)
     assert "deployment" in found.found
+
+
+@pytest.mark.parametrize(
+    ("waiting_for", "failures", "state"),
+    [
+        ("", 0, State.OK),
+        ("payer 0x01 has 5 units too little in escrow", 0, State.MISSING),
+        ("post: gas costs 40 gwei, and this node pays 10 at most", 3, State.WRONG),
+    ],
+)
+def test_what_settlement_waits_for(waiting_for: str, failures: int, state: State) -> None:
+    found = settlement_of_node({"waiting_for": waiting_for, "failures": failures})
+    assert (found.state, found.found) == (state, waiting_for or "up to date")
