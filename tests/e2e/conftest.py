@@ -231,8 +231,9 @@ def _training() -> Callable[..., dict[str, Any]]:
 
 
 def shard_of(name: str) -> dict[str, Any]:
-    """Six rows that a contributor made."""
-    numbers = [(f"what is {name} number {i}?", f"{name} {i} is {7 * i}") for i in range(6)]
+    """Six rows that a contributor made, with numbers of its own: nobody's are copies."""
+    own = 100 * (1 + sum(map(ord, name)) % 89)
+    numbers = [(f"what is {name} number {i}?", f"{name} {i} is {own + 7 * i}") for i in range(6)]
     rows = [{"question": question, "answer": answer} for question, answer in numbers]
     return {"contributor": name, "rows": rows, "licence": "CC0-1.0", "origin": "made for this test"}
 
