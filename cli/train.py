@@ -35,6 +35,9 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of order and initial factors.")] = 1,
     index_rows: Annotated[int, typer.Option(min=1, help="Rows indexed for attribution.")] = 120,
+    refuse_noise: Annotated[
+        bool, typer.Option("--refuse-noise", help="Leave out who gave rows that the base finds to be noise.")
+    ] = False,
     licence: Annotated[str, typer.Option(help="The adapter's; default: its first Datanet's.")] = "",
     home: HomeOption = None,
     json: JsonOption = False,
@@ -55,6 +58,7 @@ def train(
         "config": config,
         "index_rows": index_rows,
         "licence": licence,
+        "refuse_noise": refuse_noise,
     }
     done: dict[str, Any] = {}
     stages = TrainStages(name)
@@ -71,9 +75,9 @@ def train(
 
 
 def _dropped(kinds: dict[str, int]) -> dict[str, object]:
-    """Rows that were left out as copies, if any."""
+    """Rows that were left out, and why: copies of earlier rows, or noise."""
     listed = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-    return {"rows left out": f"{listed} (copies of earlier rows)"} if kinds else {}
+    return {"rows left out": listed} if kinds else {}
 
 
 def _losses(done: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 import trio
 
 from ..protocol.eip712 import Domain
-from ..protocol.errors import ConfigError, DeadlineExceeded
+from ..protocol.errors import ConfigError, DeadlineExceeded, NotFound
 from ..protocol.ids import Cid, to_cid
 from ..protocol.prompt_parts import show_rows
 from ..protocol.rows import row_hash
@@ -26,6 +26,7 @@ from .content import Content
 from .datanets import PulledDatanet, pull_datanet
 
 HEADING = "Passages that may help with the answer:"
+NEWCOMER_PATIENCE_S, NEWCOMER_POLL_S = 3.0, 0.05
 MAX_SHOWN = 1_000
 """Characters of a row that are shown."""
 
@@ -52,7 +53,7 @@ class Retriever:
         started = trio.current_time()
         try:
             with trio.fail_after(options.deadline_s):
-                datanet = self.datanet_id(wanted.datanet)
+                datanet = await self._patiently(wanted.datanet)
                 found = await self.find(datanet, _question(options), wanted.rows)
         except trio.TooSlowError:
             raise DeadlineExceeded(
@@ -63,6 +64,16 @@ class Retriever:
         left_s = max(0.1, options.deadline_s - (trio.current_time() - started))
         citations = tuple(_cite(number, datanet, row) for number, row in enumerate(found, 1))
         return replace(options, messages=messages, prompt_parts=parts, citations=citations, deadline_s=left_s)
+
+    async def _patiently(self, name: str) -> Cid:
+        """As `datanet_id`; a peer that has just joined is given a moment to hear of it."""
+        with trio.move_on_after(NEWCOMER_PATIENCE_S):
+            while True:
+                try:
+                    return self.datanet_id(name)
+                except NotFound:
+                    await trio.sleep(NEWCOMER_POLL_S)
+        return self.datanet_id(name)
 
     def datanet_id(self, name: str) -> Cid:
         """A Datanet by its name, or an id itself. Raises NotFound."""

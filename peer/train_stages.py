@@ -48,6 +48,7 @@ class TrainStages:
             "pulling": "pulling the rows, every signature checked",
             "loading": "loading the base",
             "measuring": f"held-out loss {'with' if self._trained else 'without'} {self._name}",
+            "admitting": "telling language from noise",
             "training": f"training {self._name}",
             "curvature": f"curvature of {self._name}'s loss",
             "indexing": f"indexing {self._name}, a gradient a row",

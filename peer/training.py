@@ -32,6 +32,7 @@ from ..worker.factory.job import (
     EARLY_FILE,
     Pair,
     TrainJob,
+    TrainProgress,
     TrainResult,
     write_job,
 )
@@ -46,6 +47,7 @@ from ..worker.factory.manifests import (
 from ..worker.factory.process import result_of, train
 from ..worker.factory.selection import OwnedShard, Selected, select_rows
 from ..worker.models.reference import BaseModel, load_base
+from .admitting import without_noise
 from .beacons import later_beacon
 from .datanets import PulledDatanet, pull_datanet
 from .evidence import MAX_INDEX_BYTES
@@ -121,6 +123,9 @@ class _Training:
         base = await trio.to_thread.run_sync(self._load_base)
         pulled = await self._pull()
         selected = await trio.to_thread.run_sync(select_rows, _owned_shards(pulled))
+        if order.refuse_noise:
+            noted = node.home.jobs / f"{self._folder_name(pulled)}-admission"
+            selected = await without_noise(base.directory, noted, selected, self._tell_progress)
         rows = selected.rows
         trained, heldout = _divide(rows, order.heldout)
         folder = node.home.jobs / self._folder_name(pulled)
@@ -167,10 +172,13 @@ class _Training:
         await trio.to_thread.run_sync(write_job, folder, job)
         async with train(folder) as updates:
             async for progress in updates:
-                await self._tell(
-                    TrainUpdate(progress.stage, progress.step, progress.steps, progress.loss, progress.eta)
-                )
+                await self._tell_progress(progress)
         return result_of(folder)
+
+    async def _tell_progress(self, progress: TrainProgress) -> None:
+        await self._tell(
+            TrainUpdate(progress.stage, progress.step, progress.steps, progress.loss, progress.eta)
+        )
 
     async def _store(
         self,

@@ -133,7 +133,7 @@ def read_withdrawal(fields: Fields) -> tuple[str, str, str]:
 
 def read_training(fields: Fields) -> TrainOrder:
     """An adapter to train. `config` holds TrainConfig's fields. Raises InvalidRequest."""
-    fields.only(("name", "datanets", "config", "licence", "index_rows", "heldout"))
+    fields.only(("name", "datanets", "config", "licence", "index_rows", "refuse_noise", "heldout"))
     default = TrainOrder("", (), TrainConfig())
     return TrainOrder(
         name=_read_name(fields, is_alias, f"owner/name, each {EXPECTED}"),
@@ -141,6 +141,7 @@ def read_training(fields: Fields) -> TrainOrder:
         config=_read_config(fields.object_or_none("config") or Fields({})),
         licence=fields.text_or("licence", default.licence, high=256, low=0),
         index_rows=fields.integer_or("index_rows", default.index_rows, 0, MAX_ORDERED_ROWS),
+        refuse_noise=fields.flag_or("refuse_noise", default.refuse_noise),
         heldout=tuple(_read_row(row) for row in fields.objects("heldout", 0, MAX_ROWS_PER_SHARD)),
     )
 

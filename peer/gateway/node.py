@@ -217,6 +217,8 @@ class TrainOrder:
     config: TrainConfig
     licence: str = ""
     index_rows: int = 120
+    refuse_noise: bool = False
+    """Measure first whose rows are no language, and train without these."""
     heldout: tuple[Pair, ...] = ()
     """Pairs that only measure; none given: every tenth row is held out."""
 

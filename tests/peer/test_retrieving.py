@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from commonlore.peer import retrieving
 from commonlore.peer.answers import Retrieval, ask_options
 from commonlore.peer.retrieving import HEADING, MAX_SHOWN, Retriever, read_retrieval
 from commonlore.protocol.errors import ConfigError, InvalidShard, NotFound
@@ -57,9 +58,10 @@ async def test_an_index_is_made_once_and_outlives_its_datanet(shelf, retriever):
     assert (await retriever.prepare(wanting(datanet))).citations == ()
 
 
-async def test_a_datanet_that_vanished_is_not_found(retriever):
+async def test_a_datanet_that_vanished_is_not_found(retriever, monkeypatch):
     with pytest.raises(NotFound):
         await retriever.prepare(wanting(cid_of(b"gone")))
+    monkeypatch.setattr(retrieving, "NEWCOMER_PATIENCE_S", 0.1)
     with pytest.raises(NotFound, match="unknown Datanet"):
         await retriever.prepare(wanting("gone"))
 

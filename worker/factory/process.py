@@ -95,6 +95,16 @@ async def merge(job_dir: Path) -> AsyncIterator[Updates]:
 
 
 @asynccontextmanager
+async def admit(job_dir: Path) -> AsyncIterator[Updates]:
+    """Carry out the admission test in `job_dir`, as `train` trains; `read_gains` then tells what it found.
+
+    Iterating raises ConfigError, InvalidModel, and TrainingFailed where the process dies.
+    """
+    async with _run(job_dir, "--admit") as updates:
+        yield updates
+
+
+@asynccontextmanager
 async def _run(job_dir: Path, *options: str) -> AsyncIterator[Updates]:
     command = ["commonlore.worker.factory.run", str(job_dir), "--with-parent", *options]
     log = job_dir / LOG_FILE

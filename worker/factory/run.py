@@ -5,7 +5,7 @@ Rules of this file:
 - One JSON object a line: progress as `TrainProgress`; the last line of a failed run is {"error": code,
   "message": text} and the exit status 1. Nothing else is printed there; libraries' chatter goes to standard
   error.
-- With `--merge`, the folder holds a merge instead of a training job.
+- With `--merge`, the folder holds a merge instead of a training job; with `--admit`, an admission test.
 - With `--with-parent`, the process ends when its standard input does: a killed parent leaves no trainer
   behind.
 """
@@ -34,13 +34,16 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("job_dir", type=Path)
     parser.add_argument("--with-parent", action="store_true", help="end when standard input ends")
-    parser.add_argument("--merge", action="store_true", help="merge adapters instead of training one")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--merge", action="store_true", help="merge adapters instead of training one")
+    kind.add_argument("--admit", action="store_true", help="measure rows instead of training on them")
     options = parser.parse_args(arguments)
     lines, sys.stdout = sys.stdout, sys.stderr
     if options.with_parent:
         threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        (_merge if options.merge else _train)(options.job_dir, lines)
+        work = _merge if options.merge else _admit if options.admit else _train
+        work(options.job_dir, lines)
     except CommonloreError as wrong:
         _print(lines, {"error": wrong.code, "message": str(wrong)})
         return 1
@@ -59,6 +62,12 @@ def _merge(job_dir: Path, lines: TextIO) -> None:
     from .merge import run_merge
 
     run_merge(job_dir, partial(_report, lines))
+
+
+def _admit(job_dir: Path, lines: TextIO) -> None:
+    from .admit import run_admission
+
+    run_admission(job_dir, partial(_report, lines))
 
 
 def _use_threads(threads: int) -> None:

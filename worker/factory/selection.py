@@ -10,7 +10,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from ...protocol.copies import RULE, Representatives
@@ -18,6 +18,9 @@ from ...protocol.ids import Address
 from ...protocol.manifests import DroppedRow, Row, RowSelection
 from ...protocol.rows import row_hash
 from ..attribution.index import OwnedRow
+
+NOISE = "noise"
+"""The kind of a row that an admission test refused (see `admission`): it resembles no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,17 @@ class Selected:
 
     rows: tuple[OwnedRow, ...]
     record: RowSelection
+
+    def owners(self) -> tuple[Address, ...]:
+        """Whose rows count, in the order of their first."""
+        return tuple(dict.fromkeys(owned.payee for owned in self.rows))
+
+    def refuse(self, owners: Collection[Address]) -> Selected:
+        """The rest, where some contributors' rows were found to be noise."""
+        out = [row_hash(owned.row) for owned in self.rows if owned.payee in owners]
+        noise = tuple(DroppedRow(digest, NOISE, digest, 0) for digest in out)
+        kept = tuple(owned for owned in self.rows if owned.payee not in owners)
+        return Selected(kept, RowSelection(self.record.rule, (*self.record.dropped, *noise)))
 
     def dropped_by_kind(self) -> dict[str, int]:
         """How many rows were dropped, for each reason."""
