@@ -23,8 +23,9 @@ from commonlore.simulations.crowd import Crowd
 from commonlore.simulations.kernel import Kernel
 from commonlore.simulations.models import Scenario
 from commonlore.simulations.scenario import load_experiment, scenario_path
+from commonlore.simulations.service import run_service
 
-from .child import note
+from .child import ROOT, note
 from .figures import rounded
 from .machine import describe_machine, load_average
 
@@ -32,6 +33,8 @@ ASKS = {1_000: 100_000, 10_000: 300_000, 100_000: 1_000_000}
 ASKS_PER_PEER_PER_S = 0.3
 """What a worker of scenario `large` serves without trouble."""
 POLICY = "affinity_and_load"
+GLOBAL_POLICIES = ("affinity_and_load", "least_outstanding", "round_robin", "random")
+DELAY_BORNE_S = 5.0
 KERNEL_EVENTS = 500_000
 KEPT = Path(__file__).parent / "results/calibration.json"
 CALIBRATION = ("ttft_p50_err", "ttft_p95_err", "tpot_p50_err", "tpot_p95_err")
@@ -126,9 +129,29 @@ def run_large(peers: int, asks: int, policy: str) -> dict[str, float]:
 def run_apart(peers: int, asks: int, policy: str) -> dict[str, float]:
     """The same in a process of its own, whose memory is its own."""
     command = [sys.executable, "-m", "benchmarks.simulation", "--one", str(peers), str(asks), policy]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=1_200)
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=1_200, cwd=ROOT)
     figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return figures
+
+
+# ---- the shape of Vidur's experiments
+
+
+def wait_p99_s(policy: str, rate: float) -> float:
+    """The 99th percentile of scheduling delay of scenario `capacity` at a load, in seconds."""
+    overrides = {"scheduler.policy": (policy,), "work.rate_per_s": (rate,)}
+    experiment = load_experiment(scenario_path("capacity"), overrides)
+    figures = run_service(experiment.arms[0].scenario, 0).summary
+    return float(figures["wait_p99_ms"]) / 1000
+
+
+def capacity(policy: str, steps: int) -> float:
+    """Asks a second that sixteen replicas bear: the highest load, by bisection, with that delay below 5 s."""
+    low, high = 10.0, 160.0
+    for _ in range(steps):
+        middle = (low + high) / 2
+        low, high = (middle, high) if wait_p99_s(policy, middle) < DELAY_BORNE_S else (low, middle)
+    return rounded(low)
 
 
 # ---- the whole
@@ -154,6 +177,9 @@ def measure(sizes: Sequence[int], scale: float, calibration: Path | None) -> dic
         "peers": peers,
         "simpy_ratio": min(ratios),
         "calibration": _calibration(calibration),
+        "capacity_asks_per_s": {
+            policy: capacity(policy, 6 if scale >= 1 else 1) for policy in GLOBAL_POLICIES
+        },
         "kernel": kernel,
         "policy": POLICY,
         "machine": describe_machine() | {"load_before": load, "load_after": load_average()},

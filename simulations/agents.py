@@ -30,7 +30,7 @@ from .accounts import Accounts
 from .asks import COMPLETED, Ask, Attempt
 from .decisions import NotedScheduler
 from .fleet import Surroundings, Worker
-from .kernel import Alarm, Kernel
+from .kernel import Alarm, Kernel, rare_collection
 from .models import Scenario
 from .people import BASE, People, draw_people
 from .places import draw_latencies
@@ -101,6 +101,7 @@ class Gateway:
         ask.delivered += attempt.output_tokens
         assert attempt.job is not None, "only a taken attempt is answered"
         ask.hit, ask.outcome, ask.done_us, ask.attempt = attempt.job.hit, COMPLETED, now_us, None
+        ask.began_us = attempt.job.began_us
         del self._asks[ask.ask_id]
         ttft_ms, total_ms = (attempt.first_us - attempt.sent_us) // 1000, (now_us - attempt.sent_us) // 1000
         self._tell(Completed(ask.ask_id, self._peer(attempt), ttft_ms, total_ms, attempt.output_tokens))
@@ -188,7 +189,8 @@ class World:
     def run(self) -> None:
         """Until the last deadline has passed; every ask has an outcome then."""
         rest_ms = self.scenario.work.deadline_ms + 2 * self.scenario.network.loss_detected_ms + 10_000
-        self.kernel.run((self.scenario.duration_ms + rest_ms) * 1000)
+        with rare_collection():
+            self.kernel.run((self.scenario.duration_ms + rest_ms) * 1000)
         unended = [ask.number for ask in self.asks if not ask.outcome]
         assert not unended, f"asks {unended[:5]} never ended"
 

@@ -27,6 +27,7 @@ class Ask:
     attempts: int = 0
     worker: int = -1
     hit: bool = False
+    began_us: int = -1
     first_us: int = -1
     done_us: int = -1
     delivered: int = 0

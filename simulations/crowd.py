@@ -17,14 +17,15 @@ from .agents import draw_map
 from .asks import COMPLETED
 from .desk import Desk
 from .fleet import MOST_LISTED, engine_speed, made_up_binding
-from .kernel import Kernel
+from .kernel import Kernel, rare_collection
 from .kinds import Columns
 from .models import Scenario
 from .people import BASE, draw_people
 from .seats import Seats, given_by
 from .workload import draw_lives, draw_workload
 
-_COUNTERS = ("attempts", "worker", "hit", "delivered", "first_us", "done_us", "price", "code")
+NEVER_US = 1 << 62
+_COUNTERS = ("attempts", "worker", "hit", "delivered", "began_us", "first_us", "done_us", "price", "code")
 
 
 class Crowd:
@@ -60,7 +61,8 @@ class Crowd:
         """Until the last deadline has passed; every ask has an outcome then."""
         scenario = self.scenario
         rest_ms = scenario.work.deadline_ms + 2 * scenario.network.loss_detected_ms + 10_000
-        self.kernel.run((scenario.duration_ms + rest_ms) * 1000)
+        with rare_collection():
+            self.kernel.run((scenario.duration_ms + rest_ms) * 1000)
         assert min(self._columns["done_us"], default=1), "every ask ends"
 
     def rows(self) -> Columns:
@@ -81,6 +83,9 @@ class Crowd:
             **{name: list(columns[name]) for name in ("attempts", "worker", "hit", "delivered")},
             "ttft_us": [first for first, _ in times],
             "total_us": [total for _, total in times],
+            "wait_us": [
+                began - came for began, came in zip(columns["began_us"], work.arrival_us, strict=True)
+            ],
             "price": list(columns["price"]),
         }
 
@@ -96,7 +101,7 @@ class Crowd:
 
     def death_after(self, worker: int, now_us: int) -> int:
         """When a living worker will die; long after the end where it will not."""
-        return next((died_us for died_us in self._deaths[worker] if died_us > now_us), 1 << 62)
+        return next((died_us for died_us in self._deaths[worker] if died_us > now_us), NEVER_US)
 
     def is_alive(self, worker: int) -> bool:
         """Whether it is on line."""
@@ -184,7 +189,8 @@ class Crowd:
         columns["worker"][number] = worker
         sent_us = self.kernel.now_us
         there_us, lost_us = sent_us + latency_us, self.scenario.network.loss_detected_ms * 1000
-        if not self.is_alive(worker) or (death_us := self.death_after(worker, sent_us)) <= there_us:
+        death_us = self.death_after(worker, sent_us) if self._deaths[worker] else NEVER_US
+        if worker in self._dead or death_us <= there_us:
             return there_us + lost_us, Failed(number, peer, columns["delivered"][number], 0), 0
         seats = self.seats(worker)
         if seats.queued(there_us) >= self.scenario.workers.max_queue > 0:
@@ -197,6 +203,7 @@ class Crowd:
             event = Failed(number, peer, done + given, self._pay(number, worker, prompt, given))
             return death_us + lost_us, event, first_us + latency_us if given else 0
         columns["hit"][number] = hit
+        columns["began_us"][number] = first_us - seats.prefill_us(prompt)
         heard_us, began_us = last_us + latency_us, first_us + latency_us
         ttft_ms, total_ms = (began_us - sent_us) // 1000, (heard_us - sent_us) // 1000
         return heard_us, Completed(number, peer, ttft_ms, total_ms, tokens), began_us

@@ -9,7 +9,9 @@ that changes its mind ignores the old event when it comes (see `Alarm`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from heapq import heapify, heappop, heappush
 from typing import Any
 
@@ -62,13 +64,14 @@ class Kernel:
     def run(self, until_us: int | None = None) -> None:
         """Let time pass until nothing is planned any more, or until `until_us`."""
         last_us = 1 << 62 if until_us is None else until_us
-        present = self._present
+        present, count = self._present, 0
         while present or self._open_next(last_us):
             if present[0][0] > last_us:
                 break
             self.now_us, _, act, arguments = heappop(present)
-            self.events += 1
+            count += 1
             act(*arguments)
+        self.events += count
         if until_us is not None:
             self.now_us = max(self.now_us, until_us)
 
@@ -86,6 +89,17 @@ class Kernel:
         self._present.extend(self._later.pop(self._bucket))
         heapify(self._present)
         return True
+
+
+@contextmanager
+def rare_collection() -> Iterator[None]:
+    """Look for garbage in cycles rarely: a simulation makes none, and has much to look through."""
+    before = gc.get_threshold()
+    gc.set_threshold(500_000, 20, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 class Alarm:

@@ -29,7 +29,8 @@ class Seats:
 
     def queued(self, now_us: int) -> int:
         """Answers that have not got their seat."""
-        self._starts = [start for start in self._starts if start > now_us]
+        if self._starts:
+            self._starts = [start for start in self._starts if start > now_us]
         return len(self._starts)
 
     def running(self, now_us: int) -> int:
@@ -47,13 +48,17 @@ class Seats:
         speed = self._speed
         ready_us = now_us if adapter < 0 else self._ready(now_us, adapter)
         start_us = max(now_us, self._free[0], ready_us)
-        first_us = start_us + speed.overhead_us + prompt_tokens * speed.prefill_us_per_token
+        first_us = start_us + self.prefill_us(prompt_tokens)
         step_us = speed.step_us + (1 + self.running(start_us)) * speed.step_us_per_sequence
         last_us = first_us + (output_tokens - 1) * step_us
         if start_us > now_us:
             self._starts.append(start_us)
         heapreplace(self._free, last_us)
         return first_us, last_us, ready_us <= now_us
+
+    def prefill_us(self, prompt_tokens: int) -> int:
+        """How long it reads a prompt."""
+        return self._speed.overhead_us + prompt_tokens * self._speed.prefill_us_per_token
 
     def die(self) -> None:
         """What runs is gone, and what is in memory; the disk stays."""

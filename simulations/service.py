@@ -44,7 +44,8 @@ def _outcome(scenario: Scenario, rows: Columns, rest: dict[str, Scalar], events:
 
 
 def _rows(asks: list[Ask]) -> Columns:
-    """`ttft_us` and `total_us` run from arrival, -1 where it never came to that."""
+    """`ttft_us` and `total_us` run from arrival, -1 where it never came to that; `wait_us`, of whole answers,
+    until the last worker began to read the prompt."""
     return {
         "ask": [ask.number for ask in asks],
         "arrived_us": [ask.arrived_us for ask in asks],
@@ -58,6 +59,7 @@ def _rows(asks: list[Ask]) -> Columns:
         "delivered": [ask.delivered for ask in asks],
         "ttft_us": [ask.first_us - ask.arrived_us if ask.first_us >= 0 else -1 for ask in asks],
         "total_us": [ask.done_us - ask.arrived_us if ask.outcome == COMPLETED else -1 for ask in asks],
+        "wait_us": [ask.began_us - ask.arrived_us if ask.began_us >= 0 else -1 for ask in asks],
         "price": [ask.price for ask in asks],
     }
 
@@ -114,6 +116,7 @@ def _percentiles(
     total = np.where(done, table["total_us"], deadline_us)
     token = token[done & (table["output_tokens"] > 1)]
     return {
+        "wait_p99_ms": percentile_ms(np.where(done, table["wait_us"], deadline_us), 99),
         "ttft_p50_ms": percentile_ms(ttft, 50),
         "ttft_p90_ms": percentile_ms(ttft, 90),
         "ttft_p95_ms": percentile_ms(ttft, 95),
