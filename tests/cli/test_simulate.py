@@ -59,7 +59,7 @@ def test_the_packaged_scenarios_are_listed(lore) -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (("nowhere",), "error: no scenario 'nowhere'; give a .toml file or one of: churn, e1_scheduling"),
+        (("nowhere",), "error: no scenario 'nowhere'; give a .toml file or one of: capacity, churn"),
         (("first_light", "--seeds", "9-0"), "error: not seeds: '9-0'; a range rises"),
     ],
 )

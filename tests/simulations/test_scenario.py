@@ -104,7 +104,7 @@ def test_files_that_are_not_toml(tmp_path, content):
 
 def test_unknown_scenarios_are_named():
     with pytest.raises(
-        ConfigError, match=r"no scenario 'frist_light'; give a \.toml file or one of: churn, e1_scheduling"
+        ConfigError, match=r"no scenario 'frist_light'; give a \.toml file or one of: capacity, churn"
     ):
         scenario_path("frist_light")
 
