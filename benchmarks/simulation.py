@@ -108,11 +108,11 @@ def large(peers: int, asks: int, policy: str) -> Scenario:
 
 def run_large(peers: int, asks: int, policy: str) -> dict[str, float]:
     """One run in this process: its figures, and the memory that it took at most."""
-    started = time.perf_counter()
+    started, began_cpu_s = time.perf_counter(), time.process_time()
     crowd = Crowd(large(peers, asks, policy), 0)
     ready = time.perf_counter()
     crowd.run()
-    seconds = time.perf_counter() - started
+    seconds, cpu_s = time.perf_counter() - started, time.process_time() - began_cpu_s
     rows = crowd.rows()
     return {
         "seconds": rounded(seconds),
@@ -120,6 +120,8 @@ def run_large(peers: int, asks: int, policy: str) -> dict[str, float]:
         "asks": len(rows["ask"]),
         "completed": sum(code == "completed" for code in rows["outcome"]),
         "asks_per_s": rounded(len(rows["ask"]) / seconds),
+        "cpu_s": rounded(cpu_s),
+        "asks_per_cpu_s": rounded(len(rows["ask"]) / cpu_s),
         "events": crowd.kernel.events,
         "events_per_s": rounded(crowd.kernel.events / seconds),
         "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),

@@ -25,12 +25,23 @@ from .seats import Seats, given_by
 from .workload import draw_lives, draw_workload
 
 NEVER_US = 1 << 62
-_COUNTERS = ("attempts", "worker", "hit", "delivered", "began_us", "first_us", "done_us", "price", "code")
+
+
+class AskColumns:
+    """What becomes of each ask, by its number; times are microseconds, 0 where they never came."""
+
+    __slots__ = ("attempts", "began_us", "code", "delivered", "done_us", "first_us", "hit", "price", "worker")
+
+    def __init__(self, count: int) -> None:
+        empty = bytes(8 * count)
+        self.attempts, self.worker, self.hit = array("q", empty), array("q", empty), array("q", empty)
+        self.began_us, self.first_us, self.done_us = array("q", empty), array("q", empty), array("q", empty)
+        self.delivered, self.price, self.code = array("q", empty), array("q", empty), array("q", empty)
 
 
 class Crowd:
-    """Everybody in one run of one arm. `fetched` counts adapters that came over the network, `volume` token
-    units, `tokens` what each worker delivered."""
+    """Everybody in one run of one arm. `worker_of` numbers peers, `fetched` counts adapters that came over the
+    network, `volume` token units, `tokens` what each worker delivered."""
 
     def __init__(self, scenario: Scenario, seed: int) -> None:
         self.scenario = scenario
@@ -39,11 +50,13 @@ class Crowd:
         self.tokens = [0] * scenario.workers.count
         self._people = draw_people(scenario, seed)
         self._peers = self._people.peers
-        self._index_of = {peer: number for number, peer in enumerate(self._peers)}
+        self.worker_of = {peer: number for number, peer in enumerate(self._peers)}
         self._seats: dict[int, Seats] = {}
         self._dead: set[int] = set()
+        self._lost_us = scenario.network.loss_detected_ms * 1000
+        self._most_queued = (scenario.workers.max_queue or 1 << 62) - 1
         self._work = draw_workload(scenario, seed)
-        self._columns = {name: array("q", bytes(8 * len(self._work))) for name in _COUNTERS}
+        self._asks = AskColumns(len(self._work))
         self._codes = [COMPLETED]
         self._phases, latencies = draw_map(scenario, seed)
         self.desks = [Desk(number, self, seed, each) for number, each in enumerate(latencies)]
@@ -63,13 +76,13 @@ class Crowd:
         rest_ms = scenario.work.deadline_ms + 2 * scenario.network.loss_detected_ms + 10_000
         with rare_collection():
             self.kernel.run((scenario.duration_ms + rest_ms) * 1000)
-        assert min(self._columns["done_us"], default=1), "every ask ends"
+        assert min(self._asks.done_us, default=1), "every ask ends"
 
     def rows(self) -> Columns:
         """The columns of `service.summarise`, a row an ask."""
-        work, columns = self._work, self._columns
-        whole = [code == 0 for code in columns["code"]]
-        since = zip(columns["first_us"], columns["done_us"], work.arrival_us, whole, strict=True)
+        work, asks = self._work, self._asks
+        whole = [code == 0 for code in asks.code]
+        since = zip(asks.first_us, asks.done_us, work.arrival_us, whole, strict=True)
         times = [
             (first - came if first else -1, done - came if ok else -1) for first, done, came, ok in since
         ]
@@ -79,24 +92,19 @@ class Crowd:
             "adapter": work.adapter,
             "prompt_tokens": work.prompt_tokens,
             "output_tokens": work.output_tokens,
-            "outcome": [self._codes[code] for code in columns["code"]],
-            **{name: list(columns[name]) for name in ("attempts", "worker", "hit", "delivered")},
+            "outcome": [self._codes[code] for code in asks.code],
+            **{name: list(getattr(asks, name)) for name in ("attempts", "worker", "hit", "delivered")},
             "ttft_us": [first for first, _ in times],
             "total_us": [total for _, total in times],
-            "wait_us": [
-                began - came for began, came in zip(columns["began_us"], work.arrival_us, strict=True)
-            ],
-            "price": list(columns["price"]),
+            "wait_us": [began - came for began, came in zip(asks.began_us, work.arrival_us, strict=True)],
+            "price": list(asks.price),
         }
 
     # ---- workers
 
-    def seats(self, worker: int) -> Seats:
+    def _take_seats(self, worker: int) -> Seats:
         """A worker's state, made when it is first needed."""
-        seats = self._seats.get(worker)
-        if seats is None:
-            speed = engine_speed(self.scenario, self._people.speed_ppm[worker])
-            seats = self._seats[worker] = Seats(speed)
+        seats = self._seats[worker] = Seats(engine_speed(self.scenario, self._people.speed_ppm[worker]))
         return seats
 
     def death_after(self, worker: int, now_us: int) -> int:
@@ -184,65 +192,56 @@ class Crowd:
     def dispatch(self, number: int, worker: int, latency_us: int) -> tuple[int, Event, int]:
         """Send an ask to a worker: when the gateway hears of it next, what, and when the first token came (0:
         none)."""
-        columns, peer = self._columns, self._peers[worker]
-        columns["attempts"][number] += 1
-        columns["worker"][number] = worker
-        sent_us = self.kernel.now_us
-        there_us, lost_us = sent_us + latency_us, self.scenario.network.loss_detected_ms * 1000
+        asks, work, sent_us, peer = self._asks, self._work, self.kernel.now_us, self._peers[worker]
+        asks.attempts[number] += 1
+        asks.worker[number] = worker
+        done, there_us = asks.delivered[number], sent_us + latency_us
         death_us = self.death_after(worker, sent_us) if self._deaths[worker] else NEVER_US
         if worker in self._dead or death_us <= there_us:
-            return there_us + lost_us, Failed(number, peer, columns["delivered"][number], 0), 0
-        seats = self.seats(worker)
-        if seats.queued(there_us) >= self.scenario.workers.max_queue > 0:
+            return there_us + self._lost_us, Failed(number, peer, done, 0), 0
+        seats = self._seats.get(worker) or self._take_seats(worker)
+        if seats.queued(there_us) > self._most_queued:
             return there_us + latency_us, Refused(number, peer, RefusalCode.BUSY), 0
-        done = columns["delivered"][number]
-        tokens, prompt = self._work.output_tokens[number] - done, self._work.prompt_tokens[number] + done
-        first_us, last_us, hit = seats.take(there_us, self._work.adapter[number], prompt, tokens)
+        tokens, prompt = work.output_tokens[number] - done, work.prompt_tokens[number] + done
+        first_us, last_us, hit = seats.take(there_us, work.adapter[number], prompt, tokens)
         if last_us >= death_us:
             given = given_by(first_us, last_us, death_us, tokens)
             event = Failed(number, peer, done + given, self._pay(number, worker, prompt, given))
-            return death_us + lost_us, event, first_us + latency_us if given else 0
-        columns["hit"][number] = hit
-        columns["began_us"][number] = first_us - seats.prefill_us(prompt)
+            return death_us + self._lost_us, event, first_us + latency_us if given else 0
+        asks.hit[number] = hit
+        asks.began_us[number] = first_us - seats.prefill_us(prompt)
         heard_us, began_us = last_us + latency_us, first_us + latency_us
         ttft_ms, total_ms = (began_us - sent_us) // 1000, (heard_us - sent_us) // 1000
         return heard_us, Completed(number, peer, ttft_ms, total_ms, tokens), began_us
 
     def heard(self, number: int, worker: int, event: Event, first_us: int) -> None:
         """The gateway hears how a dispatch went."""
-        columns = self._columns
-        if first_us and not columns["first_us"][number]:
-            columns["first_us"][number] = first_us
-        match event:
-            case Failed(tokens=tokens):
-                self.tokens[worker] += tokens - columns["delivered"][number]
-                columns["delivered"][number] = tokens
-            case Completed(tokens=tokens):
-                self.tokens[worker] += tokens
-                prompt = self._work.prompt_tokens[number] + columns["delivered"][number]
-                columns["delivered"][number] += tokens
-                self._pay(number, worker, prompt, tokens)
-                self.end(number, COMPLETED)
-            case _:
-                pass
+        asks = self._asks
+        if first_us and not asks.first_us[number]:
+            asks.first_us[number] = first_us
+        if isinstance(event, Completed):
+            before, tokens = asks.delivered[number], event.tokens
+            self.tokens[worker] += tokens
+            asks.delivered[number] = before + tokens
+            self._pay(number, worker, self._work.prompt_tokens[number] + before, tokens)
+            asks.done_us[number] = self.kernel.now_us
+        elif isinstance(event, Failed):
+            self.tokens[worker] += event.tokens - asks.delivered[number]
+            asks.delivered[number] = event.tokens
+
+    def peer_of(self, worker: int) -> PeerId:
+        """A worker's id."""
+        return self._peers[worker]
 
     def end(self, number: int, code: str) -> None:
-        """An ask is over."""
+        """An ask is over, and not answered."""
         if code not in self._codes:
             self._codes.append(code)
-        self._columns["code"][number] = self._codes.index(code)
-        self._columns["done_us"][number] = self.kernel.now_us
+        self._asks.code[number] = self._codes.index(code)
+        self._asks.done_us[number] = self.kernel.now_us
 
     def _pay(self, number: int, worker: int, prompt_tokens: int, tokens: int) -> int:
         price = compute_price(self._people.rates[worker], prompt_tokens, tokens) if tokens else 0
-        self._columns["price"][number] += price
+        self._asks.price[number] += price
         self.volume += price
-        return self._columns["price"][number]
-
-    def worker_of(self, peer: PeerId) -> int:
-        """Its number."""
-        return self._index_of[peer]
-
-    def peer_of(self, worker: int) -> PeerId:
-        """Its id."""
-        return self._peers[worker]
+        return self._asks.price[number]

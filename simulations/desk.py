@@ -18,7 +18,6 @@ from ..scheduler.events import (
     Dispatch,
     Event,
     GiveUp,
-    Prefetch,
     Tick,
     Wake,
 )
@@ -66,16 +65,16 @@ class Desk:
 
     def _tell(self, event: Event) -> None:
         for action in self._scheduler.step(self._kernel.now_us // 1000, event):
-            match action:
-                case Dispatch(ask_id=ask_id, peer=peer):
-                    self._dispatch(ask_id, self._crowd.worker_of(peer))
-                case GiveUp(ask_id=ask_id, code=code):
-                    del self._open[ask_id]  # type: ignore[arg-type]  # a simulation's ids are numbers
-                    self._crowd.end(ask_id, code)  # type: ignore[arg-type]
-                case Wake(at_ms=at_ms):
-                    self._alarm.set(at_ms * 1000)
-                case Prefetch():
-                    pass
+            if isinstance(action, Dispatch):
+                self._dispatch(action.ask_id, self._crowd.worker_of[action.peer])
+            elif isinstance(action, Wake):
+                self._alarm.set(action.at_ms * 1000)
+            elif isinstance(action, GiveUp):
+                self._give_up(action.ask_id, action.code)
+
+    def _give_up(self, number: Any, code: str) -> None:
+        del self._open[number]
+        self._crowd.end(number, code)
 
     def _dispatch(self, number: Any, worker: int) -> None:
         self._open[number] = attempt = self._open[number] + 1

@@ -7,8 +7,8 @@ slow it, which `workers` models and this does not. Times are whole microseconds.
 
 from __future__ import annotations
 
+from bisect import bisect_right, insort
 from collections import OrderedDict
-from heapq import heapreplace
 
 from .workers import EngineSpeed
 
@@ -20,7 +20,7 @@ class Seats:
 
     def __init__(self, speed: EngineSpeed) -> None:
         self._speed = speed
-        self._free = [0] * speed.max_batch
+        self._free = [0] * speed.max_batch  # in order: the first is free first
         self._starts: list[int] = []
         self._slots: OrderedDict[int, int] = OrderedDict()
         self._disk: OrderedDict[int, None] = OrderedDict()
@@ -35,7 +35,7 @@ class Seats:
 
     def running(self, now_us: int) -> int:
         """Seats taken."""
-        return sum(map(now_us.__lt__, self._free))
+        return len(self._free) - bisect_right(self._free, now_us)
 
     def resident(self, now_us: int) -> list[int]:
         """Adapters ready, the most recently used first."""
@@ -53,7 +53,8 @@ class Seats:
         last_us = first_us + (output_tokens - 1) * step_us
         if start_us > now_us:
             self._starts.append(start_us)
-        heapreplace(self._free, last_us)
+        del self._free[0]
+        insort(self._free, last_us)
         return first_us, last_us, ready_us <= now_us
 
     def prefill_us(self, prompt_tokens: int) -> int:
