@@ -139,20 +139,22 @@ def run_apart(peers: int, asks: int, policy: str) -> dict[str, float]:
 # ---- the shape of Vidur's experiments
 
 
-def wait_p99_s(policy: str, rate: float) -> float:
+def wait_p99_s(policy: str, rate: float, scale: float) -> float:
     """The 99th percentile of scheduling delay of scenario `capacity` at a load, in seconds."""
-    overrides = {"scheduler.policy": (policy,), "work.rate_per_s": (rate,)}
+    overrides: dict[str, tuple[object, ...]] = {"scheduler.policy": (policy,), "work.rate_per_s": (rate,)}
+    if scale < 1:
+        overrides |= {"warmup_ms": (1_000,), "duration_ms": (4_000,)}
     experiment = load_experiment(scenario_path("capacity"), overrides)
     figures = run_service(experiment.arms[0].scenario, 0).summary
     return float(figures["wait_p99_ms"]) / 1000
 
 
-def capacity(policy: str, steps: int) -> float:
+def capacity(policy: str, scale: float) -> float:
     """Asks a second that sixteen replicas bear: the highest load, by bisection, with that delay below 5 s."""
     low, high = 10.0, 160.0
-    for _ in range(steps):
+    for _ in range(6 if scale >= 1 else 1):
         middle = (low + high) / 2
-        low, high = (middle, high) if wait_p99_s(policy, middle) < DELAY_BORNE_S else (low, middle)
+        low, high = (middle, high) if wait_p99_s(policy, middle, scale) < DELAY_BORNE_S else (low, middle)
     return rounded(low)
 
 
@@ -179,9 +181,7 @@ def measure(sizes: Sequence[int], scale: float, calibration: Path | None) -> dic
         "peers": peers,
         "simpy_ratio": min(ratios),
         "calibration": _calibration(calibration),
-        "capacity_asks_per_s": {
-            policy: capacity(policy, 6 if scale >= 1 else 1) for policy in GLOBAL_POLICIES
-        },
+        "capacity_asks_per_s": {policy: capacity(policy, scale) for policy in GLOBAL_POLICIES},
         "kernel": kernel,
         "policy": POLICY,
         "machine": describe_machine() | {"load_before": load, "load_after": load_average()},

@@ -40,8 +40,11 @@ class AskColumns:
 
 
 class Crowd:
-    """Everybody in one run of one arm. `worker_of` numbers peers, `fetched` counts adapters that came over the
-    network, `volume` token units, `tokens` what each worker delivered."""
+    """Everybody in one run of one arm.
+
+    `worker_of` numbers peers; `fetched` counts adapters that came over the network, `volume` token units,
+    `tokens` what each worker delivered.
+    """
 
     def __init__(self, scenario: Scenario, seed: int) -> None:
         self.scenario = scenario

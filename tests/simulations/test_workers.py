@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from commonlore.simulations.kernel import Kernel
@@ -150,6 +150,7 @@ STEPS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(STEPS)
 def test_every_job_ends_whole_or_stopped(steps):
     bench = Bench()
