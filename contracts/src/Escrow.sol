@@ -237,15 +237,18 @@ contract Escrow is EIP712, ReentrancyGuard {
         if (!speaksFor(lane, msg.sender) && !settlement.isSuccessor(lane, msg.sender)) revert NotLane(lane, msg.sender);
         if (vouchers.length != signatures.length) revert LengthMismatch();
         uint64 current = settlement.currentEpoch();
+        bytes32 domain = _domainSeparatorV4();
         uint64 latest;
         uint128 total;
         for (uint256 i; i < vouchers.length; ++i) {
             Voucher calldata voucher = vouchers[i];
+            (address payer, uint64 epoch) = (voucher.payer, voucher.epoch);
             if (voucher.lane != lane) revert WrongLane(lane, voucher.lane);
             // An epoch that has not begun could not be committed for as long as the payer pleases.
-            if (voucher.epoch > current) revert FutureEpoch(voucher.payer, voucher.epoch, current);
-            if (voucher.epoch > latest) latest = voucher.epoch;
-            total += _debit(voucher, signatures[i]);
+            if (epoch > current) revert FutureEpoch(payer, epoch, current);
+            if (epoch > latest) latest = epoch;
+            _requireSigned(_digestOf(domain, voucher), signatures[i], payer);
+            total += _debit(payer, lane, voucher);
         }
         if (total == 0) revert ZeroAmount();
         uint256 before = token.balanceOf(address(settlement));
@@ -254,25 +257,47 @@ contract Escrow is EIP712, ReentrancyGuard {
         settlement.credit(lane, latest, total);
     }
 
-    /// @dev Checks a voucher and takes its increase from the reservation first, then from the owner's balance.
-    function _debit(Voucher calldata voucher, bytes calldata signature) private returns (uint128 amount) {
-        Session storage session = sessions[voucher.payer];
-        if (session.owner == address(0)) revert UnknownSession(voucher.payer);
-        if (block.timestamp > session.notAfter) revert SessionExpired(voucher.payer, session.notAfter);
-        _requireSigned(voucherDigest(voucher), signature, voucher.payer);
-        uint128 done = redeemed[voucher.payer][voucher.lane];
-        if (voucher.cumulative <= done) revert NothingToRedeem(voucher.payer, voucher.lane, done);
-        amount = voucher.cumulative - done;
+    /// @dev Checks what stands behind a voucher and takes its increase: from the reservation first, then from the owner's
+    /// balance.
+    function _debit(address payer, address lane, Voucher calldata voucher) private returns (uint128 amount) {
+        Session memory session = sessions[payer];
+        if (session.owner == address(0)) revert UnknownSession(payer);
+        if (block.timestamp > session.notAfter) revert SessionExpired(payer, session.notAfter);
+        uint128 cumulative = voucher.cumulative;
+        uint128 done = redeemed[payer][lane];
+        if (cumulative <= done) revert NothingToRedeem(payer, lane, done);
+        amount = cumulative - done;
+        redeemed[payer][lane] = cumulative;
+        _take(payer, lane, session.owner, amount);
+        emit Redeemed(payer, lane, voucher.seq, voucher.epoch, amount, cumulative);
+    }
 
-        Fund storage reservation = _reservations[voucher.payer][voucher.lane];
-        Fund storage balance = _balances[session.owner];
-        uint128 available = reservation.amount + balance.amount;
-        if (amount > available) revert InsufficientEscrow(voucher.payer, voucher.lane, amount, available);
-        uint128 fromReservation = amount < reservation.amount ? amount : reservation.amount;
-        if (fromReservation > 0) reservation.take(fromReservation);
-        if (amount > fromReservation) balance.take(amount - fromReservation);
-        redeemed[voucher.payer][voucher.lane] = voucher.cumulative;
-        emit Redeemed(voucher.payer, voucher.lane, voucher.seq, voucher.epoch, amount, voucher.cumulative);
+    function _take(address payer, address lane, address owner, uint128 amount) private {
+        Fund storage reservation = _reservations[payer][lane];
+        Fund storage balance = _balances[owner];
+        (uint128 reserved, uint128 free) = (reservation.amount, balance.amount);
+        if (amount > reserved) {
+            if (amount - reserved > free) revert InsufficientEscrow(payer, lane, amount, reserved + free);
+            balance.take(amount - reserved);
+            amount = reserved;
+        }
+        if (amount != 0) reservation.take(amount);
+    }
+
+    /// @dev The voucher's digest, from its seven words as they came. Words that are too large make another digest, which
+    /// nobody signed.
+    function _digestOf(bytes32 domain, Voucher calldata voucher) private pure returns (bytes32 digest) {
+        bytes32 typehash = VOUCHER_TYPEHASH;
+        assembly ("memory-safe") {
+            let scratch := mload(0x40)
+            mstore(scratch, typehash)
+            calldatacopy(add(scratch, 0x20), voucher, 0xe0)
+            let structHash := keccak256(scratch, 0x100)
+            mstore(scratch, hex"1901")
+            mstore(add(scratch, 0x02), domain)
+            mstore(add(scratch, 0x22), structHash)
+            digest := keccak256(scratch, 0x42)
+        }
     }
 
     // ---- reading ------------------------------------------------------------------------------------------------
@@ -306,7 +331,7 @@ contract Escrow is EIP712, ReentrancyGuard {
     }
 
     function voucherDigest(Voucher calldata voucher) public view returns (bytes32) {
-        return _hashTypedDataV4(keccak256(abi.encode(VOUCHER_TYPEHASH, voucher)));
+        return _digestOf(_domainSeparatorV4(), voucher);
     }
 
     function bindingDigest(PeerBinding calldata binding) public view returns (bytes32) {

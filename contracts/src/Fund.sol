@@ -22,9 +22,9 @@ library Funds {
 
     /// @dev The caller has checked that the fund holds `amount`; the subtraction is checked again by the compiler.
     function take(Fund storage fund, uint128 amount) internal {
-        fund.amount -= amount;
+        uint128 left = fund.amount - amount;
         // The solid part goes first: what is left thaws only as far as it is still there.
-        if (fund.thawing > fund.amount) fund.thawing = fund.amount;
+        (fund.amount, fund.thawing) = (left, fund.thawing < left ? fund.thawing : left);
     }
 
     /// @dev Announces (or re-announces, from the beginning of the period) that `amount` shall leave. 0 withdraws the notice.
