@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pyrevm import JournalCheckpoint
 
 DEPLOYER = Address(keccak256(b"revm deployer")[12:])
+CODE_LIMIT = 24_576
+"""EIP-170."""
 _CHAIN_ID = 1
 _OUTPUT = re.compile(r"(?:output: |Revert\()?0x([0-9a-f]+)")
 
@@ -45,9 +47,9 @@ class RevmNetwork:
         code: Callable[[str], Artefact] = artefact,
         token: Artefact | None = None,
     ) -> None:
-        from pyrevm import EVM
+        from pyrevm import EVM, CfgEnv, Env
 
-        self._evm = EVM()
+        self._evm = EVM(Env(cfg=CfgEnv(chain_id=_CHAIN_ID, limit_contract_code_size=CODE_LIMIT)))
         self._artefacts: dict[str, Artefact] = {}
         self._entries: dict[tuple[str, str], tuple[bytes, list[str], list[str]]] = {}
         self.now, self.block, self.sent = now, 1, 0
