@@ -20,7 +20,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ROOMS = ("protocol", "scheduler", "worker", "contracts", "peer", "simulations", "cli")
-NOT_SHIPPED = ("contracts/test/*", "contracts/package*.json", "contracts/.npmrc", "contracts/solc.mjs")
+NOT_SHIPPED = (
+    "contracts/test/*",
+    "contracts/package*.json",
+    "contracts/.npmrc",
+    "contracts/solc.mjs",
+    "contracts/fo*",
+)
 """The contracts' tool chain: what compiles and tests them, not what runs."""
 HEAVY = ("torch", "transformers", "peft", "web3", "eth_account", "matplotlib", "simple_icd_10_cm", "cwe2")
 GIVEN = {"triton"}
