@@ -31,7 +31,7 @@ from ..protocol.fraud_overlaps import ChannelHistory
 from ..protocol.fraud_receipts import find_receipt_frauds
 from ..protocol.frauds import Fraud, Posted
 from ..protocol.ids import Address, checksummed
-from ..protocol.settlement import Commitment, EpochTrees, commitment_hash, open_epoch
+from ..protocol.settlement import Commitment, EpochTrees, commitment_hash, open_epoch, open_receipts
 from .claiming import FetchTrees, fetch_data, on_chain
 from .watch_facts import read_facts
 
@@ -115,6 +115,9 @@ class Watchtower:
                     raise
                 except CommonloreError as error:
                     report.waiting.append(f"lane {checksummed(lane)}: {error}")
+                except Exception:  # a defect, which one lane's data brought out: the others are watched
+                    report.waiting.append(f"lane {checksummed(lane)} cannot be judged; see the log")
+                    log.exception("judging failed", extra={"lane": checksummed(lane)})
         return report
 
     # ---- one lane
@@ -144,13 +147,14 @@ class Watchtower:
         self, known: _Lane, posted: PostedCommitment, demands: Sequence[Demand], report: WatchReport
     ) -> EpochTrees | None:
         """A commitment's trees; None, with what was done about it in the report, where they cannot be had."""
-        commitment = posted.commitment
+        commitment, raw = posted.commitment, b""
         try:
             raw = await fetch_data(posted.lane, commitment, self._fetch)
             trees = await trio.to_thread.run_sync(open_epoch, self._client.deployment.domain, commitment, raw)
         except (NotFound, Unreachable, RemoteProtocolError) as error:
             report.waiting.append(f"epoch {commitment.epoch} of lane {checksummed(posted.lane)}: {error}")
-            await self._demand(posted, demands, report)
+            if not await self._judge_receipts(posted, raw, report):
+                await self._demand(posted, demands, report)
             return None
         known.data[commitment.epoch] = (commitment, raw)
         return trees
@@ -174,6 +178,19 @@ class Watchtower:
         facts = await on_chain(read_facts, self._client, standing[place], previous, current)
         frauds = await trio.to_thread.run_sync(self._find, known, Posted(facts, previous, current), is_whole)
         report.judged += 1
+        return await self._challenge(frauds, report)
+
+    async def _judge_receipts(self, posted: PostedCommitment, raw: bytes, report: WatchReport) -> bool:
+        """What receipts show that belong to a commitment whose data is otherwise not what was committed;
+        whether a proof was taken.
+        """
+        domain = self._client.deployment.domain
+        try:
+            trees = await trio.to_thread.run_sync(open_receipts, domain, posted.commitment, raw)
+        except RemoteProtocolError:
+            return False
+        facts = await on_chain(read_facts, self._client, posted, None, trees)
+        frauds = list(find_receipt_frauds(Posted(facts, None, trees)))
         return await self._challenge(frauds, report)
 
     def _find(self, known: _Lane, posted: Posted, is_whole: bool) -> list[Fraud]:

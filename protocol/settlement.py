@@ -186,7 +186,7 @@ def published_trees(domain: Domain, data: EpochData, raw: bytes) -> EpochTrees:
     try:
         leaves = [receipt_leaf(domain, settled) for settled in data.receipts]
         return _assemble(data, MerkleSumTree(leaves), raw)
-    except LocalProtocolError as wrong:
+    except (LocalProtocolError, OverflowError) as wrong:  # shares of a stranger may add up to anything
         raise RemoteProtocolError(f"the data of epoch {data.epoch} makes no trees: {wrong}") from None
 
 
@@ -244,6 +244,24 @@ def open_epoch(domain: Domain, commitment: Commitment, raw: bytes) -> EpochTrees
     if trees.commitment != commitment:
         raise RemoteProtocolError(f"the data of epoch {commitment.epoch} is not what was committed")
     return trees
+
+
+def open_receipts(domain: Domain, commitment: Commitment, raw: bytes) -> EpochTrees:
+    """Of a commitment whose published data makes other trees than were committed, its receipts alone, where
+    they are those that were committed: all else is left empty.
+
+    Raises RemoteProtocolError where not even these are.
+    """
+    data = decode(EpochData, raw, MAX_EPOCH_BYTES)
+    try:
+        tree = MerkleSumTree(receipt_leaf(domain, settled) for settled in data.receipts)
+    except LocalProtocolError as wrong:
+        raise RemoteProtocolError(f"the receipts of epoch {commitment.epoch} make no tree: {wrong}") from None
+    found = (tree.root, tree.total, tree.count)
+    if found != (commitment.receipt_root, commitment.receipt_sum, commitment.receipt_count):
+        raise RemoteProtocolError(f"the receipts of epoch {commitment.epoch} are not what was committed")
+    empty = MerkleSumTree(())
+    return EpochTrees(commitment, tree, empty, empty, empty, empty, data.receipts, (), (), (), (), raw)
 
 
 def commitment_hash(commitment: Commitment) -> bytes:

@@ -1,6 +1,7 @@
 """A watchtower on a real embedded chain: every planted fraud is challenged by it, nothing honest ever is."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -8,12 +9,16 @@ from commonlore.contracts.bonding import BondRole
 from commonlore.contracts.records import AdapterRegistration
 from commonlore.peer.ledger_rows import Role
 from commonlore.peer.watching import Watchtower
+from commonlore.protocol.blob_names import describe_blob
 from commonlore.protocol.codec import decode, encode
 from commonlore.protocol.credits import BASE_SPLIT, DEFAULT_SPLIT
 from commonlore.protocol.dishonest import PLANTS, Scene, plant
 from commonlore.protocol.errors import NotFound, Unreachable
 from commonlore.protocol.frauds import FraudKind
-from commonlore.protocol.ids import checksummed
+from commonlore.protocol.ids import checksummed, digest_of
+from commonlore.protocol.merkle import MerkleSumTree
+from commonlore.protocol.receipts import Shares
+from commonlore.protocol.settled import receipt_leaf
 from commonlore.protocol.settlement import EpochData, published_trees
 
 BOND = 10_000
@@ -194,3 +199,46 @@ async def test_a_lane_that_cannot_be_read_keeps_no_other_waiting(chain, path, ma
         assert (report.lanes, report.judged) == (1, 0)
         assert checksummed(chain.lane) in report.waiting[0]
         assert (await node.store.ledger.channels(Role.WORKER))[0].cumulative == 100
+
+
+async def test_receipts_are_judged_where_the_rest_makes_no_trees(chain, path, make, watcher):
+    """Shares that add up to more than any number of the chain: no lines can be made of them, nor need be."""
+    huge = Shares(*5 * (2**128 - 1,))
+    async with make.opened(chain, path) as node:
+        await two_epochs(node)
+        settler = node.settler()
+        build = settler._posting._build
+        domain, ada = chain.deployment.domain, chain.payers[0]
+
+        def planted(*arguments):
+            honest = build(*arguments)
+            scene = Scene(domain, ada.session, decode(EpochData, honest.data, 1 << 20))
+            settled = next(r for r in scene.data.receipts if r.receipt.payer == ada.session.address)
+            data = scene.first(scene.resigned(settled, settled.voucher.cumulative, shares=huge))
+            tree = MerkleSumTree(receipt_leaf(domain, each) for each in data.receipts)
+            raw = encode(data)
+            changed = replace(honest.commitment, receipt_root=tree.root, data_hash=hash_of(raw))
+            return replace(honest, commitment=changed, data=raw)
+
+        settler._posting._build = planted
+        await settler.settle_once()
+        (act,) = (await tower(node, watcher).look()).acts
+        assert act.what == FraudKind.BAD_RECEIPT
+
+
+async def test_a_defect_in_judging_one_lane_stops_no_round(chain, path, make, watcher, monkeypatch, caplog):
+    def broken(posted):
+        raise ValueError("a defect")
+
+    monkeypatch.setattr("commonlore.peer.watching.find_receipt_frauds", broken)
+    async with make.opened(chain, path) as node:
+        await node.serve(chain.payers[0], 100)
+        chain.end_epoch(0)
+        await node.settle()
+        report = await tower(node, watcher).look()
+        assert "cannot be judged" in report.waiting[0]
+    assert "a defect" in caplog.text
+
+
+def hash_of(raw):
+    return digest_of(describe_blob([raw])[0])
