@@ -167,6 +167,7 @@ class Scheduler:
             estimates.learn_first(leg.way, ttft_ms, leg.wait_ms, task.rest.prompt_tokens)
         for wrong in task.declined:
             self._standings.of(wrong).failed(now_ms)
+            self._reprice(wrong)
         task.spent = max(task.spent, event.spent)
         desk.end(task)
         desk.offer(event.peer)
@@ -199,7 +200,6 @@ class Scheduler:
         """An attempt ended without an answer: hold it against its worker, and try another, unless one is
         trying already."""
         desk, now_ms = self._desk, self._desk.now_ms
-        desk.drop(task, leg)
         task.last_code = code
         if reaction.declines:
             task.declined = (*task.declined, leg.peer)
@@ -209,6 +209,7 @@ class Scheduler:
             leg.standing.busy(now_ms)
         elif reaction.blame is Blame.GONE:
             self.view.forget(leg.peer)
+        desk.drop(task, leg)
         pause_ms = task.spec.deadline_ms - now_ms
         if reaction.again is Again.SOON:
             tries = task.failures if reaction.counts else task.retries
@@ -230,6 +231,12 @@ class Scheduler:
 
     def _on_judged(self, event: Judged) -> None:
         self._standings.of(event.peer).audited(self._desk.now_ms, passed=event.passed)
+        self._reprice(event.peer)
+
+    def _reprice(self, peer: PeerId) -> None:
+        member = self.view.member(peer)
+        if member is not None:
+            member.reprice()
 
 
 def _on_tick(_event: Tick) -> None:

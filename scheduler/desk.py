@@ -77,7 +77,7 @@ class Desk:
         """One attempt is over."""
         task.drop(leg)
         member = self._view.member(leg.peer)
-        if member is not None and not member.is_roomy:
+        if member is not None:
             self._view.weigh(self.now_ms, member)
 
     def prefer(self, task: Task, leg: Leg) -> None:
@@ -162,8 +162,7 @@ class Desk:
             if prefetch is not None:
                 self.actions.append(prefetch)
         standing.outstanding += 1
-        if standing.outstanding + standing.foreign >= member.room:
-            self._view.weigh(self.now_ms, member)
+        self._view.weigh(self.now_ms, member)
         ready_ms = self.now_ms + (own_ms + wait_ms if way is not Way.HELD else 0)
         if way is Way.FETCH:
             member.line_free_ms = ready_ms

@@ -45,7 +45,8 @@ def draw_next(query: Query) -> Sequence[Member]:
 
 def draw_two(query: Query) -> Sequence[Member]:
     """Two at random."""
-    return query.field.everyone.pick(2, query.rng.next64())
+    items = query.field.everyone.items
+    return [items[at] for at in query.rng.draw(len(items), 2)]
 
 
 def draw_scanned(query: Query) -> Sequence[Member]:
@@ -79,7 +80,7 @@ def draw_newcomers(query: Query) -> Sequence[Member]:
     others = (field.roomy or field.everyone).pick(OTHERS_DRAWN, bits)
     if adapter is None:
         return others
-    return field.homes(adapter)[:HOMES_DRAWN] + field.keepers(adapter).pick(KEEPERS_DRAWN, bits) + others
+    return [*field.homes(adapter)[:HOMES_DRAWN], *field.keepers(adapter).pick(KEEPERS_DRAWN, bits), *others]
 
 
 def draw_caching(query: Query) -> Sequence[Member]:

@@ -8,13 +8,18 @@ from dataclasses import dataclass, field
 from ..protocol.adverts import Rates, WorkerAd
 from ..protocol.ids import Address, Cid, PeerId
 from ..protocol.manifests import Split
+from .costs import token_cost_us
 from .estimates import Estimates
 from .pools import Pool
 from .ring import Ring
-from .standing import Standing
+from .standing import PPM, PRIOR_SUCCESS_PPM, Standing
 
 LISTED = -1
 """In `Member.held`: its advert names the adapter."""
+LAG_BORNE_US = 1_500_000
+"""First tokens may be so much later than expected before a worker's word is doubted."""
+LAG_TOKENS = 64
+"""The lateness beyond that is spread over so many tokens of an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +86,19 @@ class Member:
     `room` is how many asks it may have before it counts as full, `is_roomy` whether it is in the pool of
     those that have fewer; `held` are the adapters it is believed to hold, `LISTED` or from when on (they were
     sent there by an ask), `warm` how many of the latter; adapters fetched for our asks have come at
-    `line_free_ms`; `top_rank` is the largest rank it lists. `dearest` bounds its price a token (per 1,000).
+    `line_free_ms`; `top_rank` is the largest rank it lists. `dearest` bounds its price a token (per 1,000);
+    `cost_us` is what a token costs an ask there by `costs`, as of the last change, and as of now where it
+    `is_plain`.
     """
 
     __slots__ = (
         "ad",
         "artefact",
+        "cost_us",
         "dearest",
         "fee",
         "held",
+        "is_plain",
         "is_roomy",
         "key_expires_ms",
         "line_free_ms",
@@ -112,6 +121,7 @@ class Member:
         self.is_roomy = False
         self.line_free_ms = 0
         self.read(ad, backlog)
+        self.reprice()
 
     def read(self, ad: WorkerView, backlog: int) -> None:
         """Take the facts of a newer advert; what it holds is the view's affair."""
@@ -127,6 +137,25 @@ class Member:
         self.room = backlog * ad.max_batch
         self.top_rank = max(ad.ranks, default=0)
 
+    def reprice(self) -> None:
+        """What is known of its load, its speed or its record has changed."""
+        standing = self.standing
+        load, worth_ppm = standing.outstanding + standing.foreign, standing.worth_ppm
+        cost_us = token_cost_us(standing.token_us, load, self.max_batch)
+        self.cost_us = cost_us * PPM // worth_ppm
+        self.is_plain = (
+            not standing.foreign and worth_ppm >= PRIOR_SUCCESS_PPM and standing.lag_us <= LAG_BORNE_US
+        )
+
+    def cost_at(self, now_ms: int) -> int:
+        """What a token costs an ask there, where it changes with time: others' asks and bad records fade. A
+        worker whose first tokens come much later than it promised pays for that."""
+        standing = self.standing
+        cost_us = token_cost_us(standing.token_us, standing.load_at(now_ms), self.max_batch)
+        if standing.lag_us > LAG_BORNE_US:
+            cost_us += standing.lag_us // LAG_TOKENS
+        return cost_us * PPM // standing.worth_at(now_ms)
+
 
 _NOBODY: Pool[Member] = Pool()
 
@@ -136,7 +165,8 @@ class Field:
     """The workers of one base: all, those with room, those that hold an adapter or once did; what is known of
     its answers.
 
-    `cursor` is the round robin's place, `looked_at` where the last look for anybody ended."""
+    `cursor` is the round robin's place, `looked_at` where the last look for anybody ended, `usual_score` the
+    moving average of the best first draws."""
 
     base: Cid
     everyone: Pool[Member] = field(default_factory=Pool[Member])
@@ -146,6 +176,7 @@ class Field:
     estimates: Estimates = field(default_factory=Estimates)
     cursor: int = 0
     looked_at: int = 0
+    usual_score: int = 0
     _ring: Ring[Member] | None = None
 
     def holders(self, adapter: Cid) -> Pool[Member]:

@@ -19,7 +19,7 @@ from .scores import Score
 @dataclass(frozen=True, slots=True)
 class Policy:
     """How workers are drawn, and what makes one better. `more` are looked at too unless the best of the first
-    has the adapters and room in its batch."""
+    is at least as good as whom asks usually go to."""
 
     draw: Draw
     score: Score
@@ -27,7 +27,7 @@ class Policy:
 
 
 POLICIES: Mapping[str, Policy] = {
-    "affinity_and_load": Policy(draws.draw_holders, scores.score_default, draws.draw_newcomers),
+    "affinity_and_load": Policy(draws.draw_holders, scores.score_time, draws.draw_newcomers),
     "random": Policy(draws.draw_few, scores.score_equal),
     "cheapest": Policy(draws.draw_scanned, scores.score_price),
     "round_robin": Policy(draws.draw_next, scores.score_equal),

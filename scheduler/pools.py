@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
-from math import gcd
 from typing import Generic, TypeVar
 
 T = TypeVar("T", bound=Hashable)
@@ -47,16 +46,12 @@ class Pool(Generic[T]):
             self._at[last] = at
 
     def pick(self, count: int, bits: int) -> list[T]:
-        """At most `count`, all different, by 64 random bits: from a random place on by a random stride; all
-        of them, from a random place on, where there are no more."""
+        """At most `count` neighbours, from a place on that 32 random bits choose; all of them, from there on,
+        where there are no more. Everybody is as likely."""
         items = self.items
         size = len(items)
         at = (bits & _HALF) * size >> 32
-        if size <= count:
-            return items[at:] + items[:at]
-        stride = 1 + ((bits >> 32) * (size - 1) >> 32)
-        if size // gcd(stride, size) < count:
-            stride = 1
-        if at + (count - 1) * stride < size:
-            return items[at : at + count * stride : stride][:count]
-        return [items[(at + step * stride) % size] for step in range(count)]
+        picked = items[at : at + count]
+        if len(picked) < count:
+            picked += items[: min(at, count - len(picked))]
+        return picked

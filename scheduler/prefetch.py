@@ -16,7 +16,7 @@ MAX_REMEMBERED = 1_024
 
 
 class Prefetcher:
-    """At most one suggestion an adapter every `SPACING_MS`."""
+    """At most one look for an idle worker, hence one suggestion, an adapter every `SPACING_MS`."""
 
     def __init__(self) -> None:
         self.demand = Demand()
@@ -31,16 +31,14 @@ class Prefetcher:
         load = chosen.standing.load_at(now_ms)
         if 2 * load < chosen.max_batch or adapter not in chosen.held:
             return None
-        if load < chosen.max_batch and not self._is_short(query, adapter, chosen.max_batch):
-            return None
         key = (query.spec.base, adapter)
         if now_ms - self._last_ms.get(key, -SPACING_MS) < SPACING_MS:
             return None
-        member = self._idle(query, adapter)
-        if member is None:
+        if load < chosen.max_batch and not self._is_short(query, adapter, chosen.max_batch):
             return None
         self._remember(key, now_ms)
-        return Prefetch(member.peer, adapter)
+        member = self._idle(query, adapter)
+        return Prefetch(member.peer, adapter) if member is not None else None
 
     def _is_short(self, query: Query, adapter: Cid, batch: int) -> bool:
         """Whether fewer hold it than its demand calls for."""

@@ -24,6 +24,7 @@ from .view import NetworkView
 
 LOOKED_AT = 1_024
 """How many workers are asked at a time when those of the policy cannot serve."""
+USUAL_INERTIA = 64
 FOUND = 4
 """How many of them that can are compared."""
 
@@ -51,8 +52,11 @@ class Router:
         is found."""
         policy = self.policy
         best, score = self._best(policy.draw(query), query, None, 0)
-        if policy.more is not None and (best is None or not _is_easy(best, query)):
-            best, score = self._best(policy.more(query), query, best, score)
+        if policy.more is not None:
+            usual = query.field.usual_score
+            if best is None or score > usual:
+                best, score = self._best(policy.more(query), query, best, score)
+            query.field.usual_score += (score - usual) // USUAL_INERTIA
         return best or self._anybody(query)
 
     def assess(self, query: Query, peer: PeerId) -> Member | None:
@@ -79,11 +83,21 @@ class Router:
     def _best(
         self, members: Sequence[Member], query: Query, best: Member | None, best_score: int
     ) -> tuple[Member | None, int]:
-        """The best of `members` that may serve, and of the one that is the best so far; with its score."""
+        """The best of `members` that may serve, and of the one that is the best so far; with its score.
+
+        Nearly all may, so only the best is looked at closely; all are where it may not.
+        """
+        found, score = self._first(members, query, best, best_score)
+        if found is None or found is best or bar_of(found, query) is None:
+            return found, score
+        able = [each for each in members if each is not found and bar_of(each, query) is None]
+        return self._first(able, query, best, best_score)
+
+    def _first(
+        self, members: Sequence[Member], query: Query, best: Member | None, best_score: int
+    ) -> tuple[Member | None, int]:
         score_of = self.policy.score
         for member in members:
-            if bar_of(member, query) is not None:
-                continue
             score = score_of(member, query)
             if best is None or score < best_score:
                 best, best_score = member, score
@@ -108,10 +122,3 @@ class Router:
         turn += pool.items[: min(at, LOOKED_AT - len(turn))]
         field.looked_at = at + len(turn)
         return turn
-
-
-def _is_easy(member: Member, query: Query) -> bool:
-    """Whether it holds all adapters and has room in its batch: nobody need be looked for who would do
-    better."""
-    load = member.standing.load_at(query.now_ms)
-    return 2 * load < member.max_batch and not query.missing(member)

@@ -1,7 +1,7 @@
 """What makes one worker better than another for an ask. The lowest score wins.
 
 Rules of this file: a score is made of what is already known of the worker, in a few operations on integers; a
-score of 0 ends the search. The weights were found by simulation (`benchmarks/policies.py`, seeds below 100).
+score of 0 ends the search.
 """
 
 from __future__ import annotations
@@ -9,23 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..protocol.credits import compute_price
+from ..protocol.ids import Cid
+from .costs import queue_ms
 from .estimates import Way
 from .members import Member
 from .query import Query
-from .standing import PPM, PRIOR_SUCCESS_PPM
+from .standing import PPM
 
 Score = Callable[[Member, Query], int]
 
-QUEUE_FACTOR = 2
-"""A waiting ask takes so many times what its tokens would take at the worker's usual speed: its batch is
-full, and prompts are read between."""
-CROWD_FACTOR = 2
-"""How much a full batch weighs, in times of the ask's own work: sequences slow each other down, and what is
-not known of yet comes on top."""
 RELOAD_EXTRA_MS = 100
 """What a worker that reloads an adapter loses beside the time: a slot, which another adapter had."""
-LAG_BORNE_US = 1_500_000
-"""First tokens may be so much later than expected before a worker's word is doubted."""
 RANK_STEP_PPM = 1_000
 """How much longer a token takes for each rank by which a batch is padded."""
 TTFT_MS = 2_000
@@ -71,16 +65,14 @@ def outlook(member: Member, query: Query) -> tuple[Way, int, int]:
     """What the worker has to do for the ask's adapters, how many milliseconds that takes, and the wait before
     it: for a place in the batch, or for what is being fetched already."""
     standing, now_ms, estimates = member.standing, query.now_ms, query.estimates
-    waiting = standing.load_at(now_ms) + 1 - member.max_batch
-    wait_ms = own_ms = 0
-    if waiting > 0:
-        work_ms = standing.token_us * query.tokens // 1000
-        wait_ms = waiting * QUEUE_FACTOR * work_ms // member.max_batch
-    way = Way.HELD
+    load, batch = standing.load_at(now_ms), member.max_batch
+    wait_ms = queue_ms(standing.token_us, query.tokens, load, batch) if load >= batch else 0
+    way, own_ms = Way.HELD, 0
     for adapter in query.spec.adapters:
         ready_ms = member.held.get(adapter)
         if ready_ms is not None:
-            wait_ms = max(wait_ms, ready_ms - now_ms)
+            if ready_ms > now_ms + wait_ms:
+                wait_ms = ready_ms - now_ms
         elif adapter in standing.past:
             own_ms += estimates.reload_ms
             way = Way.RELOAD if way is Way.HELD else way
@@ -96,47 +88,28 @@ def score_time(member: Member, query: Query) -> int:
     likelier it is to fail.
 
     A miss costs others what misses cost of late: it takes the line from other loads, so the price of one
-    rises with the line's load.
+    rises with the line's load. What it need not read again of the prompt is saved.
     """
-    standing, batch, now_ms = member.standing, member.max_batch, query.now_ms
-    load = standing.outstanding
-    if standing.foreign:
-        load = standing.load_at(now_ms)
-    work_us = standing.token_us * query.tokens
-    late_us = extra_ms = load_ms = 0
-    if load < batch:
-        crowd_us = CROWD_FACTOR * work_us * load // batch
-    else:
-        crowd_us = CROWD_FACTOR * work_us
-        late_us = (load + 1 - batch) * QUEUE_FACTOR * work_us // batch
+    now_ms = query.now_ms
+    score = (member.cost_us if member.is_plain else member.cost_at(now_ms)) * query.tokens
     for adapter in query.spec.adapters:
         ready_ms = member.held.get(adapter)
         if ready_ms is None:
-            if adapter in standing.past:
-                load_ms += query.estimates.reload_ms
-                extra_ms += RELOAD_EXTRA_MS
-            else:
-                line_ms = member.line_free_ms - now_ms
-                load_ms += query.estimates.fetch_ms + (line_ms if line_ms > 0 else 0)
-                extra_ms += query.estimates.miss_ms
+            score += _miss_us(member, query, adapter)
         elif ready_ms > now_ms:
-            load_ms += ready_ms - now_ms
-    if load_ms:
-        late_us = max(late_us, load_ms * 1000) + extra_ms * 1000
-    if standing.lag_us > LAG_BORNE_US:
-        late_us += standing.lag_us
-    worth_ppm = standing.worth_ppm
-    if worth_ppm < PRIOR_SUCCESS_PPM:
-        worth_ppm = standing.worth_at(now_ms)
-    return (late_us + crowd_us + work_us // 2) * PPM // worth_ppm
-
-
-def score_default(member: Member, query: Query) -> int:
-    """The expected time, less what the worker need not read again of the prompt."""
-    score = score_time(member, query)
+            score += (ready_ms - now_ms) * 1000
     if query.cached:
         score -= query.cached.get(member, 0) * query.estimates.prompt_us
     return score
+
+
+def _miss_us(member: Member, query: Query, adapter: Cid) -> int:
+    """What it costs that the worker has to load this adapter."""
+    estimates = query.estimates
+    if adapter in member.standing.past:
+        return (estimates.reload_ms + RELOAD_EXTRA_MS) * 1000
+    line_ms = max(0, member.line_free_ms - query.now_ms)
+    return (line_ms + estimates.fetch_ms + estimates.miss_ms) * 1000
 
 
 def score_rank(member: Member, query: Query) -> int:

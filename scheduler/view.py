@@ -114,8 +114,11 @@ class NetworkView:
             self._cool(member, next(each for each, since in held.items() if since != LISTED))
 
     def weigh(self, now_ms: int, member: Member) -> None:
-        """Its load changed: does it still have room?"""
-        is_roomy = member.standing.load_at(now_ms) < member.room
+        """Its load or its record changed: what does it cost now, and does it still have room?"""
+        member.reprice()
+        standing = member.standing
+        load = standing.load_at(now_ms) if standing.foreign else standing.outstanding
+        is_roomy = load < member.room
         if is_roomy is not member.is_roomy:
             member.is_roomy = is_roomy
             roomy = self._fields[member.ad.base].roomy
