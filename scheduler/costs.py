@@ -1,5 +1,5 @@
-"""What a token costs an ask at a worker with so many asks, in microseconds: its own time, that of its company,
-and the wait for a place.
+"""What a token costs an ask at a worker with so many asks, in microseconds: its own time, that of its
+company, and the wait for a place.
 
 The weights were found by simulation (`benchmarks/policies.py`, seeds below 100).
 """

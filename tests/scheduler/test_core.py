@@ -1,17 +1,8 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
 
-from commonlore.protocol.adverts import ADVERT_LIFETIME_MS, Rates
+from commonlore.protocol.adverts import Rates
 from commonlore.protocol.errors import LocalProtocolError
 from commonlore.protocol.messages import RefusalCode
 from commonlore.scheduler.core import Scheduler, SchedulerConfig
@@ -28,7 +19,6 @@ from commonlore.scheduler.events import (
     Tick,
     Wake,
 )
-from commonlore.scheduler.policies import POLICIES
 
 
 class Driver:
@@ -326,109 +316,3 @@ def test_standings_are_bounded(now_ms, worker):
         scheduler.step(now_ms, AdvertSeen(worker(number)))
     assert len(scheduler.view) == 10
     assert len(scheduler._standings) <= 21
-
-
-def random_history(seed, worker, ask, now_ms, policy):
-    """Every action of a run in which workers' answers follow from the ask ids."""
-    scheduler = Scheduler(SchedulerConfig(policy=policy), seed)
-    log = []
-    for number in range(20):
-        log += scheduler.step(now_ms, AdvertSeen(worker(number)))
-    for number in range(200):
-        now_ms += 7
-        actions = scheduler.step(now_ms, AskArrived(ask(number, deadline_ms=now_ms + 500)))
-        for action in actions:
-            if isinstance(action, Dispatch) and number % 3:
-                event = Failed if number % 3 == 1 else lambda *at: Completed(*at, 10, 50, 5)
-                actions += scheduler.step(now_ms, event(action.ask_id, action.peer))
-        log += actions
-    return log
-
-
-@pytest.mark.parametrize("policy", POLICIES)
-def test_the_same_seed_gives_the_same_actions(worker, ask, now_ms, policy):
-    first = random_history(3, worker, ask, now_ms, policy)
-    assert first == random_history(3, worker, ask, now_ms, policy)
-    assert first != random_history(4, worker, ask, now_ms, policy)
-
-
-SETTINGS = settings(max_examples=60, stateful_step_count=40, deadline=None, derandomize=True)
-
-
-class EveryAskEnds(RuleBasedStateMachine):
-    """Any history: each ask is completed, cancelled or given up exactly once, and by its deadline."""
-
-    make_worker = make_ask = None
-    start_ms = 0
-
-    def __init__(self):
-        super().__init__()
-        config = SchedulerConfig(policy="power_of_two", max_attempts=3, max_asks=20)
-        self.driver = Driver(self.start_ms, config)
-        self.deadlines = {}
-        self.ended = set()
-        self.seq = 0
-
-    @rule(number=st.integers(0, 4), running=st.integers(0, 20), dear=st.booleans())
-    def advert(self, number, running, dear):
-        self.seq += 1
-        rates = Rates(10**9, 0, 0) if dear else Rates(1, 1, 0)
-        now_ms = self.driver.now_ms
-        self.driver.adverts(
-            type(self).make_worker(number, seq=self.seq, running=running, rates=rates, seen_ms=now_ms)
-        )
-
-    @rule(life_ms=st.integers(0, 20_000), patience_ms=st.none() | st.integers(1, 10_000))
-    def ask(self, life_ms, patience_ms):
-        number = len(self.deadlines)
-        self.deadlines[number] = self.driver.now_ms + life_ms
-        spec = type(self).make_ask(number, deadline_ms=self.deadlines[number], patience_ms=patience_ms)
-        self.driver.send(AskArrived(spec))
-
-    @precondition(lambda self: self.driver.at)
-    @rule(data=st.data(), kind=st.sampled_from(["complete", "fail", "refuse", "final", "progress"]))
-    def hear(self, data, kind):
-        ask_id = data.draw(st.sampled_from(sorted(self.driver.at)))
-        peer = self.driver.at[ask_id]
-        if kind == "complete":
-            self.driver.end(Completed(ask_id, peer, 10, 100, 5))
-            self.ended.add(ask_id)
-        elif kind == "fail":
-            self.driver.end(Failed(ask_id, peer, tokens=data.draw(st.integers(0, 60))))
-        elif kind == "progress":
-            self.driver.send(Progress(ask_id, peer, data.draw(st.integers(0, 60))))
-        else:
-            code = data.draw(st.sampled_from(list(RefusalCode)))
-            self.driver.end(Refused(ask_id, peer, code, kind == "refuse"))
-
-    @precondition(lambda self: self.deadlines)
-    @rule(data=st.data())
-    def cancel(self, data):
-        ask_id = data.draw(st.sampled_from(sorted(self.deadlines)))
-        if ask_id not in self.ended and ask_id not in self.driver.given_up:
-            self.driver.at.pop(ask_id, None)
-            self.driver.send(Cancelled(ask_id))
-            self.ended.add(ask_id)
-
-    @rule(pause_ms=st.integers(0, 2 * ADVERT_LIFETIME_MS))
-    def wait(self, pause_ms):
-        self.driver.advance_to(self.driver.now_ms + pause_ms)
-
-    @invariant()
-    def each_ends_once_and_in_time(self):
-        driver = self.driver
-        assert not self.ended & set(driver.given_up)
-        open_asks = set(self.deadlines) - self.ended - set(driver.given_up)
-        assert len(driver.scheduler) == len(open_asks)
-        assert set(driver.at) <= open_asks
-        assert all(self.deadlines[ask_id] > driver.now_ms for ask_id in open_asks)
-        outstanding = {}
-        for peer in driver.at.values():
-            outstanding[peer] = outstanding.get(peer, 0) + 1
-        for each in driver.scheduler.view:
-            assert driver.scheduler.standing(each.peer).outstanding == outstanding.get(each.peer, 0)
-
-
-def test_every_ask_ends_by_its_deadline(worker, ask, now_ms):
-    machine = type("Machine", (EveryAskEnds,), {"make_worker": worker, "make_ask": ask, "start_ms": now_ms})
-    run_state_machine_as_test(machine, settings=SETTINGS)

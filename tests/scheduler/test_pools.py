@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from commonlore.protocol.ids import PeerId
 from commonlore.scheduler.pools import Pool
+from commonlore.scheduler.prng import Prng
 from commonlore.scheduler.ring import HOMES, Ring
 
 
@@ -38,8 +39,6 @@ def test_a_pick_is_distinct_and_as_large_as_can_be(size, count, bits):
 
 
 def test_a_pick_reaches_everything_about_equally():
-    from commonlore.scheduler.prng import Prng
-
     pool, rng, counts = Pool(), Prng(1), [0] * 12
     for number in range(12):
         pool.add(number)
@@ -73,9 +72,7 @@ def test_a_ring_that_grew_and_shrank_is_the_ring_of_who_is_left(numbers, data):
 
 
 def test_a_large_ring_splits_its_arcs():
-    ring = Ring()
+    grown, built = Ring(), Ring([peer(number) for number in range(1_000)])
     for number in range(1_000):
-        ring.add(peer(number))
-    assert [ring.homes(str(n)) for n in range(50)] == [
-        Ring([peer(number) for number in range(1_000)]).homes(str(n)) for n in range(50)
-    ]
+        grown.add(peer(number))
+    assert [grown.homes(str(n)) for n in range(50)] == [built.homes(str(n)) for n in range(50)]
