@@ -316,7 +316,7 @@ def test_a_quick_run_on_the_tiny_base_yields_everything_and_says_what_is_absent(
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.serving", *options, "--out", str(out)],
         cwd=ROOT,
-        env=os.environ | {"COMMONLORE_CACHE": str(tmp_path)},
+        env=os.environ | {"COMMONLORE_CACHE": str(tmp_path), "COMMONLORE_NATIVE": "0"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

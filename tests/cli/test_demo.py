@@ -111,7 +111,12 @@ def test_the_outcome_for_programs() -> None:
 
 def test_ctrl_c_ends_everything_and_leaves_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "commonlore.cli.main", "demo", "--base", "tiny"]
-    environment = {**os.environ, "TMPDIR": str(tmp_path), "COMMONLORE_CACHE": str(tmp_path / "cache")}
+    environment = {
+        **os.environ,
+        "TMPDIR": str(tmp_path),
+        "COMMONLORE_CACHE": str(tmp_path / "cache"),
+        "COMMONLORE_NATIVE": "0",  # or the workers compile kernels into the new cache
+    }
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as demo:

@@ -48,7 +48,7 @@ PEER_AD = PeerAd("client", ("/ip4/127.0.0.1/tcp/1",), 3, 4)
 
 
 @given(data=st.data())
-@settings(max_examples=12)
+@settings(max_examples=8)
 def test_every_record_round_trips(record_class, records, data):
     record = data.draw(records(record_class))
     encoded = encode(record)
@@ -333,7 +333,7 @@ def test_none_is_the_absence_of_the_field_and_defaults_are_present():
 
 
 @given(data=st.data())
-@settings(max_examples=15)
+@settings(max_examples=8)
 def test_mutated_records_raise_only_protocol_errors(record_class, records, data):
     encoded = bytearray(encode(data.draw(records(record_class))))
     for _ in range(data.draw(st.integers(1, 4))):
@@ -353,7 +353,7 @@ def test_random_bytes_raise_only_protocol_errors(data):
 
 
 @given(value=PLAIN)
-@settings(max_examples=15)
+@settings(max_examples=8)
 def test_well_formed_values_of_the_wrong_shape_are_refused(record_class, value):
     refuse_or_read_exactly(record_class, encode_value(value))
 
