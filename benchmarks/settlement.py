@@ -19,7 +19,8 @@ from typing import Any
 
 from .figures import rounded
 from .machine import describe_machine, load_average, versions
-from .settlement_gas import SCALES, measure_entry_points, measure_epochs, measure_frauds
+from .settlement_entries import gas_table, measure_rest
+from .settlement_gas import SCALES, measure_epochs, measure_frauds
 
 MUTANTS = Path(__file__).parent / "results" / "mutants.json"
 AIMS = {
@@ -57,12 +58,12 @@ def measure(receipts: int, signatures: int) -> dict[str, Any]:
     """The whole result."""
     date, load = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), load_average()
     folded = _fold(receipts, signatures)
-    frauds = measure_frauds()
+    frauds, proofs = measure_frauds()
     per_receipt, detail = measure_epochs()
     entry_points: Any = detail.pop("entry_points")
     fold, signing = folded["fold"], folded["signing"]
     return {
-        "gas": measure_entry_points(entry_points),
+        "gas": {**gas_table(proofs), **gas_table(measure_rest()), **entry_points},
         "gas_per_receipt": {
             count: {name: rounded(gas) for name, gas in parts.items()} for count, parts in per_receipt.items()
         },
@@ -93,7 +94,7 @@ def _mutants() -> dict[str, int | None]:
     if not MUTANTS.exists():
         return {"mutants_planted": None, "mutants_killed": None}
     found = json.loads(MUTANTS.read_text())
-    return {"mutants_planted": found["planted"], "mutants_killed": found["killed"]}
+    return {"mutants_planted": found["mutants_planted"], "mutants_killed": found["mutants_killed"]}
 
 
 def _compared() -> dict[str, dict[str, Any]]:

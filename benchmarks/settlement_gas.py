@@ -3,9 +3,7 @@ receipts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 from commonlore.contracts import stage as stages
 from commonlore.contracts.client import CLAIM_BATCH
@@ -13,28 +11,18 @@ from commonlore.contracts.lineage import Ancestor, lineage_arguments
 from commonlore.contracts.proving import PROOFS, abi_argument, path_tuples, receipt_opening
 from commonlore.contracts.redeeming import REDEEM_BATCH
 from commonlore.contracts.registering import datanet_record_id
-from commonlore.contracts.stage import Stage, key_of
-from commonlore.contracts.terms import Accounts, Terms
-from commonlore.contracts.tuples import claim_tuple, commitment_tuple, voucher_tuple
+from commonlore.contracts.tuples import commitment_tuple
 from commonlore.protocol.dishonest import FRIEND, plant
-from commonlore.protocol.eip712 import sign
-from commonlore.protocol.epoch_leaves import PoolCredit, pack_line
+from commonlore.protocol.epoch_leaves import pack_line
 from commonlore.protocol.fraud_earnings import find_earnings_frauds
 from commonlore.protocol.fraud_overlaps import ChannelHistory
 from commonlore.protocol.fraud_receipts import find_receipt_frauds
 from commonlore.protocol.frauds import FraudKind
-from commonlore.protocol.ids import Address, checksummed, keccak256
-from commonlore.protocol.keys import AccountKey
+from commonlore.protocol.ids import Address, checksummed
 from commonlore.protocol.openings import open_line, open_receipt
-from commonlore.protocol.receipts import Voucher
-from commonlore.protocol.settlement import EpochTrees, build_epoch
 
-from .settlement_chain import DEPLOYER, ChainNetwork
-
-PRICE = 5_000
-ACCOUNTS_EARNING = 512
-"""So many accounts earn: a claim's path is nine steps."""
-MIN_BOND_TERMS = replace(stages.TERMS, pot_per_bond=0, minimum_bond=0)
+from .settlement_entries import batch_table, gas_table
+from .settlement_lane import ManyChannels, MeasuredStage, open_stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,38 +37,12 @@ class Scale:
 SCALES = (Scale(1, 1, 1), Scale(100, 10, 5), Scale(10_000, 200, 50), Scale(1_000_000, 2_000, 500))
 
 
-class MeasuredStage(Stage):
-    """A stage whose calls are transactions of the embedded chain."""
-
-    network: Any
-
-    def fund(self, account: Address, spender: str, amount: int) -> None:
-        """Gives an account tokens that a contract may take."""
-        self.call(DEPLOYER.address, "CommonloreToken", "mint", checksummed(account), amount)
-        held = self.network.tokens(account)
-        self.call(account, "CommonloreToken", "approve", self.network.address(spender), held)
-
-
-def open_stage(terms: Terms) -> MeasuredStage:
-    """A lane on the embedded chain, from which everything is measured."""
-    names = ("client", "payer", "lane", "author", "curator", "watcher", "successor", "guardian", "platform")
-    keys = [key_of(name) for name in names] + [_payer(number) for number in range(REDEEM_BATCH)]
-
-    def network(terms: Terms, accounts: Accounts, now: int, _: object) -> ChainNetwork:
-        return ChainNetwork(terms, accounts, now, keys)
-
-    original, stages.RevmNetwork = stages.RevmNetwork, network  # type: ignore[assignment,misc]
-    try:
-        return MeasuredStage(terms)
-    finally:
-        stages.RevmNetwork = original  # type: ignore[misc]
-
-
 # ---- fraud
 
 
-def measure_frauds() -> dict[str, int]:
-    """The gas of proving one planted fraud of each kind, demanding a leaf, answering, and taking back."""
+def measure_frauds() -> tuple[dict[str, int], dict[str, list[int]]]:
+    """The gas of proving one planted fraud of each kind, demanding a leaf, answering, and taking back; and
+    what each entry point cost that this took."""
     stage = open_stage(stages.TERMS)
     for prices in ((900, 500, 500, 700), (800, 500, 500, 700)):
         stage.run_epoch(prices)
@@ -89,7 +51,8 @@ def measure_frauds() -> dict[str, int]:
         stage.serve(price)
     stage.serve(300, by_adapter=False)
     stage.redeem()
-    return {**{kind.value: _proof_gas(stage, kind) for kind in FraudKind}, **_demand_gas(stage)}
+    frauds = {kind.value: _proof_gas(stage, kind) for kind in FraudKind}
+    return {**frauds, **_demand_gas(stage)}, stage.network.gas
 
 
 def _proof_gas(stage: MeasuredStage, kind: FraudKind) -> int:
@@ -147,7 +110,7 @@ def _demand_gas(stage: MeasuredStage) -> dict[str, int]:
 def measure_epochs() -> tuple[dict[str, dict[str, float]], dict[str, object]]:
     """Gas per receipt by number of receipts (`post`, `redeem`, `claims`) of an epoch whose channels were
     redeemed and whose accounts were paid before; and beside it what the first time costs, batch by batch."""
-    lane = _Lane()
+    lane = ManyChannels()
     first_redeem = {count: lane.redeem(count) for count in (REDEEM_BATCH,)}
     first_post = lane.post()
     again = {count: lane.redeem(count) for count in (1, 10, 50, REDEEM_BATCH)}
@@ -167,6 +130,9 @@ def measure_epochs() -> tuple[dict[str, dict[str, float]], dict[str, object]]:
         }
         for scale in SCALES
     }
+    table = gas_table(lane.stage.network.gas)
+    table |= batch_table("Escrow.redeemMany", first_redeem, again)
+    table |= batch_table("Settlement.claimMany", first_claims, claims)
     detail: dict[str, object] = {
         "post_first": first_post,
         "post_again": post,
@@ -175,7 +141,7 @@ def measure_epochs() -> tuple[dict[str, dict[str, float]], dict[str, object]]:
         "claim_batch_first": first_claims,
         "claim_batch_again": claims,
         "claim_path_steps": 9,
-        "entry_points": lane.stage.network.gas,
+        "entry_points": table,
     }
     return per_receipt, detail
 
@@ -188,107 +154,3 @@ def _in_batches(measured: dict[int, int], count: int, batch: int) -> int:
     """The gas of so many in batches, each of a size that was measured."""
     full, rest = divmod(count, batch)
     return full * measured.get(batch, 0) + (measured[rest] if rest else 0)
-
-
-class _Lane:
-    """A lane of many channels and many earners; each redemption pays PRICE a channel."""
-
-    def __init__(self) -> None:
-        self.stage = open_stage(MIN_BOND_TERMS)
-        self.cumulative = [0] * REDEEM_BATCH
-        self.pot, self.cumulative_total = 0, 0
-        self.earned: dict[Address, int] = {}
-        self.last: EpochTrees | None = None
-        self.credits: tuple[PoolCredit, ...] = ()
-        self.owed = 0
-        for number in range(REDEEM_BATCH):
-            payer = _payer(number)
-            self.stage.fund(payer.address, "Escrow", 100 * PRICE)
-            self.stage.call(payer.address, "Escrow", "deposit", checksummed(payer.address), 100 * PRICE)
-            self.stage.bind(payer, _session(number))
-
-    def redeem(self, channels: int) -> int:
-        """Redeem one more voucher of so many channels at once; the gas."""
-        vouchers, signatures = [], []
-        for number in range(channels):
-            self.cumulative[number] += PRICE
-            session = _session(number)
-            total = self.cumulative[number]
-            voucher = Voucher(
-                session.address, self.stage.lane, total // PRICE, self.stage.epoch, total, PRICE, bytes(32)
-            )
-            signature = sign(self.stage.domain, session, voucher)
-            vouchers.append(voucher_tuple(stages.SignedVoucher(voucher, signature)))
-            signatures.append(signature)
-        self.pot += channels * PRICE
-        self.owed += channels * PRICE
-        used: int = self.stage.call(
-            self.stage.lane, "Escrow", "redeemMany", checksummed(self.stage.lane), vouchers, signatures
-        )  # type: ignore[assignment]
-        return used
-
-    def post(self) -> int:
-        """Commit to what was redeemed; the gas. Receipts are made up, sums are not: posting looks at no
-        leaf."""
-        trees = build_epoch(self.stage.domain, self.stage.epoch, (), self.earned)
-        root = keccak256(b"receipts") if self.owed else bytes(32)
-        commitment = replace(
-            trees.commitment,
-            receipt_root=root,
-            receipt_sum=self.owed,
-            receipt_count=self.owed // PRICE,
-            line_root=root,
-        )
-        end = (commitment.epoch + 1) * self.stage.terms.epoch_length + self.stage.terms.grace
-        self.stage.network.wait(max(stages.START + end - self.stage.network.now, 0))
-        arguments = (checksummed(self.stage.lane), commitment_tuple(commitment))
-        used: int = self.stage.call(self.stage.lane, "Settlement", "postEpoch", *arguments)  # type: ignore[assignment]
-        self._earn(self.owed)
-        self.last, self.owed = replace(trees, commitment=commitment), 0
-        return used
-
-    def post_rest(self) -> None:
-        """One more commitment, which offers what was earned; and its window."""
-        self.post()
-        self.stage.network.wait(self.stage.terms.window)
-
-    def _earn(self, amount: int) -> None:
-        part, rest = divmod(amount, ACCOUNTS_EARNING)
-        for number in range(ACCOUNTS_EARNING if amount else 0):
-            account = Address(keccak256(b"earner %d" % number)[12:])
-            self.earned[account] = self.earned.get(account, 0) + part + (rest if number == 0 else 0)
-
-    def claim_all(self, counts: Sequence[int] | set[int]) -> dict[int, int]:
-        """Claims for disjoint accounts in batches of these sizes; the gas of each."""
-        assert self.last is not None
-        claims, used, start = self.last.claims(), {}, 0
-        commitment = commitment_tuple(self.last.commitment)
-        for count in sorted(counts):
-            batch = [claim_tuple(claim) for claim in claims[start : start + count]]
-            used[count] = self.stage.call(
-                self.stage.lane, "Settlement", "claimMany", checksummed(self.stage.lane), commitment, batch
-            )
-            start += count
-        return used  # type: ignore[return-value]
-
-
-def _payer(number: int) -> AccountKey:
-    return AccountKey.from_secret(keccak256(b"owner %d" % number))
-
-
-def _session(number: int) -> AccountKey:
-    return AccountKey.from_secret(keccak256(b"session %d" % number))
-
-
-# ---- the other entry points
-
-
-def measure_entry_points(measured: dict[str, list[int]]) -> dict[str, int]:
-    """What each entry point costs: the first call of those that were `measured`, and where it differs the
-    last."""
-    table: dict[str, int] = {}
-    for name, used in sorted(measured.items()):
-        table[name] = used[0]
-        if len(used) > 1 and used[-1] != used[0]:
-            table[f"{name} (again)"] = used[-1]
-    return table
