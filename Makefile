@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 PEERS := .venv-peers
+CHECKERS := .venv-checkers
 PEERS_PIP := $(PEERS)/bin/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help system install demo test lint types bench bench-peers contracts clean
+.PHONY: help system install demo test lint types bench bench-peers contracts contracts-proofs clean
 
 help: ## show these words
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -57,8 +58,20 @@ $(PEERS)/.installed: benchmarks/peers/requirements.txt benchmarks/peers/no-deps.
 	$(PEERS_PIP) -c benchmarks/peers/constraints.txt --no-deps -r benchmarks/peers/no-deps.txt
 	@touch $@
 
-contracts: install ## recompile the contracts with npm's solc and compare with the committed artefacts
+contracts: install ## the contracts with npm's tools: recompile and compare, forge's fuzzing and invariants, anvil
 	cd contracts && npm ci --ignore-scripts --no-audit --no-fund && ../$(BIN)/python -m commonlore.contracts.build --check
+	cd contracts && node_modules/.bin/forge test
+	$(BIN)/python -m pytest -q -m npm tests/contracts
+
+contracts-proofs: contracts $(CHECKERS)/.installed ## halmos and slither over the contracts, in .venv-checkers
+	cd contracts && PATH="$(CURDIR)/$(CHECKERS)/bin:$$PWD/node_modules/.bin:$$PATH" sh -c \
+	  'halmos --forge-build-out node_modules/.forge/out --function check_ --solver-timeout-assertion 0 && slither . --config-file slither.json'
+
+# They pin web3 below 8 and a z3 of their own.
+$(CHECKERS)/.installed:
+	$(PYTHON) -m venv $(CHECKERS)
+	$(CHECKERS)/bin/python -m pip --disable-pip-version-check install --quiet slither-analyzer==0.11.6 halmos==0.3.3
+	@touch $@
 
 .types/commonlore: ## the type checkers' way from the import name to this folder, and to trio's own types
 	mkdir -p .types && ln -sfn .. $@

@@ -157,6 +157,14 @@ def test_an_unbound_payer_pays_nothing(stage):
     assert refuse(stage, stage.lane, "redeemMany", checksummed(stage.lane), *call) == "UnknownSession"
 
 
+def test_money_may_be_deposited_for_another(stage):
+    before = stage.network.read("Escrow", "balanceOf", checksummed(OWNER))[0]
+    stage.fund(WATCHER, "Escrow", 60)
+    stage.call(WATCHER, "Escrow", "deposit", checksummed(OWNER), 60)
+    assert stage.network.read("Escrow", "balanceOf", checksummed(OWNER))[0] == before + 60
+    assert stage.network.read("Escrow", "balanceOf", checksummed(WATCHER))[0] == 0
+
+
 def test_nothing_is_deposited_and_nobody_else_credits(stage):
     assert refuse(stage, OWNER, "deposit", checksummed(OWNER), 0) == "ZeroAmount"
     call = (checksummed(stage.lane), 0, 5)

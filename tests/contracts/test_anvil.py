@@ -1,0 +1,153 @@
+"""The whole way on anvil, another chain's software, with its clock moved: deposit, redeem, post, claim, and a
+fraud that is proved."""
+
+import platform
+import shutil
+import socket
+import subprocess
+
+import pytest
+
+from commonlore.contracts.artefacts import HERE
+from commonlore.contracts.client import ChainClient
+from commonlore.contracts.deploy import Accounts, deploy
+from commonlore.contracts.endpoint import Endpoint
+from commonlore.contracts.stage import LANE, PAYER, START, key_of
+from commonlore.contracts.terms import Terms
+from commonlore.contracts.transactions import Transactor
+from commonlore.protocol.bindings import bind
+from commonlore.protocol.credits import BASE_SPLIT, compute_shares
+from commonlore.protocol.eip712 import sign
+from commonlore.protocol.ids import ZERO_ADDRESS, checksummed, cid_of
+from commonlore.protocol.keys import AccountKey, PeerKey
+from commonlore.protocol.receipt_rules import make_voucher
+from commonlore.protocol.receipts import Credit, Receipt, SignedVoucher
+from commonlore.protocol.settled import SettledReceipt, fold_earnings, pool_credits
+from commonlore.protocol.settlement import build_epoch
+
+ANVIL = HERE / "node_modules" / ".bin" / "anvil"
+FUNDED = AccountKey.from_secret(
+    bytes.fromhex("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80")
+)
+"""The first account that every anvil funds."""
+TERMS = Terms(epoch_length=1_000, window=500, minimum_bond=10)
+
+pytestmark = [
+    pytest.mark.npm,
+    pytest.mark.skipif(
+        not ANVIL.exists() or platform.system() != "Linux" or shutil.which("node") is None,
+        reason="anvil is not installed: npm ci --ignore-scripts in contracts/",
+    ),
+]
+
+
+class Anvil:
+    """A chain of its own, whose clock moves when it is told to."""
+
+    def __init__(self, port):
+        self.url = f"http://127.0.0.1:{port}"
+        command = [str(ANVIL), "--port", str(port), "--hardfork", "prague", "--timestamp", str(START)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        for line in self.process.stdout:
+            if "Listening" in line:
+                break
+        self.endpoint = Endpoint(self.url)
+        self.deployer = Transactor(self.endpoint, FUNDED.secret)
+        accounts = Accounts(key_of("platform").address, key_of("pool").address)
+        self.clients: list[ChainClient] = []
+        self.deployment = deploy(self.endpoint, self.deployer, accounts, TERMS)
+
+    def client(self, key):
+        self.deployer.pay("fund", key.address, 10**18)
+        self.clients.append(ChainClient(self.url, self.deployment, key.secret))
+        return self.clients[-1]
+
+    def mint(self, account, amount):
+        token = self.endpoint.contract("CommonloreToken", self.deployment.token)
+        self.deployer.send("mint", token.functions.mint(checksummed(account), amount))
+
+    def travel(self, seconds):
+        request = self.endpoint.web3.provider.make_request
+        request("evm_increaseTime", [seconds])
+        request("evm_mine", [])
+
+
+@pytest.fixture(scope="module")
+def anvil():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    chain = Anvil(port)
+    yield chain
+    chain.process.terminate()
+    chain.process.communicate(timeout=10)
+    for client in chain.clients:
+        client.close()
+    chain.endpoint.close()
+
+
+def settled(domain, epoch, price, previous):
+    """A receipt of the epoch by the base model, whose whole price is the worker's but for two shares."""
+    shares = compute_shares(price, BASE_SPLIT)
+    receipt = Receipt(
+        bytes(32), PAYER.address, LANE.address, 1 + (previous.voucher.seq if previous else 0), epoch, 0,
+        cid_of(b"artefact"), (), 1, 1, bytes(32), price, shares, bytes(32),
+    )  # fmt: skip
+    voucher = make_voucher(domain, PAYER, receipt, previous)
+    amounts = (("platform", key_of("platform")), ("worker", LANE), ("work_pool", key_of("pool")))
+    credits = tuple(Credit(key.address, role, getattr(shares, role)) for role, key in amounts)
+    signed = sign(domain, LANE, receipt)
+    return SettledReceipt(receipt, signed, voucher.voucher, voucher.signature, ZERO_ADDRESS, credits)
+
+
+def test_from_a_deposit_to_claims_and_to_a_killed_lie(anvil):
+    deployment, domain = anvil.deployment, anvil.deployment.domain
+    owner = key_of("client")
+    client, lane = anvil.client(owner), anvil.client(LANE)
+    anvil.mint(owner.address, 10_000)
+    anvil.mint(LANE.address, 100)
+    client.deposit(5_000)
+    now = client.chain_time()
+    client.bind(bind(domain, owner, PAYER, PeerKey.generate(bytes(32)), now - 10, now + 10**7))
+    token = checksummed(deployment.bonds)
+    lane.send("approve", lane.function("CommonloreToken", "approve", token, 100))
+    lane.send("bond", lane.function("Bonds", "bond", 1, 100))
+
+    epoch = client.epoch_at(now)
+    first = settled(domain, epoch, 900, None)
+    assert lane.redeem([SignedVoucher(first.voucher, first.voucher_signature)]).amount == 900
+    anvil.travel(1_000)
+    made = build_epoch(domain, epoch, [first], {}, ())
+    lane.post_epoch(LANE.address, made.commitment)
+
+    credits = pool_credits([first])
+    later = client.epoch_at(client.chain_time())
+    earned = build_epoch(domain, later, [], fold_earnings({}, credits), credits)
+    anvil.travel(1_000)
+    lane.post_epoch(LANE.address, earned.commitment)
+    anvil.travel(500)
+    paid = client.claim(LANE.address, earned.commitment, earned.claims())
+    assert paid.amount == 900
+    assert client.balance(key_of("platform").address) == 45
+
+    last = client.epoch_at(client.chain_time())
+    second = settled(domain, last, 700, SignedVoucher(first.voucher, first.voucher_signature))
+    lane.redeem([SignedVoucher(second.voucher, second.voucher_signature)])
+    anvil.travel(1_000)
+    lie = dict(fold_earnings({}, credits))
+    thief, platform_account = key_of("thief").address, key_of("platform").address
+    lie[thief] = lie.pop(platform_account)
+    wrong = build_epoch(domain, last, [second], lie, ())
+    lane.post_epoch(LANE.address, wrong.commitment)
+    from commonlore.contracts.proving import abi_argument
+    from commonlore.protocol.openings import gap_of, open_earning
+
+    dropped = open_earning(earned, earned.accounts.index(platform_account))
+    gap = gap_of(wrong.accounts, platform_account, lambda index: open_earning(wrong, index))
+    arguments = (earned.commitment, dropped, wrong.commitment, gap)
+    call = [abi_argument(argument) for argument in arguments]
+    watcher = anvil.client(key_of("watcher"))
+    proof = watcher.function("EarningsProofs", "proveDropped", checksummed(LANE.address), *call)
+    watcher.send("prove", proof)
+    assert watcher.balance(key_of("watcher").address) == 50
+    assert watcher.lane_state(LANE.address).next_epoch == later + 1
