@@ -71,13 +71,18 @@ def train(
         print_json(done)
     else:
         facts = {"adapter": done["alias"], "id": done["adapter"], "held-out loss": _losses(done)}
-        print_facts(facts | _dropped(done.get("dropped") or {}))
+        print_facts(facts | _dropped(done.get("dropped") or {}) | _flagged(done.get("flagged") or []))
 
 
 def _dropped(kinds: dict[str, int]) -> dict[str, object]:
     """Rows that were left out, and why: copies of earlier rows, or noise."""
     listed = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
     return {"rows left out": listed} if kinds else {}
+
+
+def _flagged(rows: list[str]) -> dict[str, object]:
+    """Rows that work against their contributor's others."""
+    return {"rows to look at": f"{len(rows)} against their own kind, first {rows[0]}"} if rows else {}
 
 
 def _losses(done: dict[str, Any]) -> str:

@@ -23,7 +23,8 @@ from ..protocol.ids import Cid, PeerId
 from ..protocol.manifests import AdapterManifest, IndexManifest
 from ..protocol.names import EXPECTED, is_alias
 from ..protocol.rows import row_hash
-from ..worker.attribution.index import OwnedRow
+from ..worker.attribution.flagging import flag_rows, influences_on_own
+from ..worker.attribution.index import OwnedRow, read_vectors
 from ..worker.attribution.process import AttributionConfig, open_attribution
 from ..worker.attribution.subject import subject_of
 from ..worker.factory.job import (
@@ -90,7 +91,9 @@ class Published:
     loss_after: float | None
     weights_bytes: int
     dropped: Mapping[str, int]
-    """Rows that are copies of earlier ones, by kind: neither trained on nor paid."""
+    """Rows that are copies of earlier ones, or noise, by kind: neither trained on nor paid."""
+    flagged: tuple[str, ...] = ()
+    """Row hashes of indexed rows that work against their own contributor's others: to be looked at."""
 
 
 def open_training(
@@ -114,6 +117,7 @@ class _Training:
         self._node = node
         self._order = order
         self._tell = tell
+        self._flagged: tuple[str, ...] = ()
 
     async def run(self) -> None:
         """Pull, train, store, index, announce."""
@@ -148,6 +152,7 @@ class _Training:
                 loss_after=result.heldout_loss_after,
                 weights_bytes=result.weights_size,
                 dropped=selected.dropped_by_kind(),
+                flagged=self._flagged,
             )
         )
 
@@ -236,6 +241,7 @@ class _Training:
                 )
         if await node.content.put(blob) != index.rows:
             raise ConfigError("the index rows were stored under another name than their manifest commits")
+        self._flagged = _flagged(index, blob)
         return await self._keep_index(index)
 
     async def _keep_index(self, index: IndexManifest) -> Cid:
@@ -248,6 +254,13 @@ class _Training:
             spent = trio.current_time() - started
             eta = spent / done * (total - done) if done else None
             await self._tell(TrainUpdate("indexing", done, total, eta_s=eta))
+
+
+def _flagged(index: IndexManifest, blob: bytes) -> tuple[str, ...]:
+    """The rows that an index shows to be against their own kind, as 0x and hexadecimal, the worst first."""
+    owners = [entry.payee for entry in index.sums for _ in range(entry.row_count)]
+    found = flag_rows(influences_on_own(read_vectors(index, blob), owners))
+    return tuple("0x" + index.row_hashes[number].hex() for number in found)
 
 
 def _owned_shards(pulled: Sequence[PulledDatanet]) -> list[OwnedShard]:
