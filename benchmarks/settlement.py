@@ -19,7 +19,8 @@ from typing import Any
 
 from .figures import rounded
 from .machine import describe_machine, load_average, versions
-from .settlement_entries import gas_table, measure_rest
+from .settlement_checkers import measure_checkers
+from .settlement_entries import gas_table, measure_handovers, measure_rest
 from .settlement_gas import SCALES, measure_epochs, measure_frauds
 
 MUTANTS = Path(__file__).parent / "results" / "mutants.json"
@@ -61,9 +62,11 @@ def measure(receipts: int, signatures: int) -> dict[str, Any]:
     frauds, proofs = measure_frauds()
     per_receipt, detail = measure_epochs()
     entry_points: Any = detail.pop("entry_points")
+    aside = (measure_checkers(), measure_handovers(), proofs, measure_rest())
+    gas = {name: used for measured in aside for name, used in gas_table(measured).items()}
     fold, signing = folded["fold"], folded["signing"]
     return {
-        "gas": {**gas_table(proofs), **gas_table(measure_rest()), **entry_points},
+        "gas": gas | entry_points,
         "gas_per_receipt": {
             count: {name: rounded(gas) for name, gas in parts.items()} for count, parts in per_receipt.items()
         },

@@ -7,11 +7,25 @@ from collections.abc import Mapping
 from commonlore.contracts import stage as stages
 from commonlore.contracts.records import PayeeRotation
 from commonlore.contracts.stage import key_of
-from commonlore.contracts.tuples import commitment_tuple
+from commonlore.contracts.tuples import claim_tuple, commitment_tuple
 from commonlore.protocol.eip712 import sign
 from commonlore.protocol.ids import checksummed, digest_of, keccak256
 
 from .settlement_lane import MeasuredStage, open_stage
+
+GUARDIAN = key_of("guardian").address
+
+
+NOT_MEASURED = {
+    "Bonds.freeze": "called by the contracts that slash, and counted there",
+    "Bonds.unfreeze": "called by the contracts that slash, and counted there",
+    "Bonds.slash": "called by the contracts that slash, and counted there",
+    "Settlement.credit": "called by Escrow.redeemMany, and counted there",
+    "Settlement.kill": "called by the fraud proofs, and counted there",
+    "Settlement.hold": "called by Demands.demand, and counted there",
+    "Settlement.letGo": "called by Demands, and counted there",
+}
+"""Functions that no account can call, and where their gas is found."""
 
 
 def measure_rest() -> dict[str, list[int]]:
@@ -34,9 +48,38 @@ def measure_rest() -> dict[str, list[int]]:
     last = stage.epochs[-1]
     stage.call(lane, "Settlement", "finalise", checksummed(lane), commitment_tuple(last.commitment))
     stage.call(lane, "Settlement", "appoint", checksummed(lane), checksummed(lane))
-    stage.call(key_of("guardian").address, "Settlement", "pause", 60)
+    stage.call(GUARDIAN, "Settlement", "pause", 60)
+    stage.call(GUARDIAN, "Settlement", "unpause")
     _register_more(stage)
+    watcher = checksummed(stages.WATCHER)
+    stage.call(lane, "CommonloreToken", "approve", watcher, 10)
+    stage.call(stages.WATCHER, "CommonloreToken", "transferFrom", checksummed(lane), watcher, 10)
     return dict(stage.network.gas)
+
+
+def measure_handovers() -> dict[str, list[int]]:
+    """The gas of a lane in other hands: served by another, taken over, closed, its residue shared."""
+    stage = open_stage(stages.TERMS)
+    stage.run_epoch((900, 500))
+    last = stage.run_epoch((700, 800))
+    lane = checksummed(stage.lane)
+    for poster in (stages.WATCHER, stages.SUCCESSOR):
+        stage.bond(poster, 1, stages.BOND)
+    stage.network.wait(stage.terms.window)
+    stage.call(stage.lane, "Settlement", "appoint", lane, checksummed(stages.WATCHER))
+    stage.call(stages.WATCHER, "Settlement", "serve", lane)
+    _wait_until(stage, stage.network.read("Settlement", "succeedableAt", lane))
+    stage.call(stages.SUCCESSOR, "Settlement", "succeed", lane)
+    _wait_until(stage, stage.network.read("Settlement", "succeedableAt", lane) + stage.terms.residue)
+    call = (lane, commitment_tuple(last.commitment))
+    stage.call(stages.WATCHER, "Settlement", "closeLane", *call)
+    claims = [claim_tuple(claim) for claim in last.claims()]
+    stage.call(stages.WATCHER, "Settlement", "claimResidue", *call, claims)
+    return dict(stage.network.gas)
+
+
+def _wait_until(stage: MeasuredStage, time: int) -> None:
+    stage.network.wait(time - stage.network.now)
 
 
 def _register_more(stage: MeasuredStage) -> None:

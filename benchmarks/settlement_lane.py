@@ -22,6 +22,10 @@ from .settlement_chain import DEPLOYER, ChainNetwork
 PRICE = 5_000
 ACCOUNTS_EARNING = 512
 """So many accounts earn: a claim's path is nine steps."""
+_SENDERS = (
+    "client", "payer", "lane", "author", "curator", "watcher", "successor", "guardian", "platform",
+    "auditor one", "auditor two", "attributor",
+)  # fmt: skip
 MIN_BOND_TERMS = replace(stages.TERMS, pot_per_bond=0, minimum_bond=0)
 
 
@@ -39,8 +43,7 @@ class MeasuredStage(Stage):
 
 def open_stage(terms: Terms) -> MeasuredStage:
     """A lane on the embedded chain, from which everything is measured."""
-    names = ("client", "payer", "lane", "author", "curator", "watcher", "successor", "guardian", "platform")
-    keys = [key_of(name) for name in names] + [_payer(number) for number in range(REDEEM_BATCH)]
+    keys = [key_of(name) for name in _SENDERS] + [_payer(number) for number in range(REDEEM_BATCH)]
 
     def network(terms: Terms, accounts: Accounts, now: int, _: object) -> ChainNetwork:
         return ChainNetwork(terms, accounts, now, keys)

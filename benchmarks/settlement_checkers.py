@@ -1,0 +1,134 @@
+"""Gas of those who check and of those who judge them: beacon, work pool, arbiter, gradient indexes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from eth_abi.abi import encode
+
+from commonlore.contracts import stage as stages
+from commonlore.contracts.proving import abi_argument
+from commonlore.contracts.stage import START, key_of
+from commonlore.contracts.terms import CheckTerms
+from commonlore.contracts.tuples import commitment_tuple
+from commonlore.protocol.ids import Address, checksummed, keccak256
+from commonlore.protocol.keys import AccountKey
+from commonlore.protocol.merkle import MerkleTree
+from commonlore.protocol.openings import open_leaf
+
+from .settlement_chain import DEPLOYER
+from .settlement_lane import MeasuredStage, open_stage
+
+ROUND = 1_000
+CHECKS = CheckTerms(
+    round_length=ROUND, beacon_stake=30, odds_ppm=1_000_000, contest=700, ruling=600, appeal=300,
+    appeal_stake=40, minimum_bond=100,
+)  # fmt: skip
+AUDITOR, ATTRIBUTOR = 3, 4
+ONE, TWO = key_of("auditor one"), key_of("auditor two")
+MAKER, JUDGE = key_of("attributor").address, key_of("platform").address
+WIDTH = 4_096
+"""Bytes of an index's row, as attributors build it."""
+ROWS = 1_000
+"""Rows of the index: a row's path is ten steps."""
+
+
+def measure_checkers() -> dict[str, list[int]]:
+    """The gas of every entry point of the beacon, the work pool, the arbiter and the indexes."""
+    stage = open_stage(replace(stages.TERMS, checks=CHECKS))
+    for auditor in (ONE, TWO):
+        stage.bond(auditor.address, AUDITOR, 400)
+    stage.run_epoch()
+    posted_at: int = stage.network.read("Settlement", "posted", checksummed(stage.lane), 1)[1]
+    number = (posted_at - START) // ROUND + 1
+    _draw_seed(stage, number)
+    _disagree(stage, number, 0)
+    _agree(stage, number, 1)
+    _index(stage)
+    return dict(stage.network.gas)
+
+
+def _draw_seed(stage: MeasuredStage, number: int) -> None:
+    """A round in which two take part, and one of them does not reveal."""
+    network = stage.network
+    network.wait(START + number * ROUND - network.now)
+    value = keccak256(b"value")
+    for key in (ONE, TWO):
+        stage.fund(key.address, "Beacon", CHECKS.beacon_stake)
+        given = (checksummed(key.address), number, value, value)
+        hidden = keccak256(encode(("address", "uint64", "bytes32", "bytes32"), given))
+        stage.call(key.address, "Beacon", "commit", number, hidden)
+    network.wait(ROUND // 2)
+    stage.call(ONE.address, "Beacon", "reveal", number, value, value)
+    network.wait(ROUND // 2)
+    stage.call(stages.WATCHER, "Beacon", "close", number)
+    for _ in range(2):  # the block that was named, and one more
+        network.wait(1)
+        stage.call(DEPLOYER.address, "CommonloreToken", "mint", checksummed(stages.WATCHER), 1)
+    stage.call(stages.WATCHER, "Beacon", "settle", number)
+
+
+def _attestation(
+    stage: MeasuredStage, number: int, index: int, key: AccountKey, word: bytes
+) -> tuple[object, bytes]:
+    leaf = open_leaf(stage.domain, stage.epochs[0], index)
+    given = (leaf.receipt_digest, keccak256(word), number, AUDITOR, checksummed(key.address))
+    return given, key.sign_digest(stage.network.read("Arbiter", "attestationDigest", given))
+
+
+def _attest(stage: MeasuredStage, number: int, index: int, words: dict[AccountKey, bytes]) -> bytes:
+    """Each hands in a word on a receipt, whose digest is returned."""
+    place = (checksummed(stage.lane), commitment_tuple(stage.epochs[0].commitment))
+    leaf = open_leaf(stage.domain, stage.epochs[0], index)
+    for key, word in words.items():
+        given, _ = _attestation(stage, number, index, key, word)
+        stage.call(key.address, "WorkPool", "attest", *place, abi_argument(leaf), given)
+    return leaf.receipt_digest
+
+
+def _disagree(stage: MeasuredStage, number: int, index: int) -> None:
+    """Two contradict each other, the loser appeals and loses again."""
+    subject = _attest(stage, number, index, {ONE: b"good", TWO: b"bad"})
+    pair = (_attestation(stage, number, index, ONE, b"good"), _attestation(stage, number, index, TWO, b"bad"))
+    stage.call(stages.WATCHER, "Arbiter", "open", *pair[0], *pair[1])
+    case, loser = stage.network.read("Arbiter", "caseOf", subject, AUDITOR), checksummed(TWO.address)
+    stage.call(JUDGE, "Arbiter", "rule", case, loser)
+    stage.fund(TWO.address, "Arbiter", CHECKS.appeal_stake)
+    stage.call(TWO.address, "Arbiter", "appeal", case)
+    stage.call(JUDGE, "Arbiter", "ruleFinally", case, loser)
+    stage.call(stages.WATCHER, "Arbiter", "execute", case)
+
+
+def _agree(stage: MeasuredStage, number: int, index: int) -> None:
+    """Two say the same and are paid."""
+    stage.fund(stages.WATCHER, "Escrow", 10_000)
+    pool = stage.network.address("WorkPool")
+    stage.call(stages.WATCHER, "CommonloreToken", "transfer", pool, 10_000)
+    subject = _attest(stage, number, index, {ONE: b"good", TWO: b"good"})
+    stage.network.wait(CHECKS.contest)
+    for place in range(2):
+        stage.call(stages.WATCHER, "WorkPool", "collect", subject, AUDITOR, place)
+
+
+def _index(stage: MeasuredStage) -> None:
+    """Two indexes, one with a row that is none, one with a wrong sum."""
+    for adapter, name in ((b"odd row", "proveRow"), (b"wrong sum", "proveSum")):
+        stage.bond(MAKER, ATTRIBUTOR, 400)
+        _challenge_index(stage, keccak256(adapter), name)
+
+
+def _challenge_index(stage: MeasuredStage, adapter: bytes, name: str) -> None:
+    row, hash_ = bytes([0x80]) + bytes([1]) * (WIDTH - 1), keccak256(b"row")
+    owner: Address = stages.ALICE
+    sums = [b"".join(n.to_bytes(8, "little") for _ in range(WIDTH)) for n in (1, 9)]
+    rows = MerkleTree([keccak256(b"\x00" + hash_ + row)] * ROWS)
+    last = keccak256(b"\x00" + owner + hash_ + keccak256(sums[1]))
+    running = MerkleTree([keccak256(b"\x00" + owner + hash_ + keccak256(sums[0])), *[last] * (ROWS - 1)])
+    fields = (adapter, keccak256(b"manifest"), rows.root, running.root, ROWS, WIDTH)
+    stage.call(MAKER, "Indexes", "commitIndex", fields)
+    opened = (hash_, row, 1, rows.proof(1))
+    if name == "proveRow":
+        stage.call(stages.WATCHER, "Indexes", name, fields, opened, 0)
+        return
+    before, now = ((checksummed(owner), hash_, sums[n], n, running.proof(n)) for n in range(2))
+    stage.call(stages.WATCHER, "Indexes", name, fields, opened, [before], now, 5)
