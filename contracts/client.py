@@ -17,6 +17,7 @@ from ..protocol.receipts import SignedVoucher
 from ..protocol.requests import SignedBinding
 from ..protocol.settlement import Claim, Commitment
 from .bonding import BondsClient
+from .checking import BeaconClient, WorkPoolClient
 from .connecting import pending_time, require_deployment
 from .demanding import DemandsClient
 from .deployment import Deployment
@@ -67,6 +68,7 @@ class ChainClient:
         self.demands = DemandsClient(self)
         self.postings = Postings(self)
         self.posters = PostersClient(self)
+        self.beacon, self.work_pool = BeaconClient(self), WorkPoolClient(self)
 
     def close(self) -> None:
         """Closes connections."""
