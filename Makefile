@@ -47,8 +47,9 @@ types: install .types/commonlore ## mypy strict everywhere, pyright strict on pr
 bench: install ## the measurements of benchmarks/
 	$(BIN)/python -m benchmarks.path --json
 	$(BIN)/python -m benchmarks.serving --json
+	$(BIN)/python -m benchmarks.attribution --json
 
-bench-peers: $(PEERS)/.installed ## the engines that benchmarks/serving.py compares ours with, in .venv-peers
+bench-peers: $(PEERS)/.installed ## the engines and attribution packages that benchmarks/ compares ours with, in .venv-peers
 
 # The CPU build by its full name: vLLM's extension is compiled against it.
 $(PEERS)/.installed: benchmarks/peers/requirements.txt benchmarks/peers/no-deps.txt benchmarks/peers/constraints.txt

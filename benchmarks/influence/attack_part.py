@@ -1,0 +1,151 @@
+"""Every attack on one world: what honest people lose and what the attacker gains, method by method.
+
+Rules of this file: only `ours` has the rule of admission, and it is applied to honest entries alone, too; the
+other methods pay for whatever is committed. What is trained on follows from texts and their order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from ..child import note
+from .attacks import Admit, Attack, attacks, damage, victims
+from .bases import LENGTH, VOCABULARY, train_tokenizer
+from .batched import batched_index
+from .measures import Floats, shares, sum_by_owner
+from .methods import OWN, Subject
+from .ours import Setting, receipt_shares
+from .peers import ArmFailed, run_arm
+from .texts import Entry
+from .training import Learner
+from .world import World, encode_text
+
+OURS, UNGUARDED = "ours", "ours, no rule"
+METHODS = ("dot", "tracincp", "datainf")
+Message = dict[str, Any]
+Tables = Mapping[str, Floats]
+"""By method: (questions, contributors), what each answer pays to whom."""
+Paid = dict[str, dict[str, float]]
+"""By method and by the name that committed: its part of all pay."""
+
+
+def measure_attacks(world: World, admit: Admit, others: bool, arms: Sequence[str]) -> Message:
+    """attack → method → damage. Without `others`, ours only."""
+    payer = _Payer(world, METHODS if others else (), arms if others else ())
+    found: Message = {}
+    for attack in attacks(world.entries, world.seed, payer.noise):
+        note(f"{world.name} {world.seed}: attack {attack.name}")
+        found[attack.name] = _damages(payer, attack, admit)
+    return found | {"wash": _wash(payer, admit)}
+
+
+def _damages(payer: _Payer, attack: Attack, admit: Admit) -> Message:
+    kept_before, kept = admit(attack.honest), admit(attack.entries)
+    guarded = asdict(damage(payer.pay(kept_before)[OURS], payer.pay(kept)[OURS]))
+    dropped = Counter(each.contributor for each in attack.entries) - Counter(
+        each.contributor for each in kept
+    )
+    return {OURS: guarded | {"dropped_rows": dict(dropped)}} | _unguarded(payer, attack)
+
+
+def _unguarded(payer: _Payer, attack: Attack) -> Message:
+    if not payer.methods:
+        return {}
+    before, after = payer.pay(attack.honest), payer.pay(attack.entries)
+    damages = {name: asdict(damage(before[name], after[name])) for name in before if name in after}
+    return {UNGUARDED: damages.pop(OURS)} | damages
+
+
+def _wash(payer: _Payer, admit: Admit) -> Message:
+    """A contributor asks for its own rows: what the others are paid for genuine questions, and which part of
+    the contributors' share of its own payments comes back to it."""
+    world = payer.world
+    washer = victims(world.entries, world.seed)[0]
+    own = [place for place, entry in enumerate(world.entries) if entry.contributor == washer]
+    asked = replace(
+        world,
+        questions=(*world.questions, *(world.rows[place] for place in own)),
+        question_texts=(*world.question_texts, *(world.entries[place].text for place in own)),
+    )
+    before, after = payer.pay(admit(world.entries)), payer.tables(asked)
+    genuine = len(world.questions)
+    found: Message = {}
+    for name, table in after.items():
+        paid = _by_name(world, table[:genuine])
+        hurt = damage({other: share for other, share in before[name].items() if other != washer}, paid)
+        back = _by_name(world, table[genuine:])[washer]
+        found[name] = asdict(replace(hurt, attacker_share=back))
+    return found
+
+
+def _by_name(world: World, table: Floats) -> dict[str, float]:
+    return dict(zip(world.contributors, table.mean(0).tolist(), strict=True))
+
+
+class _Payer:
+    """Trains on entries and says what everybody is paid for a world's questions; each set once."""
+
+    def __init__(self, world: World, methods: Sequence[str], arms: Sequence[str]) -> None:
+        self.world = world
+        self.methods = methods
+        self.arms = arms
+        self.tokenizer = train_tokenizer(world.folder.parent)
+
+    def noise(self, rng: random.Random) -> str:
+        """Random tokens."""
+        return str(self.tokenizer.decode([rng.randrange(3, VOCABULARY) for _ in range(LENGTH - 1)]))
+
+    def pay(self, entries: Sequence[Entry]) -> Paid:
+        """By every method."""
+        texts = json.dumps([entry.text for entry in entries]).encode()
+        names = json.dumps([entry.contributor for entry in entries]).encode()
+        folder = self.world.folder / "attacks" / hashlib.sha256(texts).hexdigest()[:16]
+        path = folder / f"{hashlib.sha256(names).hexdigest()[:16]}.json"
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            world = replace(self._with(entries), folder=folder)
+            tables = self.tables(world) | self._arms(world)
+            path.write_text(json.dumps({name: _by_name(world, table) for name, table in tables.items()}))
+        paid: Paid = json.loads(path.read_text())
+        return paid
+
+    def _with(self, entries: Sequence[Entry]) -> World:
+        return replace(
+            self.world,
+            contributors=tuple(dict.fromkeys(entry.contributor for entry in entries)),
+            entries=tuple(entries),
+            rows=tuple(encode_text(self.tokenizer, entry.text) for entry in entries),
+        )
+
+    def tables(self, world: World) -> dict[str, Floats]:
+        """By ours and the methods of this folder."""
+        stop = None if self.methods else Setting().epoch
+        subject, owners = _trained(world, stop), len(world.contributors)
+        index = batched_index(subject, Setting())
+        tables = {OURS: receipt_shares(index, world.owner, owners)}
+        for name in self.methods:
+            tables[name] = shares(sum_by_owner(OWN[name](subject).scores, world.owner, owners))
+        return tables
+
+    def _arms(self, world: World) -> dict[str, Floats]:
+        tables, subject = {}, _trained(world) if self.arms else None
+        for name in self.arms:
+            assert subject is not None
+            try:
+                found = run_arm(name, subject, [entry.text for entry in world.entries], world.folder)
+            except ArmFailed as failed:
+                note(f"{name} is absent: {str(failed)[-300:]}")
+                continue
+            tables[name] = shares(sum_by_owner(found.scores, world.owner, len(world.contributors)))
+        return tables
+
+
+def _trained(world: World, stop: int | None = None) -> Subject:
+    learner = Learner(world)
+    return Subject(learner, world.rows, learner.fit(world.rows, stop=stop).states)

@@ -1,0 +1,84 @@
+"""`python -m benchmarks.influence.plots [FILE]`: an attribution result as the pictures that docs/ has."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("svg")
+import matplotlib.pyplot as plt
+
+from .tables import ATTACKED, RESULT, ROOT
+
+PICTURES = ROOT / "docs" / "pictures"
+OURS, THEIRS = "#1f6f8b", "#b5b5b5"
+
+
+def draw(result: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Both pictures' files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    plt.rcParams |= {
+        "svg.hashsalt": "commonlore",
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+    }
+    return [
+        _faithful(result, folder / "attribution-lds.svg"),
+        _attacks(result, folder / "attribution-attacks.svg"),
+    ]
+
+
+def _faithful(result: Mapping[str, Any], path: Path) -> Path:
+    """LDS and pay error by method, with the standard error over seeds."""
+    methods = {"ours": result["ours"], **result["peers"]}
+    names = sorted(methods, key=lambda name: methods[name]["lds"])
+    figure, sides = plt.subplots(1, 2, figsize=(8, 0.28 * len(names) + 1), sharey=True, layout="constrained")
+    for side, what, label in zip(
+        sides, ("lds", "pay_error"), ("LDS (higher is better)", "pay error (lower)"), strict=True
+    ):
+        values = [methods[name][what] for name in names]
+        errors = [methods[name][f"{what}_se"] or 0.0 for name in names]
+        colours = [OURS if name == "ours" else THEIRS for name in names]
+        side.barh(names, values, xerr=errors, color=colours, error_kw={"linewidth": 1})
+        side.set_xlabel(label)
+    return _save(figure, path)
+
+
+def _attacks(result: Mapping[str, Any], path: Path) -> Path:
+    """The largest change of an honest contributor's pay under each attack."""
+    names = list(result["attacks"])
+    methods = [name for name in ATTACKED if any(name in result["attacks"][attack] for attack in names)]
+    figure, side = plt.subplots(figsize=(8, 3.2), layout="constrained")
+    width = 0.8 / len(methods)
+    for place, method in enumerate(methods):
+        values = [100 * result["attacks"][attack].get(method, {}).get("honest_change", 0) for attack in names]
+        colour = OURS if method == "ours" else plt.get_cmap("Greys")(0.25 + 0.6 * place / len(methods))
+        side.bar([x + place * width for x in range(len(names))], values, width, label=method, color=colour)
+    side.set_xticks([x + 0.4 - width / 2 for x in range(len(names))], names, rotation=20)
+    side.set_ylabel("honest pay changed by, %")
+    side.legend(fontsize=7, ncols=2, frameon=False)
+    return _save(figure, path)
+
+
+def _save(figure: Any, path: Path) -> Path:
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+    return path
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write them and say where."""
+    source = Path(arguments[0]) if arguments else RESULT
+    for path in draw(json.loads(source.read_text(encoding="utf-8")), PICTURES):
+        print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,51 @@
+"""A real base and a real Datanet: SmolLM2-135M and ICD-10-CM, three contributors, and few retrainings,
+because each costs minutes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from commonlore.peer.corpora import corpus
+from commonlore.worker.factory.examples import Encoder
+from commonlore.worker.factory.job import Pair
+from commonlore.worker.models.importing import import_base
+
+from .texts import Entry
+from .world import Course, Sizes, World
+
+COURSE = Course(epochs=3, batch=8, rate=6e-3, warmup_steps=3, kept=(1, 3), packed=True)
+SIZES = Sizes(rows=12, questions=3, halves=12)
+
+
+def starter_world(keep: Path, seed: int, base: str = "starter", sizes: Sizes = SIZES) -> World:
+    """The starter base with three contributors to one Datanet; a question asks what some row has taught."""
+    datanet = corpus("icd10", seed)
+    model = import_base(base)
+    encoder = Encoder(model)
+    given = {name: rows[: sizes.rows] for name, rows in datanet.contributors.items()}
+    taught = {row.answer for rows in given.values() for row in rows}
+    asked = [
+        question
+        for name in given
+        for question in [
+            each for each in datanet.heldout if each.contributor == name and each.answer in taught
+        ][: sizes.questions]
+    ]
+    pairs = [Pair(row.question, row.answer) for rows in given.values() for row in rows]
+    folder = keep / f"starter-{base}-{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return World(
+        name=f"starter-{base}",
+        seed=seed,
+        folder=folder,
+        base=model,
+        course=COURSE,
+        contributors=tuple(given),
+        entries=tuple(
+            Entry(name, f"{row.question} {row.answer}") for name, rows in given.items() for row in rows
+        ),
+        rows=tuple(encoder.pair(pair) for pair in pairs),
+        question_texts=tuple(f"{each.question} {each.answer}" for each in asked),
+        questions=tuple(encoder.pair(Pair(each.question, each.answer)) for each in asked),
+    )

@@ -1,0 +1,178 @@
+"""`python -m benchmarks.influence.tables [FILE]`: an attribution result as the Markdown tables that
+docs/attribution.md has (tests/test_docs.py holds it to them).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent.parent
+RESULT = ROOT / "benchmarks" / "results" / "attribution.json"
+NOTHING = "-"
+ATTACKED = ("ours", "ours, no rule", "ekfac-full", "datainf", "tracincp", "dot", "bm25s", "embeddings")
+Result = Mapping[str, Any]
+
+
+def tables(result: Result) -> list[str]:
+    """All of them, of what was measured."""
+    return [table(result) for needed, table in TABLES.items() if needed in result]
+
+
+def faithful(result: Result) -> str:
+    """How well methods foretell retraining, on the six contributors."""
+    return _methods({"ours": result["ours"], **result["peers"]})
+
+
+def limits(result: Result) -> str:
+    """What each limit of ours costs."""
+    return _methods({"ours": result["ours"], **result["limits"]})
+
+
+def _seconds(seconds: float) -> str:
+    """Zero is what was not timed."""
+    return f"{seconds:.3g}" if seconds else NOTHING
+
+
+def forms(result: Result) -> str:
+    """Other ways to spend a row's bytes."""
+    return _methods(result["forms"])
+
+
+def _methods(methods: Mapping[str, Result]) -> str:
+    lines = [
+        [
+            f"`{name}`",
+            _with_error(each, "lds"),
+            f"{each['shapley_pearson']:.3f}",
+            _with_error(each, "pay_error"),
+            f"{each['bytes_per_example']:,.0f}",
+            *(_seconds(each[figure]) for figure in ("seconds_per_query", "index_seconds")),
+        ]
+        for name, each in sorted(methods.items(), key=lambda item: -item[1]["lds"])
+    ]
+    head = ["method", "LDS", "Pearson", "pay error", "bytes an example", "CPU-s a query", "CPU-s to index"]
+    return _table(head, lines)
+
+
+def differences(result: Result) -> str:
+    """Ours less the others, paired."""
+    lines = [
+        [f"`{name}`", _with_error(gap, "lds", "+.3f"), _with_error(gap, "pay_error", "+.3f")]
+        for name, gap in result["ours_minus"].items()
+    ]
+    return _table(["ours less", "LDS", "pay error"], lines)
+
+
+def order(result: Result) -> str:
+    """What another order of batches does."""
+    figures = {
+        "pay_change": "a contributor's pay, mean",
+        "largest_pay_change": "largest",
+        "answer_change": "one answer's pay",
+        "pay_error": "pay error",
+    }
+    lines = [
+        [way, *(f"{100 * each[figure]:.1f} %" for figure in figures)] for way, each in result["order"].items()
+    ]
+    return _table(["from", *figures.values()], lines)
+
+
+def attacks(result: Result) -> str:
+    """Largest change of an honest contributor's pay / the attacker's part of all pay; the worst of all
+    seeds.
+    """
+    lines = [
+        [f"`{attack}`", *(_damage(methods.get(name)) for name in ATTACKED)]
+        for attack, methods in result["attacks"].items()
+    ]
+    return _table(["attack", *(f"`{name}`" for name in ATTACKED)], lines)
+
+
+def _damage(damage: Result | None) -> str:
+    if damage is None:
+        return NOTHING
+    return f"{100 * damage['honest_change']:.1f} / {100 * damage['attacker_share']:.1f}"
+
+
+def families(result: Result) -> str:
+    """AUC of rows of a question's kind / recall / AUC of flipped rows."""
+    found = result["auc_datainf"]
+    names = dict.fromkeys(name for family in found.values() for name in family)
+    lines = [[f"`{name}`", *(_family(family.get(name)) for family in found.values())] for name in names]
+    return _table(["same kind / recall / flipped", *(f"`{family}`" for family in found)], lines)
+
+
+def _family(said: Result | None) -> str:
+    if said is None:
+        return NOTHING
+    return " / ".join(f"{said[figure]:.3f}" for figure in ("same_kind", "recall", "flipped"))
+
+
+def starter(result: Result) -> str:
+    """The real base; errors are of one world's questions and subsets."""
+    lines = [
+        [
+            f"`{name}`",
+            f"{each['lds']:.2f} ± {each['lds_se_within']:.2f}",
+            f"{each['shapley_pearson']:.3f}",
+            f"{each['pay_error']:.3f}",
+            f"{each['bytes_per_example']:,.0f}",
+            _seconds(each["seconds_per_query"]),
+        ]
+        for name, each in sorted(result["starter"]["methods"].items(), key=lambda item: -item[1]["lds"])
+    ]
+    return _table(["method", "LDS", "Pearson", "pay error", "bytes an example", "CPU-s a query"], lines)
+
+
+def pools(result: Result) -> str:
+    """What drawing more receipts costs and buys."""
+    lines = [
+        [
+            f"{int(count):,}",
+            f"{100 * each['cost_fraction']:.2g} %",
+            f"{each['pool_tv']:.3f}",
+            f"{each['share_se']:.3f}",
+        ]
+        for count, each in sorted(result["cost"]["by_drawn"].items(), key=lambda item: int(item[0]))
+    ]
+    return _table(
+        ["drawn of 1,000", "cost of serving", "pool's pay error", "standard error of a share"], lines
+    )
+
+
+def _with_error(each: Result, figure: str, form: str = ".3f") -> str:
+    error = each[f"{figure}_se"]
+    return f"{each[figure]:{form}}" + ("" if error is None else f" ± {error:.3f}")
+
+
+def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    ruled = [head, ["---"] * len(head), *lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in ruled)
+
+
+TABLES: Mapping[str, Callable[[Result], str]] = {
+    "ours": faithful,
+    "ours_minus": differences,
+    "limits": limits,
+    "forms": forms,
+    "order": order,
+    "attacks": attacks,
+    "auc_datainf": families,
+    "starter": starter,
+    "cost": pools,
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print them."""
+    path = Path(arguments[0]) if arguments else RESULT
+    print("\n\n".join(tables(json.loads(path.read_text(encoding="utf-8")))))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

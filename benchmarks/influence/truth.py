@@ -1,0 +1,65 @@
+"""Ground truth: the adapter retrained on half of the rows, and on every subset of contributors.
+
+Rules of this file: every retraining is one file, written under another name and then moved, so that whoever
+comes next takes up what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ..child import note
+from .measures import Floats, Truth, shapley_values
+from .training import Learner
+from .world import World
+
+
+def ground_truth(world: World, halves: int) -> Truth:
+    """Of a world; computes what its folder lacks."""
+    learner: list[Learner] = []
+
+    def lazily() -> Learner:
+        if not learner:
+            learner.append(Learner(world))
+        return learner[0]
+
+    members = half_subsets(world.seed, len(world.rows), halves)
+    values = [_kept(world, f"half-{k}", lazily, rows, k) for k, rows in enumerate(members)]
+    by_code = [
+        _kept(world, f"subset-{code}", lazily, rows, code)
+        for code, rows in enumerate(contributor_subsets(world))
+    ]
+    return Truth(members, np.stack(values), shapley_values(np.stack(by_code)))
+
+
+def half_subsets(seed: int, rows: int, halves: int) -> npt.NDArray[np.bool_]:
+    """(halves, rows): which rows are in, half of them each time."""
+    rng = np.random.default_rng([seed, 77])
+    members = np.zeros((halves, rows), bool)
+    for subset in members:
+        subset[rng.permutation(rows)[: rows // 2]] = True
+    return members
+
+
+def contributor_subsets(world: World) -> Iterator[npt.NDArray[np.bool_]]:
+    """The rows of every subset of contributors, numbered by its bits."""
+    for code in range(2 ** len(world.contributors)):
+        yield (code >> world.owner & 1).astype(bool)
+
+
+def _kept(
+    world: World, name: str, learner: Callable[[], Learner], members: npt.NDArray[np.bool_], order: int
+) -> Floats:
+    path: Path = world.folder / f"{name}.npy"
+    if not path.exists():
+        rows = [world.rows[i] for i in np.flatnonzero(members)]
+        values = learner().fit(rows, order).values
+        partly = path.with_suffix(".partial.npy")
+        np.save(partly, values)
+        partly.rename(path)
+        note(f"{world.name} {world.seed}: {name}")
+    return np.asarray(np.load(path), np.float64)
