@@ -2,9 +2,10 @@
 
 Time is whole microseconds, so runs repeat exactly.
 
-Events lie in buckets of about a millisecond, and only the bucket that is running is kept in full order: with
-100,000 agents one heap of everything would spend its time on cache misses. Nothing is ever removed: an agent
-that changes its mind ignores the old event when it comes (see `Alarm`).
+Events lie in buckets of time, and only the bucket that is running is kept in full order: with 100,000 agents
+one heap of everything would spend its time on cache misses. Buckets are wide at first; one that turns out too
+full halves them all, again and again. Nothing is ever removed: an agent that changes its mind ignores the old
+event when it comes (see `Alarm`).
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from typing import Any
 
 Act = Callable[..., None]
 Event = tuple[int, int, Act, tuple[Any, ...]]
-BUCKET_BITS = 10
-"""A bucket is 2^10 µs long."""
+WIDEST_BITS, NARROWEST_BITS = 22, 6
+"""Buckets are 2^22 to 2^6 µs long."""
+FULL = 2_048
+"""Events of a bucket beyond which buckets are made narrower."""
 
 
 class Kernel:
@@ -28,6 +31,7 @@ class Kernel:
         self.now_us = 0
         self.events = 0
         self._count = 0
+        self._bits = WIDEST_BITS
         self._bucket = 0
         self._present: list[Event] = []
         """What is planned up to the end of the running bucket, a heap."""
@@ -46,7 +50,7 @@ class Kernel:
         if time_us < self.now_us:
             time_us = self.now_us
         self._count = count = self._count + 1
-        number = time_us >> BUCKET_BITS
+        number = time_us >> self._bits
         if number <= self._bucket:
             heappush(self._present, (time_us, count, act, arguments))
             return
@@ -83,12 +87,27 @@ class Kernel:
 
     def _open_next(self, last_us: int) -> bool:
         """Make the next bucket the running one; False if there is none that begins by `last_us`."""
-        if not self._buckets or self._buckets[0] << BUCKET_BITS > last_us:
+        if not self._buckets or self._buckets[0] << self._bits > last_us:
+            return False
+        while len(self._later[self._buckets[0]]) > FULL and self._bits > NARROWEST_BITS:
+            self._narrow()
+        if self._buckets[0] << self._bits > last_us:
             return False
         self._bucket = heappop(self._buckets)
         self._present.extend(self._later.pop(self._bucket))
         heapify(self._present)
         return True
+
+    def _narrow(self) -> None:
+        """Halve the buckets, but for the running one, which is empty."""
+        self._bits -= 1
+        self._bucket = 2 * self._bucket + 1
+        halves: dict[int, list[Event]] = {}
+        for bucket in self._later.values():
+            for event in bucket:
+                halves.setdefault(event[0] >> self._bits, []).append(event)
+        self._later = halves
+        self._buckets = sorted(halves)
 
 
 @contextmanager
