@@ -35,6 +35,8 @@ ASKS_PER_PEER_PER_S = 0.3
 POLICY = "affinity_and_load"
 GLOBAL_POLICIES = ("affinity_and_load", "least_outstanding", "round_robin", "random")
 DELAY_BORNE_S = 5.0
+SETTLED_MS = 2_000
+"""When all adverts have come."""
 KERNEL_EVENTS = 300_000
 KEPT = Path(__file__).parent / "results/calibration.json"
 CALIBRATION = ("ttft_p50_err", "ttft_p95_err", "tpot_p50_err", "tpot_p95_err")
@@ -96,7 +98,8 @@ def large(peers: int, asks: int, policy: str) -> Scenario:
         "work.rate_per_s": rate,
         "scheduler.policy": policy,
         "warmup_ms": 0,
-        "duration_ms": int(asks / rate * 1000),
+        "duration_ms": SETTLED_MS + int(asks / rate * 1000),
+        "work.start_ms": SETTLED_MS,
         "scheduler.max_workers": 2 * peers,
         "scheduler.max_asks": 1_000_000,
     }

@@ -74,16 +74,17 @@ class ChurnModel:
 
 @dataclass(frozen=True, slots=True)
 class WorkModel:
-    """Asks arrive at `rate_per_s`. `arrivals`: `gamma` gaps of coefficient of variation `burstiness` (1:
-    Poisson), or `bursts`: Poisson whose rate jumps between `burst_factor` times the calm one for `burst_ms`
-    and calm for nine times as long, on average. `diurnal` swings the rate by that share of it over a period
-    of `day_ms`. Token counts are lognormal: ln has mean `*_mu` and deviation `*_sigma`, cut to `max_prompt`
-    and `max_output`; `lengths` names published fits in place of the four. `trace` (`azure:FILE`,
-    `mooncake:FILE`, `csv:FILE`) replaces arrivals and lengths by recorded ones, `trace_speedup` times as
-    fast.
+    """Asks arrive at `rate_per_s`, the first after `start_ms`. `arrivals`: `gamma` gaps of coefficient of
+    variation `burstiness` (1: Poisson), or `bursts`: Poisson whose rate jumps between `burst_factor`
+    times the calm one for `burst_ms` and calm for nine times as long, on average. `diurnal` swings the
+    rate by that share of it over a period of `day_ms`. Token counts are lognormal: ln has mean `*_mu` and
+    deviation `*_sigma`, cut to `max_prompt` and `max_output`; `lengths` names published fits in place of
+    the four. `trace` (`azure:FILE`, `mooncake:FILE`, `csv:FILE`) replaces arrivals and lengths by
+    recorded ones, `trace_speedup` times as fast.
     """
 
     rate_per_s: float = above(0, 4.0)
+    start_ms: int = at_least(0, 0)
     arrivals: str = one_of(("gamma", "bursts"), "gamma")
     burstiness: float = above(0, 1.0)
     burst_factor: float = at_least(1, 10.0)
@@ -171,6 +172,8 @@ def check_scenario(scenario: Scenario) -> None:
     """Values that do not go together. Raises WrongKey."""
     if scenario.duration_ms <= scenario.warmup_ms:
         raise WrongKey("duration_ms", "duration_ms must be above warmup_ms")
+    if scenario.work.start_ms >= scenario.duration_ms:
+        raise WrongKey("work.start_ms", "work.start_ms must be below duration_ms")
     if scenario.adapters.zipf is not None and scenario.adapters.power is not None:
         raise WrongKey("adapters.zipf", "give either adapters.zipf or adapters.power")
     for pair in scenario.workers.mix:

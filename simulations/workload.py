@@ -85,9 +85,10 @@ def draw_workload(scenario: Scenario, seed: int) -> Workload:
     work = scenario.work
     draw = generator(seed, Stream.LENGTHS)
     if work.trace:
-        arrivals, prompts, outputs = _traced(work, scenario.duration_ms)
+        arrivals, prompts, outputs = _traced(work, scenario.duration_ms - work.start_ms)
     else:
-        arrivals = draw_arrivals(work, scenario.duration_ms, generator(seed, Stream.ARRIVALS))
+        asking_ms = scenario.duration_ms - work.start_ms
+        arrivals = draw_arrivals(work, asking_ms, generator(seed, Stream.ARRIVALS))
         lengths, count = lengths_of(work), len(arrivals)
         prompts = _tokens(draw, lengths.prompt_mu, lengths.prompt_sigma, count, work.max_prompt)
         outputs = _tokens(draw, lengths.output_mu, lengths.output_sigma, count, work.max_output)
@@ -96,7 +97,7 @@ def draw_workload(scenario: Scenario, seed: int) -> Workload:
     adapters[choose.random(count) < scenario.adapters.base_share] = NO_ADAPTER
     payers = choose.integers(0, work.payers, count)
     gateways = payers % scenario.network.gateways
-    columns = (arrivals, prompts, outputs, adapters, payers, gateways)
+    columns = (arrivals + work.start_ms * 1000, prompts, outputs, adapters, payers, gateways)
     return Workload(*(column.tolist() for column in columns))
 
 
