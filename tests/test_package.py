@@ -25,6 +25,7 @@ NOT_SHIPPED = (
     "contracts/package*.json",
     "contracts/.npmrc",
     "contracts/solc.mjs",
+    "contracts/slither.json",
     "contracts/fo*",
 )
 """The contracts' tool chain: what compiles and tests them, not what runs."""
