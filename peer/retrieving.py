@@ -15,7 +15,7 @@ from pathlib import Path
 import trio
 
 from ..protocol.eip712 import Domain
-from ..protocol.errors import ConfigError, DeadlineExceeded, NotFound
+from ..protocol.errors import ConfigError, DeadlineExceeded, NotFound, Unreachable
 from ..protocol.ids import Cid, to_cid
 from ..protocol.prompt_parts import show_rows
 from ..protocol.rows import row_hash
@@ -54,7 +54,7 @@ class Retriever:
         try:
             with trio.fail_after(options.deadline_s):
                 datanet = await self._patiently(wanted.datanet)
-                found = await self.find(datanet, _question(options), wanted.rows)
+                found = await self._find_patiently(datanet, _question(options), wanted.rows)
         except trio.TooSlowError:
             raise DeadlineExceeded(
                 f"Datanet {wanted.datanet} was not here within {options.deadline_s:g} s; ask again later"
@@ -74,6 +74,17 @@ class Retriever:
                 except NotFound:
                     await trio.sleep(NEWCOMER_POLL_S)
         return self.datanet_id(name)
+
+    async def _find_patiently(self, datanet: Cid, question: str, count: int) -> tuple[IndexedRow, ...]:
+        """As `find`; a peer that has just joined is given a moment to meet who holds the rows."""
+        patient_until = trio.current_time() + NEWCOMER_PATIENCE_S
+        while True:
+            try:
+                return await self.find(datanet, question, count)
+            except (NotFound, Unreachable):
+                if trio.current_time() >= patient_until:
+                    raise
+            await trio.sleep(NEWCOMER_POLL_S)
 
     def datanet_id(self, name: str) -> Cid:
         """A Datanet by its name, or an id itself. Raises NotFound."""
