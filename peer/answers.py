@@ -100,6 +100,7 @@ class Transcript:
 
     `artefacts` are what they computed it with, in turn: more than one when a worker was lost and no other of
     the same artefact could go on, so that what follows may be another model's at heart, int4 for bf16, say.
+    `unread` are receipts of second workers who were asked beside others and came later: paid, but not read.
     """
 
     tokens: list[int] = field(default_factory=list)
@@ -107,6 +108,7 @@ class Transcript:
     receipts: list[SignedReceipt] = field(default_factory=list)
     workers: list[PeerId] = field(default_factory=list)
     artefacts: list[Cid] = field(default_factory=list)
+    unread: list[SignedReceipt] = field(default_factory=list)
     prompt_tokens: int = 0
     finish: str = ""
 
@@ -120,7 +122,7 @@ class Transcript:
     @property
     def price(self) -> int:
         """What the vouchers given so far add up to, in token units."""
-        return sum(r.receipt.price for r in self.receipts)
+        return sum(r.receipt.price for r in (*self.receipts, *self.unread))
 
     @property
     def paid_tokens(self) -> int:

@@ -22,7 +22,8 @@ from ..scheduler import events
 from ..scheduler.core import Scheduler
 from ..scheduler.view import worker_view
 from .answers import BUFFERED_DELTAS, Answer, AskOptions, Delta
-from .ask_run import NEWCOMER_PATIENCE_S, AskRun, Scene, Wanted
+from .ask_run import NEWCOMER_PATIENCE_S, AskRun
+from .ask_state import Scene, Wanted
 from .attempt_parts import AttemptParts, Offer
 from .catalog import Catalog
 from .chosen import chosen_adapters, common_base
@@ -131,9 +132,9 @@ class Asker:
     def _step(self, event: events.Event) -> None:
         for action in self._scheduler.step(self._clock.now_ms(), event):
             match action:
-                case events.Dispatch(ask_id=ask_id) | events.GiveUp(ask_id=ask_id):
-                    if (run := self._runs.get(ask_id)) is not None:
-                        run.order(action)
+                case events.Dispatch() | events.GiveUp() | events.Abandon():
+                    if (run := self._runs.get(action.ask_id)) is not None:
+                        run.follow(action)
                 case events.Wake(at_ms=at_ms):
                     self._wake_at_ms = at_ms
                     self._alarm.set()

@@ -173,6 +173,8 @@ class Attempt:
             await call.receive()
 
     async def _follow(self, call: Call, message: Message, terms: Terms, take: Take) -> None:
+        if self._terms.claim is not None and isinstance(message, TokenChunk | ReceiptMessage):
+            self._answer = self._terms.claim()
         match message:
             case TokenChunk():
                 self._answer.transcript.add(message, self._offer.ad.artefact)

@@ -10,6 +10,7 @@ from ..protocol.eip712 import Domain
 from ..protocol.ids import Cid, PeerId
 from ..protocol.keys import AccountKey
 from ..protocol.requests import SignedBinding
+from .answers import Answer
 from .catalog import Catalog
 from .clock import ChainClock, Clock
 from .keyed_lock import KeyedLock
@@ -53,10 +54,12 @@ class AttemptParts:
 class AttemptTerms:
     """What the ask allows this attempt: `deadline_ms` Unix milliseconds, `max_price` token units.
 
-    `has_other()`: whether another worker could answer now, should this one be left.
+    `has_other()`: whether another worker could answer now, should this one be left. `claim()`: the answer
+    that what is delivered goes into, asked whenever something is; None: the attempt's own.
     """
 
     base: Cid
     deadline_ms: int
     max_price: int
     has_other: Callable[[], bool] = lambda: False
+    claim: Callable[[], Answer] | None = None

@@ -114,6 +114,9 @@ class Config:
     """Asks that each API key may have under way at once; 0: any number."""
     client_spend: int = 0
     """What the asks of each API key may cost within an hour; 0: anything."""
+    hedge_ppm: int = 0
+    """Of a million asks, how many may go to a second worker too because their first token is late; 0: none.
+    Who comes second is cancelled, and paid what it delivered."""
     log_level: str = "info"
     request_log: str = ""
     """A file, from the home's logs on, that gets a line of JSON with the times of each ask served here."""

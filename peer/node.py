@@ -153,7 +153,10 @@ async def open_node(
 
 def _scheduler(config: Config) -> Scheduler:
     settings = SchedulerConfig(
-        policy=config.policy, client_asks=config.client_asks, client_spend=config.client_spend
+        policy=config.policy,
+        client_asks=config.client_asks,
+        client_spend=config.client_spend,
+        hedge_ppm=config.hedge_ppm,
     )
     return Scheduler(settings, int.from_bytes(os.urandom(8), "big"))
 
