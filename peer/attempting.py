@@ -69,6 +69,7 @@ class Attempting:
         self._leg = leg
         self._started_ms = 0
         self._before = 0
+        self._paid = 0
 
     async def run(self) -> CommonloreError | None:
         """Why there is no whole answer; None when there is, or when the leg was not begun."""
@@ -114,7 +115,7 @@ class Attempting:
         """Raises Refused, Unreachable, ProtocolError."""
         ask, leg, clock = self._ask, self._leg, self._scene.parts.clock
         self._started_ms, self._before = clock.now_ms(), len(ask.answer.transcript.tokens)
-        leg.first_token_ms = 0
+        leg.first_token_ms, self._paid = 0, len(ask.answer.transcript.receipts)
 
         def has_other() -> bool:
             return self._scene.scheduler.has_other(clock.now_ms(), ask.ask_id)
@@ -163,6 +164,8 @@ class Attempting:
         tokens = len(ask.answer.transcript.tokens) - self._before
         times = (ttft, now - self._started_ms)
         self._scene.step(events.Completed(ask.ask_id, leg.peer, *times, tokens, ask.spent))
+        if len(ask.answer.transcript.receipts) > self._paid:  # each stood its check
+            self._scene.step(events.Judged(leg.peer, passed=True))
 
     def _left(self) -> None:
         if not self._race.lost(self._leg):

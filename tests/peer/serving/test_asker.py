@@ -25,6 +25,7 @@ from commonlore.protocol.manifests import AdapterManifest, PriorWeight, Recipe, 
 from commonlore.protocol.messages import TokenChunk
 from commonlore.protocol.requests import PPM, AdapterWeight, ChatMessage, Sampling
 from commonlore.scheduler.core import Scheduler, SchedulerConfig
+from commonlore.scheduler.events import Judged
 
 BASE, BF16, INT4 = cid_of(b"base"), cid_of(b"bf16"), cid_of(b"int4")
 
@@ -53,6 +54,19 @@ async def test_errors_of_this_peer_end_the_ask_and_not_the_node(
                 await read(asker, p.options())
         script = await read(asker, p.options())
         assert (script.finish, len(script.tokens)) == ("length", 6)
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_answer_whose_receipts_stand_their_check_brings_trust_back(pair: Any) -> None:
+    async with pair() as p, trio.open_nursery() as nursery:
+        scheduler = Scheduler(SchedulerConfig(), 7)
+        asker = Asker(scheduler, p.parts, p.parts.catalog, nursery)
+        p.see(asker, p.offer.ad, 0)
+        now_ms = p.parts.clock.now_ms()
+        scheduler.step(now_ms, Judged(p.offer.peer, passed=False))
+        before = scheduler.standing(p.offer.peer).trust_ppm(now_ms)
+        await read(asker, p.options())
+        assert scheduler.standing(p.offer.peer).trust_ppm(now_ms) > before + 50_000
         nursery.cancel_scope.cancel()
 
 
