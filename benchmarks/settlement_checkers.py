@@ -81,8 +81,8 @@ def _attest(stage: MeasuredStage, number: int, index: int, words: dict[AccountKe
     place = (checksummed(stage.lane), commitment_tuple(stage.epochs[0].commitment))
     leaf = open_leaf(stage.domain, stage.epochs[0], index)
     for key, word in words.items():
-        given, _ = _attestation(stage, number, index, key, word)
-        stage.call(key.address, "WorkPool", "attest", *place, abi_argument(leaf), given)
+        signed = _attestation(stage, number, index, key, word)
+        stage.call(key.address, "WorkPool", "attest", *place, abi_argument(leaf), *signed)
     return leaf.receipt_digest
 
 

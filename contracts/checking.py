@@ -114,11 +114,17 @@ class WorkPoolClient:
         return Attestation(subject, verdict, number, int(role), self._client.address)
 
     def attest(
-        self, lane: Address, commitment: Commitment, leaf: ReceiptLeaf, attestation: Attestation
+        self,
+        lane: Address,
+        commitment: Commitment,
+        leaf: ReceiptLeaf,
+        attestation: Attestation,
+        signature: bytes,
     ) -> Sent:
-        """Hands in this account's attestation on a committed receipt; two in a role are taken."""
+        """Hands in this account's signed attestation on a receipt of a final commitment; two in a role are
+        taken."""
         place = (checksummed(lane), commitment_tuple(commitment), abi_argument(leaf))
-        return self._send("attest", *place, attestation_tuple(attestation))
+        return self._send("attest", *place, attestation_tuple(attestation), signature)
 
     def works(self, subject: bytes, role: BondRole) -> tuple[Work, ...]:
         """The attestations on a receipt in a role, in their order."""
@@ -130,9 +136,11 @@ class WorkPoolClient:
         return works[-1].attested_at + int(self._client.read("WorkPool", "contestTime"))
 
     def collect(self, subject: bytes, role: BondRole, place: int) -> int:
-        """Pays the attestation at a place, whoever's it is, as far as the pool has money; the amount.
+        """Pays the attestation at a place, whoever's it is; one's own also with less, where the pool has no
+        more. The amount.
 
-        Raises Rejected with NotDue, NotGood (contradicted and not yet judged, or found wrong), AlreadyPaid.
+        Raises Rejected with NotDue, NotGood (contradicted and not yet judged, or found wrong), AlreadyPaid,
+        PoolTooPoor.
         """
         sent = self._send("collect", subject, int(role), place)
         pool = self._client.deployment.check_pool

@@ -226,10 +226,10 @@ class Watchtower:
         made = await on_chain(self._client.demands.count, posted.lane, commitment.epoch)
         if pending or made >= DEMANDS_EACH or not due <= report.chain_time < posted.posted_at + window:
             return
-        tree, count = _largest_tree(commitment)
-        if not count:
+        wanted = _demanded_leaf(commitment, made)
+        if wanted is None:
             return
-        index = int.from_bytes(commitment_hash(commitment), "big") // (made + 1) % count
+        tree, index = wanted
         try:
             sent = await on_chain(self._client.demands.demand, posted.lane, commitment, tree, index)
         except ChainError as refused:
@@ -251,11 +251,19 @@ class Watchtower:
         return False
 
 
-def _largest_tree(commitment: Commitment) -> tuple[Tree, int]:
-    """A tree of a commitment that has leaves, and how many."""
-    trees = {
+def _demanded_leaf(commitment: Commitment, made: int) -> tuple[Tree, int] | None:
+    """Which leaf to demand when so many were: the last of each tree that has leaves, as it cannot be shown
+    where an amount hides beyond the count; then any.
+    """
+    counts = {
         Tree.RECEIPTS: commitment.receipt_count,
         Tree.EARNINGS: commitment.account_count,
         Tree.CREDITS_BY_ACCOUNT: commitment.credit_count,
     }
-    return max(trees.items(), key=lambda item: item[1])
+    trees = [tree for tree, count in counts.items() if count]
+    if not trees:
+        return None
+    tree = trees[made % len(trees)]
+    if made < len(trees):
+        return tree, counts[tree] - 1
+    return tree, int.from_bytes(commitment_hash(commitment), "big") // (made + 1) % counts[tree]

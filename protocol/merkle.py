@@ -144,9 +144,12 @@ def verify_sum(
     count: int,
     proof: Sequence[tuple[bytes, int]],
 ) -> bool:
-    """Whether `leaf` (hash, amount) is leaf `index` of the sum tree of `count` leaves with (root, total)."""
+    """Whether `leaf` (hash, amount) is leaf `index` of the sum tree of `count` leaves with (root, total).
+
+    Padding carries nothing: where it does, the last leaf cannot be shown.
+    """
     nodes = [SumNode(*node) for node in proof]
-    if not _has_shape(index, count, len(nodes)):
+    if not _has_shape(index, count, len(nodes)) or not _is_padding_empty(index, count, nodes):
         return False
     if any(len(node.hash) != 32 or not 0 <= node.amount <= MAX_SUM for node in (*nodes, SumNode(*leaf))):
         return False
@@ -155,6 +158,15 @@ def verify_sum(
     ):  # every partial sum is smaller, so none overflows
         return False
     return _climb(SumNode(*leaf), index, nodes, _join_sums) == SumNode(*root)
+
+
+def _is_padding_empty(index: int, count: int, proof: Sequence[SumNode]) -> bool:
+    """Whether siblings that stand for leaves beyond the count alone carry no amount."""
+    places = ((index >> level) + 1 << level for level in range(len(proof)))
+    return not any(
+        node.amount and place >= count and not index >> level & 1
+        for level, (node, place) in enumerate(zip(proof, places, strict=True))
+    )
 
 
 def _has_shape(index: int, count: int, length: int) -> bool:

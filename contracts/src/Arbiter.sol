@@ -123,9 +123,16 @@ contract Arbiter is ReentrancyGuard {
     /// @notice Whether an account is drawn to look at a receipt: by the round's seed, if it was bonded before the round.
     /// @dev Each account that could be drawn holds a bond, so more accounts cost more bonds: there is nothing to win by them.
     function isDrawn(address account, uint8 role, bytes32 subject, uint64 round) public view returns (bool) {
+        return _isDrawn(account, role, subject, round, bonds.since(account, role));
+    }
+
+    function _isDrawn(address account, uint8 role, bytes32 subject, uint64 round, uint64 since)
+        private
+        view
+        returns (bool)
+    {
         bytes32 seed = beacon.seed(round);
         if (seed == 0 || (role != bonds.AUDITOR() && role != bonds.ATTRIBUTOR())) return false;
-        uint64 since = bonds.since(account, role);
         uint128 bonded = bonds.bondOf(account, role).amount;
         if (since == 0 || since >= beacon.startOf(round) || bonded == 0 || bonded < minimumBond) return false;
         return uint256(keccak256(abi.encode(seed, subject, role, account))) % PPM < oddsPpm;
@@ -171,9 +178,17 @@ contract Arbiter is ReentrancyGuard {
         bonds.freeze(second.attester, second.role);
     }
 
+    /// @dev Topping up a bond ends draws for pay, not what was said before: nobody gets out of a case by it.
     function _requireDrawn(Attestation calldata attestation, bytes calldata signature) private view {
+        (address attester, uint8 role) = (attestation.attester, attestation.role);
+        uint64 begun = bonds.begun(attester, role);
+        if (!_isDrawn(attester, role, attestation.subject, attestation.round, begun)) revert NotDrawn(attester);
+        requireSigned(attestation, signature);
+    }
+
+    /// @notice Reverts unless its attester signed an attestation.
+    function requireSigned(Attestation calldata attestation, bytes calldata signature) public view {
         address attester = attestation.attester;
-        if (!isDrawn(attester, attestation.role, attestation.subject, attestation.round)) revert NotDrawn(attester);
         (address signer, ECDSA.RecoverError failure,) =
             ECDSA.tryRecoverCalldata(attestationDigest(attestation), signature);
         if (failure != ECDSA.RecoverError.NoError || signer != attester) revert BadSignature(attester);

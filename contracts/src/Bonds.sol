@@ -18,6 +18,7 @@ contract Bonds is ReentrancyGuard {
     struct Bond {
         Fund fund;
         uint64 since;
+        uint64 begun;
         uint32 freezes;
     }
 
@@ -63,6 +64,7 @@ contract Bonds is ReentrancyGuard {
         if (role > ATTRIBUTOR) revert UnknownRole(role);
         if (amount == 0) revert NothingBonded();
         Bond storage held = _bonds[msg.sender][role];
+        if (held.fund.amount == 0) held.begun = uint64(block.timestamp);
         held.fund.add(amount);
         held.since = uint64(block.timestamp);
         emit Bonded(msg.sender, role, amount);
@@ -131,6 +133,11 @@ contract Bonds is ReentrancyGuard {
     /// @notice When the bond was last added to.
     function since(address account, uint8 role) external view returns (uint64) {
         return _bonds[account][role].since;
+    }
+
+    /// @notice Since when there has been a bond at all, topped up or not.
+    function begun(address account, uint8 role) external view returns (uint64) {
+        return _bonds[account][role].begun;
     }
 
     function frozen(address account, uint8 role) external view returns (bool) {

@@ -40,7 +40,7 @@ contract EarningsProofs is Challenge {
         _kill(lane, commitment, "earnings decreased");
     }
 
-    /// @notice An account of the commitment before is gone.
+    /// @notice An account of the commitment before is gone. One that had nothing may go.
     function proveDropped(
         address lane,
         Commitment calldata previous,
@@ -50,7 +50,7 @@ contract EarningsProofs is Challenge {
     ) external {
         _requirePrevious(lane, previous, commitment);
         Leaves.requireEarnings(previous, before);
-        _requireFraud(_earned(commitment, before.account, gap) == 0);
+        _requireFraud(before.cumulative != 0 && _earned(commitment, before.account, gap) == 0);
         _kill(lane, commitment, "account dropped");
     }
 

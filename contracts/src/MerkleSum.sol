@@ -18,7 +18,8 @@ library MerkleSum {
 
     /// @notice The root and total that leaf `index` of `count` leads to.
     /// @dev The depth must be exactly that of a tree of `count` leaves: a shorter or longer path would let an inner
-    /// node or a padding leaf stand in. Checked addition: a total that overflows is no total.
+    /// node or a padding leaf stand in. Checked addition: a total that overflows is no total. Where all to the right is
+    /// padding it carries nothing: no amount hides beyond the count, as the last leaf could not be shown.
     function climb(bytes32 hash, uint128 sum, uint32 index, uint32 count, Step[] calldata path)
         internal
         pure
@@ -30,6 +31,7 @@ library MerkleSum {
         uint256 position = index;
         for (uint256 i; i < depth; ++i) {
             Step calldata step = path[i];
+            if (step.sum != 0 && position & 1 == 0 && (position + 1) << i >= count) revert BadProof();
             hash = position & 1 == 0
                 ? keccak256(abi.encodePacked(bytes1(0x01), hash, sum, step.hash, step.sum))
                 : keccak256(abi.encodePacked(bytes1(0x01), step.hash, step.sum, hash, sum));

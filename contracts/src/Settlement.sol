@@ -224,9 +224,13 @@ contract Settlement is IPots, Pauses, ReentrancyGuard {
 
     function _expose(address poster, uint256 amount) private {
         uint256 exposed = exposure[poster] + amount;
-        uint256 limit = uint256(potPerBond) * bonds.standing(poster, POSTER);
-        if (exposed > limit) revert PotExceedsBond(poster, exposed, limit);
+        _requireBacked(poster, exposed, bonds.standing(poster, POSTER));
         exposure[poster] = exposed;
+    }
+
+    function _requireBacked(address poster, uint256 exposed, uint128 standing) private view {
+        uint256 limit = uint256(potPerBond) * standing;
+        if (exposed > limit) revert PotExceedsBond(poster, exposed, limit);
     }
 
     /// @notice Proposes who shall post for a lane, with a bond of its own behind it. By the lane or its owner, who may
@@ -357,9 +361,11 @@ contract Settlement is IPots, Pauses, ReentrancyGuard {
             if (!theirs || !escrow.speaksFor(lane, msg.sender)) revert NotLane(lane, msg.sender);
             if (poster == address(0)) _lanes[lane].poster = poster = own;
         }
-        if (minimumBond == 0) return;
+        if (minimumBond == 0 && potPerBond == 0) return;
         uint128 standing = bonds.standing(poster, POSTER);
         if (standing < minimumBond) revert BondTooSmall(poster, standing, minimumBond);
+        // What stood behind the pot when money came may have thawed since.
+        if (potPerBond != 0) _requireBacked(poster, exposure[poster], standing);
     }
 
     function commitmentHash(Commitment calldata commitment) external pure returns (bytes32) {
@@ -372,7 +378,10 @@ contract Settlement is IPots, Pauses, ReentrancyGuard {
         if (entry.postedAt == 0) revert UnknownCommitment(lane, epoch);
         uint64 until = uint64(entry.postedAt) + window;
         Lane storage state = _lanes[lane];
-        return epoch >= state.heldFrom && state.heldUntil > until ? state.heldUntil : until;
+        if (epoch < state.heldFrom || state.heldUntil <= until) return until;
+        // Demands on it come in its first window, on earlier ones sooner. Those on later ones hold it no longer than that.
+        uint64 longest = until + 2 * answerTime;
+        return state.heldUntil < longest ? state.heldUntil : longest;
     }
 
     function isFinal(address lane, uint64 epoch) external view returns (bool) {

@@ -39,7 +39,8 @@ contract WorkPool is ReentrancyGuard {
     mapping(bytes32 subject => mapping(uint8 role => Work[])) private _works;
 
     event Attested(
-        bytes32 indexed subject, uint8 indexed role, address indexed attester, bytes32 verdict, uint128 fee
+        bytes32 indexed subject, uint8 indexed role, address indexed attester, bytes32 verdict, uint128 fee,
+        uint64 round, bytes signature
     );
     event Paid(bytes32 indexed subject, uint8 indexed role, address indexed attester, uint256 amount);
 
@@ -48,6 +49,8 @@ contract WorkPool is ReentrancyGuard {
     error WrongSubject(bytes32 subject);
     error WrongRound(uint64 round, uint64 wanted);
     error UnknownCommitment(address lane, uint64 epoch);
+    error CommitmentNotFinal(address lane, uint64 epoch);
+    error PoolTooPoor(uint256 held, uint128 fee);
     error NoPlace(bytes32 subject, uint8 role);
     error NotDue(uint64 from);
     error NotGood(address attester);
@@ -60,20 +63,25 @@ contract WorkPool is ReentrancyGuard {
         contestTime = contestTime_;
     }
 
-    /// @notice Hands in the caller's attestation on a receipt that a lane has committed to.
+    /// @notice Hands in the caller's attestation on a receipt of a final commitment: made-up ones are taken back before.
+    /// @param signature goes into the event, so that anyone can bring whom the caller contradicts before the arbiter, and the
+    /// caller too
     /// @dev The round is the one that began after the receipt was committed: nobody knew then who would be drawn.
     function attest(
         address lane,
         Commitment calldata commitment,
         ReceiptLeaf calldata leaf,
-        Attestation calldata attestation
+        Attestation calldata attestation,
+        bytes calldata signature
     ) external {
         if (msg.sender != attestation.attester) revert NotAttester(msg.sender);
+        arbiter.requireSigned(attestation, signature);
         (bytes32 subject, uint8 role) = (attestation.subject, attestation.role);
         if (subject != leaf.receiptDigest) revert WrongSubject(subject);
         Leaves.requireReceipt(commitment, leaf);
         (bytes32 hash, uint64 postedAt,,,) = settlement.posted(lane, commitment.epoch);
         if (hash != settlement.commitmentHash(commitment)) revert UnknownCommitment(lane, commitment.epoch);
+        if (!settlement.isFinal(lane, commitment.epoch)) revert CommitmentNotFinal(lane, commitment.epoch);
         uint64 round = arbiter.beacon().roundAt(postedAt) + 1;
         if (attestation.round != round) revert WrongRound(attestation.round, round);
         if (!arbiter.isDrawn(msg.sender, role, subject, round)) revert NotDrawn(msg.sender);
@@ -83,10 +91,10 @@ contract WorkPool is ReentrancyGuard {
         }
         uint128 fee = uint128(uint256(leaf.price) * feeBps / WHOLE);
         works.push(Work(msg.sender, uint64(block.timestamp), attestation.verdict, fee, false));
-        emit Attested(subject, role, msg.sender, attestation.verdict, fee);
+        emit Attested(subject, role, msg.sender, attestation.verdict, fee, round, signature);
     }
 
-    /// @notice Pays an attestation, as far as the pool has money. Anyone may submit it.
+    /// @notice Pays an attestation. Anyone may submit it; only the attester settles for less, where the pool has no more.
     function collect(bytes32 subject, uint8 role, uint256 place) external nonReentrant {
         Work[] storage works = _works[subject][role];
         Work storage work = works[place];
@@ -100,6 +108,7 @@ contract WorkPool is ReentrancyGuard {
         }
         IERC20 token = settlement.token();
         uint256 held = token.balanceOf(address(this));
+        if (held < work.fee && msg.sender != attester) revert PoolTooPoor(held, work.fee);
         uint256 amount = work.fee < held ? work.fee : held;
         work.paid = true;
         emit Paid(subject, role, attester, amount);

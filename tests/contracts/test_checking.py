@@ -71,9 +71,9 @@ def attestation(stage, key, verdict=GOOD, role=AUDITOR, **changes):
 
 
 def attest(stage, key, verdict=GOOD, **changes):
-    given, _ = attestation(stage, key, verdict, **changes)
+    signed = attestation(stage, key, verdict, **changes)
     place = (checksummed(stage.lane), commitment_tuple(stage.epochs[0].commitment))
-    call = (*place, abi_argument(leaf_of(stage)), given)
+    call = (*place, abi_argument(leaf_of(stage)), *signed)
     return refuse(stage, key.address, "WorkPool", "attest", *call)
 
 
@@ -187,17 +187,61 @@ def test_two_who_agree_are_paid_from_the_pool(stage):
     assert [work[4] for work in works] == [True, True]
 
 
+def test_nobody_has_another_paid_from_an_empty_pool(stage):
+    assert attest(stage, ONE) is None
+    stage.network.wait(CHECKS.contest)
+    subject, fee = leaf_of(stage).receipt_digest, leaf_of(stage).price // 2
+    assert refuse(stage, WATCHER, "WorkPool", "collect", subject, AUDITOR, 0) == "PoolTooPoor"
+    stage.fund(WATCHER, "Escrow", fee)
+    stage.call(WATCHER, "CommonloreToken", "transfer", checksummed(stage.network.at["WorkPool"]), fee)
+    stage.call(WATCHER, "WorkPool", "collect", subject, AUDITOR, 0)
+    assert stage.network.tokens(ONE.address) == fee
+
+
+def test_an_attester_settles_for_what_the_pool_has(stage):
+    assert attest(stage, ONE) is None
+    stage.network.wait(CHECKS.contest)
+    call = ("WorkPool", "collect", leaf_of(stage).receipt_digest, AUDITOR, 0)
+    assert refuse(stage, ONE.address, *call) is None
+    assert refuse(stage, ONE.address, *call) == "AlreadyPaid"
+
+
+def test_a_receipt_that_may_be_made_up_pays_nobody():
+    stage = Stage(replace(TERMS, window=5_000, checks=CHECKS))
+    stage.bond(ONE.address, AUDITOR, 400)
+    stage.run_epoch()
+    settle_round(stage, round_after(stage))
+    assert attest(stage, ONE) == "CommitmentNotFinal"
+    stage.network.wait(5_000)
+    assert attest(stage, ONE) is None
+
+
+def test_whoever_topped_up_after_a_lie_is_brought_before_the_arbiter_all_the_same(stage):
+    assert attest(stage, ONE) is None
+    assert attest(stage, TWO, BAD) is None
+    stage.bond(TWO.address, AUDITOR, 1)
+    assert attest(stage, THREE) == "NoPlace"
+    stage.call(WATCHER, "Arbiter", "open", *attestation(stage, ONE), *attestation(stage, TWO, BAD))
+
+
 def test_attestations_on_nothing_are_refused(stage):
+    call = (
+        checksummed(stage.lane),
+        commitment_tuple(stage.epochs[0].commitment),
+        abi_argument(leaf_of(stage)),
+    )
+    unsigned = (attestation(stage, ONE)[0], bytes(65))
+    assert refuse(stage, ONE.address, "WorkPool", "attest", *call, *unsigned) == "BadSignature"
     assert attest(stage, ONE, subject=keccak256(b"another")) == "WrongSubject"
     assert attest(stage, ONE, round=round_after(stage) - 1) == "WrongRound"
     assert attest(stage, ONE, role=CONTRIBUTOR) == "NotDrawn"
     assert attest(stage, ONE, attester=checksummed(TWO.address)) == "NotAttester"
-    given, _ = attestation(stage, ONE)
+    given, signature = attestation(stage, ONE)
     other = commitment_tuple(replace(stage.epochs[0].commitment, data_hash=bytes(32)))
-    call = (checksummed(stage.lane), other, abi_argument(leaf_of(stage)), given)
+    call = (checksummed(stage.lane), other, abi_argument(leaf_of(stage)), given, signature)
     assert refuse(stage, ONE.address, "WorkPool", "attest", *call) == "UnknownCommitment"
     leaf = abi_argument(replace(leaf_of(stage), price=1))
-    call = (checksummed(stage.lane), commitment_tuple(stage.epochs[0].commitment), leaf, given)
+    call = (checksummed(stage.lane), commitment_tuple(stage.epochs[0].commitment), leaf, given, signature)
     assert refuse(stage, ONE.address, "WorkPool", "attest", *call) == "BadProof"
 
 
@@ -236,7 +280,7 @@ def test_a_ruling_costs_the_loser_no_more_than_the_cap(stage, case):
     assert stage.network.tokens(ONE.address) == 50
     assert not any(stage.network.read("Bonds", "frozen", who, AUDITOR) for who in (one, two))
     subject = leaf_of(stage).receipt_digest
-    assert refuse(stage, WATCHER, "WorkPool", "collect", subject, AUDITOR, 0) is None
+    assert refuse(stage, ONE.address, "WorkPool", "collect", subject, AUDITOR, 0) is None
     assert refuse(stage, WATCHER, "WorkPool", "collect", subject, AUDITOR, 1) == "NotGood"
     assert refuse(stage, WATCHER, "Arbiter", "execute", case) == "WrongPhase"
 

@@ -125,9 +125,10 @@ def test_those_who_are_drawn_attest_and_are_paid_out_of_the_pools_share(world):
     assert one.work_pool.is_drawn(BondRole.ATTRIBUTOR, subject, number)
     assert not one.work_pool.is_drawn(BondRole.AUDITOR, subject, number)
 
-    for client in (one, two):
+    for name, client in (("one", one), ("two", two)):
         word = client.work_pool.attestation(BondRole.ATTRIBUTOR, subject, GOOD, number)
-        client.work_pool.attest(lane, trees.commitment, leaf, word)
+        signature = sign(world.deployment.domain, account(name), word)
+        client.work_pool.attest(lane, trees.commitment, leaf, word, signature)
     works = one.work_pool.works(subject, BondRole.ATTRIBUTOR)
     assert [(w.attester, w.verdict, w.fee, w.is_paid) for w in works] == [
         (client.address, GOOD, fee, False) for client in (one, two)
@@ -135,7 +136,10 @@ def test_those_who_are_drawn_attest_and_are_paid_out_of_the_pools_share(world):
     with pytest.raises(Rejected, match="NotDue"):
         one.work_pool.collect(subject, BondRole.ATTRIBUTOR, 0)
     world.now = one.work_pool.due_at(works)
-    paid = [one.work_pool.collect(subject, BondRole.ATTRIBUTOR, place) for place in range(2)]
+    paid = [one.work_pool.collect(subject, BondRole.ATTRIBUTOR, 0)]
+    with pytest.raises(Rejected, match="PoolTooPoor"):
+        one.work_pool.collect(subject, BondRole.ATTRIBUTOR, 1)
+    paid.append(two.work_pool.collect(subject, BondRole.ATTRIBUTOR, 1))
     assert paid == [fee, share - fee], "the second gets what is left"
     assert 0 < paid[1] < fee
     assert [client.balance(client.address) - 100_000 + BOND for client in (one, two)] == paid

@@ -103,6 +103,18 @@ def test_padding_is_not_claimable():
     assert not verify_sum((tree.root, 6), (bytes(32), 0), 3, 3, proof)  # but not below the count
 
 
+@pytest.mark.parametrize(
+    ("count", "index", "is_shown"), [(3, 2, False), (3, 1, True), (5, 4, False), (6, 4, False)]
+)
+def test_no_amount_hides_beyond_the_count(count, index, is_shown):
+    """A tree of more leaves than it is said to have: the last of those that count cannot be shown."""
+    leaves = [(bytes([i]) * 32, i + 1) for i in range(count + 1 if count < 5 else 8)]
+    tree = MerkleSumTree(leaves)
+    root = (tree.root, tree.total)
+    assert verify_sum(root, leaves[index], index, tree.count, tree.proof(index))
+    assert verify_sum(root, leaves[index], index, count, tree.proof(index)) is is_shown
+
+
 def test_moving_value_between_siblings_changes_the_root():
     """Why both sums are in the preimage: hashing only the total would let a proof overstate one child."""
     one, other = (b"a" * 32, 10), (b"b" * 32, 0)
