@@ -142,9 +142,15 @@ def record_of(datanet: Cid, manifest: DatanetManifest, seq: int, now_ms: int) ->
 async def pull_datanet(content: Content, catalog: Catalog, domain: Domain, datanet: Cid) -> PulledDatanet:
     """Every shard and row of a version, verified.
 
-    Raises NotFound, Unreachable, InvalidShard, ProtocolError.
+    Raises NotFound, Unreachable, InvalidShard, ProtocolError. A version with a shard that was withdrawn is
+    refused: others may still have its rows, and this machine is not to fetch them again.
     """
     manifest = await catalog.datanet(datanet)
+    if not catalog.withdrawn.isdisjoint(manifest.shards):
+        raise InvalidShard(
+            f"Datanet {manifest.name!r}: version {manifest.version} holds a shard that was withdrawn; "
+            "use the version that its curator published without it"
+        )
     await _check_order(catalog, manifest)
     shards = tuple([await pull_shard(content, domain, cid, manifest.name) for cid in manifest.shards])
     if contributors_root(s.payee for s in shards) != manifest.contributors_root:

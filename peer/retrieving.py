@@ -7,6 +7,7 @@ long rows cannot fill a context.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -15,7 +16,7 @@ from pathlib import Path
 import trio
 
 from ..protocol.eip712 import Domain
-from ..protocol.errors import ConfigError, DeadlineExceeded, NotFound, Unreachable
+from ..protocol.errors import ConfigError, DeadlineExceeded, NotFound, RetrievalFailed, Unreachable
 from ..protocol.ids import Cid, to_cid
 from ..protocol.prompt_parts import show_rows
 from ..protocol.rows import row_hash
@@ -25,6 +26,7 @@ from .catalog import Catalog
 from .content import Content
 from .datanets import PulledDatanet, pull_datanet
 
+log = logging.getLogger("commonlore.peer.retrieving")
 HEADING = "Passages that may help with the answer:"
 NEWCOMER_PATIENCE_S, NEWCOMER_POLL_S = 3.0, 0.05
 MAX_SHOWN = 1_000
@@ -108,10 +110,24 @@ class Retriever:
         await trio.to_thread.run_sync(partial(build_index, path, indexed_rows(pulled)))
 
     async def forget(self, shard: Cid) -> int:
-        """Take a shard's rows out of every index of this home; how many they were. Raises RetrievalFailed."""
+        """Take a shard's rows out of every index of this home; how many they were. What cannot be read, or
+        was never finished, is deleted: it may hold them too.
+        """
         async with self._lock:
+            for unfinished in self._folder.glob("*.part*"):
+                unfinished.unlink(missing_ok=True)
             paths = sorted(self._folder.glob("*.sqlite3"))
-            return sum([await trio.to_thread.run_sync(forget, path, shard) for path in paths])
+            return sum([await trio.to_thread.run_sync(_forget_or_delete, path, shard) for path in paths])
+
+
+def _forget_or_delete(path: Path, shard: Cid) -> int:
+    """How many rows went one by one."""
+    try:
+        return forget(path, shard)
+    except RetrievalFailed as damaged:
+        log.warning("%s; deleted, for rows in it were withdrawn", damaged)
+        path.unlink(missing_ok=True)
+        return 0
 
 
 def indexed_rows(pulled: PulledDatanet) -> Iterator[IndexedRow]:

@@ -82,12 +82,14 @@ class Withdrawals:
         shard = decode(Shard, await self._content.get(cid, CHUNK_SIZE))
         check_withdrawal(sealed, cid, shard)
         self._catalog.withdrawn.add(cid)
-        await self._settings.put(_KNOWN, encode_value([*sorted(self._catalog.withdrawn)]))
+        forgotten = await self._retriever.forget(cid)
         if self._content.has(shard.header.rows):
             rows = decode_rows(await self._content.get(shard.header.rows, MAX_SHARD_BYTES))
             await trio.to_thread.run_sync(forget_jobs, self._jobs, rows)
             self._content.forget(shard.header.rows)
-        return await self._retriever.forget(cid)
+        # last: what a crash cuts short is not known as carried out, and is done when it is heard of again
+        await self._settings.put(_KNOWN, encode_value([*sorted(self._catalog.withdrawn)]))
+        return forgotten
 
     async def follow(self, datanet: Cid) -> None:
         """Carry out what a version of a Datanet says was withdrawn. What cannot be read is only logged."""
@@ -126,9 +128,10 @@ class Withdrawals:
 
 
 def forget_jobs(jobs: Path, rows: Sequence[Row]) -> None:
-    """Delete the training runs that hold any of these rows, and what indexing wrote down."""
+    """Delete the training runs that hold any of these rows, wherever they are (measurements and audits keep
+    theirs in folders of their own), and what indexing wrote down."""
     gone = {(row.question, row.answer) for row in rows}
-    for described in jobs.glob(f"*/{JOB_FILE}"):
+    for described in sorted(jobs.rglob(JOB_FILE)):
         try:
             job = read_job(described.parent)
         except ConfigError:

@@ -6,13 +6,20 @@ from dataclasses import replace
 import pytest
 
 from commonlore.peer.catalog import Catalog
+from commonlore.peer.datanets import pull_datanet
 from commonlore.peer.retrieving import Retriever
 from commonlore.peer.withdrawing import Tainted, Withdrawals, forget_jobs, shards_of, sign_withdrawal
 from commonlore.protocol.adverts import AdapterRecord
 from commonlore.protocol.codec import encode
 from commonlore.protocol.credits import DEFAULT_SPLIT
 from commonlore.protocol.envelope import Sealed
-from commonlore.protocol.errors import InvalidAdapter, InvalidSignature, NotFound, RemoteProtocolError
+from commonlore.protocol.errors import (
+    InvalidAdapter,
+    InvalidShard,
+    InvalidSignature,
+    NotFound,
+    RemoteProtocolError,
+)
 from commonlore.protocol.ids import PeerId, cid_of
 from commonlore.protocol.keys import PeerKey
 from commonlore.protocol.manifests import AdapterManifest, PriorWeight, Recipe, Row
@@ -134,3 +141,59 @@ def test_training_runs_that_hold_the_rows_go(tmp_path):
     forget_jobs(tmp_path, [Row(*gone, bytes(32))])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["attribution", "broken", "three"]
     assert not list((tmp_path / "attribution").iterdir())
+
+
+def test_training_runs_within_measurements_and_audits_go_too(tmp_path):
+    gone, stays = Pair("what is it?", "amnesia"), Pair("what is it?", "vertigo")
+    for name, pairs in (
+        ("faithfulness/one", (gone,)),
+        ("audit/two/three", (gone, stays)),
+        ("audit/four", (stays,)),
+    ):
+        write_job(tmp_path / name, TrainJob(tmp_path, pairs, (), TrainConfig()))
+    forget_jobs(tmp_path, [Row(*gone, bytes(32))])
+    assert [path.parent.name for path in tmp_path.rglob("job.json")] == ["four"]
+
+
+async def test_a_version_with_a_withdrawn_shard_is_not_fetched_again(shelf, withdrawals):
+    a, b = await shelf.contribute("a"), await shelf.contribute("b")
+    both, (only_b, _) = (await shelf.publish([a, b]))[0], await shelf.publish([b])
+    held = {cid: await shelf.get(cid, 1 << 20) for cid in (a[1].header.rows,)}
+    await withdrawals.take(signed("a", a[0]))
+    for content in held.values():
+        await shelf.put(content)  # another peer has them still
+    with pytest.raises(InvalidShard, match="withdrawn"):
+        await pull_datanet(shelf, shelf.catalog, shelf.domain, both)
+    assert len((await pull_datanet(shelf, shelf.catalog, shelf.domain, only_b)).shards) == 1
+
+
+async def test_an_index_that_cannot_be_read_is_deleted_with_what_was_never_finished(
+    shelf, withdrawals, settings, tmp_path
+):
+    a, b = await shelf.contribute("a"), await shelf.contribute("b")
+    folder = tmp_path / "retrieval"
+    folder.mkdir()
+    for name in ("damaged.sqlite3", "killed.sqlite3.77.part"):
+        (folder / name).write_bytes(b"rows of a" * 999)
+    await withdrawals.take(signed("a", a[0]))
+    assert not list(folder.iterdir())
+    assert shelf.has(b[1].header.rows)
+
+
+async def test_a_takedown_that_was_cut_short_is_done_when_heard_of_again(
+    shelf, withdrawals, settings, monkeypatch
+):
+    a = await shelf.contribute("a")
+
+    def crash(cid):
+        raise OSError(f"the machine died before {cid} was gone")
+
+    monkeypatch.setattr(shelf, "forget", crash)
+    with pytest.raises(OSError, match="died"):
+        await withdrawals.take(signed("a", a[0]))
+    monkeypatch.undo()
+    again = Catalog(shelf.get)
+    await Withdrawals(shelf, again, None, settings, None).recall()
+    assert not again.withdrawn
+    await withdrawals.take(signed("a", a[0]))
+    assert not shelf.has(a[1].header.rows)
