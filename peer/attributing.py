@@ -1,18 +1,19 @@
 """Statements on what this worker served: scored after the answer, in a process of their own, never in its
 way.
 
-Rules of this file: a payer that did not disclose for attribution, an adapter without an index, or a queue
-that is full gets no statement, and the manifest's prior weights apply; a failure here never touches an
-answer. The process starts with the first answer that needs it.
+Rules of this file: a payer that did not disclose for attribution, or an adapter without an index, gets no
+statement, and the manifest's prior weights apply; a failure here never touches an answer. The process starts
+with the first answer that needs it.
 
 The first receipts of an adapter in an epoch are scored at once, for a small pool is drawn whole. Of a larger
-one the others wait until it is known which are drawn (`state_drawn`): the rest is never scored at all.
+one the others wait until it is known which are drawn (`state_drawn`): the rest is never scored at all. What
+waits is on the disk (`consents`), so that a node that was started anew still states what is drawn.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,21 +23,21 @@ import trio
 from ..protocol.credits import heaviest_adapter
 from ..protocol.envelope import Sealed
 from ..protocol.errors import CommonloreError
-from ..protocol.ids import Cid
+from ..protocol.ids import Cid, ReceiptId
 from ..protocol.messages import Ask
 from ..protocol.pools import FEWEST_DRAWN
 from ..protocol.receipts import AttributionStatement
 from ..protocol.requests import Disclosure
 from ..worker.attribution.process import AttributionConfig, AttributionProcess
+from .evidence import tokens_before
 from .node import Node
 from .scoring import Scorable, Scoring
 from .second_opinions import SecondOpinions
 from .serving_parts import PaidStep
+from .store import Store
 
 log = logging.getLogger("commonlore.peer.attributing")
 MAX_WAITING = 64
-MAX_DEFERRED = 4_096
-"""Paid steps kept for the draw, prompts and all; of more, the oldest get the prior weights."""
 MAX_STATEMENT_S = 600.0
 """One whose checkpoint does not come holds up the others no longer than this."""
 _Stated = tuple[PaidStep, Sealed[AttributionStatement]]
@@ -50,7 +51,6 @@ class Attributing:
         self._scoring = scoring
         self._seconds = seconds
         self._counts: Counter[tuple[Cid | None, int]] = Counter()
-        self._deferred: OrderedDict[bytes, PaidStep] = OrderedDict()
         self._queue, self._work = trio.open_memory_channel[PaidStep](MAX_WAITING)
         self._stated, self._to_second = trio.open_memory_channel[_Stated](MAX_WAITING)
 
@@ -68,14 +68,13 @@ class Attributing:
         """A step was paid: have it scored, when it is expected to be and there is room."""
         if not step.tokens or not self._node.statements.is_expected(step.receipt_hash):
             return self.give_up(step.receipt_hash)
+        self._node.nursery.start_soon(self._node.store.consents.keep, step.receipt_hash, step.request)
         if not self._is_few(step):
-            self._defer(step)
             return self.give_up(step.receipt_hash)
         try:
             self._queue.send_nowait(step)
         except trio.WouldBlock:
             log.info("the attribution queue is full: %s waits for the draw", step.receipt_hash.hex())
-            self._defer(step)
             self.give_up(step.receipt_hash)
 
     def _is_few(self, step: PaidStep) -> bool:
@@ -87,14 +86,9 @@ class Attributing:
             del self._counts[old]
         return self._counts[pool] <= FEWEST_DRAWN
 
-    def _defer(self, step: PaidStep) -> None:
-        self._deferred[step.receipt_hash] = step
-        while len(self._deferred) > MAX_DEFERRED:
-            self._deferred.popitem(last=False)
-
     async def state_drawn(self, receipt_hash: bytes) -> None:
         """A receipt was drawn: score it, if it waits for that. Raises CommonloreError, TooSlowError."""
-        step = self._deferred.pop(receipt_hash, None)
+        step = await waiting_step(self._node.store, receipt_hash)
         if step is not None:
             with trio.fail_after(MAX_STATEMENT_S):
                 await self._seconds.seek(step, await self._state(step))
@@ -121,10 +115,26 @@ class Attributing:
 
     async def _state(self, step: PaidStep) -> Sealed[AttributionStatement]:
         """Score one step and keep the sealed statement on it."""
-        prompt, output = step.ask.signed.prompt, step.before + step.tokens
+        prompt, output = step.request.prompt, step.before + step.tokens
         sealed = await self._scoring.state(Scorable(step.signed.receipt, step.receipt_hash, prompt, output))
         await self._node.statements.keep(sealed)
+        await self._node.store.consents.drop(step.receipt_hash)
         return sealed
+
+
+async def waiting_step(store: Store, receipt_hash: bytes) -> PaidStep | None:
+    """A paid step that waits to be scored, from what is on the disk; None where it does not wait.
+
+    Raises NotFound where an earlier step of its answer is missing.
+    """
+    stored = await store.ledger.receipt(ReceiptId(receipt_hash))
+    if stored is None or stored.prompt is None:
+        return None
+    signed = await store.consents.signed(receipt_hash, stored.prompt)
+    if signed is None:
+        return None
+    before = await tokens_before(store.ledger, stored)
+    return PaidStep(signed, stored.signed, receipt_hash, before, stored.tokens)
 
 
 @asynccontextmanager

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..protocol.adverts import AdapterRecord
+from ..protocol.attribution import MAX_WIDTH
 from ..protocol.codec import record_cid
 from ..protocol.credits import heaviest_adapter
 from ..protocol.eip712 import Domain
@@ -29,6 +30,8 @@ from .ledger_rows import StoredReceipt
 from .records import Records
 
 MAX_INDEX_BYTES = 256 * 1024**2
+MAX_VECTOR_BYTES = 512 * 1024**2
+"""Of an index: 100,000 rows of 4,096 bytes and some. What claims more is not fetched."""
 MAX_CHECKPOINT_BYTES = 1024**3
 MOST_FACTORS = 2
 """Bytes of curvature factors a byte of the adapter: beyond that they are not fetched, and not used."""
@@ -133,7 +136,7 @@ async def gather(sources: Sources, stored: StoredReceipt, level: int) -> Evidenc
         return known
     return replace(
         known,
-        before=await _before(sources.ledger, stored),
+        before=await tokens_before(sources.ledger, stored),
         early=await early_of(sources.content, manifest),
         curvature=await curvature_of(sources.content, manifest),
         datanets=await _datanets(sources, manifest),
@@ -189,6 +192,11 @@ async def _index(
         return None
     sealed = await index_of(sources.content, statement.record.index, manifest)
     size = sealed.record.row_count * sealed.record.width
+    if size > MAX_VECTOR_BYTES or sealed.record.width > MAX_WIDTH:
+        raise RemoteProtocolError(
+            f"an index of {sealed.record.row_count} rows of {sealed.record.width} bytes; "
+            f"at most {MAX_VECTOR_BYTES} bytes may be"
+        )
     rows = await sources.content.get(sealed.record.rows, max(size, 1))
     query = await sources.content.get(cid_of_digest(statement.record.query, RAW), sealed.record.width)
     return IndexEvidence(sealed, rows, query)
@@ -204,8 +212,11 @@ async def _announced(
     return found if found.index == statement.index else None
 
 
-async def _before(ledger: Ledger, stored: StoredReceipt) -> tuple[int, ...]:
-    """The output tokens ahead of a receipt's: delivered by others, and by earlier steps of its answer."""
+async def tokens_before(ledger: Ledger, stored: StoredReceipt) -> tuple[int, ...]:
+    """The output tokens ahead of a receipt's: delivered by others, and by earlier steps of its answer.
+
+    Raises NotFound.
+    """
     if stored.prompt is None:
         raise NotFound(
             "the prompt of this receipt is not in this home; only who asked or served can check it"

@@ -139,5 +139,14 @@ _SECOND = (
     "CREATE INDEX journal_by_state ON journal (state)",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND)
+_THIRD = (
+    # Paid answers that may be scored and are not yet: their requests, as their payers signed them.
+    """CREATE TABLE consents (
+        number       INTEGER PRIMARY KEY,
+        receipt_hash BLOB NOT NULL UNIQUE,
+        consent      BLOB NOT NULL
+    ) STRICT""",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD)
 """Step i brings a store from version i to i + 1; the version is SQLite's `user_version`."""

@@ -22,9 +22,9 @@ from ..protocol.errors import NotFound
 from ..protocol.faithfulness import COARSE_METHOD
 from ..protocol.ids import Cid
 from ..protocol.manifests import AdapterManifest
-from ..protocol.receipts import AttributionStatement, Effects, PartEffect, Receipt
+from ..protocol.receipts import AttributionStatement, Effects, Receipt
 from ..protocol.requests import Prompt
-from ..worker.attribution.ablation import MICRO, estimate_effects, plan_ablations
+from ..worker.attribution.ablation import measured_effects
 from ..worker.attribution.process import AttributionProcess
 from ..worker.attribution.subject import subject_of
 from .evidence import curvature_of, early_of, faithfulness_of, index_of
@@ -96,14 +96,11 @@ class Scoring:
 
     async def _effects(self, adapter: Cid, answer: Scorable) -> Effects | None:
         """What the parts of the prompt did, by leaving them out; None where it has none."""
-        parts, prompt = answer.prompt.parts, answer.prompt
-        if not parts:
+        prompt, seed = answer.prompt, answer.receipt_hash
+        if not prompt.parts:
             return None
-        present = plan_ablations(len(parts), answer.receipt_hash)
-        *losses, bare = await self._scorer.losses(adapter, prompt, answer.receipt_hash, answer.output)
-        effects = zip(parts, estimate_effects(present, losses), strict=True)
-        found = tuple(PartEffect(part.channel, part.part, part.payee, effect) for part, effect in effects)
-        return Effects(max(0, round((bare - losses[0]) * MICRO)), found)
+        losses = await self._scorer.losses(adapter, prompt, seed, answer.output)
+        return measured_effects(prompt, seed, losses)
 
     async def _make_known(self, adapter: Cid, manifest: AdapterManifest) -> _Known:
         """Fetch what scoring needs, early checkpoint, factors and index, once. Raises NotFound."""

@@ -16,13 +16,14 @@ from ..protocol.codec import decode, encode
 from ..protocol.credits import heaviest_adapter
 from ..protocol.eip712 import digest
 from ..protocol.envelope import Sealed, open_sealed
-from ..protocol.errors import CommonloreError, InvalidSignature, Refused, RemoteProtocolError
-from ..protocol.ids import Cid, PeerId, public_key_of
+from ..protocol.errors import CommonloreError, InvalidSignature, NotFound, Refused, RemoteProtocolError
+from ..protocol.ids import Cid, PeerId, ReceiptId, public_key_of
 from ..protocol.messages import RefusalCode
-from ..protocol.opinions import OpinionRequest, check_opening
+from ..protocol.opinions import OpinionRequest, PaidReceipt, check_opening
 from ..protocol.pools import TOLERANCE_PPM, draw_attributors, total_variation_ppm
 from ..protocol.receipts import AttributionStatement
 from .calls import Call
+from .ledger_rows import StoredReceipt
 from .node import Node
 from .records import MAX_STATEMENT_BYTES
 from .scoring import Scorable, Scoring
@@ -42,7 +43,7 @@ class SecondOpinions:
         self._node = node
         self._scoring = scoring
         self._base = base
-        self._running = 0
+        self._running: set[PeerId] = set()
         node.rpc.serve(METHOD, self._serve)
 
     # ---- asked
@@ -52,13 +53,16 @@ class SecondOpinions:
         check_opening(self._node.domain, asked)
         if asked.signed.request.base != self._base:
             raise Refused(RefusalCode.UNKNOWN_BASE, f"this peer scores answers of {self._base}")
-        if self._running >= MOST_AT_ONCE:
-            raise Refused(RefusalCode.BUSY, f"{MOST_AT_ONCE} answers are being scored; ask another")
-        self._running += 1
+        if call.peer in self._running or len(self._running) >= MOST_AT_ONCE:
+            raise Refused(RefusalCode.BUSY, "one answer a peer is scored at a time, and few; ask another")
+        self._running.add(call.peer)
         try:
-            sealed = await self._scoring.state(_scorable(self._node, asked))
+            with trio.fail_after(PATIENCE_S):
+                sealed = await self._scoring.state(_scorable(self._node, asked))
+        except trio.TooSlowError:
+            raise Refused(RefusalCode.BUSY, f"not scored within {PATIENCE_S:g} s; ask another") from None
         finally:
-            self._running -= 1
+            self._running.discard(call.peer)
         if sealed.record.index != asked.index:
             raise Refused(RefusalCode.STALE, f"this peer knows the index {sealed.record.index}")
         await call.send(sealed.raw)
@@ -93,8 +97,17 @@ class SecondOpinions:
         drawn = draw_attributors(b"", receipt_hash, peers, 1)
         return peers[drawn[0]] if drawn else None
 
+    async def _paid(self, receipt_hash: bytes) -> tuple[PaidReceipt, tuple[PaidReceipt, ...]]:
+        """A receipt and those of the steps before it, with their vouchers. Raises NotFound."""
+        ledger = self._node.store.ledger
+        stored = await ledger.receipt(ReceiptId(receipt_hash))
+        if stored is None:
+            raise NotFound(f"receipt {receipt_hash.hex()} is not in this home")
+        return _with_voucher(stored), tuple(map(_with_voucher, await ledger.steps_before(stored)))
+
     async def _ask(self, peer: PeerId, step: PaidStep, index: Cid) -> Sealed[AttributionStatement]:
-        asked = OpinionRequest(step.ask.signed, step.signed, index, step.before, step.tokens)
+        paid, earlier = await self._paid(step.receipt_hash)
+        asked = OpinionRequest(step.request, paid, index, earlier, step.before, step.tokens)
         raw = await self._node.rpc.call(peer, METHOD, encode(asked))
         sealed = open_sealed(raw, (AttributionStatement,), MAX_STATEMENT_BYTES)
         if sealed.peer_id != peer:
@@ -105,7 +118,13 @@ class SecondOpinions:
         return sealed
 
 
+def _with_voucher(stored: StoredReceipt) -> PaidReceipt:
+    if stored.voucher is None:
+        raise NotFound(f"no voucher pays step {stored.receipt.step} of this answer")
+    return PaidReceipt(stored.signed, stored.voucher)
+
+
 def _scorable(node: Node, asked: OpinionRequest) -> Scorable:
-    receipt = asked.receipt.receipt
+    receipt = asked.paid.signed.receipt
     prompt, output = asked.signed.prompt, asked.before + asked.tokens
     return Scorable(receipt, digest(node.domain, receipt), prompt, output)

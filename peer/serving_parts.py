@@ -9,6 +9,7 @@ from ..protocol.eip712 import Domain
 from ..protocol.keys import AccountKey
 from ..protocol.messages import Ask
 from ..protocol.receipts import SignedReceipt
+from ..protocol.requests import SignedRequest
 from ..worker.engine.process import EngineProcess
 from .clock import Clock
 from .keyed_lock import KeyedLock
@@ -23,7 +24,7 @@ class PaidStep:
     `before` are the output tokens ahead of it.
     """
 
-    ask: Ask
+    request: SignedRequest
     signed: SignedReceipt
     receipt_hash: bytes
     before: tuple[int, ...]

@@ -83,7 +83,9 @@ class StepReceipts:
                 except BaseException:
                     await self._abandon(kept)
                     raise
-            paid = PaidStep(self._ask, kept.signed, kept.receipt_hash, tuple(self._before), step.tokens)
+            paid = PaidStep(
+                self._ask.signed, kept.signed, kept.receipt_hash, tuple(self._before), step.tokens
+            )
             self._before.extend(step.tokens)
             self._parts.attribution.take(paid)
 

@@ -1,6 +1,7 @@
 """The node's store: one SQLite file, in parts. No other room speaks SQL.
 
-`ledger` receipts, vouchers, channels (money: durable when a call returns) · `epochs` commitments and the
+`ledger` receipts, vouchers, channels (money: durable when a call returns) · `consents` paid answers
+that may still be scored · `epochs` commitments and the
 journal of settlement (durable) · `records` what others announced · `requests` what was admitted ·
 `settings` small facts of this node, such as the seq of its last advert.
 """
@@ -12,6 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from .aio import AioThread
+from .consents import Consents
 from .database import Database, Transaction, open_database
 from .epochs import Epochs
 from .ledger import Ledger
@@ -55,6 +57,7 @@ class Store:
 
     def __init__(self, database: Database) -> None:
         self.ledger = Ledger(database)
+        self.consents = Consents(database)
         self.epochs = Epochs(database)
         self.records = Records(database)
         self.requests = Requests(database)

@@ -158,6 +158,11 @@ def _integers(evidence: Evidence, checks: _Checks) -> None:
     statement, index = evidence.statement.record, evidence.index
     if index.manifest.seed != sketch_seed(index.manifest.adapter, index.manifest.beacon):
         raise RemoteProtocolError("the index's projection is not that of its adapter and its beacon")
+    if not index.manifest.beacon:
+        checks.shows(
+            "NOTE: the index has no beacon (no chain when it was made): its author could have chosen the "
+            "projection by choosing the adapter's id"
+        )
     check_index(index.manifest, index.rows)
     checks.shows(
         f"the author's index of {index.manifest.row_count} rows is what it commits: "
@@ -213,6 +218,7 @@ def verify_query(evidence: Evidence, base_dir: Path) -> Finding:
 
 def _query(evidence: Evidence, base_dir: Path, checks: _Checks) -> None:
     from ..worker.attribution.recheck import recheck_query
+    from .effect_check import recheck_effects
 
     if evidence.manifest is None or evidence.statement is None or evidence.index is None:
         return checks.shows("no statement names an index: there is no query vector to compute again")
@@ -234,6 +240,9 @@ def _query(evidence: Evidence, base_dir: Path, checks: _Checks) -> None:
         checks.shows("the query vector computed again is the same, bit for bit")
     else:
         checks.shows(f"the query vector computed again agrees: {told}")
+    if prompt.parts or evidence.statement.record.effects is not None:
+        agrees, told = recheck_effects(evidence, attributor, prompt)
+        (checks.shows if agrees else checks.fails)(told)
     _rows(evidence, attributor, checks)
 
 

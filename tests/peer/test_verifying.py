@@ -33,8 +33,15 @@ from commonlore.protocol.keys import AccountKey, PeerKey
 from commonlore.protocol.manifests import IndexManifest, Row, ShardHeader
 from commonlore.protocol.outputs import output_root
 from commonlore.protocol.receipt_rules import make_voucher, sign_receipt
-from commonlore.protocol.receipts import AttributionStatement, Receipt, ReceiptDetails, Weight
-from commonlore.protocol.requests import PPM, AdapterWeight, ChatMessage, Prompt, Sampling
+from commonlore.protocol.receipts import (
+    AttributionStatement,
+    Effects,
+    PartEffect,
+    Receipt,
+    ReceiptDetails,
+    Weight,
+)
+from commonlore.protocol.requests import PPM, AdapterWeight, ChatMessage, Prompt, PromptPart, Sampling
 from commonlore.protocol.rows import row_hash
 
 SIZE = 1 << 28
@@ -243,6 +250,38 @@ def test_level_2_sees_another_answers_query_and_forged_rows(made: tuple[Evidence
     assert (
         "in none of the adapter's" in verify_query(reindexed(evidence, row_hashes=unknown), base).showed[-1]
     )
+
+
+def test_level_2_sees_effects_that_parts_of_the_prompt_did_not_have(made: tuple[Evidence, Path]) -> None:
+    from commonlore.peer.verifying import attributor_of
+    from commonlore.worker.attribution.ablation import ablated, measured_effects
+
+    evidence, base = made
+    assert evidence.adapter is not None
+    part = PromptPart("row", keccak256(b"row"), owner_of(b"fish"), cid_of(b"fish"), 0, 0, 8)
+    prompt = Prompt(bytes(32), TURNS, parts=(part,))
+    shown = dataclasses.replace(evidence, stored=dataclasses.replace(evidence.stored, prompt=prompt))
+    seed, output = evidence.stored.receipt_hash, evidence.stored.tokens
+    losses = attributor_of(evidence, base).losses(evidence.adapter, ablated(prompt, seed), output)
+    measured = measured_effects(prompt, seed, losses)
+    assert measured is not None
+    honest = verify_query(restated(shown, effects=measured), base)
+    assert honest.passed
+    assert any("parts computed again agree" in sentence for sentence in honest.showed)
+    bought = Effects(0, (PartEffect("row", part.part, part.payee, 9_000_000),))
+    forged = verify_query(restated(shown, effects=bought), base)
+    assert not forged.passed
+    assert any("did not do what is stated" in sentence for sentence in forged.showed)
+
+
+def test_level_1_says_where_a_projection_could_be_chosen(made: tuple[Evidence, Path]) -> None:
+    from commonlore.worker.attribution.sketch import sketch_seed
+
+    evidence, _ = made
+    assert evidence.adapter is not None
+    assert not any("NOTE" in sentence for sentence in verify_integers(evidence).showed)
+    unseeded = reindexed(evidence, beacon=b"", seed=sketch_seed(evidence.adapter))
+    assert any("no beacon" in sentence for sentence in verify_integers(unseeded).showed)
 
 
 def test_what_a_level_needs_and_is_not_here_is_named(made: tuple[Evidence, Path], tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from commonlore.protocol.eip712 import Domain, digest
 from commonlore.protocol.errors import InvalidSignature, RemoteProtocolError
 from commonlore.protocol.ids import Address, cid_of, keccak256
 from commonlore.protocol.keys import AccountKey, PeerKey
-from commonlore.protocol.opinions import OpinionRequest, check_opening
+from commonlore.protocol.opinions import OpinionRequest, PaidReceipt, check_opening
 from commonlore.protocol.outputs import output_root
-from commonlore.protocol.receipt_rules import sign_receipt
+from commonlore.protocol.receipt_rules import make_voucher, sign_receipt
 from commonlore.protocol.receipts import Receipt, ReceiptDetails
 from commonlore.protocol.request_rules import compute_prompt_root, sign_request
 from commonlore.protocol.requests import (
@@ -48,9 +48,24 @@ def asked(disclosure: Disclosure = Disclosure.AUDIT_AND_ATTRIBUTION) -> OpinionR
     )  # fmt: skip
     binding = bind(DOMAIN, OWNER, PAYER, PEER, 1, 1 << 40)
     signed = sign_request(DOMAIN, PAYER, request, binding, PROMPT)
-    return OpinionRequest(
-        signed, sign_receipt(DOMAIN, LANE, receipt, DETAILS), cid_of(b"index"), (1, 2), TOKENS
+    return OpinionRequest(signed, paid(receipt), cid_of(b"index"), (), (1, 2), TOKENS)
+
+
+def paid(receipt: Receipt, voucher_of: Receipt | None = None) -> PaidReceipt:
+    """The receipt, signed, with a voucher for it (or for another one in its place)."""
+    voucher = make_voucher(DOMAIN, PAYER, voucher_of or receipt, None)
+    return PaidReceipt(sign_receipt(DOMAIN, LANE, receipt, DETAILS), voucher)
+
+
+def second_step(said: tuple[int, ...] = (7, 8), step: int = 1) -> tuple[OpinionRequest, Receipt]:
+    """The same answer's next step, after `said`, and the receipt of its first."""
+    first = asked()
+    one = dataclasses.replace(
+        first.paid.signed.receipt, output_tokens=len(said), output_root=output_root(said)
     )
+    two = dataclasses.replace(first.paid.signed.receipt, step=step, seq=2)
+    whole = dataclasses.replace(first, paid=paid(two), earlier=(paid(one),), before=(1, 2, *said))
+    return whole, one
 
 
 def test_an_answer_that_was_disclosed_and_paid_may_be_scored() -> None:
@@ -73,14 +88,49 @@ def test_what_was_changed_is_not() -> None:
             dataclasses.replace(whole, signed=dataclasses.replace(whole.signed, prompt=other)),
             "the prompt is not",
         ),
-        (dataclasses.replace(whole, receipt=asked(Disclosure.AUDIT).receipt), "not one of this request"),
+        (dataclasses.replace(whole, paid=asked(Disclosure.AUDIT).paid), "not one of this request"),
     )
     for changed, complaint in changes:
         with pytest.raises(RemoteProtocolError, match=complaint):
             check_opening(DOMAIN, changed)
     for forged in (
-        dataclasses.replace(whole, receipt=dataclasses.replace(whole.receipt, signature=bytes(65))),
+        dataclasses.replace(
+            whole,
+            paid=dataclasses.replace(
+                whole.paid, signed=dataclasses.replace(whole.paid.signed, signature=bytes(65))
+            ),
+        ),
         dataclasses.replace(whole, signed=dataclasses.replace(whole.signed, signature=bytes(65))),
     ):
         with pytest.raises(InvalidSignature):
             check_opening(DOMAIN, forged)
+
+
+def test_a_later_step_is_scored_after_what_was_paid_before_it() -> None:
+    check_opening(DOMAIN, second_step()[0])
+
+
+def test_a_worker_cannot_show_other_tokens_before_its_own() -> None:
+    whole, one = second_step()
+    forged = dataclasses.replace(one, output_root=output_root((9, 9)), output_tokens=2)
+    changes = (
+        (dataclasses.replace(whole, before=(1, 2, 9, 9)), "commits"),
+        (dataclasses.replace(whole, before=(1, 2)), "commits"),
+        (dataclasses.replace(whole, before=(1, 2, 7, 8, 9)), "more tokens before"),
+        (dataclasses.replace(whole, earlier=()), "not all"),
+        (second_step(step=2)[0], "not all"),
+        (dataclasses.replace(asked(), before=(1, 2, 7)), "more tokens before"),
+        # its own signature on a receipt that the payer never saw
+        (dataclasses.replace(whole, earlier=(paid(forged, one),), before=(1, 2, 9, 9)), "voucher"),
+        (dataclasses.replace(whole, earlier=(paid(dataclasses.replace(one, step=1)),)), "commits"),
+    )
+    for changed, complaint in changes:
+        with pytest.raises(RemoteProtocolError, match=complaint):
+            check_opening(DOMAIN, changed)
+
+
+def test_an_answer_that_nobody_pays_is_not_scored() -> None:
+    whole = asked()
+    other = dataclasses.replace(whole.paid.signed.receipt, seq=9)
+    with pytest.raises(RemoteProtocolError, match="voucher"):
+        check_opening(DOMAIN, dataclasses.replace(whole, paid=paid(whole.paid.signed.receipt, other)))

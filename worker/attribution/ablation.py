@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from ...protocol.errors import AttributionFailed
 from ...protocol.prompt_parts import without_parts
+from ...protocol.receipts import Effects, PartEffect
 from ...protocol.requests import ChatMessage, Prompt
 
 LEAVE_ONE_OUT = 8
@@ -42,6 +43,22 @@ def ablated(prompt: Prompt, seed: bytes) -> list[tuple[ChatMessage, ...]]:
     """The turns of every planned variant of a prompt."""
     present = plan_ablations(len(prompt.parts), seed)
     return [without_parts(prompt, np.flatnonzero(~row).tolist()) for row in present]
+
+
+def measured_effects(prompt: Prompt, seed: bytes, losses: Sequence[float]) -> Effects | None:
+    """What the parts of a prompt did, from the losses of `ablated` and last that of the whole prompt without
+    the adapter; None where it has no parts. Raises AttributionFailed.
+    """
+    if not prompt.parts:
+        return None
+    *varied, bare = losses
+    if not np.isfinite(bare):
+        raise AttributionFailed("a loss of an answer without its adapter is not a number")
+    effects = zip(
+        prompt.parts, estimate_effects(plan_ablations(len(prompt.parts), seed), varied), strict=True
+    )
+    found = tuple(PartEffect(part.channel, part.part, part.payee, effect) for part, effect in effects)
+    return Effects(max(0, round((bare - varied[0]) * MICRO)), found)
 
 
 def estimate_effects(present: Bools, losses: Sequence[float]) -> list[int]:
