@@ -118,6 +118,16 @@ def test_claims_free_the_bond_too(stage):
     assert stage.network.read("Settlement", "laneOf", checksummed(stage.lane))[3] == 3_400
 
 
+def test_what_is_claimed_again_is_paid_once(stage):
+    stage.run_epoch()
+    second = stage.run_epoch()
+    stage.network.wait(TERMS.window)
+    claims = [claim_tuple(claim) for claim in second.claims()]
+    for _ in range(2):
+        stage.call(WATCHER, "Settlement", "claimMany", *settle_call(second), claims)
+    assert all(stage.network.tokens(e.account) == e.cumulative for e in second.earned)
+
+
 def test_a_thawing_bond_backs_nothing(stage):
     stage.call(stage.lane, "Bonds", "thaw", POSTER_ROLE, BOND - 99)
     stage.serve(9_901)
@@ -241,10 +251,10 @@ def test_a_pause_gives_lanes_its_time_back(stage):
     stage.call(SUCCESSOR, "Settlement", "succeed", lane)
 
 
-def abandoned(stage):
-    """A lane given up by everybody for as long as it takes."""
+def abandoned(stage, missing=0):
+    """A lane given up by everybody for as long as it takes, but for some seconds."""
     at = stage.network.read("Settlement", "succeedableAt", checksummed(stage.lane)) + TERMS.residue
-    stage.network.wait(at - stage.network.now)
+    stage.network.wait(at - missing - stage.network.now)
 
 
 def test_the_residue_follows_the_last_final_earnings(stage):
@@ -257,6 +267,8 @@ def test_the_residue_follows_the_last_final_earnings(stage):
     assert refuse(stage, WATCHER, "closeLane", *call) == "ResidueNotDue"
     claims = [claim_tuple(claim) for claim in last.claims()]
     assert refuse(stage, WATCHER, "claimResidue", *call, claims) == "LaneIsOpen"
+    abandoned(stage, missing=1)
+    assert refuse(stage, WATCHER, "closeLane", *call) == "ResidueNotDue"
     abandoned(stage)
     assert refuse(stage, WATCHER, "closeLane", *settle_call(stage.epochs[0])) == "NotLatest"
     assert refuse(stage, WATCHER, "closeLane", lane, ZEROS) == "NotLatest"
