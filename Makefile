@@ -66,7 +66,7 @@ contracts: install ## the contracts with npm's tools: recompile and compare, for
 
 contracts-proofs: contracts $(CHECKERS)/.installed ## halmos and slither over the contracts, in .venv-checkers
 	cd contracts && PATH="$(CURDIR)/$(CHECKERS)/bin:$$PWD/node_modules/.bin:$$PATH" sh -c \
-	  'halmos --forge-build-out node_modules/.forge/out --function check_ --solver-timeout-assertion 0 && slither . --config-file slither.json'
+	  'halmos --forge-build-out node_modules/.forge/out --function check_ --loop 8 --solver-timeout-assertion 0 && slither . --config-file slither.json'
 
 # They pin web3 below 8 and a z3 of their own.
 $(CHECKERS)/.installed:
