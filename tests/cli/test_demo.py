@@ -123,7 +123,7 @@ def test_ctrl_c_ends_everything_and_leaves_nothing(tmp_path: Path) -> None:
         assert demo.stdout is not None
         assert any("starting processes" in line or "Five peers" in line for line in demo.stdout)
         demo.send_signal(signal.SIGINT)
-        _, said = demo.communicate(timeout=40)
+        _, said = demo.communicate(timeout=150)
     assert (demo.returncode, said) == (130, "")
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
     assert not [pid for pid in _processes() if str(tmp_path) in pid]
