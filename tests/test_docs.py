@@ -245,6 +245,15 @@ def test_the_serving_tables_are_those_that_were_measured(monkeypatch: pytest.Mon
         assert table in shown, f"docs/performance.md lacks what `python -m benchmarks.tables` prints: {table}"
 
 
+def test_the_attribution_tables_are_those_that_were_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks.influence.tables import tables
+
+    shown = page("docs/attribution.md")
+    for table in tables(json.loads(page("benchmarks/results/attribution.json"))):
+        assert table in shown, f"docs/attribution.md lacks what benchmarks.influence.tables prints: {table}"
+
+
 def test_limits_are_those_of_the_code() -> None:
     table = rows(section(page("docs/protocol.md"), "Limits"))[1:]
     for name, value in table:

@@ -28,6 +28,8 @@ from .world import World, encode_text
 
 OURS, UNGUARDED = "ours", "ours, no rule"
 METHODS = ("dot", "tracincp", "datainf")
+COMPARED = ("copy", "near-copy", "joined", "decoy", "garbage")
+"""Attacks that are tried on what pays for whatever is committed: that takes a whole training each."""
 Message = dict[str, Any]
 Tables = Mapping[str, Floats]
 """By method: (questions, contributors), what each answer pays to whom."""
@@ -37,26 +39,26 @@ Paid = dict[str, dict[str, float]]
 
 def measure_attacks(world: World, admit: Admit, others: bool, arms: Sequence[str]) -> Message:
     """attack → method → damage. Without `others`, ours only."""
-    payer = _Payer(world, METHODS if others else (), arms if others else ())
+    payer, open_payer = _Payer(world), _Payer(world, METHODS, arms)
     found: Message = {}
     for attack in attacks(world.entries, world.seed, payer.noise):
         note(f"{world.name} {world.seed}: attack {attack.name}")
-        found[attack.name] = _damages(payer, attack, admit)
+        found[attack.name] = _guarded(payer, attack, admit)
+        if others and attack.name in COMPARED:
+            found[attack.name] |= _unguarded(open_payer, attack)
     return found | {"wash": _wash(payer, admit)}
 
 
-def _damages(payer: _Payer, attack: Attack, admit: Admit) -> Message:
+def _guarded(payer: _Payer, attack: Attack, admit: Admit) -> Message:
     kept_before, kept = admit(attack.honest), admit(attack.entries)
     guarded = asdict(damage(payer.pay(kept_before)[OURS], payer.pay(kept)[OURS]))
     dropped = Counter(each.contributor for each in attack.entries) - Counter(
         each.contributor for each in kept
     )
-    return {OURS: guarded | {"dropped_rows": dict(dropped)}} | _unguarded(payer, attack)
+    return {OURS: guarded | {"dropped_rows": dict(dropped)}}
 
 
 def _unguarded(payer: _Payer, attack: Attack) -> Message:
-    if not payer.methods:
-        return {}
     before, after = payer.pay(attack.honest), payer.pay(attack.entries)
     damages = {name: asdict(damage(before[name], after[name])) for name in before if name in after}
     return {UNGUARDED: damages.pop(OURS)} | damages
@@ -91,7 +93,7 @@ def _by_name(world: World, table: Floats) -> dict[str, float]:
 class _Payer:
     """Trains on entries and says what everybody is paid for a world's questions; each set once."""
 
-    def __init__(self, world: World, methods: Sequence[str], arms: Sequence[str]) -> None:
+    def __init__(self, world: World, methods: Sequence[str] = (), arms: Sequence[str] = ()) -> None:
         self.world = world
         self.methods = methods
         self.arms = arms
@@ -105,7 +107,8 @@ class _Payer:
         """By every method."""
         texts = json.dumps([entry.text for entry in entries]).encode()
         names = json.dumps([entry.contributor for entry in entries]).encode()
-        folder = self.world.folder / "attacks" / hashlib.sha256(texts).hexdigest()[:16]
+        kept = self.world.folder / ("attacks" if self.methods else "attacks-ours")
+        folder = kept / hashlib.sha256(texts).hexdigest()[:16]
         path = folder / f"{hashlib.sha256(names).hexdigest()[:16]}.json"
         if not path.exists():
             folder.mkdir(parents=True, exist_ok=True)

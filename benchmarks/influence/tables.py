@@ -13,7 +13,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "attribution.json"
 NOTHING = "-"
-ATTACKED = ("ours", "ours, no rule", "ekfac-full", "datainf", "tracincp", "dot", "bm25s", "embeddings")
+ATTACKED = ("ours", "ours, no rule", "datainf", "tracincp", "dot", "bm25s", "embeddings")
 Result = Mapping[str, Any]
 
 
@@ -30,6 +30,12 @@ def faithful(result: Result) -> str:
 def limits(result: Result) -> str:
     """What each limit of ours costs."""
     return _methods({"ours": result["ours"], **result["limits"]})
+
+
+def _times(each: Result) -> list[str]:
+    """What was computed many examples to a pass was not timed."""
+    timed = each["index_seconds"] > 0
+    return [_seconds(timed * each[figure]) for figure in ("seconds_per_query", "index_seconds")]
 
 
 def _seconds(seconds: float) -> str:
@@ -50,7 +56,7 @@ def _methods(methods: Mapping[str, Result]) -> str:
             f"{each['shapley_pearson']:.3f}",
             _with_error(each, "pay_error"),
             f"{each['bytes_per_example']:,.0f}",
-            *(_seconds(each[figure]) for figure in ("seconds_per_query", "index_seconds")),
+            *_times(each),
         ]
         for name, each in sorted(methods.items(), key=lambda item: -item[1]["lds"])
     ]
@@ -133,7 +139,7 @@ def pools(result: Result) -> str:
     lines = [
         [
             f"{int(count):,}",
-            f"{100 * each['cost_fraction']:.2g} %",
+            f"{100 * each['cost_fraction']:,.1f} %",
             f"{each['pool_tv']:.3f}",
             f"{each['share_se']:.3f}",
         ]
