@@ -32,7 +32,7 @@ from .requests import PPM
 FEWEST_DRAWN = 16
 """Pools of so many receipts are drawn whole; of larger ones at least so many are."""
 RATE_PPM = 15_000
-"""Part of a large pool that is drawn. What two statements on each cost, beside serving: docs/attribution.md."""
+"""Part of a large pool that is drawn; docs/attribution.md says what two statements on each cost."""
 TOLERANCE_PPM = 10_000
 """Total variation up to which two attributors, or an attributor and who checks it, agree."""
 ATTRIBUTORS = 2
