@@ -22,7 +22,7 @@ from torch import Tensor
 from ..models.architecture import Architecture, linear_shapes
 from ..models.tensor_file import TensorFile
 from .devices import CPU
-from .lora_layout import LoraLayout, blank, read_factor
+from .lora_layout import Blanks, LoraLayout, read_factor
 from .lora_plan import LoraPlan, SlotTerm, Terms
 from .slot_pools import SlotPools
 from .slots import Place
@@ -41,6 +41,7 @@ class TorchLoraLayout(LoraLayout):
         self.device = device
         self._layers = architecture.layers
         self._shapes = linear_shapes(architecture)
+        self._blanks = Blanks()
 
     def size(self, bucket: int) -> int:
         """See LoraLayout."""
@@ -62,7 +63,7 @@ class TorchLoraLayout(LoraLayout):
         """See LoraLayout."""
         bucket = self.bucket_of(source)
         pinned = self.device.type == "cuda"  # so that a slot is filled without waiting
-        packed = blank((self.size(bucket),), self.dtype, pinned)
+        packed = self._blanks.take(self.size(bucket), self.dtype, pinned)
         for fused, factors in self.factors(packed, bucket).items():
             self._fill(file, source, fused, factors)
         return packed

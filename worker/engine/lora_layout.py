@@ -9,7 +9,9 @@ Rules of this file:
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
+from concurrent.futures import Future
 from functools import lru_cache
 
 import numpy as np
@@ -19,6 +21,7 @@ from torch import Tensor
 from ..models.architecture import block_of
 from ..models.tensor_file import TensorFile
 from .devices import CPU
+from .memory import find_ahead
 from .types import AdapterSource, PackedSize
 
 SMALLEST_BUCKET = 8
@@ -64,15 +67,32 @@ class LoraLayout(ABC):
         return tuple(PackedSize(bucket, self.size(bucket) * self.dtype.itemsize) for bucket in buckets)
 
 
-def blank(shape: tuple[int, ...], dtype: torch.dtype, pinned: bool = False) -> Tensor:
-    """Zeros to pack an adapter into, of no more memory than their size; pinned, of up to twice as much.
+class Blanks:
+    """Zeros to pack adapters into. Of every size that was asked for, the next one's memory is found ahead.
 
-    From numpy, which asks the kernel for huge pages where they fit inside: on small ones a third of a cold
-    load of 5 MB is spent on faults.
+    Any thread. Each takes no more memory than its size; pinned, up to twice as much, and nothing ahead.
     """
-    if pinned:  # torch keeps such memory, and hands it out in powers of two
-        return torch.zeros(shape, dtype=dtype, pin_memory=True)
-    whole = np.zeros(shape, dtype=np.int16 if dtype.itemsize == 2 else np.int32)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._spares: dict[tuple[int, torch.dtype], tuple[Tensor, Future[None]]] = {}
+
+    def take(self, size: int, dtype: torch.dtype, pinned: bool = False) -> Tensor:
+        """1-D, of `size` numbers."""
+        if pinned:  # torch keeps such memory, and hands it out in powers of two
+            return torch.zeros(size, dtype=dtype, pin_memory=True)
+        with self._lock:
+            spare = self._spares.get((size, dtype))
+            if spare is not None and not spare[1].done():
+                return _blank(size, dtype)
+            following = _blank(size, dtype)
+            self._spares[size, dtype] = following, find_ahead(following)
+        return _blank(size, dtype) if spare is None else spare[0]
+
+
+def _blank(size: int, dtype: torch.dtype) -> Tensor:
+    """From numpy, which asks the kernel for huge pages where they fit inside."""
+    whole = np.zeros(size, dtype=np.int16 if dtype.itemsize == 2 else np.int32)
     return torch.from_numpy(whole).view(dtype)
 
 

@@ -2,10 +2,11 @@
 
 Rules of this file:
 - A pool comes into being with the first adapter of its bucket and keeps its address for the engine's life.
-  Its memory costs nothing until it is first written, and that first time costs many times a copy. So whoever
-  reads an adapter writes one slot ahead (`prepare`), lest a step wait for the kernel to find memory.
-- What is written ahead is no more than can be filled at once, all buckets together, and one slot more of a
-  bucket all of whose slots are full. Written memory stays: a slot that falls free is soon filled again.
+  Its memory is the kernel's to find when it is first written, and that takes many times as long as a copy,
+  above all in a virtual machine. So while an adapter is read, one thread beside has memory found for its
+  slot, and then for one slot more (`prepare`): neither a step nor the next adapter waits for it.
+- What is found ahead is no more than can be filled at once, all buckets together, and one slot more of a
+  bucket all of whose slots are full. It stays: a slot that falls free is soon filled again.
 - Filling is one copy of the packed adapter; what leaves a slot is overwritten with zeros at once. On a GPU
   both are queued before the step that needs them, and `fill_ns` is the time to queue them.
 """
@@ -15,7 +16,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -26,24 +29,30 @@ from ...protocol.ids import Cid
 from ...protocol.messages import RefusalCode
 from .engine import LoadedAdapter
 from .lora_layout import LoraLayout
-from .memory import zeros
+from .memory import find_ahead, zeros
 from .slots import NO_SLOT, Move, Place
 
 
 @dataclass(slots=True)
 class _Pool:
-    """`rows` [slots + 1, size]: row s is slot s. The first `written` slots have their memory; more get it
-    under `lock`, so that nobody zeroes what another fills.
+    """`rows` [slots + 1, size]: row s is slot s. `ahead` are the findings of memory for slots 1, 2, 3 ...,
+    `owners` the adapters that they were for, in this order; slots up to `filled` were filled once.
     """
 
     rows: Tensor
-    written: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    ahead: list[Future[None]] = field(default_factory=list)
+    owners: list[Cid] = field(default_factory=list)
+    filled: int = 0
+
+    @property
+    def backed(self) -> int:
+        """The first so many slots have memory, or are about to."""
+        return max(len(self.ahead), self.filled)
 
     @property
     def bytes(self) -> int:
         """What it takes. On a GPU all of it is taken at once."""
-        return self.rows[0].nbytes * self.written if self.rows.device.type == "cpu" else self.rows.nbytes
+        return self.rows[0].nbytes * self.backed if self.rows.device.type == "cpu" else self.rows.nbytes
 
 
 class SlotPools:
@@ -55,7 +64,6 @@ class SlotPools:
         self._layout = layout
         self._slots = slots
         self._pools: dict[int, _Pool] = {}
-        self._prepared: set[Cid] = set()
         self._preparing = threading.Lock()
         self._changed: dict[Place, frozenset[str]] = {}
         self._fillings: Counter[Place] = Counter()
@@ -65,28 +73,38 @@ class SlotPools:
         """What the slots take in memory. Any thread."""
         return sum(pool.bytes for pool in tuple(self._pools.values()))
 
-    def prepare(self, adapter: Cid, bucket: int) -> None:
-        """Have memory for one more adapter of this bucket, before it is first installed. Any thread.
+    @contextmanager
+    def prepare(self, adapter: Cid, bucket: int) -> Iterator[None]:
+        """While an adapter of this bucket is read: have memory for its slot, before it is first installed.
 
-        Slots are given out from the first on, so the one that is written here is nobody's yet.
+        It is there when the block ends. Slots are given out from the first on. Any thread.
 
         Raises Refused(busy) when a pool finds no memory.
         """
         with self._preparing:
             if bucket not in self._pools:
                 self._pools[bucket] = _Pool(self._new_pool(bucket))
-            pool = self._pools[bucket]
-            with pool.lock:
-                if adapter not in self._prepared and self._may_write_ahead(bucket, pool):
-                    pool.rows[pool.written + 1].zero_()
-                    pool.written += 1
-                    self._prepared.add(adapter)
+            own = self._find_ahead(adapter, bucket, self._pools[bucket])
+        yield
+        if own is not None:
+            own.result()
 
-    def _may_write_ahead(self, bucket: int, pool: _Pool) -> bool:
+    def _find_ahead(self, adapter: Cid, bucket: int, pool: _Pool) -> Future[None] | None:
+        """Memory for the slot of an adapter that was not read before, and for the one after it."""
+        if adapter in pool.owners:
+            return None
+        while len(pool.ahead) < len(pool.owners) + 2 and self._may_find(bucket, pool):
+            pool.ahead.append(find_ahead(pool.rows[len(pool.ahead) + 1]))
+        if len(pool.owners) == len(pool.ahead):
+            return None
+        pool.owners.append(adapter)
+        return pool.ahead[len(pool.owners) - 1]
+
+    def _may_find(self, bucket: int, pool: _Pool) -> bool:
         """Whether one more slot of this bucket may be filled before another falls free."""
         filled = sum(place.bucket == bucket for place in tuple(self._changed))
-        written = sum(one.written for one in self._pools.values())
-        return pool.written < self._slots and (written < self._slots or filled >= pool.written)
+        backed = sum(one.backed for one in self._pools.values())
+        return pool.backed < self._slots and (backed < self._slots or filled >= pool.backed)
 
     def pool(self, bucket: int) -> Tensor:
         """[slots + 1, size]; row s is slot s. It stays where it is."""
@@ -121,8 +139,8 @@ class SlotPools:
         if taken != self._changed.keys():
             raise AssertionError("other slots are filled than the table says")
         for bucket, pool in self._pools.items():
-            if any(place.bucket == bucket and place.slot > pool.written for place in taken):
-                raise AssertionError(f"a slot of rank {bucket} is filled that might be written ahead")
+            if any(place.bucket == bucket and place.slot > pool.filled for place in taken):
+                raise AssertionError(f"a slot of rank {bucket} is filled that is not counted")
             for slot in {NO_SLOT, *(place.slot for place in self._fillings if place.bucket == bucket)}:
                 if Place(bucket, slot) not in taken and bool(torch.any(pool.rows[slot] != 0)):
                     raise AssertionError(f"slot {slot} of rank {bucket} holds numbers of no adapter")
@@ -139,9 +157,7 @@ class SlotPools:
 
     def _fill(self, place: Place, adapter: LoadedAdapter) -> None:
         pool = self._pools[place.bucket]
-        if place.slot > pool.written:
-            with pool.lock:
-                pool.written = max(pool.written, place.slot)
+        pool.filled = max(pool.filled, place.slot)
         pool.rows[place.slot].copy_(adapter.packed, non_blocking=True)
         self._changed[place] = frozenset(adapter.source.targets)
         self._fillings[place] += 1

@@ -11,7 +11,7 @@ Rules of this file:
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ...protocol.errors import Refused
 from ...protocol.ids import Cid
@@ -43,10 +43,13 @@ class AdapterTiers:
 
     # ---- RAM
 
-    def pack(self, file: TensorFile, source: AdapterSource) -> LoadedAdapter:
-        """A checked file, ready to `install`. Any thread. Raises Malformed, Refused(busy) without memory."""
-        self.pools.prepare(source.adapter, self._layout.bucket_of(source))
-        return LoadedAdapter(source, self._layout.pack(file, source))
+    def read(self, source: AdapterSource, check: Callable[[], TensorFile]) -> LoadedAdapter:
+        """A file that `check` reads, ready to `install`. Any thread.
+
+        Raises Malformed, Refused(busy) without memory, and what `check` raises.
+        """
+        with self.pools.prepare(source.adapter, self._layout.bucket_of(source)):
+            return LoadedAdapter(source, self._layout.pack(check(), source))
 
     def resident(self) -> tuple[ResidentAdapter, ...]:
         """What RAM holds, the most recently used first. Any thread."""

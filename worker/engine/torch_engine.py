@@ -87,8 +87,8 @@ class TorchEngine(Engine):
                 f"the adapter {source.adapter} has rank {source.rank}; "
                 f"this engine takes at most {self.facts.max_rank}"
             )
-        file = check_adapter_file(Path(source.path), source, self._architecture)
-        return self._adapters.pack(file, source)
+        path = Path(source.path)
+        return self._adapters.read(source, lambda: check_adapter_file(path, source, self._architecture))
 
     # ---- the stepping thread
 

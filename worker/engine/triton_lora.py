@@ -197,8 +197,8 @@ def rehearse(architecture: Architecture, layout: TorchLoraLayout) -> None:
     """
     pools, cid = SlotPools(layout, 1), Cid("rehearsal")
     source = AdapterSource(cid, "none", SMALLEST_BUCKET, SMALLEST_BUCKET, LINEARS)
-    loaded = LoadedAdapter(source, _random_factors(architecture, layout))
-    pools.prepare(cid, SMALLEST_BUCKET)
+    with pools.prepare(cid, SMALLEST_BUCKET):
+        loaded = LoadedAdapter(source, _random_factors(architecture, layout))
     pools.apply([Move(Place(SMALLEST_BUCKET, 1), cid)], {cid: loaded})
     plan = LoraPlan(((SlotTerm(SMALLEST_BUCKET, 1, 1.0),),))
     ours, torchs = TritonLora(architecture, layout, pools).bind(plan), TorchLora(layout, pools).bind(plan)

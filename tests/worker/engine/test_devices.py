@@ -109,9 +109,9 @@ def filled_pools(
     pools = SlotPools(layout, len(sources))
     terms: list[SlotTerm] = []
     for slot, source in enumerate(sources, 1):
-        packed = unpinned.pack(check_adapter_file(Path(source.path), source, base.architecture), source)
         place = Place(layout.bucket_of(source), slot)
-        pools.prepare(source.adapter, place.bucket)
+        with pools.prepare(source.adapter, place.bucket):
+            packed = unpinned.pack(check_adapter_file(Path(source.path), source, base.architecture), source)
         pools.apply([Move(place, source.adapter)], {source.adapter: LoadedAdapter(source, packed)})
         terms.append(SlotTerm(place.bucket, slot, 0.5))
     prompts = (PromptTerms(2, 11, (terms[3],)), PromptTerms(11, 18, ()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from safetensors.torch import load_file, save_file
 
 from commonlore.worker.adapters.fake import write_fake_adapter
 from commonlore.worker.adapters.validate import check_adapter_file
+from commonlore.worker.engine import lora_layout
 from commonlore.worker.engine.lora import TorchLoraLayout
-from commonlore.worker.engine.lora_layout import rank_bucket
+from commonlore.worker.engine.lora_layout import Blanks, rank_bucket
 from commonlore.worker.engine.types import AdapterSource
 from commonlore.worker.engine.weights import FUSED
 from commonlore.worker.models.architecture import LINEARS, block_of, linear_shapes
@@ -96,3 +98,23 @@ def test_sizes_are_what_packing_gives(tiny: BaseModel, tmp_path: Path) -> None:
     for size in sizes:
         source = write_fake_adapter(tmp_path / f"{size.bucket}", tiny.architecture, size.bucket)
         assert packed(source, tiny, torch.bfloat16).nbytes == size.bytes == layout.bytes(source)
+
+
+def test_blanks_are_zero_and_nobody_elses_found_ahead_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    finding: list[Future[None]] = []
+
+    def find_late(tensor: torch.Tensor) -> Future[None]:
+        finding.append(Future())
+        return finding[-1]
+
+    monkeypatch.setattr(lora_layout, "find_ahead", find_late)
+    blanks = Blanks()
+    taken = [blanks.take(1000, torch.float32), blanks.take(1000, torch.float32)]
+    finding[0].set_result(None)
+    taken += [blanks.take(1000, torch.float32), blanks.take(1000, torch.bfloat16)]
+    assert len(finding) == 3  # the first of either kind, and the one that took what was found
+    for number, blank in enumerate(taken, 1):
+        assert blank.shape == (1000,)
+        assert not blank.any()
+        blank.fill_(number)
+    assert [int(blank[0]) for blank in taken] == [1, 2, 3, 4]

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
-from commonlore.worker.engine.memory import HUGE_PAGE, Arena, zeros
+from commonlore.worker.engine.memory import HUGE_PAGE, Arena, find_ahead, zeros
 
 
 def test_fresh_memory_is_zero_and_begins_at_a_huge_page() -> None:
@@ -35,3 +38,25 @@ def test_one_larger_than_a_chunk_has_a_chunk_of_its_own() -> None:
 def test_more_than_there_can_be_is_a_memory_error() -> None:
     with pytest.raises(MemoryError, match="no memory for"):
         zeros((1 << 60,), torch.uint8)
+
+
+def test_memory_that_is_found_ahead_keeps_its_numbers_and_is_resident() -> None:
+    tensor = zeros((3, 1 << 20), torch.int32)
+    tensor[1, 5] = 7
+    find_ahead(tensor[1]).result()
+    assert int(tensor[1].sum()) == 7
+    if sys.platform == "linux":
+        assert tensor[1].nbytes <= _resident_near(tensor[1]) < tensor.nbytes
+
+
+def _resident_near(tensor: torch.Tensor) -> int:
+    """Bytes in memory of the mapping that this tensor lies in."""
+    mapping = ""
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        head = line.split(maxsplit=1)[0]
+        if "-" in head:
+            start, end = (int(part, 16) for part in head.split("-"))
+            mapping = head if start <= tensor.data_ptr() < end else ""
+        elif mapping and head == "Rss:":
+            return 1024 * int(line.split()[1])
+    raise AssertionError("no mapping holds it")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ import torch
 from commonlore.protocol.errors import Refused
 from commonlore.protocol.requests import PPM, AdapterWeight, Sampling
 from commonlore.worker.adapters.fake import write_fake_adapter
+from commonlore.worker.engine import slot_pools
+from commonlore.worker.engine.memory import find_ahead
 from commonlore.worker.engine.slots import Place
 from commonlore.worker.engine.torch_engine import TorchEngine
 from commonlore.worker.engine.types import AdapterSource
@@ -187,16 +190,16 @@ def test_numbers_left_in_a_slot_are_found(lab, build_engine, adapters: list[Adap
 # ---- the slots' memory
 
 
-def test_slots_are_written_ahead_once_an_adapter_and_no_more_than_can_be_filled(
+def test_memory_is_found_once_an_adapter_one_ahead_and_for_no_more_than_can_be_filled(
     build_engine, adapters: list[AdapterSource]
 ) -> None:
-    engine = build_engine(slots=3, adapter_ram=build_engine().facts.packed_bytes(8))
+    engine = build_engine(slots=4, adapter_ram=build_engine().facts.packed_bytes(8))
     sizes = engine.facts.packed_bytes
     taken: list[int] = []
     for source in (adapters[0], adapters[0], adapters[1], adapters[0], adapters[3], adapters[4]):
         engine.load_adapter(source)
         taken.append(engine.stats().slot_bytes // sizes(8))
-    assert taken == [1, 1, 2, 2, 3, 3]  # read again, or more than there are slots: nothing is written
+    assert taken == [2, 2, 3, 3, 4, 4]  # read again, or more than there are slots: none is found
 
 
 def test_a_bucket_whose_slots_are_full_gets_one_more(
@@ -214,7 +217,7 @@ def test_a_bucket_whose_slots_are_full_gets_one_more(
     engine.check_integrity()
 
 
-def test_a_slot_that_was_not_written_ahead_is_filled_under_the_lock_of_who_writes(
+def test_a_slot_whose_memory_was_not_found_ahead_is_filled_all_the_same(
     lab, build_engine, tiny: BaseModel, tmp_path: Path, adapters: list[AdapterSource]
 ) -> None:
     wide = [write_fake_adapter(tmp_path / str(n), tiny.architecture, 16, seed=n) for n in (50, 51)]
@@ -222,11 +225,38 @@ def test_a_slot_that_was_not_written_ahead_is_filled_under_the_lock_of_who_write
     for engine in (small, large):
         for source in (*adapters[:2], *wide):
             engine.load_adapter(source)
-    pool, lock = small._adapters.pools._pools[16], MagicMock()
-    pool.lock = lock
-    assert pool.written == 1  # only one more than can be filled beside those of rank 8
+    sizes = small.facts.packed_bytes
+    assert small.stats().slot_bytes == 2 * sizes(8) + sizes(16)
     asked = lab.ask("both", adapters=tuple(AdapterWeight(source.adapter, PPM // 2) for source in wide))
     assert lab.run(small, asked)[0].tokens == lab.run(large, asked)[0].tokens
-    assert lock.__enter__.call_count == 1
-    sizes = small.facts.packed_bytes
     assert small.stats().slot_bytes == 2 * sizes(8) + 2 * sizes(16)
+    small.check_integrity()
+
+
+def test_memory_is_there_when_an_adapter_was_read_and_its_numbers_are_left_alone(
+    build_engine, adapters: list[AdapterSource], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    found: list[int] = []
+
+    def find_late(tensor: torch.Tensor) -> Future[None]:
+        def find() -> None:
+            begun.set()
+            go_on.wait()
+            find_ahead(tensor).result()
+            found.append(tensor.data_ptr())
+
+        return finders.submit(find)
+
+    monkeypatch.setattr(slot_pools, "find_ahead", find_late)
+    engine = build_engine(slots=1)
+    with ThreadPoolExecutor(1) as finders, ThreadPoolExecutor(1) as readers:
+        reading = readers.submit(engine.read_adapter, adapters[0])
+        begun.wait()
+        pool = engine._adapters.pools.pool(8)
+        pool[1].fill_(3)
+        assert not reading.done()
+        go_on.set()
+        reading.result()
+        assert found == [pool[1].data_ptr()]
+        assert bool(torch.all(pool[1] == 3))

@@ -60,10 +60,9 @@ class Bench:
         self.pools = SlotPools(self.layout, len(sources))
         self.packed: dict[Place, torch.Tensor] = {}
         self.places: list[Place] = []
-        for source in sources:
-            self.pools.prepare(source.adapter, rank_bucket(source.rank))
         for number, source in enumerate(sources):
-            self.fill(Place(rank_bucket(source.rank), number + 1), source)
+            with self.pools.prepare(source.adapter, rank_bucket(source.rank)):
+                self.fill(Place(rank_bucket(source.rank), number + 1), source)
         self.triton = TritonLora(base.architecture, self.layout, self.pools)
         self.torch = TorchLora(self.layout, self.pools)
 

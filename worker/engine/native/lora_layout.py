@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ...models.architecture import Architecture, linear_shapes
 from ...models.tensor_file import TensorFile
-from ..lora_layout import LoraLayout, blank, factor_names, read_factor
+from ..lora_layout import Blanks, LoraLayout, factor_names, read_factor
 from ..types import AdapterSource
 from .library import load_library
 from .structures import TARGETS, Packing
@@ -33,6 +33,7 @@ class NativeLoraLayout(LoraLayout):
     def __init__(self, architecture: Architecture) -> None:
         self._layers = architecture.layers
         self._shapes = linear_shapes(architecture)
+        self._blanks = Blanks()
 
     def size(self, bucket: int) -> int:
         """See LoraLayout."""
@@ -58,7 +59,7 @@ class NativeLoraLayout(LoraLayout):
     ) -> Tensor:
         bucket = self.bucket_of(source)
         offsets, size = self.offsets(bucket)
-        packed = blank((self._layers * size,), self.dtype)
+        packed = self._blanks.take(self._layers * size, self.dtype)
         places = np.full((self._layers, len(TARGETS), 2), -1, np.int64)
         for index, target in enumerate(TARGETS):
             if target in source.targets:
@@ -89,7 +90,7 @@ class NativeLoraLayout(LoraLayout):
         """The same of a file in any precision, by torch."""
         bucket = self.bucket_of(source)
         offsets, size = self.offsets(bucket)
-        packed = blank((self._layers, size), self.dtype)
+        packed = self._blanks.take(self._layers * size, self.dtype).view(self._layers, size)
         for target, offset in zip(TARGETS, offsets, strict=True):
             if target in source.targets:
                 down, up = (read_factor(file, self._layers, target, side) for side in "AB")
