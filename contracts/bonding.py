@@ -1,12 +1,15 @@
-"""What this account can lose, and what it has: bonds by role."""
+"""What this account can lose, and what it has: bonds by role; and who else has one."""
 
 from __future__ import annotations
 
+import threading
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
-from ..protocol.ids import Address, checksummed
-from .records import FundState
+from ..protocol.ids import Address, checksummed, to_address
+from .events import EventLog, EventReader
+from .records import ChainEvent, FundState
 from .transactions import Sent
 
 if TYPE_CHECKING:
@@ -23,11 +26,45 @@ class BondRole(IntEnum):
     ATTRIBUTOR = 4
 
 
+@dataclass(frozen=True, slots=True)
+class Bonded:
+    """An account with a bond in a role: what of it counts, and since when (chain time) it has been this one:
+    it is drawn in rounds that begin later. A bond that was added to is one of that day."""
+
+    account: Address
+    standing: int
+    since: int
+
+
 class BondsClient:
     """Bonds through a chain client. Blocking and thread-safe, like the client it belongs to."""
 
     def __init__(self, client: ChainClient) -> None:
         self._client = client
+        names = ("Bonded", "BondThawing", "BondWithdrawn", "BondSlashed")
+        reader = EventReader(client.endpoint, "Bonds", client.deployment.bonds, names)
+        self._log = EventLog(reader, client.deployment.block)
+        self._reading = threading.Lock()
+        self._known: dict[tuple[Address, int], tuple[ChainEvent, Bonded]] = {}
+
+    def bonded(self, role: BondRole) -> tuple[Bonded, ...]:
+        """Everybody with a standing bond in a role, by account: whom `checking.drawn` draws from.
+
+        Only accounts whose bond changed since the last reading are asked for anew. Raises Unreachable,
+        ChainError.
+        """
+        with self._reading:
+            last = {event.arguments["account"]: event for event in self._log.all() if _is_of(event, role)}
+            found = [self._current(to_address(text), role, event) for text, event in last.items()]
+        return tuple(sorted((each for each in found if each.standing), key=lambda each: each.account))
+
+    def _current(self, account: Address, role: BondRole, event: ChainEvent) -> Bonded:
+        known = self._known.get((account, role))
+        if known is None or known[0] != event:
+            since = int(self._read("since", checksummed(account), int(role)))
+            known = (event, Bonded(account, self.standing(account, role), since))
+            self._known[account, role] = known
+        return known[1]
 
     def bond(self, role: BondRole, amount: int) -> Sent:
         """Adds to this account's bond in a role; approves as needed."""
@@ -55,3 +92,7 @@ class BondsClient:
 
     def _send(self, name: str, *arguments: Any) -> Sent:
         return self._client.send(name, self._client.function("Bonds", name, *arguments))
+
+
+def _is_of(event: ChainEvent, role: BondRole) -> bool:
+    return int(event.arguments["role"]) == role

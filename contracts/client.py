@@ -21,6 +21,7 @@ from .checking import BeaconClient, WorkPoolClient
 from .connecting import pending_time, require_deployment
 from .demanding import DemandsClient
 from .deployment import Deployment
+from .drawing import DrawsClient
 from .endpoint import PATIENCE_S, Endpoint
 from .events import decode_log
 from .posters import PostersClient
@@ -69,6 +70,7 @@ class ChainClient:
         self.postings = Postings(self)
         self.posters = PostersClient(self)
         self.beacon, self.work_pool = BeaconClient(self), WorkPoolClient(self)
+        self.draws = DrawsClient(self)
 
     def close(self) -> None:
         """Closes connections."""

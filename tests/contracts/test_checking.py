@@ -5,6 +5,8 @@ from dataclasses import replace
 import pytest
 from eth_abi.abi import encode
 
+from commonlore.contracts.bonding import BondRole
+from commonlore.contracts.drawing import lot
 from commonlore.contracts.proving import abi_argument
 from commonlore.contracts.stage import START, TERMS, WATCHER, Stage, key_of
 from commonlore.contracts.terms import CheckTerms
@@ -162,8 +164,11 @@ def test_a_draw_takes_about_as_many_as_its_odds_say():
     settle_round(stage, 2)
     one = checksummed(ONE.address)
     subjects = [keccak256(bytes([i])) for i in range(200)]
-    drawn = sum(stage.network.read("Arbiter", "isDrawn", one, AUDITOR, s, 2) for s in subjects)
-    assert 25 <= drawn <= 75
+    drawn = [stage.network.read("Arbiter", "isDrawn", one, AUDITOR, s, 2) for s in subjects]
+    assert 25 <= sum(drawn) <= 75
+    seed = stage.network.read("Beacon", "seed", 2)
+    lots = [lot(seed, subject, BondRole.AUDITOR, ONE.address) for subject in subjects]
+    assert drawn == [each < checks.odds_ppm for each in lots]
 
 
 def test_two_who_agree_are_paid_from_the_pool(stage):

@@ -6,6 +6,7 @@ from commonlore.contracts.bonding import BondRole
 from commonlore.contracts.checking import attestation_tuple
 from commonlore.contracts.client import ChainClient
 from commonlore.contracts.devchain import Devchain, DevchainConfig, devchain_accounts
+from commonlore.contracts.drawing import by_lot
 from commonlore.contracts.endpoint import Rejected
 from commonlore.contracts.terms import Accounts, CheckTerms, Terms
 from commonlore.protocol.bindings import bind
@@ -124,6 +125,12 @@ def test_those_who_are_drawn_attest_and_are_paid_out_of_the_pools_share(world):
     assert one.balance(one.address) == two.balance(two.address) == 100_000 - BOND, "stakes came back"
     assert one.work_pool.is_drawn(BondRole.ATTRIBUTOR, subject, number)
     assert not one.work_pool.is_drawn(BondRole.AUDITOR, subject, number)
+    seed, accounts = one.beacon.seed(number), (one.address, two.address)
+    order = one.draws.order(BondRole.ATTRIBUTOR, subject, number)
+    assert order == one.draws.drawn(BondRole.ATTRIBUTOR, subject, number), "the odds are certain here"
+    assert order == by_lot(seed, subject, BondRole.ATTRIBUTOR, reversed(accounts))
+    assert set(order) == set(accounts)
+    assert one.draws.order(BondRole.AUDITOR, subject, number) == ()
 
     for name, client in (("one", one), ("two", two)):
         word = client.work_pool.attestation(BondRole.ATTRIBUTOR, subject, GOOD, number)
@@ -146,6 +153,23 @@ def test_those_who_are_drawn_attest_and_are_paid_out_of_the_pools_share(world):
     assert all(work.is_paid for work in one.work_pool.works(subject, BondRole.ATTRIBUTOR))
     with pytest.raises(Rejected, match="AlreadyPaid"):
         two.work_pool.collect(subject, BondRole.ATTRIBUTOR, 1)
+
+
+def test_who_is_bonded_is_read_again_only_where_it_changed(world):
+    one, two = world.one, world.two
+    attributors = {each.account: each for each in one.bonds.bonded(BondRole.ATTRIBUTOR)}
+    assert {each.standing for each in attributors.values()} == {BOND}
+    assert set(attributors) == {one.address, two.address}
+    two.bonds.thaw(BondRole.ATTRIBUTOR, 1)
+    one.bonds.bond(BondRole.AUDITOR, BOND)
+    changed = {each.account: each for each in one.bonds.bonded(BondRole.ATTRIBUTOR)}
+    assert changed[one.address] is attributors[one.address]
+    assert changed[two.address].standing == BOND - 1
+    assert [each.account for each in one.bonds.bonded(BondRole.AUDITOR)] == [one.address]
+    number = one.beacon.round_at(world.now) + 1
+    assert [each.account for each in one.draws.candidates(BondRole.ATTRIBUTOR, number)] == [one.address]
+    assert one.draws.candidates(BondRole.AUDITOR, number - 1) == (), "bonded after it began"
+    two.bonds.thaw(BondRole.ATTRIBUTOR, 0)
 
 
 def test_a_signed_word_is_what_the_arbiter_hashes(world):
