@@ -24,7 +24,16 @@ from ...protocol.ids import Cid
 from ...protocol.manifests import AdapterManifest
 from ..engine.types import AdapterSource
 from ..models.architecture import LINEARS, Architecture, block_of, linear_shapes
-from ..models.tensor_file import DTYPE_BYTES, Malformed, Span, TensorFile, numbers, open_tensor_file
+from ..models.tensor_file import (
+    DTYPE_BYTES,
+    Allocate,
+    Malformed,
+    Span,
+    TensorFile,
+    new_bytes,
+    numbers,
+    open_tensor_file,
+)
 
 MAX_HEADER_BYTES = 1 << 20
 MAX_RANK = 256
@@ -53,8 +62,12 @@ def check_manifest(manifest: AdapterManifest, bases: Sequence[Cid], max_rank: in
     _check_targets(manifest.name, manifest.targets)
 
 
-def check_adapter_file(path: Path, source: AdapterSource, architecture: Architecture) -> TensorFile:
+def check_adapter_file(
+    path: Path, source: AdapterSource, architecture: Architecture, allocate: Allocate = new_bytes
+) -> TensorFile:
     """The file at `path`, loaded, checked against what its manifest says (`source`) and the base.
+
+    Its content lies in what `allocate` gives.
 
     Raises InvalidAdapter; NotFound when the file cannot be read.
     """
@@ -66,7 +79,7 @@ def check_adapter_file(path: Path, source: AdapterSource, architecture: Architec
     try:
         file = open_tensor_file(path, MAX_HEADER_BYTES)
         _check_tensors(file.tensors, adapter_shapes(architecture, source))
-        file = file.load()
+        file = file.load(allocate)
         _check_numbers(file, source.alpha / source.rank)
     except Malformed as wrong:
         raise InvalidAdapter(f"the adapter {source.adapter} {wrong}") from None

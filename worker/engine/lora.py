@@ -59,6 +59,10 @@ class TorchLoraLayout(LoraLayout):
             offset += down + up
         return found
 
+    def find_next(self) -> None:
+        """See LoraLayout."""
+        self._blanks.find_next()
+
     def pack(self, file: TensorFile, source: AdapterSource) -> Tensor:
         """See LoraLayout."""
         bucket = self.bucket_of(source)

@@ -21,7 +21,7 @@ from torch import Tensor
 from ..models.architecture import block_of
 from ..models.tensor_file import TensorFile
 from .devices import CPU
-from .memory import find_ahead
+from .memory import find_ahead, fresh
 from .types import AdapterSource, PackedSize
 
 SMALLEST_BUCKET = 8
@@ -51,6 +51,10 @@ class LoraLayout(ABC):
         alpha / rank is multiplied in with 32 bits; Malformed when the file is cut meanwhile.
         """
 
+    @abstractmethod
+    def find_next(self) -> None:
+        """After packing, beside other work: have memory found for the next adapter of the same bucket."""
+
     def bucket_of(self, source: AdapterSource) -> int:
         """The bucket that this adapter goes to."""
         return rank_bucket(source.rank)
@@ -68,7 +72,7 @@ class LoraLayout(ABC):
 
 
 class Blanks:
-    """Zeros to pack adapters into. Of every size that was asked for, the next one's memory is found ahead.
+    """Zeros to pack adapters into. Of every size that was taken, `find_next` has one more found ahead.
 
     Any thread. Each takes no more memory than its size; pinned, up to twice as much, and nothing ahead.
     """
@@ -76,6 +80,7 @@ class Blanks:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._spares: dict[tuple[int, torch.dtype], tuple[Tensor, Future[None]]] = {}
+        self._missing: set[tuple[int, torch.dtype]] = set()
 
     def take(self, size: int, dtype: torch.dtype, pinned: bool = False) -> Tensor:
         """1-D, of `size` numbers."""
@@ -84,16 +89,18 @@ class Blanks:
         with self._lock:
             spare = self._spares.get((size, dtype))
             if spare is not None and not spare[1].done():
-                return _blank(size, dtype)
-            following = _blank(size, dtype)
-            self._spares[size, dtype] = following, find_ahead(following)
-        return _blank(size, dtype) if spare is None else spare[0]
+                return fresh(size, dtype)
+            self._spares.pop((size, dtype), None)
+            self._missing.add((size, dtype))
+        return fresh(size, dtype) if spare is None else spare[0]
 
-
-def _blank(size: int, dtype: torch.dtype) -> Tensor:
-    """From numpy, which asks the kernel for huge pages where they fit inside."""
-    whole = np.zeros(size, dtype=np.int16 if dtype.itemsize == 2 else np.int32)
-    return torch.from_numpy(whole).view(dtype)
+    def find_next(self) -> None:
+        """In place of those that were taken. Finding memory slows down whoever writes to fresh memory."""
+        with self._lock:
+            for size, dtype in self._missing:
+                blank = fresh(size, dtype)
+                self._spares[size, dtype] = blank, find_ahead(blank)
+            self._missing.clear()
 
 
 @lru_cache(maxsize=256)

@@ -1,4 +1,4 @@
-"""Memory that a step streams through: weights, keys and values, slots of adapters.
+"""Memory that a step streams through (weights, keys and values, slots), and that adapters are read into.
 
 Rules of this file:
 - It asks the kernel for huge pages (madvise), which torch's allocations do not get: on 4 KiB pages a core of
@@ -14,11 +14,17 @@ import ctypes
 import math
 import mmap
 import sys
+import threading
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ..models.tensor_file import Allocate, new_bytes
 from .devices import CPU
 
 HUGE_PAGE = 2 << 20
@@ -36,6 +42,14 @@ def zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device = CPU
         return _on_device(shape, dtype, device)
     size = math.prod(shape) * dtype.itemsize
     return _map(size)[:size].view(dtype).view(shape)
+
+
+def fresh(size: int, dtype: torch.dtype) -> Tensor:
+    """`size` zeros on the CPU, of no more memory than they take: huge pages only where they fit inside.
+
+    Raises MemoryError.
+    """
+    return torch.frombuffer(_mapped(max(size, 1) * dtype.itemsize), dtype=dtype)[:size]
 
 
 def _on_device(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -83,12 +97,41 @@ class Arena:
 def _map(size: int) -> Tensor:
     """Bytes that begin at a huge page, at least `size` of them."""
     whole = -(-max(size, 1) // HUGE_PAGE) * HUGE_PAGE
+    found = torch.frombuffer(_mapped(whole + HUGE_PAGE), dtype=torch.uint8)
+    start = -found.data_ptr() % HUGE_PAGE
+    return found[start : start + whole]
+
+
+def _mapped(size: int) -> mmap.mmap:
+    """Tensors of it keep it alive."""
     try:
-        mapped = mmap.mmap(-1, whole + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        mapped = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except OSError as wrong:
         raise MemoryError(f"no memory for {size} bytes: {wrong.strerror}") from None
     if hasattr(mmap, "MADV_HUGEPAGE"):
         mapped.madvise(mmap.MADV_HUGEPAGE)
-    found = torch.frombuffer(mapped, dtype=torch.uint8)  # keeps the mapping alive
-    start = -found.data_ptr() % HUGE_PAGE
-    return found[start : start + whole]
+    return mapped
+
+
+class Scratch:
+    """Bytes to read files into, kept for the next reader: at most the largest that were asked for."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept = np.empty(0, np.uint8)
+
+    @contextmanager
+    def lend(self) -> Iterator[Allocate]:
+        """What gives bytes until the block ends. Any thread; one that comes meanwhile gets others."""
+        if not self._lock.acquire(blocking=False):
+            yield new_bytes
+            return
+        try:
+            yield self._take
+        finally:
+            self._lock.release()
+
+    def _take(self, size: int) -> npt.NDArray[np.uint8]:
+        if size > len(self._kept):
+            self._kept = new_bytes(size)
+        return self._kept[:size]

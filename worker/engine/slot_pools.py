@@ -3,8 +3,8 @@
 Rules of this file:
 - A pool comes into being with the first adapter of its bucket and keeps its address for the engine's life.
   Its memory is the kernel's to find when it is first written, and that takes many times as long as a copy,
-  above all in a virtual machine. So while an adapter is read, one thread beside has memory found for its
-  slot, and then for one slot more (`prepare`): neither a step nor the next adapter waits for it.
+  above all in a virtual machine. So a thread beside has memory found for a bucket's first adapter while that
+  is read, and after every one for the next (`prepare`): neither a step nor the next adapter waits for it.
 - What is found ahead is no more than can be filled at once, all buckets together, and one slot more of a
   bucket all of whose slots are full. It stays: a slot that falls free is soon filled again.
 - Filling is one copy of the packed adapter; what leaves a slot is overwritten with zeros at once. On a GPU
@@ -84,21 +84,28 @@ class SlotPools:
         with self._preparing:
             if bucket not in self._pools:
                 self._pools[bucket] = _Pool(self._new_pool(bucket))
-            own = self._find_ahead(adapter, bucket, self._pools[bucket])
+            pool = self._pools[bucket]
+            own = self._own(adapter, bucket, pool)
         yield
         if own is not None:
             own.result()
+        with self._preparing:
+            self._find_next(bucket, pool)
 
-    def _find_ahead(self, adapter: Cid, bucket: int, pool: _Pool) -> Future[None] | None:
-        """Memory for the slot of an adapter that was not read before, and for the one after it."""
+    def _own(self, adapter: Cid, bucket: int, pool: _Pool) -> Future[None] | None:
+        """Memory for the slot of an adapter that was not read before."""
         if adapter in pool.owners:
             return None
-        while len(pool.ahead) < len(pool.owners) + 2 and self._may_find(bucket, pool):
-            pool.ahead.append(find_ahead(pool.rows[len(pool.ahead) + 1]))
+        self._find_next(bucket, pool)
         if len(pool.owners) == len(pool.ahead):
             return None
         pool.owners.append(adapter)
         return pool.ahead[len(pool.owners) - 1]
+
+    def _find_next(self, bucket: int, pool: _Pool) -> None:
+        """For the adapter after all that were read, unless it was found already."""
+        if len(pool.owners) == len(pool.ahead) and self._may_find(bucket, pool):
+            pool.ahead.append(find_ahead(pool.rows[len(pool.ahead) + 1]))
 
     def _may_find(self, bucket: int, pool: _Pool) -> bool:
         """Whether one more slot of this bucket may be filled before another falls free."""

@@ -17,11 +17,12 @@ from ...protocol.errors import Refused
 from ...protocol.ids import Cid
 from ...protocol.messages import RefusalCode
 from ...protocol.requests import PPM, AdapterWeight
-from ..models.tensor_file import TensorFile
+from ..models.tensor_file import Allocate, TensorFile
 from .batching import Work
 from .engine import LoadedAdapter
 from .lora_layout import LoraLayout
 from .lora_plan import LoraPlan, PromptTerms, SlotTerm, Terms
+from .memory import Scratch
 from .slot_pools import SlotPools
 from .slots import SlotTable
 from .types import AdapterSource, ResidentAdapter
@@ -38,18 +39,22 @@ class AdapterTiers:
         self.ram_bytes = ram_bytes
         self.used_bytes = 0
         self._layout = layout
+        self._scratch = Scratch()
         self._resident: OrderedDict[Cid, LoadedAdapter] = OrderedDict()  # least recently used first
         self._named: Counter[Cid] = Counter()
 
     # ---- RAM
 
-    def read(self, source: AdapterSource, check: Callable[[], TensorFile]) -> LoadedAdapter:
-        """A file that `check` reads, ready to `install`. Any thread.
+    def read(self, source: AdapterSource, check: Callable[[Allocate], TensorFile]) -> LoadedAdapter:
+        """A file that `check` reads into given bytes, ready to `install`. Any thread.
 
         Raises Malformed, Refused(busy) without memory, and what `check` raises.
         """
-        with self.pools.prepare(source.adapter, self._layout.bucket_of(source)):
-            return LoadedAdapter(source, self._layout.pack(check(), source))
+        bucket = self._layout.bucket_of(source)
+        with self.pools.prepare(source.adapter, bucket), self._scratch.lend() as allocate:
+            packed = self._layout.pack(check(allocate), source)
+        self._layout.find_next()
+        return LoadedAdapter(source, packed)
 
     def resident(self) -> tuple[ResidentAdapter, ...]:
         """What RAM holds, the most recently used first. Any thread."""

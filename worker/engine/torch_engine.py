@@ -88,7 +88,9 @@ class TorchEngine(Engine):
                 f"this engine takes at most {self.facts.max_rank}"
             )
         path = Path(source.path)
-        return self._adapters.read(source, lambda: check_adapter_file(path, source, self._architecture))
+        return self._adapters.read(
+            source, lambda allocate: check_adapter_file(path, source, self._architecture, allocate)
+        )
 
     # ---- the stepping thread
 

@@ -42,6 +42,15 @@ _MAGICS = (
 )
 
 
+Allocate = Callable[[int], npt.NDArray[np.uint8]]
+"""Bytes to read a file into: so many, with anything in them."""
+
+
+def new_bytes(size: int) -> npt.NDArray[np.uint8]:
+    """Nobody else's."""
+    return np.empty(size, np.uint8)
+
+
 class Malformed(Exception):
     """Why a file is not acceptable safetensors: a clause that follows "the file"."""
 
@@ -68,9 +77,12 @@ class TensorFile:
     metadata: Mapping[str, str]
     content: npt.NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
 
-    def load(self) -> TensorFile:
-        """This file with its content in memory, read at once. Raises Malformed when the file has shrunk."""
-        content = np.empty(max(span.end for span in self.tensors.values()), np.uint8)
+    def load(self, allocate: Allocate = new_bytes) -> TensorFile:
+        """This file with its content in memory that `allocate` gives, read at once.
+
+        Raises Malformed when the file has shrunk.
+        """
+        content = allocate(max(span.end for span in self.tensors.values()))
         with self.path.open("rb", buffering=0) as file:  # not mapped: one cut under a mapping would kill us
             if hasattr(os, "posix_fadvise"):
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)  # a sixth less than piecemeal

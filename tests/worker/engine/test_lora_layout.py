@@ -109,10 +109,13 @@ def test_blanks_are_zero_and_nobody_elses_found_ahead_or_not(monkeypatch: pytest
 
     monkeypatch.setattr(lora_layout, "find_ahead", find_late)
     blanks = Blanks()
-    taken = [blanks.take(1000, torch.float32), blanks.take(1000, torch.float32)]
+    taken = [blanks.take(1000, torch.float32)]
+    blanks.find_next()
+    taken.append(blanks.take(1000, torch.float32))  # not found yet
     finding[0].set_result(None)
     taken += [blanks.take(1000, torch.float32), blanks.take(1000, torch.bfloat16)]
-    assert len(finding) == 3  # the first of either kind, and the one that took what was found
+    blanks.find_next()
+    assert len(finding) == 3  # the first, and in place of those that were taken
     for number, blank in enumerate(taken, 1):
         assert blank.shape == (1000,)
         assert not blank.any()

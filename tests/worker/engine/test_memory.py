@@ -3,10 +3,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from commonlore.worker.engine.memory import HUGE_PAGE, Arena, find_ahead, zeros
+from commonlore.worker.engine.memory import HUGE_PAGE, Arena, Scratch, find_ahead, fresh, zeros
 
 
 def test_fresh_memory_is_zero_and_begins_at_a_huge_page() -> None:
@@ -60,3 +61,22 @@ def _resident_near(tensor: torch.Tensor) -> int:
         elif mapping and head == "Rss:":
             return 1024 * int(line.split()[1])
     raise AssertionError("no mapping holds it")
+
+
+def test_lent_bytes_are_kept_and_a_second_reader_gets_others() -> None:
+    scratch = Scratch()
+    with scratch.lend() as allocate, scratch.lend() as other:
+        first, second = allocate(1000), other(1000)
+        assert not np.shares_memory(first, second)
+    with scratch.lend() as allocate:
+        assert np.shares_memory(allocate(10), first)
+        assert len(allocate(2000)) == 2000
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("size", [0, 1, 1000])
+def test_fresh_memory_is_zero_and_as_long_as_it_should_be(size: int, dtype: torch.dtype) -> None:
+    found = fresh(size, dtype)
+    assert found.shape == (size,)
+    assert found.dtype == dtype
+    assert not found.any()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 
@@ -32,8 +33,10 @@ class DeviceSlots(SlotPools):
         filled = tuple(self._filled.values())
         return sum(factor.nbytes for one in filled for pair in one.factors.values() for factor in pair)
 
-    def prepare(self, adapter: Cid, bucket: int) -> None:
-        """Nothing to write ahead: a slot takes memory while it is filled."""
+    @contextmanager
+    def prepare(self, adapter: Cid, bucket: int) -> Iterator[None]:
+        """Nothing to find ahead: a slot takes memory while it is filled."""
+        yield
 
     @torch.inference_mode()
     def apply(self, moves: Iterable[Move], adapters: Mapping[Cid, LoadedAdapter]) -> None:

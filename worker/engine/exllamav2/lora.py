@@ -78,6 +78,9 @@ class FactorLayout(LoraLayout):
         pieces = [piece for key in self._keys(source) for piece in self._read(file, key, scale)]
         return torch.cat([piece.flatten() for piece in pieces])
 
+    def find_next(self) -> None:
+        """See LoraLayout. Nothing: factors have memory of their own."""
+
     def unpack(self, packed: Tensor, source: AdapterSource) -> LoraWeights:
         """Views of what `pack` gave, wherever it lies now."""
         factors: dict[str, Factors] = {}

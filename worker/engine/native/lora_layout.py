@@ -48,6 +48,10 @@ class NativeLoraLayout(LoraLayout):
             size += bucket * (inputs + _padded(outputs))
         return offsets, size
 
+    def find_next(self) -> None:
+        """See LoraLayout."""
+        self._blanks.find_next()
+
     def pack(self, file: TensorFile, source: AdapterSource) -> Tensor:
         """See LoraLayout. Files in bf16, which is what is published, take the fast way."""
         if file.content is not None and all(span.dtype == "BF16" for span in file.tensors.values()):
