@@ -254,6 +254,20 @@ def test_the_attribution_tables_are_those_that_were_measured(monkeypatch: pytest
         assert table in shown, f"docs/attribution.md lacks what benchmarks.influence.tables prints: {table}"
 
 
+def test_the_pictures_are_those_of_the_results(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks import plots
+    from benchmarks.influence import plots as influence_plots
+
+    names = ("serving", "settlement", "attribution")
+    serving, settlement, attribution = (json.loads(page(f"benchmarks/results/{one}.json")) for one in names)
+    drawn = [*plots.draw(serving, settlement, tmp_path), *influence_plots.draw(attribution, tmp_path)]
+    for path in drawn:
+        kept = page(f"docs/pictures/{path.name}")
+        assert path.read_text(encoding="utf-8") == kept, f"{path.name}: draw it again with benchmarks' plots"
+    assert {path.name for path in drawn} == {path.name for path in (ROOT / "docs" / "pictures").iterdir()}
+
+
 def test_limits_are_those_of_the_code() -> None:
     table = rows(section(page("docs/protocol.md"), "Limits"))[1:]
     for name, value in table:

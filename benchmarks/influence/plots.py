@@ -8,26 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("svg")
-import matplotlib.pyplot as plt
-
-from .tables import ATTACKED, RESULT, ROOT
-
-PICTURES = ROOT / "docs" / "pictures"
-OURS, THEIRS = "#1f6f8b", "#b5b5b5"
+from ..drawing import OURS, PICTURES, THEIRS, begin, plt, save
+from .tables import ATTACKED, RESULT
 
 
 def draw(result: Mapping[str, Any], folder: Path) -> list[Path]:
     """Both pictures' files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    plt.rcParams |= {
-        "svg.hashsalt": "commonlore",
-        "font.size": 9,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-    }
+    begin(folder)
     return [
         _faithful(result, folder / "attribution-lds.svg"),
         _attacks(result, folder / "attribution-attacks.svg"),
@@ -47,7 +34,7 @@ def _faithful(result: Mapping[str, Any], path: Path) -> Path:
         colours = [OURS if name == "ours" else THEIRS for name in names]
         side.barh(names, values, xerr=errors, color=colours, error_kw={"linewidth": 1})
         side.set_xlabel(label)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def _attacks(result: Mapping[str, Any], path: Path) -> Path:
@@ -63,13 +50,7 @@ def _attacks(result: Mapping[str, Any], path: Path) -> Path:
     side.set_xticks([x + 0.4 - width / 2 for x in range(len(names))], names, rotation=20)
     side.set_ylabel("honest pay changed by, %")
     side.legend(fontsize=7, ncols=2, frameon=False)
-    return _save(figure, path)
-
-
-def _save(figure: Any, path: Path) -> Path:
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
-    return path
+    return save(figure, path)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -16,7 +16,9 @@ def classes(module: object) -> Iterator[type[CommonloreError]]:
     return (cls for cls in found if issubclass(cls, CommonloreError) and cls not in (Refused, Stale))
 
 
-@pytest.mark.parametrize("cls", dict.fromkeys([*classes(errors), *classes(gateway_errors)]), ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize(
+    "cls", dict.fromkeys([*classes(errors), *classes(gateway_errors)]), ids=lambda cls: cls.__name__
+)
 def test_every_error_comes_back_as_itself(cls: type[CommonloreError]) -> None:
     told = envelope(cls("what was wrong, and the remedy"))["error"]
     error = error_of(told)
