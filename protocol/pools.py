@@ -29,9 +29,9 @@ from .ids import Address
 from .receipts import Weight
 from .requests import PPM
 
-FEWEST_DRAWN = 16
+FEWEST_DRAWN = 10
 """Pools of so many receipts are drawn whole; of larger ones at least so many are."""
-RATE_PPM = 15_000
+RATE_PPM = 10_000
 """Part of a large pool that is drawn; docs/attribution.md says what two statements on each cost."""
 TOLERANCE_PPM = 10_000
 """Total variation up to which two attributors, or an attributor and who checks it, agree."""

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from commonlore.protocol.attribution import compute_scores, compute_weights, sum_rows
-from commonlore.worker.attribution.adapted import AdaptedModel, Factors
+from commonlore.worker.attribution.adapted import AdaptedModel
 from commonlore.worker.attribution.curvature import FITTED, Curvature, Plan, pack_curvature
 from commonlore.worker.attribution.curvature_run import fit_curvature
+from commonlore.worker.attribution.factors import Factors
 from commonlore.worker.attribution.gradient import Transform, compute_vectors
 from commonlore.worker.attribution.sketch import WIDTH, Sketch
 

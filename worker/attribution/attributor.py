@@ -26,8 +26,9 @@ from ..factory.examples import Encoder
 from ..factory.job import Pair
 from ..models.reference import BaseModel
 from ..models.tensor_file import Malformed, open_tensor_file
-from .adapted import AdaptedModel, Factors, adapter_shapes
+from .adapted import AdaptedModel
 from .curvature import read_curvature
+from .factors import Factors, adapter_shapes
 from .gradient import Transform, compute_losses, compute_vectors
 from .index import IndexBuild, OwnedRow
 from .sketch import Int8s, Sketch

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from ..factory.examples import Example
-from .adapted import AdaptedModel, Factors
+from .adapted import AdaptedModel
 from .curvature import FITTED, Curvature, Plan
 from .curvature_fit import CurvatureFit
+from .factors import Factors
 from .gradient import place
 
 Progress = Callable[[int, int], None]
@@ -62,7 +63,7 @@ def spread(rows: Sequence[Example], count: int) -> list[Example]:
 def _drawn_gradients(model: AdaptedModel, row: Example, seed: bytes, number: int) -> dict[str, Tensor]:
     tokens, scored = place(model, row)
     with torch.enable_grad():
-        loss = model.answer_nll(tokens, scored, lambda logits: draw_labels(logits, seed, number)).sum()
+        loss = model.answer_nll(tokens, scored, lambda logits: draw_labels(logits, seed, number))
         loss.backward()  # type: ignore[no-untyped-call]
     return model.take_gradients()
 

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from ...protocol.errors import AttributionFailed
 from ..factory.examples import Example
-from .adapted import AdaptedModel, Factors
+from .adapted import AdaptedModel
 from .curvature import Curvature
+from .factors import Factors
 from .sketch import Int8s, Sketch, quantise
 
 
@@ -66,7 +67,7 @@ def compute_losses(model: AdaptedModel, factors: Factors, examples: Sequence[Exa
 def _gradients(model: AdaptedModel, example: Example) -> dict[str, Tensor]:
     tokens, scored = place(model, example)
     with torch.enable_grad():
-        model.answer_nll(tokens, scored).sum().backward()  # type: ignore[no-untyped-call]
+        model.answer_nll(tokens, scored).backward()  # type: ignore[no-untyped-call]
     return model.take_gradients()
 
 

@@ -22,8 +22,9 @@ from ..factory.job import ADAPTER_FILE, Pair, TrainConfig, TrainJob, job_digest,
 from ..factory.train import run_job
 from ..models.architecture import LINEARS
 from ..models.reference import BaseModel
-from .adapted import AdaptedModel, adapter_shapes
+from .adapted import AdaptedModel
 from .attributor import read_factors
+from .factors import adapter_shapes
 from .gradient import place
 
 Floats64 = npt.NDArray[np.float64]
@@ -70,7 +71,7 @@ class Retraining:
         shapes = adapter_shapes(self._base.architecture, self._config.rank, LINEARS)
         model.use(read_factors(adapter, shapes, self._config.alpha / self._config.rank))
         with torch.no_grad():
-            return [-float(model.answer_nll(*place(model, answer)).sum()) for answer in answers]
+            return [-float(model.answer_nll(*place(model, answer))) for answer in answers]
 
 
 def leave_out(owners: Sequence[bytes], left_out: Sequence[bytes]) -> list[list[int]]:

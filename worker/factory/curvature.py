@@ -10,10 +10,11 @@ import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..attribution.adapted import AdaptedModel, adapter_shapes
+from ..attribution.adapted import AdaptedModel
 from ..attribution.attributor import read_factors
 from ..attribution.curvature import pack_curvature
 from ..attribution.curvature_run import fit_curvature, spread
+from ..attribution.factors import adapter_shapes
 from ..models.architecture import LINEARS
 from ..models.reference import BaseModel
 from .examples import Example

@@ -9,10 +9,11 @@ import torch
 
 from commonlore.protocol.errors import RemoteProtocolError
 from commonlore.protocol.requests import ChatMessage
-from commonlore.worker.attribution.adapted import AdaptedModel, adapter_shapes
+from commonlore.worker.attribution.adapted import AdaptedModel
 from commonlore.worker.attribution.attributor import Attributor, read_factors
 from commonlore.worker.attribution.curvature import pack_curvature
 from commonlore.worker.attribution.curvature_run import draw_labels, fit_curvature, spread
+from commonlore.worker.attribution.factors import adapter_shapes
 from commonlore.worker.attribution.index import build_index
 from commonlore.worker.factory.examples import Encoder
 from commonlore.worker.factory.job import Pair

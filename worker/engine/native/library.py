@@ -17,6 +17,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -54,13 +55,20 @@ class NoCompiler(Unavailable):
 @cache
 def load_library() -> ctypes.CDLL:
     """The library, compiled first where that was not done before. Raises Unavailable."""
-    try:
-        library = ctypes.CDLL(str(_built(find_compiler())))
-    except OSError as wrong:
-        raise Unavailable(f"the compiled library cannot be kept or loaded: {wrong}") from None
+    library = load_compiled([Path(__file__).parent / name for name in SOURCES])
     _declare(library)
     _check_sizes(library)
     return library
+
+
+def load_compiled(sources: Sequence[Path]) -> ctypes.CDLL:
+    """The library of these files, the first of which includes the others; compiled where that was not done
+    before. Raises Unavailable.
+    """
+    try:
+        return ctypes.CDLL(str(_built(find_compiler(), sources)))
+    except OSError as wrong:
+        raise Unavailable(f"the compiled library cannot be kept or loaded: {wrong}") from None
 
 
 def find_compiler() -> str:
@@ -92,22 +100,21 @@ def processor_flags() -> frozenset[str]:
     return frozenset(listed.partition(":")[2].split())
 
 
-def _built(compiler: str) -> Path:
-    folder = Path(__file__).parent
+def _built(compiler: str, sources: Sequence[Path]) -> Path:
     version = _run([compiler, "--version"]).stdout
     key = hashlib.blake2b("\0".join((compiler, version, *FLAGS)).encode(), digest_size=16)
-    for name in SOURCES:
-        key.update((folder / name).read_bytes())
-    target = default_cache_dir() / "native" / f"forward-{key.hexdigest()}.so"
+    for source in sources:
+        key.update(source.read_bytes())
+    target = default_cache_dir() / "native" / f"{sources[0].stem}-{key.hexdigest()}.so"
     if not target.exists():
-        _build(compiler, folder / "forward.cpp", target)
+        _build(compiler, sources[0], target)
     return target
 
 
 def _build(compiler: str, source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        made = Path(folder) / "forward.so"
+        made = Path(folder) / target.name
         _run([compiler, *FLAGS, "-o", str(made), str(source)])
         made.replace(target)
 
