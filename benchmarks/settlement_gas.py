@@ -7,12 +7,10 @@ from dataclasses import dataclass
 
 from commonlore.contracts import stage as stages
 from commonlore.contracts.client import CLAIM_BATCH
-from commonlore.contracts.lineage import Ancestor, lineage_arguments
 from commonlore.contracts.proving import PROOFS, abi_argument, path_tuples, receipt_opening
 from commonlore.contracts.redeeming import REDEEM_BATCH
-from commonlore.contracts.registering import datanet_record_id
 from commonlore.contracts.tuples import commitment_tuple
-from commonlore.protocol.dishonest import FRIEND, plant
+from commonlore.protocol.dishonest import plant
 from commonlore.protocol.epoch_leaves import pack_line
 from commonlore.protocol.fraud_earnings import find_earnings_frauds
 from commonlore.protocol.fraud_overlaps import ChannelHistory
@@ -67,10 +65,6 @@ def _proof_gas(stage: MeasuredStage, kind: FraudKind) -> int:
     fraud = next(fraud for fraud in found if fraud.kind is kind)
     contract, name = PROOFS[kind]
     arguments = [abi_argument(argument) for argument in fraud.arguments]
-    if kind is FraudKind.OUTSIDE_LINEAGE:
-        datanet = datanet_record_id(stages.CURATOR.address, "stage", 1)
-        ancestry = [Ancestor(stages.ADAPTER_POOL, (datanet,), ())]
-        arguments += lineage_arguments(ancestry, {datanet: [stages.ALICE, stages.BOB]}, FRIEND)
     used: int = stage.call(stages.WATCHER, contract, name, checksummed(stage.lane), *arguments)  # type: ignore[assignment]
     stage.network.chain.restore(saved)
     stage.network.now, stage.epochs = now, epochs

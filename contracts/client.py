@@ -38,6 +38,7 @@ from .records import (
 )
 from .redeeming import Redeemer
 from .registering import RegistryClient
+from .registrations import Registrations
 from .transactions import Sending, Sent, Transactor
 from .tuples import claim_tuple, commitment_tuple, paid_claim
 
@@ -64,7 +65,7 @@ class ChainClient:
         self._account = None if secret is None else Transactor(self.endpoint, secret, sending)
         self._checking = threading.Lock()
         self._checked = False
-        self.registry = RegistryClient(self)
+        self.registry, self.registrations = RegistryClient(self), Registrations(self)
         self.bonds = BondsClient(self)
         self.demands = DemandsClient(self)
         self.postings = Postings(self)

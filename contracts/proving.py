@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, assert_never
 
-from ..protocol.frauds import Argument, Fraud, FraudKind
+from ..protocol.frauds import Argument, Fraud, FraudKind, RawManifest
 from ..protocol.ids import checksummed, digest_of
+from ..protocol.lineage import Ancestor, ContributorGap
 from ..protocol.merkle import SumNode
 from ..protocol.openings import (
     CreditOpening,
@@ -37,6 +38,7 @@ PROOFS: Mapping[FraudKind, tuple[str, str]] = {
     FraudKind.STRAY_LINE: ("LineProofs", "proveStrayLine"),
     FraudKind.DOUBLE_LINE: ("LineProofs", "proveDoubleLine"),
     FraudKind.BAD_SPLIT: ("LineProofs", "proveBadSplit"),
+    FraudKind.WRONG_AUTHOR: ("LineProofs", "proveWrongAuthor"),
     FraudKind.UNSORTED_ACCOUNTS: ("EarningsProofs", "proveUnsorted"),
     FraudKind.DECREASE: ("EarningsProofs", "proveDecrease"),
     FraudKind.DROPPED: ("EarningsProofs", "proveDropped"),
@@ -90,6 +92,12 @@ def abi_argument(argument: Argument) -> Any:
             return (checksummed(argument.account), argument.cumulative, *place)
         case CreditOpening():
             return _credit(argument)
+        case RawManifest():
+            return argument.data
+        case Ancestor():
+            return (argument.record_id, list(argument.datanets), list(argument.parents))
+        case ContributorGap():
+            return _gap(argument)
         case CreditSpan():
             return tuple(
                 [_credit(credit) for credit in part]
@@ -137,6 +145,11 @@ def receipt_tuple(receipt: Receipt) -> tuple[Any, ...]:
 def path_tuples(path: tuple[SumNode, ...]) -> list[tuple[bytes, int]]:
     """A path's steps."""
     return [(step.hash, step.amount) for step in path]
+
+
+def _gap(gap: ContributorGap) -> tuple[Any, ...]:
+    left = (gap.is_left, checksummed(gap.left), gap.left_index, list(gap.left_path))
+    return (*left, gap.is_right, checksummed(gap.right), list(gap.right_path))
 
 
 def _voucher(voucher: Voucher) -> tuple[Any, ...]:

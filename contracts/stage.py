@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..protocol.codec import encode
+from ..protocol.codec import encode, record_cid
 from ..protocol.credits import BASE_SPLIT, DEFAULT_SPLIT, RolePayees, compute_credits, compute_shares
 from ..protocol.dishonest import Scene
 from ..protocol.eip712 import sign, struct_hash
 from ..protocol.epoch_leaves import pool_of
-from ..protocol.frauds import Fraud, LaneFacts, Posted, RegisteredAdapter
+from ..protocol.frauds import Fraud, LaneFacts, Posted, RawManifest, RegisteredAdapter
 from ..protocol.ids import ZERO_ADDRESS, Address, Cid, checksummed, cid_of, digest_of, keccak256
 from ..protocol.keys import AccountKey
+from ..protocol.lineage import Ancestor, Lineage
+from ..protocol.manifests import AdapterManifest, PriorWeight, Recipe
 from ..protocol.receipt_rules import make_voucher
 from ..protocol.receipts import Receipt, SignedVoucher, Weight
 from ..protocol.requests import PPM, AdapterWeight, PeerBinding
@@ -46,8 +48,30 @@ AUTHOR, CURATOR = key_of("author"), key_of("curator")
 PLATFORM, POOL_ACCOUNT = key_of("platform").address, key_of("pool").address
 WATCHER, SUCCESSOR = key_of("watcher").address, key_of("successor").address
 ALICE, BOB = sorted(key_of(name).address for name in ("alice", "bob"))
-BASE, ADAPTER = cid_of(b"stage base"), cid_of(b"stage adapter")
+BASE = cid_of(b"stage base")
+MANIFEST = AdapterManifest(
+    name="stage",
+    base=BASE,
+    weights=cid_of(b"stage weights"),
+    weights_size=1,
+    rank=8,
+    alpha=16,
+    targets=("q_proj",),
+    template=bytes(32),
+    datanets=(cid_of(b"stage Datanet"),),
+    recipe=Recipe("stage", 1, 1, 1, 8, 16, 0, 1, "fp32", "{question}"),
+    early_checkpoint=None,
+    factors=None,
+    split=DEFAULT_SPLIT,
+    priors=(PriorWeight(ALICE, 300_000), PriorWeight(BOB, 700_000)),
+    licence="CC0-1.0",
+    author=bytes(32),
+    author_payee=AUTHOR.address,
+)
+ADAPTER = record_cid(MANIFEST)
 ADAPTER_POOL = pool_of(AUTHOR.address, digest_of(ADAPTER))
+DATANET = datanet_record_id(CURATOR.address, "stage", 1)
+LINEAGE = Lineage((Ancestor(ADAPTER_POOL, (DATANET,), ()),), {DATANET: (ALICE, BOB)})
 
 
 class Stage:
@@ -98,7 +122,7 @@ class Stage:
         self.call(AUTHOR.address, "Registry", "registerBase", digest_of(BASE))
         fields = (keccak256(b"manifest"), contributors_root([ALICE, BOB]), bytes(32))
         self.call(CURATOR.address, "Registry", "registerDatanet", "stage", 1, fields)
-        self.register(ADAPTER, (datanet_record_id(CURATOR.address, "stage", 1),))
+        self.register(ADAPTER, (DATANET,))
 
     def register(self, adapter: Cid, datanets: tuple[bytes, ...], parents: tuple[bytes, ...] = ()) -> None:
         """Registers an adapter of the author."""
@@ -212,7 +236,8 @@ class Stage:
             self.terms.epoch_length,
             posted_before,
             {PAYER.address: redeemed},
-            {ADAPTER_POOL: RegisteredAdapter(DEFAULT_SPLIT, START, frozenset({ALICE, BOB}))},
+            {ADAPTER_POOL: RegisteredAdapter(DEFAULT_SPLIT, START, LINEAGE)},
+            {digest_of(ADAPTER): RawManifest(encode(MANIFEST))},
         )
 
     def posted(self) -> Posted:

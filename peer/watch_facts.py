@@ -43,8 +43,7 @@ def _workers(client: ChainClient, posted: PostedCommitment) -> frozenset[Address
 def _registered(
     client: ChainClient, previous: EpochTrees | None, current: EpochTrees
 ) -> dict[bytes, RegisteredAdapter]:
-    """The pools whose adapters the Registry knows. Whom they may pay as contributors is not read: that takes
-    the lists of contributors behind the registered roots."""
+    """The pools whose adapters the Registry knows, without their lineages: see `lineages`."""
     lines = (*current.lines, *(previous.lines if previous else ()))
     found: dict[bytes, RegisteredAdapter] = {}
     for pool in {line.pool for line in lines if any(line.adapter)}:

@@ -6,7 +6,8 @@ Rules of this file:
   believed. Each commitment is judged once, and judged again only where the chain took it back.
 - A proof is sent as soon as it is found, one a commitment: it takes all later ones of the lane with it.
 - Data that cannot be had, or is not what was committed, is demanded once a part of the window has passed,
-  leaf after leaf; what nobody shows in time is taken back.
+  leaf after leaf; what nobody shows in time is taken back. Manifests that cannot be had are waited for as
+  long, and then what they would show is not judged.
 - Whatever stands in the way of one lane (its data, a refusal, no gas) goes into the report and keeps no other
   lane waiting.
 """
@@ -33,6 +34,7 @@ from ..protocol.frauds import Fraud, Posted
 from ..protocol.ids import Address, checksummed
 from ..protocol.settlement import Commitment, EpochTrees, commitment_hash, open_epoch, open_receipts
 from .claiming import FetchTrees, fetch_data, on_chain
+from .lineages import Lineages
 from .watch_facts import read_facts
 
 log = logging.getLogger(__name__)
@@ -99,6 +101,7 @@ class Watchtower:
     ) -> None:
         self._client = client
         self._fetch = fetch
+        self._lineages = Lineages(client, fetch)
         self._only = None if lanes is None else frozenset(lanes)
         self._lanes: dict[Address, _Lane] = {}
 
@@ -137,11 +140,11 @@ class Watchtower:
             current = await self._open(known, posted, () if is_final else own, report)
             if current is None and not is_final:
                 return
-            known.judged[epoch] = hash_
             if current is not None and is_final:
                 known.history.remember(lane, current)
             elif current is not None and await self._judge(known, standing, current, report):
                 return
+            known.judged[epoch] = hash_
 
     async def _open(
         self, known: _Lane, posted: PostedCommitment, demands: Sequence[Demand], report: WatchReport
@@ -166,7 +169,8 @@ class Watchtower:
         current: EpochTrees,
         report: WatchReport,
     ) -> bool:
-        """Look for everything that can be wrong with a commitment; whether a proof of something was taken."""
+        """Look for everything that can be wrong with a commitment. Whether the lane is left for this round: a
+        proof of something was taken, or what judging needs may still come."""
         place = [posted.commitment for posted in standing].index(current.commitment)
         before = standing[place - 1].commitment.epoch if place else None
         is_whole = before is None or before in known.data
@@ -175,10 +179,19 @@ class Watchtower:
             previous = await trio.to_thread.run_sync(known.trees_of, before)
         elif not is_whole:
             report.waiting.append(f"the data of epoch {before} is gone: credits of the next are not judged")
-        facts = await on_chain(read_facts, self._client, standing[place], previous, current)
+        read = await on_chain(read_facts, self._client, standing[place], previous, current)
+        facts, missing = await self._lineages.complete(read, current)
+        report.waiting += (f"lane {checksummed(facts.lane)}: {each}" for each in missing)
+        if missing and report.chain_time < self._due(standing[place]):
+            return True
+        known.judged[current.commitment.epoch] = commitment_hash(current.commitment)
         frauds = await trio.to_thread.run_sync(self._find, known, Posted(facts, previous, current), is_whole)
         report.judged += 1
         return await self._challenge(frauds, report)
+
+    def _due(self, posted: PostedCommitment) -> int:
+        """Until when (chain time) what is missing is waited for."""
+        return posted.posted_at + self._client.deployment.window // PATIENCE_PARTS
 
     async def _judge_receipts(self, posted: PostedCommitment, raw: bytes, report: WatchReport) -> bool:
         """What receipts show that belong to a commitment whose data is otherwise not what was committed;
@@ -220,8 +233,7 @@ class Watchtower:
 
     async def _demand(self, posted: PostedCommitment, pending: Sequence[Demand], report: WatchReport) -> None:
         """Demand a leaf, unless one is demanded, enough were, or it is too early or too late."""
-        window = self._client.deployment.window
-        due = posted.posted_at + window // PATIENCE_PARTS
+        window, due = self._client.deployment.window, self._due(posted)
         commitment = posted.commitment
         made = await on_chain(self._client.demands.count, posted.lane, commitment.epoch)
         if pending or made >= DEMANDS_EACH or not due <= report.chain_time < posted.posted_at + window:

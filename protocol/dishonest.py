@@ -106,6 +106,15 @@ def _bad_split(scene: Scene) -> EpochData:
     return scene.first(scene.resigned(settled, settled.voucher.cumulative, shares=greedy))
 
 
+def _wrong_author(scene: Scene) -> EpochData:
+    """All receipts stand under a record of the adapter's copy."""
+    receipts = tuple(
+        replace(settled, author=FRIEND) if settled.receipt.adapters else settled
+        for settled in scene.data.receipts
+    )
+    return replace(scene.data, receipts=receipts)
+
+
 # ---- earnings and credits
 
 
@@ -185,6 +194,7 @@ PLANTS: Mapping[FraudKind, Plant] = {
     FraudKind.STRAY_LINE: _stray_line,
     FraudKind.DOUBLE_LINE: _double_line,
     FraudKind.BAD_SPLIT: _bad_split,
+    FraudKind.WRONG_AUTHOR: _wrong_author,
     FraudKind.UNSORTED_ACCOUNTS: _unsorted_accounts,
     FraudKind.DECREASE: lambda scene: _moved(scene, lambda cumulative: cumulative - 1),
     FraudKind.DROPPED: lambda scene: _moved(scene, lambda cumulative: cumulative),

@@ -131,13 +131,12 @@ def _is_due(posted: Posted, credit: PoolCredit, line: LineOpening | None) -> boo
 
 def _outside_lineage(posted: Posted) -> Iterator[Fraud]:
     for index, credit in enumerate(posted.current.pool_credits):
-        known = posted.facts.contributors_of(credit.pool)
-        if credit.role == ROLES.index("contributor") and known is not None and credit.account not in known:
-            said = f"0x{credit.account.hex()} is no contributor of the adapter that it is paid for"
-            opened = open_credit(posted.current, True, index)
-            yield posted.fraud(
-                FraudKind.OUTSIDE_LINEAGE, said, posted.before, posted.current.commitment, opened
-            )
+        known = posted.facts.lineage_of(credit.pool)
+        if credit.role != ROLES.index("contributor") or known is None or known.has(credit.account):
+            continue
+        said = f"0x{credit.account.hex()} is no contributor of the adapter that it is paid for"
+        shown = (open_credit(posted.current, True, index), known.ancestry, known.gaps(credit.account))
+        yield posted.fraud(FraudKind.OUTSIDE_LINEAGE, said, posted.before, posted.current.commitment, *shown)
 
 
 def _pool_sums(posted: Posted) -> Iterator[Fraud]:

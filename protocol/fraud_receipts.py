@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from .credits import compute_shares, sum_shares
 from .eip712 import require_signer
 from .epoch_leaves import NO_POOL, Line
 from .errors import RemoteProtocolError
 from .frauds import Fraud, FraudKind, Posted
-from .ids import ZERO_ADDRESS
+from .ids import ZERO_ADDRESS, Address
 from .openings import gap_of, open_leaf, open_line, open_receipt
 from .receipt_rules import check_voucher_names
 from .receipts import Receipt
@@ -21,6 +22,7 @@ def find_receipt_frauds(posted: Posted) -> Iterator[Fraud]:
     yield from _unsorted(posted)
     yield from _bad_receipts(posted)
     yield from _bad_lines(posted)
+    yield from _wrong_authors(posted)
     yield from _bad_splits(posted)
 
 
@@ -111,9 +113,28 @@ def _follows(before: Line | None, line: Line, receipt: Receipt) -> bool:
 
 
 def _is_of(line: Line, settled: SettledReceipt) -> bool:
-    """Whether a line says of its receipt what it must: the author is judged by the registered split."""
+    """Whether a line says of its receipt what it must: the author is judged by the adapter's manifest."""
     is_astray = line.adapter == NO_POOL and line.author != ZERO_ADDRESS
     return not is_astray and (line.price, line.adapter) == (settled.receipt.price, settled.adapter)
+
+
+def _wrong_authors(posted: Posted) -> Iterator[Fraud]:
+    """Lines under a record of somebody who only copied the adapter."""
+    trees, authors = posted.current, _authors(posted)
+    for index, line in enumerate(trees.lines):
+        if authors.get(line.adapter, line.author) != line.author:
+            said = f"line {index} pays 0x{line.author.hex()} for an adapter of another author"
+            shown = (open_line(trees, index), posted.facts.manifests[line.adapter])
+            yield posted.fraud(FraudKind.WRONG_AUTHOR, said, trees.commitment, *shown)
+
+
+def _authors(posted: Posted) -> dict[bytes, Address]:
+    """Whom the manifests that are known name, by adapter. What is no manifest names nobody."""
+    found: dict[bytes, Address] = {}
+    for adapter, manifest in posted.facts.manifests.items():
+        with suppress(RemoteProtocolError):
+            found[adapter] = manifest.author_payee
+    return found
 
 
 def _bad_splits(posted: Posted) -> Iterator[Fraud]:

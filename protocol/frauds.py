@@ -13,9 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from .codec import decode
 from .eip712 import Domain
 from .ids import Address
-from .manifests import Split
+from .lineage import Ancestor, ContributorGap, Lineage
+from .manifests import CHUNK_SIZE, AdapterManifest, Split
 from .openings import CreditSpan, Opening
 from .settlement import Commitment, EpochTrees
 
@@ -30,6 +32,7 @@ class FraudKind(StrEnum):
     STRAY_LINE = "line of no receipt"
     DOUBLE_LINE = "two lines of a receipt"
     BAD_SPLIT = "split other than the registered one"
+    WRONG_AUTHOR = "line of another author"
     UNSORTED_ACCOUNTS = "unsorted accounts"
     DECREASE = "cumulative decreased"
     DROPPED = "account dropped"
@@ -41,7 +44,31 @@ class FraudKind(StrEnum):
     OUTSIDE_LINEAGE = "contributor outside the lineage"
 
 
-Argument = Commitment | Opening | tuple[Opening, ...] | CreditSpan | bool | int | Address
+@dataclass(frozen=True, slots=True)
+class RawManifest:
+    """An adapter's manifest as it is published: the adapter's id is the hash of these very bytes."""
+
+    data: bytes
+
+    @property
+    def author_payee(self) -> Address:
+        """The account that it names. Raises RemoteProtocolError where it is no manifest."""
+        return decode(AdapterManifest, self.data, CHUNK_SIZE).author_payee
+
+
+Several = tuple[Opening, ...] | tuple[Ancestor, ...] | tuple[ContributorGap, ...]
+Argument = (
+    Commitment
+    | Opening
+    | Ancestor
+    | ContributorGap
+    | Several
+    | CreditSpan
+    | RawManifest
+    | bool
+    | int
+    | Address
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +85,12 @@ class Fraud:
 
 @dataclass(frozen=True, slots=True)
 class RegisteredAdapter:
-    """What the Registry says of a pool's adapter: since when, and who contributed to its lineage (None: that
-    is not known here, and not judged)."""
+    """What the Registry says of a pool's adapter: since when, and its lineage (None: who contributed to it is
+    not known here, and not judged)."""
 
     split: Split
     registered_at: int
-    contributors: frozenset[Address] | None = None
+    lineage: Lineage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +98,8 @@ class LaneFacts:
     """What the chain says of a lane and its network. Times are Unix seconds.
 
     `workers` are the accounts that may earn the worker's share of the credits that are checked; `redeemed` is
-    by payer, `adapters` by pool; `posted_before` is when the commitment before was posted.
+    by payer, `adapters` by pool, `manifests` by adapter (its digest; one that is not here is not judged by);
+    `posted_before` is when the commitment before was posted.
     """
 
     domain: Domain
@@ -84,6 +112,7 @@ class LaneFacts:
     posted_before: int = 0
     redeemed: Mapping[Address, int] = field(default_factory=dict[Address, int])
     adapters: Mapping[bytes, RegisteredAdapter] = field(default_factory=dict[bytes, RegisteredAdapter])
+    manifests: Mapping[bytes, RawManifest] = field(default_factory=dict[bytes, RawManifest])
     is_registry_required: bool = False
 
     def split_of(self, pool: bytes, epoch: int) -> Split | None:
@@ -99,10 +128,10 @@ class LaneFacts:
         end = self.genesis + (epoch + 1) * self.epoch_length
         return self.is_registry_required and (known is None or known.registered_at >= end)
 
-    def contributors_of(self, pool: bytes) -> frozenset[Address] | None:
+    def lineage_of(self, pool: bytes) -> Lineage | None:
         """Whom a pool may pay as contributors; None where that is not judged."""
         known = self.adapters.get(pool)
-        return known.contributors if known is not None and known.registered_at < self.posted_before else None
+        return known.lineage if known is not None and known.registered_at < self.posted_before else None
 
 
 @dataclass(frozen=True, slots=True)

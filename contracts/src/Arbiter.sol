@@ -5,10 +5,10 @@ import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/MessageHashUtils.sol";
-import {ReentrancyGuard} from "@openzeppelin/contracts/utils/ReentrancyGuard.sol";
 import {Beacon} from "./Beacon.sol";
 import {Bonds} from "./Bonds.sol";
 import {Escrow} from "./Escrow.sol";
+import {Till} from "./Till.sol";
 
 /// @notice What a drawn auditor or attributor says about a receipt, signed (EIP-712). `subject` is the receipt's digest.
 struct Attestation {
@@ -22,7 +22,7 @@ struct Attestation {
 /// @title What the chain cannot decide: two drawn peers who contradict each other.
 /// @notice Anyone brings the two signed attestations; both bonds freeze. The judge says who was wrong, the loser may appeal
 /// to another judge, and at most a fixed part of a bond is lost. Where nobody rules in time, nothing happens.
-contract Arbiter is ReentrancyGuard {
+contract Arbiter is Till {
     using SafeERC20 for IERC20;
 
     enum Phase {
@@ -62,7 +62,6 @@ contract Arbiter is ReentrancyGuard {
     uint256 private constant WHOLE = 10_000;
     uint256 private constant PPM = 1_000_000;
 
-    IERC20 public immutable token;
     Escrow public immutable escrow;
     Bonds public immutable bonds;
     Beacon public immutable beacon;
@@ -100,11 +99,11 @@ contract Arbiter is ReentrancyGuard {
     error NotParty(address loser);
     error TooLate(uint64 until);
     error TooEarly(uint64 until);
-    error TransferFellShort(uint256 wanted, uint256 arrived);
 
-    constructor(Escrow escrow_, Bonds bonds_, Beacon beacon_, address judge_, address appealJudge_, Terms memory terms) {
+    constructor(Escrow escrow_, Bonds bonds_, Beacon beacon_, address judge_, address appealJudge_, Terms memory terms)
+        Till(bonds_.token())
+    {
         if (terms.capBps > WHOLE || terms.oddsPpm > PPM) revert BadTerms();
-        token = bonds_.token();
         escrow = escrow_;
         bonds = bonds_;
         beacon = beacon_;
@@ -215,11 +214,7 @@ contract Arbiter is ReentrancyGuard {
         dispute.appellant = msg.sender;
         dispute.until = uint64(block.timestamp) + rulingTime;
         emit Appealed(id, dispute.until);
-        if (appealStake == 0) return;
-        uint256 before = token.balanceOf(address(this));
-        token.safeTransferFrom(msg.sender, address(this), appealStake);
-        uint256 arrived = token.balanceOf(address(this)) - before;
-        if (arrived != appealStake) revert TransferFellShort(appealStake, arrived);
+        if (appealStake != 0) _takeIn(appealStake);
     }
 
     /// @notice The second judge's word, which is the last.

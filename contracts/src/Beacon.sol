@@ -3,14 +3,14 @@ pragma solidity 0.8.37;
 
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
-import {ReentrancyGuard} from "@openzeppelin/contracts/utils/ReentrancyGuard.sol";
+import {Till} from "./Till.sol";
 
 /// @title A random seed a round: what participants committed to and revealed, mixed with a later block's hash.
 /// @notice A round's first half takes commitments with a stake, the second half reveals; who does not reveal loses the stake.
 /// Then a block to come is named, and its hash is mixed in: so neither the last to reveal nor a block's maker decides alone,
 /// and who withholds a value pays for the choice.
 /// @dev A block's maker who is also the last to reveal still has a choice between two seeds, at the price of a stake.
-contract Beacon is ReentrancyGuard {
+contract Beacon is Till {
     using SafeERC20 for IERC20;
 
     struct Round {
@@ -23,7 +23,6 @@ contract Beacon is ReentrancyGuard {
 
     address private constant ASHES = address(0xdEaD);
 
-    IERC20 public immutable token;
     uint64 public immutable genesis;
     uint64 public immutable roundLength;
     uint128 public immutable stake;
@@ -46,11 +45,9 @@ contract Beacon is ReentrancyGuard {
     error NotClosed(uint64 round);
     error TooEarly(uint64 target);
     error AlreadySettled(uint64 round);
-    error TransferFellShort(uint256 wanted, uint256 arrived);
 
-    constructor(IERC20 token_, uint64 genesis_, uint64 roundLength_, uint128 stake_) {
+    constructor(IERC20 token_, uint64 genesis_, uint64 roundLength_, uint128 stake_) Till(token_) {
         if (roundLength_ < 2 || genesis_ > block.timestamp) revert BadTerms();
-        token = token_;
         genesis = genesis_;
         roundLength = roundLength_;
         stake = stake_;
@@ -72,11 +69,7 @@ contract Beacon is ReentrancyGuard {
         commitments[round][msg.sender] = hash;
         ++rounds[round].committed;
         emit Committed(round, msg.sender);
-        if (stake == 0) return;
-        uint256 before = token.balanceOf(address(this));
-        token.safeTransferFrom(msg.sender, address(this), stake);
-        uint256 arrived = token.balanceOf(address(this)) - before;
-        if (arrived != stake) revert TransferFellShort(stake, arrived);
+        if (stake != 0) _takeIn(stake);
     }
 
     /// @notice In the second half. Gives the stake back.

@@ -3,15 +3,15 @@ pragma solidity 0.8.37;
 
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
-import {ReentrancyGuard} from "@openzeppelin/contracts/utils/ReentrancyGuard.sol";
 import {Fund, Funds} from "./Fund.sol";
+import {Till} from "./Till.sol";
 
 /// @title What accounts can lose: one bond for each account and role.
 /// @notice A bond leaves after a notice that is longer than anything it answers for can be challenged (Settlement's
 /// constructor holds that), and not while something it answers for is being decided. Who proves a fraud gets half of what
 /// is slashed, the other half burns: whoever challenges himself still loses half.
 /// @dev Only the contracts named at deployment slash or freeze.
-contract Bonds is ReentrancyGuard {
+contract Bonds is Till {
     using SafeERC20 for IERC20;
     using Funds for Fund;
 
@@ -30,7 +30,6 @@ contract Bonds is ReentrancyGuard {
     /// @notice Where burned money lies. A transfer, because not every token can burn.
     address public constant ASHES = address(0xdEaD);
 
-    IERC20 public immutable token;
     uint64 public immutable thawPeriod;
     mapping(address caller => bool) public isSlasher;
     mapping(address account => mapping(uint8 role => Bond)) private _bonds;
@@ -43,12 +42,10 @@ contract Bonds is ReentrancyGuard {
 
     error UnknownRole(uint8 role);
     error NothingBonded();
-    error TransferFellShort(uint256 wanted, uint256 arrived);
     error BondIsFrozen(uint32 freezes);
     error NotSlasher(address caller);
 
-    constructor(IERC20 token_, uint64 thawPeriod_, address[] memory slashers) {
-        token = token_;
+    constructor(IERC20 token_, uint64 thawPeriod_, address[] memory slashers) Till(token_) {
         thawPeriod = thawPeriod_;
         for (uint256 i; i < slashers.length; ++i) isSlasher[slashers[i]] = true;
     }
@@ -68,10 +65,7 @@ contract Bonds is ReentrancyGuard {
         held.fund.add(amount);
         held.since = uint64(block.timestamp);
         emit Bonded(msg.sender, role, amount);
-        uint256 before = token.balanceOf(address(this));
-        token.safeTransferFrom(msg.sender, address(this), amount);
-        uint256 arrived = token.balanceOf(address(this)) - before;
-        if (arrived != amount) revert TransferFellShort(amount, arrived);
+        _takeIn(amount);
     }
 
     /// @notice Gives notice that `amount` of the caller's bond shall leave; it stops counting at once.

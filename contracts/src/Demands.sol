@@ -3,18 +3,18 @@ pragma solidity 0.8.37;
 
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
-import {ReentrancyGuard} from "@openzeppelin/contracts/utils/ReentrancyGuard.sol";
 import {Challenge} from "./Challenge.sol";
 import {Commitment} from "./Commitment.sol";
 import {Leaves, ReceiptOpening} from "./Leaves.sol";
 import {MerkleSum} from "./MerkleSum.sol";
 import {Settlement} from "./Settlement.sol";
+import {Till} from "./Till.sol";
 
 /// @title Data that a lane committed to and does not publish: show the leaf, or lose the commitment.
 /// @notice Anyone may demand a leaf of an open commitment, with a stake. Whoever shows it within the answer time gets the
 /// stake; after that the commitment dies, and the stake goes back. The commitment does not become final meanwhile, nor
 /// before there was time to prove wrong what the answer showed.
-contract Demands is Challenge, ReentrancyGuard {
+contract Demands is Challenge, Till {
     using SafeERC20 for IERC20;
 
     struct Demand {
@@ -30,7 +30,6 @@ contract Demands is Challenge, ReentrancyGuard {
     uint8 public constant CREDITS_BY_ACCOUNT = 3;
     uint8 public constant CREDITS_BY_POOL = 4;
 
-    IERC20 public immutable token;
     /// @notice What a demand costs whoever makes it in vain. Above what an answer costs in gas.
     uint128 public immutable stake;
     mapping(bytes32 id => Demand) public demands;
@@ -49,10 +48,8 @@ contract Demands is Challenge, ReentrancyGuard {
     error WrongLeaf();
     error StillAnswerable(uint64 until);
     error TooLate(uint64 deadline);
-    error TransferFellShort(uint256 wanted, uint256 arrived);
 
-    constructor(Settlement settlement_, IERC20 token_, uint128 stake_) Challenge(settlement_) {
-        token = token_;
+    constructor(Settlement settlement_, IERC20 token_, uint128 stake_) Challenge(settlement_) Till(token_) {
         stake = stake_;
     }
 
@@ -79,11 +76,7 @@ contract Demands is Challenge, ReentrancyGuard {
         address poster = settlement.hold(lane, commitment, deadline + answerTime);
         demands[id] = Demand(msg.sender, deadline, poster, hash);
         emit Demanded(id, lane, commitment.epoch, tree, index, deadline);
-        if (stake == 0) return id;
-        uint256 before = token.balanceOf(address(this));
-        token.safeTransferFrom(msg.sender, address(this), stake);
-        uint256 arrived = token.balanceOf(address(this)) - before;
-        if (arrived != stake) revert TransferFellShort(stake, arrived);
+        if (stake != 0) _takeIn(stake);
     }
 
     /// @notice Shows a receipt, whole: its hashes alone would say nothing about it.

@@ -5,8 +5,8 @@ import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
-import {ReentrancyGuard} from "@openzeppelin/contracts/utils/ReentrancyGuard.sol";
 import {Fund, Funds} from "./Fund.sol";
+import {Till} from "./Till.sol";
 
 /// @notice Where redeemed money goes: the pots of lanes.
 /// @dev Crediting is a call and not a bare transfer, so that the pots decide whether they can take the money: a lane
@@ -26,7 +26,7 @@ interface IPots {
 /// not at all: a lane that is paid half of a voucher could not say which receipts were paid.
 /// @dev Immutable and ownerless: no proxy, no parameter that changes. The guardian's pause stops deposits and redemptions for
 /// a time, never what goes out to owners. Amounts are uint128 token units.
-contract Escrow is EIP712, ReentrancyGuard {
+contract Escrow is EIP712, Till {
     using SafeERC20 for IERC20;
     using Funds for Fund;
 
@@ -67,7 +67,6 @@ contract Escrow is EIP712, ReentrancyGuard {
     );
 
     /// @notice The one token of this deployment. ETH is used through its wrapped form.
-    IERC20 public immutable token;
     /// @notice The contract that holds the lanes' pots. Deployed after this one, at the address given in advance.
     IPots public immutable settlement;
     /// @notice Seconds between the notice that money or a session key leaves and its leaving. Longer than a lane ever
@@ -98,7 +97,6 @@ contract Escrow is EIP712, ReentrancyGuard {
     );
 
     error ZeroAmount();
-    error TransferFellShort(uint256 wanted, uint256 arrived);
     error InsufficientBalance(address owner, uint128 needed, uint128 available);
     error InsufficientEscrow(address payer, address lane, uint128 needed, uint128 available);
     error NotOwner(address sessionKey, address caller);
@@ -120,8 +118,7 @@ contract Escrow is EIP712, ReentrancyGuard {
     /// @param token_ the token; refused later if it takes a fee on transfer
     /// @param settlement_ where the Settlement of this deployment will stand (it checks that it does)
     /// @param thawPeriod_ seconds
-    constructor(IERC20 token_, IPots settlement_, uint64 thawPeriod_) EIP712("Commonlore", "1") {
-        token = token_;
+    constructor(IERC20 token_, IPots settlement_, uint64 thawPeriod_) EIP712("Commonlore", "1") Till(token_) {
         settlement = settlement_;
         thawPeriod = thawPeriod_;
     }
@@ -134,9 +131,7 @@ contract Escrow is EIP712, ReentrancyGuard {
         if (amount == 0) revert ZeroAmount();
         _balances[owner].add(amount);
         emit Deposited(owner, msg.sender, amount);
-        uint256 before = token.balanceOf(address(this));
-        token.safeTransferFrom(msg.sender, address(this), amount);
-        _requireArrived(amount, token.balanceOf(address(this)) - before);
+        _takeIn(amount);
     }
 
     /// @notice Gives notice that `amount` of the caller's unreserved balance shall leave. Replaces an earlier notice.
@@ -348,10 +343,5 @@ contract Escrow is EIP712, ReentrancyGuard {
     function _requireSigned(bytes32 digest, bytes calldata signature, address expected) private pure {
         (address signer, ECDSA.RecoverError failure,) = ECDSA.tryRecoverCalldata(digest, signature);
         if (failure != ECDSA.RecoverError.NoError || signer != expected) revert BadSignature(expected);
-    }
-
-    /// @dev A token that keeps a fee would leave promises without money behind them.
-    function _requireArrived(uint256 wanted, uint256 arrived) private pure {
-        if (arrived != wanted) revert TransferFellShort(wanted, arrived);
     }
 }

@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {Challenge} from "./Challenge.sol";
 import {Commitment} from "./Commitment.sol";
 import {AdapterWeight, Leaves, LineLeaf, ReceiptLeaf, ReceiptOpening, Shares} from "./Leaves.sol";
+import {Manifests} from "./Manifests.sol";
 import {Registry} from "./Registry.sol";
 import {Settlement} from "./Settlement.sol";
 
@@ -83,6 +84,19 @@ contract LineProofs is Challenge {
         bool fraud = known ? !_isDivided(opening.receipt.shares, opening.receipt.price, split) : registryRequired && late;
         _requireFraud(fraud);
         _kill(lane, commitment, "split is not the registered one");
+    }
+
+    /// @notice A line under another author than the adapter's own manifest names: under a record of its copy, that is.
+    /// @param manifest the adapter's; its sha2-256 is the adapter
+    function proveWrongAuthor(
+        address lane,
+        Commitment calldata commitment,
+        LineLeaf calldata line,
+        bytes calldata manifest
+    ) external {
+        Leaves.requireLine(commitment, line);
+        _requireFraud(sha256(manifest) == line.adapter && Manifests.authorPayee(manifest) != line.author);
+        _kill(lane, commitment, "line of another author");
     }
 
     function _requirePair(Commitment calldata commitment, LineLeaf calldata line, ReceiptOpening calldata opening)

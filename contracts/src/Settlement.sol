@@ -63,6 +63,7 @@ contract Settlement is IPots, Pauses, ReentrancyGuard {
         uint64 heldFrom;
         bool closed;
         bool succeeded;
+        bool pledged;
     }
 
     /// @dev `follows` is the lane's nextEpoch before it: 0, or the epoch of the commitment before plus one. Epochs that have
@@ -127,6 +128,7 @@ contract Settlement is IPots, Pauses, ReentrancyGuard {
     event Claimed(address indexed lane, address indexed account, address paidTo, uint128 amount, uint128 cumulative);
     event PosterProposed(address indexed lane, address indexed poster);
     event PosterAppointed(address indexed lane, address indexed poster);
+    event SuccessorIdle(address indexed lane, address indexed poster, uint128 slashed);
     event Finalised(address indexed lane, uint64 indexed epoch, uint128 settled);
     event EpochKilled(
         address indexed lane, uint64 indexed epoch, address indexed challenger, bytes32 reason, uint128 slashed
@@ -244,30 +246,40 @@ contract Settlement is IPots, Pauses, ReentrancyGuard {
     }
 
     /// @notice Accepts to post for a lane: what of its pot is not settled weighs on the caller's bond from now on. Only
-    /// while nothing posted is open, as one bond answers for all of it; and not before a successor has done what was owed.
+    /// while nothing posted is open, as one bond answers for all of it; and not before a successor has done what was owed, or
+    /// has itself been idle for too long.
     function serve(address lane) public {
         if (proposedPoster[lane] != msg.sender) revert NotProposed(lane, msg.sender);
         delete proposedPoster[lane];
         Lane storage state = _lanes[lane];
-        if (state.succeeded && state.owedSince != 0) revert SuccessorAtWork(lane, state.poster);
+        if (state.succeeded && block.timestamp < succeedableAt(lane) && state.owedSince != 0) {
+            revert SuccessorAtWork(lane, state.poster);
+        }
         if (state.nextEpoch != 0 && block.timestamp < finalAt(lane, state.nextEpoch - 1)) {
             revert CommitmentNotFinal(lane, state.nextEpoch - 1);
         }
         state.succeeded = false;
-        _takeOver(lane, state);
+        _takeOver(lane, state, false);
     }
 
     /// @notice Takes over a lane that has owed a commitment for too long: from now on the caller redeems and posts for it, and
-    /// is credited the worker's share in what it posts. Another may take over in turn if it does not post either.
+    /// is credited the worker's share in what it posts. Another may take over in turn if it does not post either, or the lane
+    /// itself: then the least bond of whoever was idle is slashed.
+    /// @dev Else two accounts could keep a lane from everybody for ever by taking turns. The bond stays until the work is done.
     function succeed(address lane) external {
-        if (!canSucceed(lane, msg.sender)) revert NotSuccessor(lane, msg.sender);
         Lane storage state = _lanes[lane];
+        if (!canSucceed(lane, msg.sender) || (state.pledged && state.poster == msg.sender)) {
+            revert NotSuccessor(lane, msg.sender);
+        }
         state.owedSince = uint64(block.timestamp);
         state.succeeded = true;
-        _takeOver(lane, state);
+        _takeOver(lane, state, true);
+        bonds.freeze(msg.sender, POSTER);
     }
 
-    function _takeOver(address lane, Lane storage state) private {
+    function _takeOver(address lane, Lane storage state, bool pledged) private {
+        address idle = state.pledged ? state.poster : address(0);
+        state.pledged = pledged;
         if (potPerBond != 0) {
             uint256 unsettled = state.pot - state.settled;
             exposure[state.poster] -= unsettled;
@@ -275,6 +287,13 @@ contract Settlement is IPots, Pauses, ReentrancyGuard {
         }
         state.poster = msg.sender;
         emit PosterAppointed(lane, msg.sender);
+        if (idle != address(0)) _dismiss(lane, idle);
+    }
+
+    /// @dev A successor that did nothing keeps what of its bond stands for anything else.
+    function _dismiss(address lane, address idle) private {
+        bonds.unfreeze(idle, POSTER);
+        emit SuccessorIdle(lane, idle, bonds.slash(idle, POSTER, minimumBond, msg.sender));
     }
 
     /// @inheritdoc IPots
@@ -351,6 +370,9 @@ contract Settlement is IPots, Pauses, ReentrancyGuard {
         state.nextEpoch = epoch + 1;
         state.owedSince = pot == committed ? 0 : uint64(block.timestamp);
         emit EpochPosted(lane, epoch, hash, uint64(block.timestamp), commitment);
+        if (!state.pledged || pot != committed) return;
+        state.pledged = false;
+        bonds.unfreeze(state.poster, POSTER);
     }
 
     /// @dev The poster's bond answers for what is posted: the lane and its owner may post on their own, not on another's.
@@ -515,6 +537,10 @@ contract Settlement is IPots, Pauses, ReentrancyGuard {
         if (potPerBond != 0) exposure[state.poster] -= state.pot - state.settled;
         (state.closed, state.committed, state.settled) = (true, state.pot, state.pot);
         emit LaneClosed(lane, rest);
+        if (state.pledged) {
+            state.pledged = false;
+            _dismiss(lane, state.poster);
+        }
         if (offered != 0) {
             residue[lane] = rest;
             return;

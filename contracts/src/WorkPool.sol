@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
+import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {ReentrancyGuard} from "@openzeppelin/contracts/utils/ReentrancyGuard.sol";
 import {Arbiter, Attestation} from "./Arbiter.sol";
 import {Commitment} from "./Commitment.sol";
@@ -89,7 +90,7 @@ contract WorkPool is ReentrancyGuard {
         if (works.length == PLACES || (works.length == 1 && works[0].attester == msg.sender)) {
             revert NoPlace(subject, role);
         }
-        uint128 fee = uint128(uint256(leaf.price) * feeBps / WHOLE);
+        uint128 fee = SafeCast.toUint128(uint256(leaf.price) * feeBps / WHOLE);
         works.push(Work(msg.sender, uint64(block.timestamp), attestation.verdict, fee, false));
         emit Attested(subject, role, msg.sender, attestation.verdict, fee, round, signature);
     }

@@ -8,7 +8,7 @@ from eth_abi.abi import encode
 from commonlore.contracts.bonding import BondRole
 from commonlore.contracts.drawing import lot
 from commonlore.contracts.proving import abi_argument
-from commonlore.contracts.stage import START, TERMS, WATCHER, Stage, key_of
+from commonlore.contracts.stage import CLIENT, START, TERMS, WATCHER, Stage, key_of
 from commonlore.contracts.terms import CheckTerms
 from commonlore.contracts.tuples import commitment_tuple
 from commonlore.protocol.ids import checksummed, keccak256
@@ -219,6 +219,23 @@ def test_a_receipt_that_may_be_made_up_pays_nobody():
     assert attest(stage, ONE) == "CommitmentNotFinal"
     stage.network.wait(5_000)
     assert attest(stage, ONE) is None
+
+
+def test_a_fee_that_no_amount_holds_is_refused():
+    """A price near the largest amount, and a fee of a multiple of it: it does not wrap around to a small
+    one."""
+    stage = Stage(replace(TERMS, pot_per_bond=0, checks=replace(CHECKS, fee_bps=20_000)))
+    stage.bond(ONE.address, AUDITOR, 400)
+    stage.fund(CLIENT.address, "Escrow", 2**127)
+    stage.call(CLIENT.address, "Escrow", "deposit", checksummed(CLIENT.address), 2**127)
+    stage.run_epoch((2**127,))
+    settle_round(stage, round_after(stage))
+    dear = max(range(2), key=lambda index: leaf_of(stage, index).price)
+    leaf = leaf_of(stage, dear)
+    signed = attestation(stage, ONE, subject=leaf.receipt_digest)
+    place = (checksummed(stage.lane), commitment_tuple(stage.epochs[0].commitment))
+    call = ("WorkPool", "attest", *place, abi_argument(leaf), *signed)
+    assert "SafeCastOverflowedUintDowncast" in str(refuse(stage, ONE.address, *call))
 
 
 def test_whoever_topped_up_after_a_lie_is_brought_before_the_arbiter_all_the_same(stage):

@@ -7,27 +7,29 @@ from itertools import product
 
 import pytest
 
-from commonlore.contracts.lineage import Ancestor, lineage_arguments
 from commonlore.contracts.proving import PROOFS, abi_argument
-from commonlore.contracts.registering import datanet_record_id
 from commonlore.contracts.stage import (
-    ADAPTER_POOL,
     ALICE,
     BOB,
     BOND,
     CURATOR,
+    DATANET,
     LANE,
+    LINEAGE,
+    MANIFEST,
     TERMS,
     WATCHER,
     Stage,
 )
 from commonlore.contracts.tuples import commitment_tuple
+from commonlore.protocol.codec import encode
 from commonlore.protocol.dishonest import FRIEND, plant
 from commonlore.protocol.fraud_earnings import find_earnings_frauds
 from commonlore.protocol.fraud_overlaps import ChannelHistory
 from commonlore.protocol.fraud_receipts import find_receipt_frauds
-from commonlore.protocol.frauds import FraudKind, Posted
-from commonlore.protocol.ids import Address, checksummed
+from commonlore.protocol.frauds import FraudKind, Posted, RawManifest
+from commonlore.protocol.ids import Address, checksummed, keccak256
+from commonlore.protocol.merkle import MerkleSumTree
 from commonlore.protocol.openings import (
     open_credit,
     open_earning,
@@ -38,9 +40,6 @@ from commonlore.protocol.openings import (
     span_of,
 )
 
-DATANET = datanet_record_id(CURATOR.address, "stage", 1)
-LINEAGE = [Ancestor(ADAPTER_POOL, (DATANET,), ())]
-
 
 @pytest.fixture(scope="module")
 def played():
@@ -48,7 +47,7 @@ def played():
     stage = Stage()
     stage.run_epoch((900, 500))
     stage.run_epoch((700, 800, 800))
-    for price in (600, 400, 400):
+    for price in (607, 403, 403):  # units are left over, and the largest remainders are not the first
         stage.serve(price)
     stage.serve(300, by_adapter=False)
     stage.redeem()
@@ -76,23 +75,12 @@ def frauds_of(stage):
     return [*find_receipt_frauds(posted), *find_earnings_frauds(posted), *overlaps]
 
 
-def challenge(stage, fraud):
-    if fraud.kind is not FraudKind.OUTSIDE_LINEAGE:
-        return stage.challenge(fraud)
-    contributors = {DATANET: [ALICE, BOB]}
-    account = fraud.arguments[-1].credit.account
-    more = lineage_arguments(LINEAGE, contributors, account)
-    contract, name = PROOFS[fraud.kind]
-    arguments = [abi_argument(argument) for argument in fraud.arguments]
-    return stage.network.refusal(WATCHER, contract, name, checksummed(stage.lane), *arguments, *more)
-
-
 @pytest.mark.parametrize("kind", list(FraudKind))
 def test_a_fraud_kills_its_commitment_and_costs_its_poster_the_bond(stage, kind):
     network, lane = stage.network, checksummed(stage.lane)
     trees = stage.post(stage.changed(plant(kind, stage.scene())))
     fraud = next(fraud for fraud in frauds_of(stage) if fraud.kind is kind)
-    assert challenge(stage, fraud) is None
+    assert stage.challenge(fraud) is None
     assert network.tokens(WATCHER) == BOND // 2
     assert network.read("Bonds", "bondOf", lane, 1)[0] == 0
     epoch = trees.commitment.epoch
@@ -109,17 +97,17 @@ def test_a_fraud_can_be_proved_until_the_window_ends_and_not_after(stage, kind):
     fraud = next(fraud for fraud in frauds_of(stage) if fraud.kind is kind)
     stage.network.wait(stage.terms.window - 1)
     before = stage.network.snapshot()
-    assert challenge(stage, fraud) is None
+    assert stage.challenge(fraud) is None
     stage.network.revert(before)
     stage.network.wait(1)
-    assert challenge(stage, fraud) == "WindowClosed"
+    assert stage.challenge(fraud) == "WindowClosed"
 
 
 def test_after_a_fraud_the_lane_bonds_again_and_posts_what_is_true(stage):
     network = stage.network
     served, earnings = list(stage.served), dict(stage.earnings)
     stage.post(stage.changed(plant(FraudKind.BAD_LINE, stage.scene())))
-    assert challenge(stage, frauds_of(stage)[0]) is None
+    assert stage.challenge(frauds_of(stage)[0]) is None
     stage.epochs.pop()
     stage.served, stage.earnings = served, earnings
     call = (checksummed(stage.lane), commitment_tuple(stage.build().commitment))
@@ -138,7 +126,7 @@ def test_later_commitments_die_with_the_one_they_build_on():
     stage.post(bad)
     fraud = frauds_of(stage)[0]
     later = [stage.run_epoch(), stage.run_epoch()]
-    assert challenge(stage, fraud) is None
+    assert stage.challenge(fraud) is None
     hashes = [stage.network.read("Settlement", "posted", checksummed(stage.lane), t.commitment.epoch)[0]
               for t in (first, bad, *later)]  # fmt: skip
     assert [any(each) for each in hashes] == [True, False, False, False]
@@ -176,6 +164,8 @@ def attempts(stage):
         vouchers = open_voucher(domain, trees, a), open_voucher(domain, previous, b)
         yield "ReceiptProofs", "proveOverlap", (now, vouchers[0], before, vouchers[1])
     for a in receipts:
+        for manifest in (encode(MANIFEST), encode(replace(MANIFEST, author_payee=BOB)), b""):
+            yield "LineProofs", "proveWrongAuthor", (now, open_line(trees, a), RawManifest(manifest))
         yield "ReceiptProofs", "proveBadReceipt", (now, open_receipt(trees, a))
         yield "LineProofs", "proveStrayLine", (now, open_line(trees, a), ())
     yield from earnings_attempts(trees, previous)
@@ -213,9 +203,10 @@ def credit_attempts(trees, previous, lines):
         yield "CreditProofs", "proveUnsorted", (before, now, by_pool, *pair)
         other = open_credit(trees, not by_pool, b)
         yield "CreditProofs", "proveMissing", (before, now, by_pool, pair[0], (other,))
-        if b:
-            gap = (open_credit(trees, not by_pool, b - 1), other)
-            yield "CreditProofs", "proveMissing", (before, now, by_pool, pair[0], gap)
+        for step in (1, 2):  # neighbours, and those of a leaf between them
+            if b >= step:
+                gap = (open_credit(trees, not by_pool, b - step), other)
+                yield "CreditProofs", "proveMissing", (before, now, by_pool, pair[0], gap)
     for a in credits:
         credit = open_credit(trees, True, a)
         yield "CreditProofs", "proveMissing", (before, now, True, credit, ())
@@ -228,6 +219,18 @@ def credit_attempts(trees, previous, lines):
             for high in range(low, now.credit_count + 1):
                 call = (before, now, role, last, span_of(trees, True, low, high))
                 yield "CreditProofs", "provePoolSum", call
+        for span in loose_spans(trees, last[0].line.pool, role):
+            yield "CreditProofs", "provePoolSum", (before, now, role, last, span)
+
+
+def loose_spans(trees, pool, role):
+    """A role's credits without the first or the last of them, between neighbours that do not touch."""
+    places = [i for i, credit in enumerate(trees.pool_credits) if (credit.pool, credit.role) == (pool, role)]
+    if len(places) > 1:
+        low, high = places[0], places[-1]
+        whole = span_of(trees, True, low, high + 1)
+        for inside in ({low, high - 1}, {low + 1, high}):
+            yield replace(whole, inside=tuple(open_credit(trees, True, i) for i in sorted(inside)))
 
 
 def test_no_proof_of_honest_data_is_accepted(stage):
@@ -251,9 +254,9 @@ def test_a_contributor_of_the_lineage_is_not_shown_to_be_outside(stage, account)
     fixed = [abi_argument(a) for a in (before, trees.commitment, open_credit(trees, True, places[0]))]
     for other in (FRIEND, Address(b"\x01" * 20), Address(b"\xff" * 20)):
         for contributors in ([ALICE, BOB], [ALICE], [BOB], [ALICE, BOB, CURATOR.address]):
-            records, gaps = lineage_arguments(LINEAGE, {DATANET: contributors}, other)
-            for ancestry in (records, []):
-                call = (checksummed(stage.lane), *fixed, ancestry, gaps)
+            lineage = replace(LINEAGE, contributors={DATANET: contributors})
+            for ancestry in (lineage.ancestry, ()):
+                call = (checksummed(stage.lane), *fixed, *map(abi_argument, (ancestry, lineage.gaps(other))))
                 assert stage.network.refusal(WATCHER, "CreditProofs", "proveOutsideLineage", *call)
 
 
@@ -277,3 +280,22 @@ def test_the_commitment_before_is_the_one_that_was_followed(stage):
     previous, old, now, new = fraud.arguments
     for wrong in (replace(previous, data_hash=bytes(32)), stage.epochs[0].commitment, now):
         assert stage.challenge(replace(fraud, arguments=(wrong, old, now, new))) == "NotPrevious"
+
+
+def test_a_path_has_just_the_depth_of_its_tree(stage):
+    """No inner node passes for a leaf, nor a leaf for one of a smaller tree where no money is beside it."""
+    leaves = [(keccak256(bytes([i])), amount) for i, amount in enumerate((5, 7, 0, 0))]
+    tree = MerkleSumTree(leaves)
+    path = [(step.hash, step.amount) for step in tree.proof(0)]
+    accepted = stage.network.read("Settlement", "climb", *leaves[0], 0, 4, path)
+    assert accepted == (tree.root, tree.total)
+    inner = MerkleSumTree(leaves[:2])
+    for leaf, index, count, shown in (
+        (leaves[0], 0, 1, path),
+        (leaves[0], 0, 2, path),
+        (leaves[0], 0, 5, path),
+        (leaves[0], 4, 4, path),
+        ((inner.root, inner.total), 0, 4, path[1:]),
+    ):
+        call = ("Settlement", "climb", *leaf, index, count, shown)
+        assert stage.network.refusal(WATCHER, *call) == "BadProof", (index, count)

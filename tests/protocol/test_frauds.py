@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commonlore.protocol.codec import encode
+from commonlore.contracts.stage import MANIFEST as STAGED
+from commonlore.protocol.codec import encode, record_cid
 from commonlore.protocol.credits import BASE_SPLIT, DEFAULT_SPLIT, RolePayees, compute_credits, compute_shares
 from commonlore.protocol.dishonest import PLANTS, Scene, plant
 from commonlore.protocol.eip712 import Domain, sign
@@ -14,9 +15,10 @@ from commonlore.protocol.epoch_leaves import pool_of
 from commonlore.protocol.fraud_earnings import find_earnings_frauds
 from commonlore.protocol.fraud_overlaps import ChannelHistory
 from commonlore.protocol.fraud_receipts import find_receipt_frauds
-from commonlore.protocol.frauds import FraudKind, LaneFacts, Posted, RegisteredAdapter
+from commonlore.protocol.frauds import FraudKind, LaneFacts, Posted, RawManifest, RegisteredAdapter
 from commonlore.protocol.ids import ZERO_ADDRESS, Address, cid_of, digest_of
 from commonlore.protocol.keys import AccountKey
+from commonlore.protocol.lineage import Ancestor, Lineage
 from commonlore.protocol.receipt_rules import make_voucher
 from commonlore.protocol.receipts import Receipt, Weight
 from commonlore.protocol.requests import PPM, AdapterWeight
@@ -26,12 +28,14 @@ from commonlore.protocol.settlement import build_epoch, published_trees
 DOMAIN = Domain(31_337, Address(b"\xe5" * 20))
 LANE, PAYER = (AccountKey.from_secret(bytes([n]) * 32) for n in (7, 2))
 PLATFORM, OWNER, AUTHOR, WORK_POOL, ALICE, BOB = (Address(bytes([n]) * 20) for n in range(1, 7))
-ADAPTER = cid_of(b"adapter")
+MANIFEST = replace(STAGED, author_payee=AUTHOR)
+ADAPTER = record_cid(MANIFEST)
 POOL = pool_of(AUTHOR, digest_of(ADAPTER))
-REGISTERED = RegisteredAdapter(DEFAULT_SPLIT, 0, frozenset({ALICE, BOB}))
+LINEAGE = Lineage((Ancestor(POOL, (b"datanet",), ()),), {b"datanet": (ALICE, BOB)})
+REGISTERED = RegisteredAdapter(DEFAULT_SPLIT, 0, LINEAGE)
 FACTS = LaneFacts(
     DOMAIN, LANE.address, PLATFORM, WORK_POOL, frozenset({LANE.address, OWNER}), 1_000, 100, 2_000,
-    adapters={POOL: REGISTERED},
+    adapters={POOL: REGISTERED}, manifests={digest_of(ADAPTER): RawManifest(encode(MANIFEST))},
 )  # fmt: skip
 
 
@@ -151,7 +155,7 @@ def test_an_unregistered_adapter_is_judged_only_where_the_registry_is_required(l
 
 
 def test_what_was_registered_later_binds_nobody(lane):
-    late = replace(REGISTERED, split=BASE_SPLIT, registered_at=1_200, contributors=frozenset())
+    late = replace(REGISTERED, split=BASE_SPLIT, registered_at=1_200, lineage=Lineage(()))
     assert found(lane.epochs[:3], replace(FACTS, adapters={POOL: late}, posted_before=1_200)) == []
 
 

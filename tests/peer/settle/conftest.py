@@ -19,23 +19,45 @@ from commonlore.peer.settle import Settler
 from commonlore.peer.store import open_store
 from commonlore.protocol.bindings import bind
 from commonlore.protocol.blob_names import describe_blob
-from commonlore.protocol.codec import record_cid, record_hash
+from commonlore.protocol.codec import encode, record_cid, record_hash
 from commonlore.protocol.credits import BASE_SPLIT, DEFAULT_SPLIT, compute_shares
 from commonlore.protocol.eip712 import digest
 from commonlore.protocol.errors import NotFound
 from commonlore.protocol.ids import Address, cid_of, keccak256
 from commonlore.protocol.keys import AccountKey, PeerKey
-from commonlore.protocol.manifests import AdapterManifest, PriorWeight, Recipe
+from commonlore.protocol.manifests import (
+    AdapterManifest,
+    DatanetManifest,
+    PriorWeight,
+    Recipe,
+    Shard,
+    ShardHeader,
+)
 from commonlore.protocol.receipt_rules import make_voucher, sign_receipt
 from commonlore.protocol.receipts import Receipt, ReceiptDetails
 from commonlore.protocol.requests import PPM, AdapterWeight, Sampling
+from commonlore.protocol.rows import contributors_root
 
 GENESIS = 1_800_000_000
 TERMS = Terms(epoch_length=1_000, window=500, grace=100)
 DEPOSIT = 1_000_000
 CONTRIBUTORS = tuple(Address(bytes([0xC0 + i]) * 20) for i in range(3))
+
+
+def shard_of(payee):
+    """A contributor's part of the Datanet: nobody here reads its rows."""
+    rows = (bytes(32), cid_of(b"rows"))
+    header = ShardHeader("icd", "one", bytes(32), payee, "CC0-1.0", "tests", "", 1, *rows)
+    return Shard(header, bytes(64), bytes(65))
+
+
 AUTHOR_KEY = AccountKey.from_secret(keccak256(b"author"))
 AUTHOR = AUTHOR_KEY.address
+RAW_SHARDS = tuple(encode(shard_of(payee)) for payee in CONTRIBUTORS)
+DATANET = DatanetManifest(
+    "icd", "tests", "questions", "CC0-1.0", bytes(32), 1, None, tuple(map(cid_of, RAW_SHARDS)),
+    contributors_root(CONTRIBUTORS),
+)  # fmt: skip
 MANIFEST = AdapterManifest(
     name="icd",
     base=cid_of(b"base"),
@@ -45,7 +67,7 @@ MANIFEST = AdapterManifest(
     alpha=16,
     targets=("q_proj",),
     template=bytes(32),
-    datanets=(cid_of(b"datanet"),),
+    datanets=(record_cid(DATANET),),
     recipe=Recipe("test", 1, 1, 1, 8, 16, 0, 1, "fp32", "{question}"),
     early_checkpoint=None,
     factors=None,
@@ -58,6 +80,7 @@ MANIFEST = AdapterManifest(
     author_payee=AUTHOR,
 )
 ADAPTER = record_cid(MANIFEST)
+MANIFESTS = {cid_of(raw): raw for raw in (*RAW_SHARDS, encode(DATANET), encode(MANIFEST))}
 DETAILS = ReceiptDetails(bytes(32), bytes(32), Sampling(seed=1, max_tokens=2), "stop")
 
 
@@ -139,9 +162,9 @@ class Node:
 
     async def fetch(self, lane, cid):
         assert lane == self.chain.lane
-        if cid not in self.published:
+        if cid not in self.published | MANIFESTS:
             raise NotFound(f"nobody has {cid}")
-        return self.published[cid]
+        return (self.published | MANIFESTS)[cid]
 
     async def manifest(self, cid):
         assert cid == ADAPTER
@@ -257,6 +280,7 @@ class Samples:
     """What tests build with, without importing this file."""
 
     MANIFEST = MANIFEST
+    DATANET = DATANET
     AUTHOR_KEY = AUTHOR_KEY
     ADAPTER = ADAPTER
     Party = Party
