@@ -2,7 +2,7 @@
 
 Rules of this file:
 - Rows are told by arrays that numpy fills; what a slot holds is described once and kept until the slot
-  changes.
+  changes, or a step does without it: there are as many weights as compositions.
 """
 
 from __future__ import annotations
@@ -74,15 +74,16 @@ class NativeRunner(ModelRunner):
         starts = np.zeros(int(counts.sum()) + 1, np.int32)
         np.cumsum(np.repeat(lengths, counts), out=starts[1:])
         items = [np.tile(np.array(row, np.int32), count) for row, count in zip(own, counts, strict=True)]
-        return starts, np.concatenate(items), [self._low(term) for term in number]
+        self._lows = {term: self._low(term) for term in number}  # and no longer any that are not in this step
+        return starts, np.concatenate(items), [low for _, low in self._lows.values()]
 
-    def _low(self, term: SlotTerm) -> c.Low:
+    def _low(self, term: SlotTerm) -> tuple[int, c.Low]:
         place = Place(term.bucket, term.slot)
         filling = self._pools.filling(place)
         known = self._lows.get(term)
         if known is None or known[0] != filling:
-            known = self._lows[term] = filling, self._describe(place, term.weight)
-        return known[1]
+            known = filling, self._describe(place, term.weight)
+        return known
 
     def _describe(self, place: Place, weight: float) -> c.Low:
         offsets, size = self._layout.offsets(place.bucket)

@@ -7,6 +7,7 @@ import pytest
 from commonlore.protocol.requests import PPM, AdapterWeight, Sampling
 from commonlore.worker.engine.backends import why_not_native
 from commonlore.worker.engine.native.library import SWITCH, load_library
+from commonlore.worker.engine.native.runner import NativeRunner
 from commonlore.worker.engine.torch_engine import TorchEngine
 from commonlore.worker.engine.types import AdapterSource, EngineConfig, GenerationRequest
 from commonlore.worker.models.reference import BaseModel
@@ -125,3 +126,17 @@ def test_torch_answers_where_the_library_is_switched_off(
         engine.load_adapter(source)
     requests = asks(adapters)
     assert all(len(tokens) == LENGTH for tokens in answers(engine, requests).values())
+
+
+def test_what_was_said_of_slots_is_forgotten_when_no_step_needs_it(
+    tiny: BaseModel, adapters: list[AdapterSource]
+) -> None:
+    """Else every weight that a stranger thinks of would stay."""
+    engine = engine_of(tiny, adapters, "bf16")
+    runner = engine._runner
+    assert isinstance(runner, NativeRunner)
+    first, second = (source.adapter for source in adapters[:2])
+    for weight in range(1, 20):
+        both = (AdapterWeight(first, weight), AdapterWeight(second, PPM - weight))
+        answers(engine, [GenerationRequest(b"x", Sampling(1, 2), prompt_tokens=(5, 6), adapters=both)])
+        assert len(runner._lows) == 2
