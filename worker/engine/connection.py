@@ -6,6 +6,8 @@ Rules of this file:
 - Whoever waits for something of a process gets its answer or, when the process is gone, EngineFailed.
 - What waits here is bounded by what the node has open: a request keeps a few hundred tokens (`answers`), a
   call its one answer, and the way out a frame or two for each.
+- The engine knows a request by a number of ours. A request id may come again while events of its first try
+  are still under way; those reach nobody.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import os
 import socket
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import trio
 
@@ -66,6 +68,7 @@ class Connection:
         self.started = trio.current_time()
         self._process = process
         self._stream = stream
+        self._keys: dict[bytes, bytes] = {}  # of the requests that are open: our numbers
         self._answers: dict[bytes, Answer] = {}
         self._calls: dict[int, _Call] = {}
         self._next_call = 0
@@ -81,30 +84,35 @@ class Connection:
     # ---- speaking
 
     def begin(self, request: GenerationRequest) -> Answer:
-        """Send a request. Raises Refused(busy), LocalProtocolError, EngineFailed."""
+        """Send a request; the events of its answer name it by our number.
+
+        Raises Refused(busy), LocalProtocolError, EngineFailed.
+        """
         if len(self._answers) >= self.facts.max_batch + self.facts.max_queue:
             raise Refused(
                 RefusalCode.BUSY, f"{len(self._answers)} requests are open already: try another worker"
             )
-        if request.request_id in self._answers:
+        if request.request_id in self._keys:
             raise LocalProtocolError(f"the request {request.request_id.hex()} is already running")
-        self._send(request)
-        request_id = request.request_id
-        answer = self._answers[request_id] = Answer(lambda held: self._hold(request_id, held))
+        key = self.next_call().to_bytes(8, "big")
+        self._send(replace(request, request_id=key))
+        self._keys[request.request_id] = key
+        answer = self._answers[key] = Answer(lambda held: self.tell(Hold(key, held)))
         return answer
 
     def end(self, request_id: bytes) -> None:
         """The reader of this request is gone; abort it unless it is over."""
-        answer = self._answers.pop(request_id)
-        if not answer.over and not self.dead:
-            self._send(Abort(request_id))
+        key = self._keys.pop(request_id)
+        if not self._answers.pop(key).over:
+            self.tell(Abort(key))
 
-    def _hold(self, request_id: bytes, held: bool) -> None:
+    def tell(self, message: Record) -> None:
+        """Send what nobody waits for an answer to; nothing happens when the process is gone."""
         if not self.dead:
-            self._send(Hold(request_id, held))
+            self._send(message)
 
     def next_call(self) -> int:
-        """A number for a call."""
+        """A number for a call, or a request."""
         self._next_call += 1
         return self._next_call
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import trio
 
@@ -59,7 +60,7 @@ class EngineProcess:
         try:
             while True:
                 event = await answer.next()
-                yield event
+                yield replace(event, request_id=request.request_id)
                 if event.finish is not None:
                     return
         finally:
@@ -68,11 +69,17 @@ class EngineProcess:
     async def load_adapter(self, source: AdapterSource) -> None:
         """Validate an adapter file and keep it in RAM.
 
+        Cancelled, it is let go of when it has come: nobody would know that it takes memory.
+
         Raises InvalidAdapter, Refused(busy), EngineFailed.
         """
         connection = await self._running()
         number = connection.next_call()
-        reply = await connection.ask(number, Load(number, source))
+        try:
+            reply = await connection.ask(number, Load(number, source))
+        except trio.Cancelled:
+            connection.tell(Unload(connection.next_call(), source.adapter))
+            raise
         assert isinstance(reply, Loaded)  # our own process answers a Load so
         connection.resident[source.adapter] = reply.bytes
 

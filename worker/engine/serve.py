@@ -4,7 +4,7 @@ pair.
 Rules of this file:
 - Three threads. The main one steps the engine and is the only one to change it; one reads frames and
   tokenises; one reads adapter files. So neither a long prompt nor a large adapter holds up a step, and a step
-  holds up neither.
+  holds up neither. Adapters come and go in the order in which it was asked for.
 - When the other end closes, whoever held it is gone: the process ends at once, whatever it was doing.
 - An error that is a CommonloreError belongs to the request or call that caused it. Anything else is a defect:
   it ends the process with a traceback, and the node starts another.
@@ -114,9 +114,7 @@ class EngineServer:
             case Load():
                 self._adapters.submit(self._load, command)
             case Unload():
-                self._actions.put(
-                    lambda: self._answer(command.call, lambda: self._engine.unload(command.adapter))
-                )
+                self._adapters.submit(self._unload, command)
             case Count():
                 self._count(command)
             case Measure():
@@ -158,6 +156,10 @@ class EngineServer:
             self._outbox.send(CallFailed(command.call, failure_of(failed)))
         else:
             self._actions.put(lambda: self._install(command.call, adapter))
+
+    def _unload(self, command: Unload) -> None:
+        """After what is to be loaded before, so that a load can be taken back while the file is read."""
+        self._actions.put(lambda: self._answer(command.call, lambda: self._engine.unload(command.adapter)))
 
     # ---- between steps
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import select
 import signal
 import subprocess
 import sys
@@ -183,6 +184,43 @@ def test_an_answer_nobody_reads_is_held_and_then_goes_on(lab, held: Held) -> Non
             async for event in events:
                 tokens += event.tokens
         assert len(tokens) == 1900
+
+    held.run(body)
+
+
+def test_a_load_that_nobody_waits_for_any_more_leaves_nothing_in_ram(
+    held: Held, adapters: list[AdapterSource]
+) -> None:
+    async def body(remote: EngineProcess) -> None:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await remote.load_adapter(adapters[0])
+        await remote.load_adapter(adapters[1])  # read after the other
+        assert [one.adapter for one in (await remote.stats()).resident] == [adapters[1].adapter]
+        assert remote.resident.keys() == {adapters[1].adapter}
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await remote.load_adapter(adapters[0])
+        await remote.load_adapter(adapters[0])  # wanted again, while the other is taken back
+        assert remote.resident.keys() == {one.adapter for one in (await remote.stats()).resident}
+        for source in adapters[:2]:
+            await remote.unload_adapter(source.adapter)
+        assert (await remote.stats()).resident == ()
+
+    held.run(body)
+
+
+def test_a_request_id_that_comes_again_gets_nothing_of_its_first_try(lab, held: Held) -> None:
+    async def body(remote: EngineProcess) -> None:
+        wanted = lab.ask("one", sampling=Sampling(seed=1, max_tokens=40))
+        expected = (await collect(remote, wanted))[0]
+        async with aclosing(remote.generate(lab.ask("another", sampling=ENDLESS))) as events:
+            assert (await anext(events)).request_id == wanted.request_id
+            assert remote._connection is not None
+            arrived = remote._connection._stream.socket.fileno()
+            assert select.select([arrived], [], [], 30) != ([], [], [])  # more of it, which nobody has read
+        assert (await collect(remote, wanted))[0] == expected
+        await until(remote, is_idle)
 
     held.run(body)
 
