@@ -47,7 +47,8 @@ def _summary(found: Mapping[str, Any]) -> dict[str, object]:
         facts["resident"] = worker["resident"]
         facts["load"] = f"{worker['running']} running, {worker['queued']} queued"
         facts["memory"] = (
-            f"{_mib(worker['adapter_bytes'])} of adapters, {_mib(worker['slot_bytes'])} of slots"
+            f"{_mib(worker['adapter_bytes'])} of adapters, {_mib(worker['slot_bytes'])} of slots, "
+            f"{_mib(worker['spare_bytes'])} to read the next into"
         )
     if settlement is not None:
         facts["settlement"] = settlement["waiting_for"] or "up to date"

@@ -87,6 +87,7 @@ class Actions:
             "free_pages": stats.free_pages,
             "adapter_bytes": stats.adapter_bytes,
             "slot_bytes": stats.slot_bytes,
+            "spare_bytes": stats.spare_bytes,
             "restarts": role.engine.restarts,
             "fetches": [asdict(fetch) for fetch in role.fetches],
         }

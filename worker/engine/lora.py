@@ -63,6 +63,11 @@ class TorchLoraLayout(LoraLayout):
         """See LoraLayout."""
         self._blanks.find_next()
 
+    @property
+    def spare_bytes(self) -> int:
+        """See LoraLayout."""
+        return self._blanks.bytes
+
     def pack(self, file: TensorFile, source: AdapterSource) -> Tensor:
         """See LoraLayout."""
         bucket = self.bucket_of(source)

@@ -55,6 +55,11 @@ class LoraLayout(ABC):
     def find_next(self) -> None:
         """After packing, beside other work: have memory found for the next adapter of the same bucket."""
 
+    @property
+    @abstractmethod
+    def spare_bytes(self) -> int:
+        """What that takes now."""
+
     def bucket_of(self, source: AdapterSource) -> int:
         """The bucket that this adapter goes to."""
         return rank_bucket(source.rank)
@@ -81,6 +86,11 @@ class Blanks:
         self._lock = threading.Lock()
         self._spares: dict[tuple[int, torch.dtype], tuple[Tensor, Future[None]]] = {}
         self._missing: set[tuple[int, torch.dtype]] = set()
+
+    @property
+    def bytes(self) -> int:
+        """What was found ahead, and is taken by nobody yet."""
+        return sum(blank.nbytes for blank, _ in tuple(self._spares.values()))
 
     def take(self, size: int, dtype: torch.dtype, pinned: bool = False) -> Tensor:
         """1-D, of `size` numbers."""

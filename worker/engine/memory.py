@@ -120,6 +120,11 @@ class Scratch:
         self._lock = threading.Lock()
         self._kept = np.empty(0, np.uint8)
 
+    @property
+    def bytes(self) -> int:
+        """How many are kept."""
+        return len(self._kept)
+
     @contextmanager
     def lend(self) -> Iterator[Allocate]:
         """What gives bytes until the block ends. Any thread; one that comes meanwhile gets others."""

@@ -86,7 +86,11 @@ class SlotPools:
                 self._pools[bucket] = _Pool(self._new_pool(bucket))
             pool = self._pools[bucket]
             own = self._own(adapter, bucket, pool)
-        yield
+        try:
+            yield
+        except BaseException:
+            self._give_back(adapter, own, pool)
+            raise
         if own is not None:
             own.result()
         with self._preparing:
@@ -101,6 +105,12 @@ class SlotPools:
             return None
         pool.owners.append(adapter)
         return pool.ahead[len(pool.owners) - 1]
+
+    def _give_back(self, adapter: Cid, own: Future[None] | None, pool: _Pool) -> None:
+        """It could not be read and needs no slot: the next one has what was found for it."""
+        if own is not None:
+            with self._preparing:
+                pool.owners.remove(adapter)
 
     def _find_next(self, bucket: int, pool: _Pool) -> None:
         """For the adapter after all that were read, unless it was found already."""

@@ -51,10 +51,21 @@ class AdapterTiers:
         Raises Malformed, Refused(busy) without memory, and what `check` raises.
         """
         bucket = self._layout.bucket_of(source)
-        with self.pools.prepare(source.adapter, bucket), self._scratch.lend() as allocate:
-            packed = self._layout.pack(check(allocate), source)
-        self._layout.find_next()
+        try:
+            with self.pools.prepare(source.adapter, bucket), self._scratch.lend() as allocate:
+                packed = self._layout.pack(check(allocate), source)
+            self._layout.find_next()
+        except MemoryError:
+            raise Refused(
+                RefusalCode.BUSY,
+                f"no memory to read the adapter {source.adapter}: run with less adapter_ram",
+            ) from None
         return LoadedAdapter(source, packed)
+
+    @property
+    def spare_bytes(self) -> int:
+        """What is kept to read the next adapters into, beside those here. Any thread."""
+        return self._layout.spare_bytes + self._scratch.bytes
 
     def resident(self) -> tuple[ResidentAdapter, ...]:
         """What RAM holds, the most recently used first. Any thread."""

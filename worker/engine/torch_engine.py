@@ -170,6 +170,7 @@ class TorchEngine(Engine):
             ranks=tuple(RankCount(*one) for one in sorted(ranks.items())),
             adapter_bytes=self._adapters.used_bytes,
             slot_bytes=pools.bytes,
+            spare_bytes=self._adapters.spare_bytes,
             slot_fills=pools.fills,
             slot_fill_ns=pools.fill_ns,
             slot_evictions=self._adapters.table.evictions,

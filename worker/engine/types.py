@@ -204,8 +204,8 @@ class EngineStats:
     may go; `held` requests wait for their readers.
 
     `resident` lists the most recently used adapters in RAM, `ranks` counts all; they take `adapter_bytes`,
-    slots `slot_bytes` more. `slot_fills` copies from RAM to slots took `slot_fill_ns` altogether, the zeroing
-    of what gave way included.
+    slots `slot_bytes` more, and what is kept to read the next ones into `spare_bytes`. `slot_fills` copies
+    from RAM to slots took `slot_fill_ns` altogether, the zeroing of what gave way included.
     """
 
     resident: Annotated[tuple[ResidentAdapter, ...], Size(0, MAX_LISTED_ADAPTERS)]
@@ -221,6 +221,7 @@ class EngineStats:
     ranks: Annotated[tuple[RankCount, ...], Size(0, 16)] = ()
     adapter_bytes: U64 = 0
     slot_bytes: U64 = 0
+    spare_bytes: U64 = 0
     slot_fills: U64 = 0
     slot_fill_ns: U64 = 0
     slot_evictions: U64 = 0

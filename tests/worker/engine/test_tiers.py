@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from commonlore.protocol.errors import Refused
+from commonlore.protocol.errors import InvalidAdapter, Refused
+from commonlore.protocol.ids import Cid
 from commonlore.protocol.requests import PPM, AdapterWeight, Sampling
 from commonlore.worker.adapters.fake import write_fake_adapter
-from commonlore.worker.engine import slot_pools
+from commonlore.worker.engine import lora_layout, slot_pools
 from commonlore.worker.engine.memory import find_ahead
 from commonlore.worker.engine.slots import Place
 from commonlore.worker.engine.torch_engine import TorchEngine
@@ -260,3 +262,45 @@ def test_memory_is_there_when_an_adapter_was_read_and_its_numbers_are_left_alone
         reading.result()
         assert found == [pool[1].data_ptr()]
         assert bool(torch.all(pool[1] == 3))
+
+
+def test_bad_adapters_use_up_no_slots_memory(
+    build_engine, tmp_path: Path, adapters: list[AdapterSource]
+) -> None:
+    engine = build_engine(slots=3)
+    size = engine.facts.packed_bytes(8)
+    cut = tmp_path / "cut"
+    cut.write_bytes(Path(adapters[0].path).read_bytes()[:-1])
+    for number in range(5):
+        with pytest.raises(InvalidAdapter, match="truncated"):
+            engine.read_adapter(replace(adapters[0], path=str(cut), adapter=Cid(f"bad {number}")))
+    assert engine.stats().slot_bytes == size
+    engine.load_adapter(adapters[0])
+    assert engine.stats().slot_bytes == 2 * size
+
+
+def test_an_adapter_that_finds_no_memory_is_refused_and_may_come_again(
+    build_engine, adapters: list[AdapterSource], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = build_engine()
+
+    def find_none(size: int, dtype: torch.dtype) -> torch.Tensor:
+        raise MemoryError
+
+    with monkeypatch.context() as poor:
+        poor.setattr(lora_layout, "fresh", find_none)
+        with pytest.raises(Refused, match="no memory to read the adapter"):
+            engine.load_adapter(adapters[0])
+    engine.load_adapter(adapters[0])
+    engine.check_integrity()
+
+
+def test_what_the_next_adapters_are_read_into_is_counted(build_engine, adapters: list[AdapterSource]) -> None:
+    engine = build_engine()
+    spares = sum(engine.facts.packed_bytes(rank) for rank in (8, 16))
+    largest = max(Path(source.path).stat().st_size for source in adapters)
+    for _ in range(2):
+        for source in adapters:
+            engine.load_adapter(source)
+            engine.unload(source.adapter)
+        assert engine.stats().spare_bytes == spares + largest

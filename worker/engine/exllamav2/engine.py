@@ -95,8 +95,10 @@ class ExLlamaV2Engine(Engine):
                 f"the adapter {source.adapter} has rank {source.rank}; "
                 f"this engine takes at most {self.facts.max_rank}"
             )
-        file = check_adapter_file(Path(source.path), source, self._architecture)
-        return LoadedAdapter(source, self._layout.pack(file, source))
+        path = Path(source.path)
+        return self._adapters.read(
+            source, lambda allocate: check_adapter_file(path, source, self._architecture, allocate)
+        )
 
     def stats(self) -> EngineStats:
         """See Engine."""
@@ -117,6 +119,7 @@ class ExLlamaV2Engine(Engine):
             ranks=tuple(RankCount(*one) for one in sorted(ranks.items())),
             adapter_bytes=self._adapters.used_bytes,
             slot_bytes=self._slots.bytes,
+            spare_bytes=self._adapters.spare_bytes,
             slot_fills=self._slots.fills,
             slot_fill_ns=self._slots.fill_ns,
             slot_evictions=self._adapters.table.evictions,

@@ -81,6 +81,11 @@ class FactorLayout(LoraLayout):
     def find_next(self) -> None:
         """See LoraLayout. Nothing: factors have memory of their own."""
 
+    @property
+    def spare_bytes(self) -> int:
+        """See LoraLayout."""
+        return 0
+
     def unpack(self, packed: Tensor, source: AdapterSource) -> LoraWeights:
         """Views of what `pack` gave, wherever it lies now."""
         factors: dict[str, Factors] = {}

@@ -52,6 +52,11 @@ class NativeLoraLayout(LoraLayout):
         """See LoraLayout."""
         self._blanks.find_next()
 
+    @property
+    def spare_bytes(self) -> int:
+        """See LoraLayout."""
+        return self._blanks.bytes
+
     def pack(self, file: TensorFile, source: AdapterSource) -> Tensor:
         """See LoraLayout. Files in bf16, which is what is published, take the fast way."""
         if file.content is not None and all(span.dtype == "BF16" for span in file.tensors.values()):
