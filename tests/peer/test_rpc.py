@@ -175,20 +175,23 @@ async def test_leaving_a_call_cancels_its_handler(hosts):
             await cancelled.wait()
 
 
-async def test_a_timeout_of_the_caller_cancels_the_handler(hosts):
-    cancelled = trio.Event()
+async def test_a_caller_that_gives_up_cancels_the_handler(hosts):
+    started, cancelled = trio.Event(), trio.Event()
 
     async def forever(call: Call) -> None:
+        started.set()
         try:
             await trio.sleep_forever()
         finally:
             cancelled.set()
 
-    async with hosts(2) as (a, b):
+    async with hosts(2) as (a, b), trio.open_nursery() as nursery:
         Rpc(a).serve("forever", forever)
-        with trio.move_on_after(0.05):
-            await Rpc(b).call(a.peer_id, "forever", b"")
-        with trio.fail_after(3):
+        nursery.start_soon(Rpc(b).call, a.peer_id, "forever", b"")
+        with trio.fail_after(10):
+            await started.wait()
+            nursery.cancel_scope.cancel()
+        with trio.CancelScope(shield=True), trio.fail_after(10):
             await cancelled.wait()
 
 

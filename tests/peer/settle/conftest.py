@@ -142,7 +142,10 @@ def devchain():
 def chain(devchain):
     saved = devchain.devchain.rpc.handle("evm_snapshot", [])
     devchain.now, devchain.down = GENESIS + 1, False
+    bindings = [(party, party.binding) for party in (devchain.worker, *devchain.payers)]
     yield devchain
+    for party, binding in bindings:
+        party.binding = binding
     devchain.devchain.rpc.handle("evm_revert", [saved])
 
 
