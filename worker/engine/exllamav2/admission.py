@@ -97,5 +97,8 @@ class Admission:
 
 
 def composition_of(request: Request) -> Composition:
-    """The adapters that it composes, with their weights."""
-    return request.prepared.request.adapters
+    """The adapters that it composes, with their weights.
+
+    In one order whatever the request's: pages are shared between orders, so sums must be the same.
+    """
+    return tuple(sorted(request.prepared.request.adapters, key=lambda one: one.adapter))

@@ -6,7 +6,7 @@ import pytest
 
 from commonlore.protocol.ids import cid_of
 from commonlore.protocol.requests import PPM, AdapterWeight, Sampling
-from commonlore.worker.engine.exllamav2.admission import Admission
+from commonlore.worker.engine.exllamav2.admission import Admission, composition_of
 from commonlore.worker.engine.fairness import MAX_OVERTAKEN
 from commonlore.worker.engine.prompts import Answer, Prepared
 from commonlore.worker.engine.sequence import Sequence
@@ -132,3 +132,12 @@ def test_one_that_is_parked_can_be_removed() -> None:
     admission.remove(held)
     assert admission.parked == []
     admission.table.check_integrity([])
+
+
+def test_a_composition_is_the_same_in_whatever_order_it_is_asked_for() -> None:
+    admission = admission_of(switched=True)
+    both, turned = request(1, 0, 1), request(2, 1, 0)
+    assert composition_of(both) == composition_of(turned)
+    admission.add(both)
+    admission.add(turned)
+    assert admitted(admission) == [both, turned]
