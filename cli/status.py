@@ -30,6 +30,7 @@ def purse(read: Mapping[str, int] | None) -> dict[str, object]:
 
 def _summary(found: Mapping[str, Any]) -> dict[str, object]:
     worker, settlement, watching = found["worker"], found["settlement"], found["watching"]
+    registering = found["registering"]
     facts: dict[str, object] = {
         "peer": found["peer_id"],
         "roles": found["roles"],
@@ -52,6 +53,9 @@ def _summary(found: Mapping[str, Any]) -> dict[str, object]:
         )
     if settlement is not None:
         facts["settlement"] = settlement["waiting_for"] or "up to date"
+    if registering is not None and (registering["registered"] or registering["waiting_for"]):
+        done = f"{registering['registered']} Datanets and adapters"
+        facts["registered"] = registering["waiting_for"] or done
     if watching is not None:
         done = f"{watching['judged']} commitments judged, {watching['challenges']} challenges"
         facts["watching"] = watching["waiting_for"] or done

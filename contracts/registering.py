@@ -11,7 +11,7 @@ from ..protocol.credits import SplitBounds
 from ..protocol.eip712 import sign
 from ..protocol.ids import ZERO_ADDRESS, Address, Cid, checksummed, digest_of, keccak256, to_address
 from ..protocol.keys import AccountKey
-from ..protocol.manifests import Split
+from ..protocol.manifests import DatanetManifest, Split
 from .records import AdapterEntry, AdapterRegistration, AliasLog, DatanetEntry, PayeeRotation
 from .transactions import Sent
 from .tuples import split_tuple
@@ -28,6 +28,12 @@ def datanet_record_id(owner: Address, name: str, version: int) -> bytes:
 def adapter_record_id(author_payee: Address, adapter: Cid) -> bytes:
     """Record id (32 bytes) of an adapter under the payee its manifest names."""
     return keccak256(_word(author_payee) + digest_of(adapter))
+
+
+def datanet_entry(datanet: Cid, manifest: DatanetManifest) -> DatanetEntry:
+    """What is registered of a Datanet version; the licence by the hash of its name."""
+    licence = keccak256(manifest.licence.encode())
+    return DatanetEntry(digest_of(datanet), manifest.contributors_root, licence)
 
 
 class RegistryClient:

@@ -59,6 +59,7 @@ class Actions:
             "purse": await self._purse(),
             "worker": await self._worker(),
             "settlement": None if node.settler is None else asdict(node.settler.status),
+            "registering": None if node.registrar is None else asdict(node.registrar.status),
             "watching": None if node.watchman is None else asdict(node.watchman.status),
         }
 

@@ -103,6 +103,10 @@ class Catalog:
         )
         return tuple(r for r in found if isinstance(r, DatanetRecord))
 
+    def announced_by(self, key: bytes) -> tuple[Named, ...]:
+        """Every record in force that this Ed25519 key sealed."""
+        return tuple(sealed.record for sealed in self._names.values() if sealed.public_key == key)
+
     def bases(self) -> tuple[Cid, ...]:
         """The bases that known adapters are for."""
         return tuple(sorted({record.base for record in self.adapters()}))

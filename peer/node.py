@@ -44,6 +44,7 @@ from .store import Store, open_store
 from .withdrawing import Withdrawals
 
 if TYPE_CHECKING:
+    from .registering import Registrar
     from .settle import Settler
     from .watch_role import Watchman
     from .worker_role import WorkerRole
@@ -65,7 +66,8 @@ class Own:
 
 
 class Node:
-    """A running peer. `worker`, `settler` and `watchman` are None for a peer without that role."""
+    """A running peer. `worker`, `settler` and `watchman` are None for a peer without that role, `registrar`
+    for one without a chain."""
 
     def __init__(
         self, own: Own, store: Store, chain: ChainLink, network: Network, nursery: trio.Nursery
@@ -90,6 +92,7 @@ class Node:
         self.worker: WorkerRole | None = None
         self.settler: Settler | None = None
         self.watchman: Watchman | None = None
+        self.registrar: Registrar | None = None
 
     @property
     def adapter_fetches(self) -> int:
@@ -108,6 +111,8 @@ class Node:
         """Sign, keep and gossip a record of this peer, and provide what it names."""
         sealed = await self.gossip.publish(record)
         await _learn(self, sealed)
+        if self.registrar is not None:
+            self.registrar.wake()
         match record:
             case AdapterRecord():
                 self.discovery.provide(record.adapter)
@@ -193,6 +198,12 @@ async def _start(node: Node) -> None:
 
 async def _open_roles(node: Node, stack: AsyncExitStack) -> None:
     roles = node.config.roles
+    if node.chain.client is not None:
+        from .registering import Registrar
+
+        owner = node.keys.owner
+        node.registrar = Registrar(node.chain.client, node.catalog, node.keys.peer.public, owner)
+        node.nursery.start_soon(node.registrar.run)
     if "worker" in roles:
         from .worker_role import open_worker
 

@@ -57,6 +57,7 @@ class FakeActions:
             "purse": purse if self.chain else None,
             "worker": None,
             "settlement": None,
+            "registering": None,
             "watching": None,
         }
 
