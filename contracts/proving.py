@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, assert_never
 
-from ..protocol.frauds import Argument, Fraud, FraudKind, RawManifest
+from ..protocol.frauds import Argument, Fraud, FraudKind, RawManifest, Served
 from ..protocol.ids import checksummed, digest_of
 from ..protocol.lineage import Ancestor, ContributorGap
 from ..protocol.merkle import SumNode
@@ -92,6 +92,8 @@ def abi_argument(argument: Argument) -> Any:
             return (checksummed(argument.account), argument.cumulative, *place)
         case CreditOpening():
             return _credit(argument)
+        case Served():
+            return (_line(argument.line), receipt_opening(argument.receipt))
         case RawManifest():
             return argument.data
         case Ancestor():

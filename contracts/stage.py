@@ -223,8 +223,6 @@ class Stage:
 
     def facts(self) -> LaneFacts:
         """What a watcher reads from the chain about the lane."""
-        previous = self.epochs[-2].commitment.epoch if len(self.epochs) > 1 else 0
-        _, posted_before, *_ = self.network.read("Settlement", "posted", checksummed(self.lane), previous)
         redeemed = self.network.read("Escrow", "redeemed", checksummed(PAYER.address), checksummed(self.lane))
         return LaneFacts(
             self.domain,
@@ -234,7 +232,6 @@ class Stage:
             frozenset({self.lane}),
             START,
             self.terms.epoch_length,
-            posted_before,
             {PAYER.address: redeemed},
             {ADAPTER_POOL: RegisteredAdapter(DEFAULT_SPLIT, START, LINEAGE)},
             {digest_of(ADAPTER): RawManifest(encode(MANIFEST))},

@@ -29,6 +29,8 @@ Named = AdapterRecord | DatanetRecord
 M = TypeVar("M", AdapterManifest, DatanetManifest)
 FetchBytes = Callable[[Cid, int], Awaitable[bytes]]
 """(content id, most bytes) → the verified content. Raises NotFound or Unreachable."""
+CheckPayable = Callable[[Cid, AdapterManifest], Awaitable[None]]
+"""A further check of an adapter before its answers are paid for. Raises as `Catalog.payable`."""
 
 MAX_NAMES = 100_000
 MAX_MANIFESTS = 2_048
@@ -48,6 +50,8 @@ class Catalog:
     ) -> None:
         """`split_bounds()`: those of the network, as far as is known by now."""
         self.split_bounds = split_bounds
+        self.checks: list[CheckPayable] = []
+        """What else must hold of an adapter that is paid for, asked last."""
         self.withdrawn: set[Cid] = set()
         """Shards that their contributors took back, as far as is known here."""
         self._fetch = fetch
@@ -157,6 +161,8 @@ class Catalog:
             prior_weights(manifest)
         except ProtocolError as error:
             raise InvalidAdapter(f"adapter {adapter} cannot be paid for: {error}") from error
+        for check in self.checks:
+            await check(adapter, manifest)
         return manifest
 
     async def _refuse_tainted(self, adapter: Cid, manifest: AdapterManifest) -> None:

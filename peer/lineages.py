@@ -50,14 +50,25 @@ class Lineages:
         for pool in sorted({each.pool for each in current.pool_credits if each.role == _CONTRIBUTOR}):
             if pool not in adapters:
                 continue  # unregistered: its lineage binds nobody
-            ancestry = await on_chain(self._client.registrations.ancestry, pool)
             try:
-                lineage = await self._filled(facts.lane, Lineage(ancestry))
+                lineage = await self.of(facts.lane, pool)
             except (NotFound, Unreachable, ProtocolError) as error:
                 missing.append(f"the contributors of an adapter are not judged: {error}")
             else:
                 adapters[pool] = replace(adapters[pool], lineage=lineage)
         return replace(facts, adapters=adapters, manifests=manifests), missing
+
+    async def of(self, lane: Address, pool: bytes) -> Lineage:
+        """A registered adapter's lineage with its contributors; `lane` is whose peers are asked first.
+
+        Raises NotFound, Unreachable, ProtocolError where the lists behind the records cannot be had.
+        """
+        lineage = Lineage(await on_chain(self._client.registrations.ancestry, pool))
+        registered = await on_chain(self._client.registrations.datanets)
+        for datanet in lineage.datanets:
+            if datanet not in self._contributors:
+                self._contributors[datanet] = await self._listed(lane, registered[datanet])
+        return replace(lineage, contributors={each: self._contributors[each] for each in lineage.datanets})
 
     async def _author(self, lane: Address, adapter: bytes) -> Address:
         if adapter not in self._authors:
@@ -66,14 +77,6 @@ class Lineages:
 
     async def _manifest(self, lane: Address, adapter: bytes) -> RawManifest:
         return RawManifest(await self._fetch(lane, cid_of_digest(adapter, RAW)))
-
-    async def _filled(self, lane: Address, lineage: Lineage) -> Lineage:
-        """A lineage with its contributors."""
-        registered = await on_chain(self._client.registrations.datanets)
-        for datanet in lineage.datanets:
-            if datanet not in self._contributors:
-                self._contributors[datanet] = await self._listed(lane, registered[datanet])
-        return replace(lineage, contributors={each: self._contributors[each] for each in lineage.datanets})
 
     async def _listed(self, lane: Address, known: RegisteredDatanet) -> tuple[Address, ...]:
         """The contributors of a Datanet version, from its manifest and shards."""

@@ -14,7 +14,6 @@ def read_facts(
 ) -> LaneFacts:
     """The facts for one commitment of a lane. Raises Unreachable, ChainError."""
     terms, lane = client.deployment, posted.lane
-    before = (0, 0) if previous is None else client.posted(lane, previous.commitment.epoch)
     payers = {settled.receipt.payer for settled in current.receipts}
     return LaneFacts(
         domain=terms.domain,
@@ -24,7 +23,6 @@ def read_facts(
         workers=_workers(client, posted),
         genesis=terms.genesis,
         epoch_length=terms.epoch_length,
-        posted_before=before[1],
         redeemed={payer: client.redeemed(payer, lane) for payer in payers},
         adapters=_registered(client, previous, current),
         is_registry_required=bool(client.read("LineProofs", "registryRequired")),

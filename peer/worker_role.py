@@ -34,6 +34,7 @@ from .node import Node
 from .offers import Load, Offers, Terms
 from .prefetch import METHOD as PREFETCH
 from .prefetch import Prefetching, PrefetchParts
+from .registered import RegisteredTerms
 from .request_log import RequestLog
 from .serve import DoorParts, WorkerService
 from .serving_parts import ServingParts
@@ -85,6 +86,9 @@ async def open_worker(node: Node) -> AsyncIterator[WorkerRole]:
         attributing = await stack.enter_async_context(open_attributing(node, base_dir, engine.facts.base))
         offers = Offers(_terms(node, engine))
         door = _door(node, engine, adapters, offers, attributing)
+        if node.chain.client is not None:
+            registered = RegisteredTerms(node.chain.client, node.content.get, node.chain.clock.epoch)
+            node.catalog.checks.append(registered.check)
         await door.funds.recall(await node.store.records.owners())
         node.nursery.start_soon(door.funds.run)
         service = WorkerService(door)

@@ -6,8 +6,9 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 
 from .epoch_leaves import ROLES, PoolCredit, by_account, by_pool
-from .frauds import Fraud, FraudKind, Posted
+from .frauds import Fraud, FraudKind, Posted, Served
 from .ids import Address
+from .lineage import Lineage
 from .openings import (
     CreditOpening,
     EarningsOpening,
@@ -16,6 +17,7 @@ from .openings import (
     open_credit,
     open_earning,
     open_line,
+    open_receipt,
     span_of,
 )
 from .settlement import EpochTrees
@@ -130,13 +132,32 @@ def _is_due(posted: Posted, credit: PoolCredit, line: LineOpening | None) -> boo
 
 
 def _outside_lineage(posted: Posted) -> Iterator[Fraud]:
+    bound = _bound_pools(posted)
     for index, credit in enumerate(posted.current.pool_credits):
-        known = posted.facts.lineage_of(credit.pool)
-        if credit.role != ROLES.index("contributor") or known is None or known.has(credit.account):
+        if credit.role != ROLES.index("contributor") or credit.pool not in bound:
             continue
-        said = f"0x{credit.account.hex()} is no contributor of the adapter that it is paid for"
-        shown = (open_credit(posted.current, True, index), known.ancestry, known.gaps(credit.account))
-        yield posted.fraud(FraudKind.OUTSIDE_LINEAGE, said, posted.before, posted.current.commitment, *shown)
+        lineage, served = bound[credit.pool]
+        if not lineage.has(credit.account):
+            said = f"0x{credit.account.hex()} is no contributor of the adapter that it is paid for"
+            shown = (open_credit(posted.current, True, index), served)
+            gaps = (lineage.ancestry, lineage.gaps(credit.account))
+            before, commitment = posted.before, posted.current.commitment
+            yield posted.fraud(FraudKind.OUTSIDE_LINEAGE, said, before, commitment, *shown, *gaps)
+
+
+def _bound_pools(posted: Posted) -> dict[bytes, tuple[Lineage, Served]]:
+    """The pools that pay by a lineage that is known, with a receipt that was served after it was
+    registered."""
+    trees, found = posted.previous, dict[bytes, tuple[Lineage, Served]]()
+    places = {} if trees is None else {bytes(each.receipt_id): i for i, each in enumerate(trees.receipts)}
+    for index, line in enumerate(trees.lines if trees else ()):
+        known, place = posted.facts.adapters.get(line.pool), places.get(line.receipt_id)
+        if trees is None or place is None or line.pool in found or known is None or known.lineage is None:
+            continue
+        if posted.facts.is_bound(line.pool, trees.receipts[place].receipt.epoch):
+            served = Served(open_line(trees, index), open_receipt(trees, place))
+            found[line.pool] = (known.lineage, served)
+    return found
 
 
 def _pool_sums(posted: Posted) -> Iterator[Fraud]:

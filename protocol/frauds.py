@@ -18,7 +18,7 @@ from .eip712 import Domain
 from .ids import Address
 from .lineage import Ancestor, ContributorGap, Lineage
 from .manifests import CHUNK_SIZE, AdapterManifest, Split
-from .openings import CreditSpan, Opening
+from .openings import CreditSpan, LineOpening, Opening, ReceiptOpening
 from .settlement import Commitment, EpochTrees
 
 
@@ -56,6 +56,14 @@ class RawManifest:
         return decode(AdapterManifest, self.data, CHUNK_SIZE).author_payee
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A receipt with its line: which pool it is in, and of which epoch."""
+
+    line: LineOpening
+    receipt: ReceiptOpening
+
+
 Several = tuple[Opening, ...] | tuple[Ancestor, ...] | tuple[ContributorGap, ...]
 Argument = (
     Commitment
@@ -64,6 +72,7 @@ Argument = (
     | ContributorGap
     | Several
     | CreditSpan
+    | Served
     | RawManifest
     | bool
     | int
@@ -98,8 +107,7 @@ class LaneFacts:
     """What the chain says of a lane and its network. Times are Unix seconds.
 
     `workers` are the accounts that may earn the worker's share of the credits that are checked; `redeemed` is
-    by payer, `adapters` by pool, `manifests` by adapter (its digest; one that is not here is not judged by);
-    `posted_before` is when the commitment before was posted.
+    by payer, `adapters` by pool, `manifests` by adapter (its digest; one that is not here is not judged by).
     """
 
     domain: Domain
@@ -109,7 +117,6 @@ class LaneFacts:
     workers: frozenset[Address]
     genesis: int
     epoch_length: int
-    posted_before: int = 0
     redeemed: Mapping[Address, int] = field(default_factory=dict[Address, int])
     adapters: Mapping[bytes, RegisteredAdapter] = field(default_factory=dict[bytes, RegisteredAdapter])
     manifests: Mapping[bytes, RawManifest] = field(default_factory=dict[bytes, RawManifest])
@@ -118,9 +125,7 @@ class LaneFacts:
     def split_of(self, pool: bytes, epoch: int) -> Split | None:
         """How the receipts of an epoch are divided; None where no adapter of that pool was registered
         before."""
-        known = self.adapters.get(pool)
-        begin = self.genesis + epoch * self.epoch_length
-        return known.split if known is not None and known.registered_at < begin else None
+        return self.adapters[pool].split if self.is_bound(pool, epoch) else None
 
     def is_unregistered(self, pool: bytes, epoch: int) -> bool:
         """Whether a pool had to be registered when that epoch ended, and was not."""
@@ -128,10 +133,10 @@ class LaneFacts:
         end = self.genesis + (epoch + 1) * self.epoch_length
         return self.is_registry_required and (known is None or known.registered_at >= end)
 
-    def lineage_of(self, pool: bytes) -> Lineage | None:
-        """Whom a pool may pay as contributors; None where that is not judged."""
+    def is_bound(self, pool: bytes, epoch: int) -> bool:
+        """Whether a pool's adapter was registered when an epoch began: that binds who served it."""
         known = self.adapters.get(pool)
-        return known.lineage if known is not None and known.registered_at < self.posted_before else None
+        return known is not None and known.registered_at < self.genesis + epoch * self.epoch_length
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@ pragma solidity 0.8.37;
 
 import {Challenge} from "./Challenge.sol";
 import {Commitment} from "./Commitment.sol";
-import {CreditLeaf, Leaves, LineLeaf} from "./Leaves.sol";
+import {CreditLeaf, Leaves, LineLeaf, ReceiptOpening} from "./Leaves.sol";
 import {Registry} from "./Registry.sol";
 import {Settlement} from "./Settlement.sol";
 import {Span, Spans} from "./Spans.sol";
@@ -13,6 +13,12 @@ struct Ancestor {
     bytes32 recordId;
     bytes32[] datanets;
     bytes32[] parents;
+}
+
+/// @notice A receipt with its line: which adapter's pool it is in, and of which epoch.
+struct Served {
+    LineLeaf line;
+    ReceiptOpening opening;
 }
 
 /// @notice Two neighbours among a Datanet version's sorted contributors; `isLeft` or `isRight` is false beyond the ends.
@@ -110,6 +116,9 @@ contract CreditProofs is Challenge {
     }
 
     /// @notice A contributor is credited who contributed to no Datanet of the adapter's lineage.
+    /// @dev A record binds who served the adapter after it: a worker can look before it serves, and who registers something
+    /// else than a manifest says afterwards makes no honest commitment wrong.
+    /// @param served a receipt of the pool in the commitment before, of an epoch that began after the adapter was registered
     /// @param ancestry the adapter's record first, then every record reached through parents
     /// @param gaps for each Datanet of each of these records, in their order, where the contributor would stand
     function proveOutsideLineage(
@@ -117,23 +126,28 @@ contract CreditProofs is Challenge {
         Commitment calldata previous,
         Commitment calldata commitment,
         CreditLeaf calldata credit,
+        Served calldata served,
         Ancestor[] calldata ancestry,
         ContributorGap[] calldata gaps
     ) external {
         _requirePrevious(lane, previous, commitment);
         Leaves.requireCredit(previous, commitment, true, credit);
         _requireFraud(credit.role == CONTRIBUTOR && ancestry[0].recordId == credit.pool);
-        _requireFraud(_isOld(lane, previous.epoch, credit.pool));
+        _requireFraud(_isBound(previous, credit.pool, served));
+        _requireOutside(credit.account, ancestry, gaps);
+        _kill(lane, commitment, "contributor outside the lineage");
+    }
+
+    function _requireOutside(address account, Ancestor[] calldata ancestry, ContributorGap[] calldata gaps) private view {
         Registry registry = settlement.registry();
         uint256 next;
         for (uint256 i; i < ancestry.length; ++i) {
             _requireAncestor(registry, ancestry, i);
             for (uint256 d; d < ancestry[i].datanets.length; ++d) {
                 (, bytes32 root,) = registry.datanets(ancestry[i].datanets[d]);
-                _requireFraud(_isAbsent(root, credit.account, gaps[next++]));
+                _requireFraud(_isAbsent(root, account, gaps[next++]));
             }
         }
-        _kill(lane, commitment, "contributor outside the lineage");
     }
 
     // ---- checks -----------------------------------------------------------------------------------------------------
@@ -175,11 +189,14 @@ contract CreditProofs is Challenge {
         return credit.account != lane && credit.account != _escrow().ownerOf(lane);
     }
 
-    /// @dev Whether an adapter was registered before the receipts were committed: later ones bind nobody.
-    function _isOld(address lane, uint64 epoch, bytes32 recordId) private view returns (bool) {
-        (,,, uint64 registeredAt) = settlement.registry().adapters(recordId);
-        (, uint64 postedAt,,,) = settlement.posted(lane, epoch);
-        return registeredAt != 0 && registeredAt < postedAt;
+    /// @dev Whether a receipt of the pool was served when the adapter had been registered.
+    function _isBound(Commitment calldata previous, bytes32 pool, Served calldata served) private view returns (bool) {
+        Leaves.requireLine(previous, served.line);
+        Leaves.requireOpening(previous, served.opening, _escrow());
+        if (Leaves.poolOf(served.line) != pool || served.opening.id != served.line.receiptId) return false;
+        (,,, uint64 registeredAt) = settlement.registry().adapters(pool);
+        uint64 begin = settlement.genesis() + served.opening.receipt.epoch * settlement.epochLength();
+        return registeredAt != 0 && registeredAt < begin;
     }
 
     function _requireAncestor(Registry registry, Ancestor[] calldata ancestry, uint256 which) private view {

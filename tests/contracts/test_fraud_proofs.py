@@ -9,6 +9,8 @@ import pytest
 
 from commonlore.contracts.proving import PROOFS, abi_argument
 from commonlore.contracts.stage import (
+    ADAPTER,
+    ADAPTER_POOL,
     ALICE,
     BOB,
     BOND,
@@ -27,8 +29,9 @@ from commonlore.protocol.dishonest import FRIEND, plant
 from commonlore.protocol.fraud_earnings import find_earnings_frauds
 from commonlore.protocol.fraud_overlaps import ChannelHistory
 from commonlore.protocol.fraud_receipts import find_receipt_frauds
-from commonlore.protocol.frauds import FraudKind, Posted, RawManifest
+from commonlore.protocol.frauds import FraudKind, Posted, RawManifest, Served
 from commonlore.protocol.ids import Address, checksummed, keccak256
+from commonlore.protocol.lineage import Ancestor
 from commonlore.protocol.merkle import MerkleSumTree
 from commonlore.protocol.openings import (
     open_credit,
@@ -246,12 +249,58 @@ def test_no_proof_of_honest_data_is_accepted(stage):
     assert set(tried) == proofs
 
 
+def served_by(trees):
+    """A receipt of the adapter's pool, with its line."""
+    index = next(i for i, line in enumerate(trees.lines) if any(line.adapter))
+    ids = [settled.receipt_id for settled in trees.receipts]
+    place = ids.index(trees.lines[index].receipt_id)
+    return Served(open_line(trees, index), open_receipt(trees, place))
+
+
+class UnregisteredStage(Stage):
+    """The adapter is not registered yet."""
+
+    def register(self, *given):
+        pass
+
+
+def test_a_record_binds_only_who_served_after_it():
+    """Its author registers a lineage of nobody once there are receipts: what they earn is no fraud for it."""
+    stage = UnregisteredStage()
+    served = [stage.run_epoch()]
+    Stage.register(stage, ADAPTER, ())
+    nobody = (Ancestor(ADAPTER_POOL, (), ()),)
+    for refusal in ("NotFraud", "NotFraud", None):  # before it, in its epoch, after that
+        trees = stage.run_epoch()
+        (index, *_) = (i for i, credit in enumerate(trees.pool_credits) if credit.role == 4)
+        commitments = (served[-1].commitment, trees.commitment)
+        given = (*commitments, open_credit(trees, True, index), served_by(served[-1]), nobody, ())
+        call = (checksummed(stage.lane), *map(abi_argument, given))
+        assert stage.network.refusal(WATCHER, "CreditProofs", "proveOutsideLineage", *call) == refusal
+        served.append(trees)
+
+
+def test_a_receipt_of_another_pool_binds_nobody(stage):
+    stage.post(stage.changed(plant(FraudKind.OUTSIDE_LINEAGE, stage.scene())))
+    fraud = next(fraud for fraud in frauds_of(stage) if fraud.kind is FraudKind.OUTSIDE_LINEAGE)
+    previous = stage.epochs[-2]
+    (served,) = (argument for argument in fraud.arguments if isinstance(argument, Served))
+    other = next(i for i, line in enumerate(previous.lines) if not any(line.adapter))
+    ids = [settled.receipt_id for settled in previous.receipts]
+    line, place = open_line(previous, other), ids.index(previous.lines[other].receipt_id)
+    for wrong in (Served(line, open_receipt(previous, place)), replace(served, line=line)):
+        arguments = tuple(wrong if each is served else each for each in fraud.arguments)
+        assert stage.challenge(replace(fraud, arguments=arguments)) == "NotFraud"
+    assert stage.challenge(fraud) is None
+
+
 @pytest.mark.parametrize("account", [ALICE, BOB])
 def test_a_contributor_of_the_lineage_is_not_shown_to_be_outside(stage, account):
     trees = stage.post()
     before = stage.epochs[-2].commitment
     places = [i for i, c in enumerate(trees.pool_credits) if (c.role, c.account) == (4, account)]
-    fixed = [abi_argument(a) for a in (before, trees.commitment, open_credit(trees, True, places[0]))]
+    given = (before, trees.commitment, open_credit(trees, True, places[0]), served_by(stage.epochs[-2]))
+    fixed = [abi_argument(argument) for argument in given]
     for other in (FRIEND, Address(b"\x01" * 20), Address(b"\xff" * 20)):
         for contributors in ([ALICE, BOB], [ALICE], [BOB], [ALICE, BOB, CURATOR.address]):
             lineage = replace(LINEAGE, contributors={DATANET: contributors})

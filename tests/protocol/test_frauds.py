@@ -34,7 +34,7 @@ POOL = pool_of(AUTHOR, digest_of(ADAPTER))
 LINEAGE = Lineage((Ancestor(POOL, (b"datanet",), ()),), {b"datanet": (ALICE, BOB)})
 REGISTERED = RegisteredAdapter(DEFAULT_SPLIT, 0, LINEAGE)
 FACTS = LaneFacts(
-    DOMAIN, LANE.address, PLATFORM, WORK_POOL, frozenset({LANE.address, OWNER}), 1_000, 100, 2_000,
+    DOMAIN, LANE.address, PLATFORM, WORK_POOL, frozenset({LANE.address, OWNER}), 1_000, 100,
     adapters={POOL: REGISTERED}, manifests={digest_of(ADAPTER): RawManifest(encode(MANIFEST))},
 )  # fmt: skip
 
@@ -156,7 +156,16 @@ def test_an_unregistered_adapter_is_judged_only_where_the_registry_is_required(l
 
 def test_what_was_registered_later_binds_nobody(lane):
     late = replace(REGISTERED, split=BASE_SPLIT, registered_at=1_200, lineage=Lineage(()))
-    assert found(lane.epochs[:3], replace(FACTS, adapters={POOL: late}, posted_before=1_200)) == []
+    assert found(lane.epochs[:3], replace(FACTS, adapters={POOL: late})) == []
+    kinds = {
+        fraud.kind
+        for fraud in found(
+            lane.epochs[:3], replace(FACTS, adapters={POOL: replace(late, registered_at=1_099)})
+        )
+    }
+    assert kinds == {FraudKind.BAD_SPLIT, FraudKind.OUTSIDE_LINEAGE}, (
+        "who served in epoch 1 could have looked"
+    )
 
 
 def test_money_that_was_never_redeemed_is_noticed(lane):

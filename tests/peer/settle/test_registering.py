@@ -6,14 +6,17 @@ import pytest
 
 from commonlore.contracts.client import ChainClient
 from commonlore.contracts.provider import LocalProvider
+from commonlore.contracts.records import AdapterRegistration
 from commonlore.contracts.registering import adapter_record_id, datanet_entry
 from commonlore.peer import registering
 from commonlore.peer.catalog import Catalog
+from commonlore.peer.registered import RegisteredTerms
 from commonlore.peer.registering import Registrar
 from commonlore.protocol.adverts import AdapterRecord, DatanetRecord
 from commonlore.protocol.codec import encode, record_cid
+from commonlore.protocol.credits import BASE_SPLIT
 from commonlore.protocol.envelope import seal
-from commonlore.protocol.errors import NotFound, Unreachable
+from commonlore.protocol.errors import InvalidAdapter, NotFound, Unreachable
 from commonlore.protocol.ids import Address, cid_of
 
 
@@ -56,6 +59,49 @@ class Author:
     def adapter(self, make, datanets, **changes):
         author = self.party.owner.address
         return replace(make.MANIFEST, author_payee=author, datanets=datanets, **changes)
+
+
+async def test_a_worker_refuses_what_is_registered_otherwise_than_its_manifest(chain, make, author):
+    """It would divide by the manifest, and be judged by the record."""
+    registry, owner = author.client.registry, author.party.owner
+    epoch = [0]
+
+    async def fetch(cid, limit):
+        return await make.fetch(cid)
+
+    def worker(client=author.client):
+        return RegisteredTerms(client, fetch, lambda: epoch[0])
+
+    def register(manifest, datanets, **changes):
+        made = AdapterRegistration(
+            record_cid(manifest), manifest.base, datanets, (), manifest.split, owner.address
+        )
+        made = replace(made, **changes)
+        registry.register_adapter(made, registry.sign_adapter(made, owner))
+
+    registry.register_base(make.MANIFEST.base)
+    record = registry.register_datanet("icd", 1, datanet_entry(record_cid(make.DATANET), make.DATANET))
+    adapters = [
+        author.adapter(make, make.MANIFEST.datanets, name=name) for name in ("good", "split", "none", "late")
+    ]
+    good, split, none, late = adapters
+    register(good, (record,))
+    register(split, (record,), split=BASE_SPLIT)
+    register(none, ())
+    one = worker()
+    await one.check(record_cid(good), good)
+    for lying, why in ((split, "another split"), (none, "contributed to nothing")):
+        with pytest.raises(InvalidAdapter, match=why):
+            await one.check(record_cid(lying), lying)
+    await one.check(record_cid(late), late)
+    register(late, ())
+    await one.check(record_cid(late), late)  # what is registered in an epoch binds later ones
+    epoch[0] += 1
+    with pytest.raises(InvalidAdapter):
+        await one.check(record_cid(late), late)
+    chain.down = True
+    await one.check(record_cid(good), good)
+    await worker().check(record_cid(none), none)  # nothing is known: answers go on
 
 
 def seal_as(key, record):
