@@ -49,6 +49,6 @@ def _adapter_weights(evidence: Evidence, statement: AttributionStatement) -> tup
     assert evidence.manifest is not None
     assert evidence.index is not None
     index, query = evidence.index.manifest, np.frombuffer(evidence.index.query, np.int8)
-    scores = compute_scores(query, read_sums(index.sums, index.width))
-    found = compute_weights(scores, [entry.payee for entry in index.sums])
+    scores = compute_scores(query, read_sums(index, evidence.index.sums))
+    found = compute_weights(scores, index.payees)
     return prior_weights(evidence.manifest) if found is None or statement.method == COARSE_METHOD else found

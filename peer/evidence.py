@@ -31,7 +31,8 @@ from .records import Records
 
 MAX_INDEX_BYTES = 256 * 1024**2
 MAX_VECTOR_BYTES = 512 * 1024**2
-"""Of an index: 100,000 rows of 4,096 bytes and some. What claims more is not fetched."""
+"""Of an index: 100,000 rows of 4,097 bytes and some; or its contributors' sums. What claims more is not
+fetched."""
 MAX_CHECKPOINT_BYTES = 1024**3
 MOST_FACTORS = 2
 """Bytes of curvature factors a byte of the adapter: beyond that they are not fetched, and not used."""
@@ -80,10 +81,12 @@ class Sources:
 
 @dataclass(frozen=True, slots=True)
 class IndexEvidence:
-    """The index that a statement names: its author's seal, its rows, and the statement's query vector."""
+    """The index that a statement names: its author's seal, its rows, its contributors' sums, and the
+    statement's query vector."""
 
     sealed: Sealed[IndexManifest]
     rows: bytes
+    sums: bytes
     query: bytes
 
     @property
@@ -191,15 +194,29 @@ async def _index(
     if statement is None or statement.record.index is None:
         return None
     sealed = await index_of(sources.content, statement.record.index, manifest)
-    size = sealed.record.row_count * sealed.record.width
-    if size > MAX_VECTOR_BYTES or sealed.record.width > MAX_WIDTH:
-        raise RemoteProtocolError(
-            f"an index of {sealed.record.row_count} rows of {sealed.record.width} bytes; "
-            f"at most {MAX_VECTOR_BYTES} bytes may be"
-        )
-    rows = await sources.content.get(sealed.record.rows, max(size, 1))
+    rows = await rows_of(sources.content, sealed.record)
+    sums = await sums_of(sources.content, sealed.record)
     query = await sources.content.get(cid_of_digest(statement.record.query, RAW), sealed.record.width)
-    return IndexEvidence(sealed, rows, query)
+    return IndexEvidence(sealed, rows, sums, query)
+
+
+async def rows_of(content: ContentSource, index: IndexManifest) -> bytes:
+    """An index's rows. Raises NotFound, Unreachable, RemoteProtocolError where they are too large."""
+    return await _part_of(content, index, index.rows, index.row_count * index.row_bytes)
+
+
+async def sums_of(content: ContentSource, index: IndexManifest) -> bytes:
+    """An index's sums. Raises NotFound, Unreachable, RemoteProtocolError where they are too large."""
+    return await _part_of(content, index, index.sums, index.sums_bytes)
+
+
+async def _part_of(content: ContentSource, index: IndexManifest, cid: Cid, size: int) -> bytes:
+    if size > MAX_VECTOR_BYTES or index.width > MAX_WIDTH:
+        raise RemoteProtocolError(
+            f"an index of {index.row_count} rows and {len(index.contributors)} contributors of width "
+            f"{index.width}; at most {MAX_VECTOR_BYTES} bytes may be"
+        )
+    return await content.get(cid, max(size, 1))
 
 
 async def _announced(

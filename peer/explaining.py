@@ -28,7 +28,7 @@ from ..protocol.manifests import AdapterManifest, Row
 from ..protocol.prompt_parts import ROW
 from ..protocol.receipts import Effects, Weight
 from ..protocol.rows import row_hash
-from ..worker.attribution.index import read_vectors
+from ..worker.attribution.index import score_rows
 from ..worker.attribution.spans import SpanIndex, find_spans
 from .datanets import PulledDatanet, PulledShard
 from .evidence import Evidence
@@ -183,9 +183,9 @@ def _before_channels(
         return prior_weights(manifest), effects
     if effects is None or evidence.index is None:
         return statement.weights, None
-    sums, query = evidence.index.manifest.sums, np.frombuffer(evidence.index.query, np.int8)
-    scores = compute_scores(query, read_sums(sums, len(query)))
-    own = compute_weights(scores, [entry.payee for entry in sums])
+    index, query = evidence.index.manifest, np.frombuffer(evidence.index.query, np.int8)
+    scores = compute_scores(query, read_sums(index, evidence.index.sums))
+    own = compute_weights(scores, index.payees)
     return (statement.weights, None) if own is None else (own, effects)
 
 
@@ -202,10 +202,10 @@ def _rows(evidence: Evidence, known: _Known) -> tuple[RowPart, ...]:
     if evidence.index is None:
         return ()
     manifest = evidence.index.manifest
-    vectors = read_vectors(manifest, evidence.index.rows).astype(np.int64)
-    scores = vectors @ np.frombuffer(evidence.index.query, np.int8).astype(np.int64)
+    query = np.frombuffer(evidence.index.query, np.int8)
+    scores = score_rows(manifest, evidence.index.rows, query[np.newaxis])[0]
     spread = float(scores.std()) or 1.0
-    owners = [entry.payee for entry in manifest.sums for _ in range(entry.row_count)]
+    owners = manifest.owners
     found: list[RowPart] = []
     for at in np.argsort(-scores, kind="stable")[:SHOWN_ROWS].tolist():
         digest, owner = manifest.row_hashes[at], owners[at]

@@ -22,7 +22,7 @@ from ..protocol.manifests import CHUNK_SIZE, AdapterManifest, IndexManifest, Row
 from ..protocol.rows import row_hash
 from ..worker.factory.selection import OwnedShard, select_rows
 from .datanets import pull_datanet
-from .evidence import ContentSource, curvature_of, early_of, index_of
+from .evidence import ContentSource, curvature_of, early_of, index_of, rows_of
 from .node import Node
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ async def read_measured(place: Node | ClosedHome, name: str) -> Measured:
         manifest=manifest,
         index_cid=record.index,
         index=index,
-        blob=await content.get(index.rows, max(1, index.row_count * index.width)),
+        blob=await rows_of(content, index),
         early=await early_of(content, manifest),
         curvature=await curvature_of(content, manifest),
         indexed=tuple(rows[digest] for digest in index.row_hashes),

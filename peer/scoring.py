@@ -27,7 +27,7 @@ from ..protocol.requests import Prompt
 from ..worker.attribution.ablation import measured_effects
 from ..worker.attribution.process import AttributionProcess
 from ..worker.attribution.subject import subject_of
-from .evidence import curvature_of, early_of, faithfulness_of, index_of
+from .evidence import curvature_of, early_of, faithfulness_of, index_of, sums_of
 from .node import Node
 from .records import MAX_STATEMENT_BYTES
 
@@ -114,7 +114,7 @@ class Scoring:
         index = (await index_of(content, record.index, manifest)).record
         early, curvature = await early_of(content, manifest), await curvature_of(content, manifest)
         await self._scorer.load(subject_of(manifest, early, curvature, index.beacon))
-        await self._scorer.use_index(index)
+        await self._scorer.use_index(index, await sums_of(content, index))
         coarse = False
         if record.faithfulness is not None:
             found = await faithfulness_of(content, record.faithfulness, manifest)

@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -23,8 +24,8 @@ from ..protocol.ids import Cid, PeerId
 from ..protocol.manifests import AdapterManifest, IndexManifest
 from ..protocol.names import EXPECTED, is_alias
 from ..protocol.rows import row_hash
-from ..worker.attribution.flagging import flag_rows, influences_on_own
-from ..worker.attribution.index import OwnedRow, read_vectors
+from ..worker.attribution.flagging import flag_rows
+from ..worker.attribution.index import BuiltIndex, OwnedRow, row_parts
 from ..worker.attribution.process import AttributionConfig, open_attribution
 from ..worker.attribution.subject import subject_of
 from ..worker.factory.job import (
@@ -236,12 +237,13 @@ class _Training:
             nursery.start_soon(self._tell_indexing, receive, started)
             await attribution.load(subject)
             with send:
-                index, blob = await attribution.build_index(
+                built = await attribution.build_index(
                     subject.adapter, rows, lambda done, total: send.send_nowait((done, total))
                 )
-        if await node.content.put(blob) != index.rows:
-            raise ConfigError("the index rows were stored under another name than their manifest commits")
-        self._flagged = _flagged(index, blob)
+        index = built.manifest
+        if [await node.content.put(blob) for blob in (built.rows, built.sums)] != [index.rows, index.sums]:
+            raise ConfigError("an index was stored under another name than its manifest commits")
+        self._flagged = _flagged(built)
         return await self._keep_index(index)
 
     async def _keep_index(self, index: IndexManifest) -> Cid:
@@ -256,10 +258,10 @@ class _Training:
             await self._tell(TrainUpdate("indexing", done, total, eta_s=eta))
 
 
-def _flagged(index: IndexManifest, blob: bytes) -> tuple[str, ...]:
+def _flagged(built: BuiltIndex) -> tuple[str, ...]:
     """The rows that an index shows to be against their own kind, as 0x and hexadecimal, the worst first."""
-    owners = [entry.payee for entry in index.sums for _ in range(entry.row_count)]
-    found = flag_rows(influences_on_own(read_vectors(index, blob), owners))
+    index = built.manifest
+    found = flag_rows(partial(row_parts, built.rows, index.width), index.owners)
     return tuple("0x" + index.row_hashes[number].hex() for number in found)
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..protocol.attribution import PRIOR_METHOD, check_weights, prior_weights, recheck_statement
+from ..protocol.attribution import PRIOR_METHOD, check_weights, prior_weights, read_sums, recheck_statement
 from ..protocol.channels import combine_channels, payable
 from ..protocol.codec import record_hash
 from ..protocol.credits import sum_shares
@@ -163,17 +163,18 @@ def _integers(evidence: Evidence, checks: _Checks) -> None:
             "NOTE: the index has no beacon (no chain when it was made): its author could have chosen the "
             "projection by choosing the adapter's id"
         )
-    check_index(index.manifest, index.rows)
+    check_index(index.manifest, index.rows, index.sums)
     checks.shows(
         f"the author's index of {index.manifest.row_count} rows is what it commits: "
-        f"{len(index.manifest.sums)} contributors' sums are exactly those of their rows"
+        f"{len(index.manifest.contributors)} contributors' sums are exactly those of their rows"
     )
     if hashlib.sha256(index.query).digest() != statement.query:
         raise RemoteProtocolError("the query vector is not the one that the statement names")
     if statement.method == COARSE_METHOD:
         return _coarse(evidence, statement, checks)
     contributors = {prior.payee for prior in evidence.manifest.priors}
-    recheck_statement(statement, np.frombuffer(index.query, np.int8), index.manifest.sums, contributors)
+    sums = index.manifest.payees, read_sums(index.manifest, index.sums)
+    recheck_statement(statement, np.frombuffer(index.query, np.int8), sums, contributors)
     _check_method(evidence, statement)
     checks.shows("the weights follow from the query vector and the sums, bit for bit")
 
@@ -230,7 +231,8 @@ def _query(evidence: Evidence, base_dir: Path, checks: _Checks) -> None:
     attributor = attributor_of(evidence, base_dir)
     output = evidence.before + evidence.stored.tokens
     index = evidence.index.manifest
-    found = recheck_query(attributor, index, evidence.index.query, prompt.messages, output)
+    claimed = evidence.index.query, evidence.index.sums
+    found = recheck_query(attributor, index, *claimed, prompt.messages, output)
     told = (
         f"cosine {found.cosine:.6f}, {found.apart_ppm} ppm of the weights elsewhere (at most {TOLERANCE_PPM})"
     )
@@ -258,7 +260,7 @@ def attributor_of(evidence: Evidence, base_dir: Path) -> Attributor:
     attributor = Attributor(load_base(base_dir))
     beacon = evidence.index.manifest.beacon
     attributor.load(subject_of(evidence.manifest, evidence.early, evidence.curvature, beacon))
-    attributor.use_index(evidence.index.manifest)
+    attributor.use_index(evidence.index.manifest, evidence.index.sums)
     return attributor
 
 
@@ -275,7 +277,7 @@ def _rows(evidence: Evidence, attributor: Attributor, checks: _Checks) -> None:
         for shard in datanet.shards
         for row in shard.rows
     }
-    owners = [entry.payee for entry in index.sums for _ in range(entry.row_count)]
+    owners = index.owners
     compute = attributor.row_vectors(index.adapter)
     for position in _drawn(index.row_count, evidence.stored.receipt_hash + index.rows_root):
         owner, row = rows.get(index.row_hashes[position], (None, None))

@@ -2,8 +2,8 @@
 
 Rules of this file:
 
-- An index row and an answer's query are vectors of `width` int8 values in -127 … 127 (-128 does not occur).
-  A contributor's sum is the exact int64 sum of its rows.
+- An answer's query is a vector of `width` int8 values in -127 … 127 (-128 does not occur); so is an index
+  row, whose values are one weight with either sign. A contributor's sum is the exact sum of its rows.
 - A contributor's score is query · sum, less what chance alone reaches: two vectors of no common direction
   have an inner product of |query| · |sum| / sqrt(width) by standard deviation, and a score within
   NOISE_DEVIATIONS of them is nobody's due. (Without this, what the projection adds at random to strangers'
@@ -28,11 +28,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .blob_names import describe_blob
 from .channels import combine_channels, payable
 from .credits import apportion
 from .errors import LocalProtocolError, RemoteProtocolError
 from .ids import Address
-from .manifests import MAX_ROWS_PER_SHARD, AdapterManifest, ContributorSum, PriorWeight
+from .manifests import MAX_ROWS_PER_SHARD, AdapterManifest, IndexManifest, PriorWeight
 from .receipts import AttributionStatement, Weight
 from .requests import PPM
 
@@ -119,27 +120,35 @@ def sum_rows(rows: Int8s) -> Int64s:
     return total
 
 
-def write_sum(payee: Address, rows: Int8s) -> ContributorSum:
-    """A contributor's rows as the record an IndexManifest holds."""
-    return ContributorSum(payee, len(rows), sum_rows(rows).astype("<i8").tobytes())
+def write_sums(sums: Sequence[Int64s]) -> bytes:
+    """Contributors' sums as the blob that an IndexManifest names.
+
+    Raises LocalProtocolError beyond what four bytes hold.
+    """
+    if any(_exceeds(vector, MAX_MAGNITUDE * MAX_ROWS_PER_SHARD) for vector in sums):
+        raise LocalProtocolError(f"sums of more than {MAX_ROWS_PER_SHARD} rows")
+    return b"".join(vector.astype("<i4").tobytes() for vector in sums)
 
 
-def read_sums(sums: Sequence[ContributorSum], width: int) -> Int64s:
-    """(contributors, width) int64 from an IndexManifest. Raises RemoteProtocolError on impossible ones."""
+def read_sums(index: IndexManifest, blob: bytes) -> Int64s:
+    """(contributors, width) int64 from the blob that an index names.
+
+    Raises RemoteProtocolError on another blob and on impossible sums.
+    """
+    width = index.width
     if not 0 < width <= MAX_WIDTH:
         raise RemoteProtocolError(f"an index of width {width}; it must be in 1 … {MAX_WIDTH}")
-    if sum(entry.row_count for entry in sums) > MAX_INDEXED_ROWS:
-        raise RemoteProtocolError(f"an index of more than {MAX_INDEXED_ROWS} rows")
-    vectors = np.zeros((len(sums), width), np.int64)
-    for i, entry in enumerate(sums):
-        if len(entry.vector) != 8 * width:
+    if sum(each.row_count for each in index.contributors) > MAX_ROWS_PER_SHARD:
+        raise RemoteProtocolError(f"an index of more than {MAX_ROWS_PER_SHARD} rows")
+    if len(blob) != index.sums_bytes:
+        raise RemoteProtocolError(f"contributors' sums of {len(blob)} bytes; they need {index.sums_bytes}")
+    if describe_blob([blob])[0] != index.sums:
+        raise RemoteProtocolError(f"the contributors' sums are not those that {index.sums} names")
+    vectors = np.frombuffer(blob, "<i4").reshape(-1, width).astype(np.int64)
+    for each, vector in zip(index.contributors, vectors, strict=True):
+        if _exceeds(vector, MAX_MAGNITUDE * each.row_count):
             raise RemoteProtocolError(
-                f"a contributor's sum of {len(entry.vector)} bytes; width {width} needs {8 * width}"
-            )
-        vectors[i] = np.frombuffer(entry.vector, "<i8")
-        if _exceeds(vectors[i], MAX_MAGNITUDE * entry.row_count):
-            raise RemoteProtocolError(
-                f"{entry.row_count} rows cannot have the sum given for 0x{entry.payee.hex()}"
+                f"{each.row_count} rows cannot have the sum given for 0x{each.payee.hex()}"
             )
     return vectors
 
@@ -157,18 +166,18 @@ def check_weights(weights: Sequence[Weight]) -> None:
 def recheck_statement(
     statement: AttributionStatement,
     query: Int8s,
-    sums: Sequence[ContributorSum],
+    index: tuple[Sequence[Address], Int64s],
     contributors: Collection[Address] = (),
 ) -> None:
-    """Recomputes a statement's weights. Raises RemoteProtocolError where they do not follow from the query.
+    """Recomputes a statement's weights from an index's payees and sums. Raises RemoteProtocolError where they
+    do not follow from the query.
 
     A statement by influence must be what `compute_weights` gives, with what was stated of a prompt's parts by
     the adapter's `contributors`; one by priors is right where that gives None.
     """
     check_weights(statement.weights)
-    weights = compute_weights(
-        compute_scores(query, read_sums(sums, len(query))), [entry.payee for entry in sums]
-    )
+    payees, sums = index
+    weights = compute_weights(compute_scores(query, sums), payees)
     if weights is not None and statement.effects is not None:
         weights = combine_channels(weights, payable(statement.effects, contributors))
     if weights != (None if statement.method == PRIOR_METHOD else statement.weights):

@@ -243,19 +243,20 @@ class AdapterManifest:
 
 
 @dataclass(frozen=True, slots=True)
-class ContributorSum:
-    """The exact sum of a contributor's committed index rows, as `width` little-endian int64."""
+class IndexedContributor:
+    """A contributor to an index, and how many of its rows, in their order, are its own."""
 
     payee: Address
     row_count: U32
-    vector: Annotated[bytes, Size(8, 131_072 * 8)]
 
 
 @dataclass(frozen=True, slots=True)
 class IndexManifest:
     """A gradient index: a statement about an adapter, sealed by whoever computed it. `rows` is the CID of the
-    int8 rows (row-major, `width` bytes each, in the order of `row_hashes`), `rows_root` their Merkle root.
-    `seed`, the projection's, is that of the adapter's id and of `beacon`, which nobody knew before the id.
+    rows in the order of `row_hashes`: of each its weight, one byte, and `width` signs, the first in the
+    highest bit, set where positive; `rows_root` is their Merkle root. `sums` is the CID of the exact sums of
+    each contributor's rows, `width` little-endian int32 each. `seed`, the projection's, is that of the
+    adapter's id and of `beacon`, which nobody knew before the id.
     """
 
     adapter: Cid
@@ -266,8 +267,29 @@ class IndexManifest:
     rows: Cid
     rows_root: Hash32
     row_hashes: Annotated[tuple[Hash32, ...], Size(0, MAX_ROWS_PER_SHARD)]
-    sums: Annotated[tuple[ContributorSum, ...], Size(1, 4096)]
+    contributors: Annotated[tuple[IndexedContributor, ...], Size(1, 4096)]
+    sums: Cid
     beacon: Annotated[bytes, Size(0, 64)] = b""
+
+    @property
+    def payees(self) -> tuple[Address, ...]:
+        """The contributors' accounts, in the order of their rows and sums."""
+        return tuple(contributor.payee for contributor in self.contributors)
+
+    @property
+    def owners(self) -> list[Address]:
+        """Whose each row is."""
+        return [each.payee for each in self.contributors for _ in range(each.row_count)]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row in `rows`."""
+        return 1 + self.width // 8
+
+    @property
+    def sums_bytes(self) -> int:
+        """Bytes of `sums`."""
+        return 4 * self.width * len(self.contributors)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,7 @@ Labels are drawn by torch's generator here, and by SHAKE-256 there: two draws of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +15,7 @@ from torch import Tensor
 
 from commonlore.worker.attribution.curvature import Curvature, Plan, pack_curvature
 from commonlore.worker.attribution.curvature_fit import CurvatureFit
-from commonlore.worker.attribution.sketch import Sketch, quantise
+from commonlore.worker.attribution.sketch import Sketch, quantise, weigh_signs
 
 from .gradients import Gradients, watched_fisher_gradients
 from .measures import Truth, shares, total_variation
@@ -75,23 +73,30 @@ def batched_index(subject: Subject, setting: Setting, observed: Observed | None 
     sides, world = subject.sides(setting.epoch), subject.learner.world
     sketch = Sketch.draw(seed_for(world, "sketch"), curvature.size, setting.width)
 
-    def vectors(gradients: Gradients) -> Vectors:
-        white: Sequence[Any] = curvature.whiten(gradients.by_matrix).numpy()
-        return np.stack([quantise(sketch.project(each)) for each in white])
+    def projected(gradients: Gradients) -> list[npt.NDArray[np.float64]]:
+        return [sketch.project(each) for each in curvature.whiten(gradients.by_matrix).numpy()]
 
     with torch.no_grad():
-        rows, questions = coarse(vectors(sides.rows), setting.bits), vectors(sides.questions)
+        found = [_row(each, curvature.size, setting) for each in projected(sides.rows)]
+        rows, questions = np.stack(found), np.stack([quantise(each) for each in projected(sides.questions)])
     return Index(rows, questions, 0.0, 0.0, len(pack_curvature(curvature)), setting.row_bytes)
 
 
-def coarse(rows: Vectors, bits: int) -> Vectors:
-    """Rows with fewer bits a place: for one bit signs, for more so many equal steps to both sides of zero
+def _row(projected: npt.NDArray[np.float64], coordinates: int, setting: Setting) -> Vectors:
+    """Weighted signs as attributors keep them; without a weight or with more bits, of unit length."""
+    if setting.weighted:
+        return weigh_signs(projected, coordinates)
+    return coarse(quantise(projected), setting.bits)
+
+
+def coarse(row: Vectors, bits: int) -> Vectors:
+    """A row with fewer bits a place: for one bit signs, for more so many equal steps to both sides of zero
     that three standard deviations are told apart."""
     if bits == 8:
-        return rows
+        return row
     if bits == 1:
-        return np.where(rows < 0, -1, 1).astype(np.int8)
+        return np.where(row < 0, -1, 1).astype(np.int8)
     levels = 2 ** (bits - 1)  # half-steps to each side: -2L+1, …, -1, 1, …, 2L-1
     step = {2: 21.0, 4: 7.0}[bits]
-    place = np.clip(np.floor(rows / step), -levels, levels - 1)
+    place = np.clip(np.floor(row / step), -levels, levels - 1)
     return (2 * place + 1).astype(np.int8)

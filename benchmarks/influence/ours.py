@@ -29,18 +29,19 @@ Vectors = npt.NDArray[np.int8]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What may be chosen: at which epoch, how wide, how much curvature, and with how many bits a row's
-    places are kept. Attributors keep eight; fewer are tried in `batched` only."""
+    """What may be chosen: at which epoch, how wide, how much curvature, with how many bits a row's places are
+    kept, and whether a row has a weight. Attributors keep signs and a weight; all else is for `batched`."""
 
     epoch: int = EPOCH
     width: int = WIDTH
     plan: Plan = FITTED
-    bits: int = 8
+    bits: int = 1
+    weighted: bool = True
 
     @property
     def row_bytes(self) -> float:
         """What an index keeps of a row."""
-        return self.width * self.bits / 8
+        return self.width * self.bits / 8 + self.weighted
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,9 +72,9 @@ class Indexer:
             lambda: fit_curvature(self.model, factors, subject.rows, labels, plan=setting.plan)
         )
         transform = self.transform(curvature, setting.width)
-        rows, of_rows = timed(lambda: compute_vectors(self.model, factors, transform, subject.rows))
+        rows, of_rows = timed(lambda: compute_vectors(self.model, factors, transform.row, subject.rows))
         asked = self.world.questions
-        questions, of_questions = timed(lambda: compute_vectors(self.model, factors, transform, asked))
+        questions, of_questions = timed(lambda: compute_vectors(self.model, factors, transform.answer, asked))
         packed = len(pack_curvature(curvature))
         return Index(
             np.stack(rows),

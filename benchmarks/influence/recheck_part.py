@@ -90,5 +90,7 @@ def scoring_seconds(world: World) -> float:
     for _ in range(TIMED):
         tokens = rng.integers(0, size, PROMPT_TOKENS + ANSWER_TOKENS).tolist()
         answer = Example(tuple(tokens), PROMPT_TOKENS)
-        seconds.append(timed(lambda a=answer: compute_vectors(indexer.model, factors, transform, [a]))[1])
+        seconds.append(
+            timed(lambda a=answer: compute_vectors(indexer.model, factors, transform.answer, [a]))[1]
+        )
     return median(seconds)

@@ -15,21 +15,21 @@ ABLATIONS: Mapping[str, Setting] = {
     "ours, no columns, diagonal": Setting(plan=DIAGONAL),
     "ours, 4 columns": Setting(plan=top(4)),
     "ours, 16 columns": Setting(plan=top(16)),
-    "ours, 1,024 wide": Setting(width=1_024),
-    "ours, 16,384 wide": Setting(width=16_384),
+    "ours, 8,192 wide": Setting(width=8_192),
     "ours, 131,072 wide": Setting(width=131_072),
+    "ours, rows of one weight": Setting(weighted=False),
     "ours, last epoch": Setting(epoch=4),
 }
 """What each limit costs, on the reported seeds; nothing is chosen among these."""
 
 FORMS: Mapping[str, Setting] = {
-    "8 bits, 4,096 wide": Setting(),
-    "4 bits, 8,192 wide": Setting(width=8_192, bits=4),
-    "2 bits, 16,384 wide": Setting(width=16_384, bits=2),
-    "1 bit, 32,768 wide": Setting(width=32_768, bits=1),
-    "1 bit, 32,768 wide, 32 columns": Setting(width=32_768, bits=1, plan=top(32)),
+    "8 bits, 4,096 wide": Setting(width=4_096, bits=8, weighted=False),
+    "4 bits, 8,192 wide": Setting(width=8_192, bits=4, weighted=False),
+    "2 bits, 16,384 wide": Setting(width=16_384, bits=2, weighted=False),
+    "1 bit, 32,768 wide": Setting(weighted=False),
+    "1 bit, 32,768 wide, weighted": Setting(),
 }
-"""Ways to spend the same bytes of a row; the first is what attributors do."""
+"""Ways to spend the same bytes of a row; the last is what attributors do."""
 
 CHOICES: Mapping[str, Setting] = {
     **{f"epoch {epoch}": Setting(epoch=epoch) for epoch in (1, 2, 4)},
@@ -39,6 +39,8 @@ CHOICES: Mapping[str, Setting] = {
     **{f"{columns} columns": Setting(plan=top(columns)) for columns in (0, 4, 8, 16, 32)},
     "8 columns, own rest": Setting(plan=top(8, separable=False)),
     "fitted": Setting(plan=FITTED),
-    **{f"width {width}": Setting(width=width) for width in (1_024, 2_048, 4_096, 8_192, 16_384)},
+    **{f"width {width}": Setting(width=width) for width in (4_096, 8_192, 16_384, 65_536)},
+    "rows of one weight": Setting(weighted=False),
+    "int8, 4,096 wide": Setting(width=4_096, bits=8, weighted=False),
 }
 """Measured on development seeds only."""

@@ -12,7 +12,7 @@ from commonlore.peer.evidence import Evidence, IndexEvidence
 from commonlore.peer.explain_plot import draw
 from commonlore.peer.explaining import explain
 from commonlore.peer.ledger_rows import ReceiptState, Role, StoredReceipt
-from commonlore.protocol.attribution import write_sum
+from commonlore.protocol.attribution import sum_rows, write_sums
 from commonlore.protocol.blob_names import describe_blob
 from commonlore.protocol.codec import record_hash
 from commonlore.protocol.credits import DEFAULT_SPLIT, compute_shares
@@ -22,6 +22,7 @@ from commonlore.protocol.faithfulness import Faithfulness
 from commonlore.protocol.ids import Address, PeerId, cid_of
 from commonlore.protocol.manifests import (
     AdapterManifest,
+    IndexedContributor,
     IndexManifest,
     PriorWeight,
     Recipe,
@@ -41,6 +42,7 @@ from commonlore.protocol.receipts import (
 )
 from commonlore.protocol.requests import ChatMessage, Prompt, Sampling
 from commonlore.protocol.rows import row_hash
+from commonlore.worker.attribution.index import write_row
 
 ANA, BEN = Address(b"a" * 20), Address(b"b" * 20)
 ADAPTER, INDEX, WIDTH = cid_of(b"adapter"), cid_of(b"index"), 64
@@ -69,13 +71,15 @@ def shard_of(payee):
 @pytest.fixture
 def evidence():
     """Ana's first row points where the answer does, Ben's row away from it."""
-    vectors = np.outer((100, 10, -20), np.ones(WIDTH)).astype(np.int8)
-    blob, query = vectors.tobytes(), np.full(WIDTH, 50, np.int8).tobytes()
+    vectors = np.outer((60, 8, -20), np.ones(WIDTH)).astype(np.int8)
+    blob, query = b"".join(map(write_row, vectors)), np.full(WIDTH, 50, np.int8).tobytes()
     hashes = tuple(row_hash(row) for payee in (ANA, BEN) for row in ROWS[payee])
-    sums = (write_sum(ANA, vectors[:2]), write_sum(BEN, vectors[2:]))
+    sums = write_sums([sum_rows(vectors[:2]), sum_rows(vectors[2:])])
+    contributors = (IndexedContributor(ANA, 2), IndexedContributor(BEN, 1))
+    rows, named = (describe_blob([each])[0] for each in (blob, sums))
     index = IndexManifest(
-        ADAPTER, "m", WIDTH, bytes(32), 3, describe_blob([blob])[0], bytes(32), hashes, sums
-    )
+        ADAPTER, "m", WIDTH, bytes(32), 3, rows, bytes(32), hashes, contributors, named
+    )  # fmt: skip
     weights = (Weight(ANA, 750_000), Weight(BEN, 250_000))
     digest = hashlib.sha256(query).digest()
     statement = AttributionStatement(bytes(32), ADAPTER, INDEX, "influence", digest, weights)
@@ -96,7 +100,7 @@ def evidence():
     credits = (Credit(ANA, "contributor", 300), Credit(BEN, "contributor", 100), Credit(ANA, "author", 150))
     return Evidence(
         OFFLINE, stored, None, credits, sealed(statement), manifest,
-        IndexEvidence(sealed(index), blob, query),
+        IndexEvidence(sealed(index), blob, sums, query),
         datanets=(PulledDatanet(cid_of(b"d"), None, (shard_of(ANA), shard_of(BEN))),),
     )  # fmt: skip
 

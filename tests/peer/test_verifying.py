@@ -7,7 +7,6 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from commonlore.peer.datanets import PulledDatanet, PulledShard
@@ -17,6 +16,7 @@ from commonlore.peer.retraining_audit import Audit, verify_by_retraining
 from commonlore.peer.verifying import verify_integers, verify_query, verify_signatures
 from commonlore.protocol.attribution import prior_weights
 from commonlore.protocol.bindings import bind
+from commonlore.protocol.blob_names import describe_blob
 from commonlore.protocol.codec import record_cid, record_hash
 from commonlore.protocol.credits import (
     DEFAULT_SPLIT,
@@ -99,13 +99,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Evidence, Path]:
     subject = subject_of(manifest, early, curvature, b"a later block")
     attributor = Attributor(base)
     attributor.load(subject)
-    index, rows = build_index(subject, owned, folder / "index", attributor.row_vectors(subject.adapter))
-    attributor.use_index(index)
+    built = build_index(subject, owned, folder / "index", attributor.row_vectors(subject.adapter))
+    index = built.manifest
+    attributor.use_index(index, built.sums)
     output = tuple(base.tokenizer().encode("The ash: its leaves fall in October."))
     score = attributor.score(subject.adapter, TURNS, output)
     assert score.weights is not None
     sealed = open_sealed(seal(author, index, SIZE), (IndexManifest,), SIZE)
-    evidence = evidence_of(manifest, IndexEvidence(sealed, rows, score.query), score.weights, output)
+    known = IndexEvidence(sealed, built.rows, built.sums, score.query)
+    evidence = evidence_of(manifest, known, score.weights, output)
     return dataclasses.replace(evidence, early=early, curvature=curvature), base.directory
 
 
@@ -208,9 +210,11 @@ def test_level_1_sees_every_unit(made: tuple[Evidence, Path]) -> None:
     assert not verify_integers(restated(evidence, method="other/1")).passed
     assert not verify_integers(restated(evidence, method="prior")).passed
     assert not verify_integers(reindexed(evidence, beacon=b"chosen")).passed
-    sums = evidence.index.manifest.sums
-    swapped = (dataclasses.replace(sums[0], vector=sums[1].vector), sums[1])
-    assert "sum" in verify_integers(reindexed(evidence, sums=swapped)).showed[-1]
+    one = 4 * evidence.index.manifest.width
+    swapped = evidence.index.sums[one:] + evidence.index.sums[:one]
+    lying = reindexed(evidence, sums=describe_blob([swapped])[0])
+    lying = dataclasses.replace(lying, index=dataclasses.replace(lying.index, sums=swapped))
+    assert "not the sum of its rows" in verify_integers(lying).showed[-1]
 
 
 def test_where_scores_are_not_above_chance_the_priors_must_divide(made: tuple[Evidence, Path]) -> None:
@@ -239,11 +243,9 @@ def test_level_2_sees_another_answers_query_and_forged_rows(made: tuple[Evidence
     assert not found.passed
     assert "not this answer's" in found.showed[0]
 
-    width, count = evidence.index.manifest.width, evidence.index.manifest.row_count
-    matrix = np.frombuffer(evidence.index.rows, np.int8).reshape(count, width)
-    from commonlore.protocol.blob_names import describe_blob
-
-    rows = matrix[::-1].tobytes()
+    size, count = evidence.index.manifest.row_bytes, evidence.index.manifest.row_count
+    written = evidence.index.rows
+    rows = b"".join(written[at * size : (at + 1) * size] for at in reversed(range(count)))
     forged = verify_query(reindexed(evidence, rows, rows=describe_blob([rows])[0]), base)
     assert sum("not its row's gradient" in sentence for sentence in forged.showed) == 3
     unknown = (keccak256(b"x"),) * count

@@ -24,12 +24,19 @@ from commonlore.protocol.attribution import (
     read_sums,
     recheck_statement,
     sum_rows,
-    write_sum,
+    write_sums,
 )
+from commonlore.protocol.blob_names import describe_blob
 from commonlore.protocol.credits import DEFAULT_SPLIT
 from commonlore.protocol.errors import LocalProtocolError, RemoteProtocolError
 from commonlore.protocol.ids import Address, cid_of
-from commonlore.protocol.manifests import AdapterManifest, ContributorSum, PriorWeight, Recipe
+from commonlore.protocol.manifests import (
+    AdapterManifest,
+    IndexedContributor,
+    IndexManifest,
+    PriorWeight,
+    Recipe,
+)
 from commonlore.protocol.receipts import AttributionStatement, Effects, PartEffect, Weight
 from commonlore.protocol.requests import PPM
 
@@ -176,24 +183,40 @@ def test_priors_must_be_whole():
         prior_weights(manifest_with((PriorWeight(ALICE, 999_999),)))
 
 
-@given(index_rows)
-def test_sums_are_read_as_they_were_written(rows):
-    assert np.array_equal(read_sums([write_sum(ALICE, rows)], 16), sum_rows(rows)[np.newaxis])
+def an_index(width: int, sums: bytes, *contributors: IndexedContributor) -> IndexManifest:
+    own = contributors or (IndexedContributor(ALICE, 1),)
+    cids = cid_of(b"a"), describe_blob([sums])[0]
+    return IndexManifest(cids[0], "m", width, bytes(32), 1, cids[0], bytes(32), (), own, cids[1])
+
+
+@given(st.lists(index_rows, min_size=1, max_size=3))
+def test_sums_are_read_as_they_were_written(groups):
+    sums = [sum_rows(rows) for rows in groups]
+    blob = write_sums(sums)
+    contributors = [IndexedContributor(ALICE, len(rows)) for rows in groups]
+    assert np.array_equal(read_sums(an_index(16, blob, *contributors), blob), np.stack(sums))
 
 
 @pytest.mark.parametrize(
-    ("entry", "width", "words"),
+    ("contributor", "width", "blob", "words"),
     [
-        (ContributorSum(ALICE, 1, bytes(8)), 2, "width 2 needs 16"),
-        (ContributorSum(ALICE, 1, bytes(8)), 0, "width 0"),
-        (ContributorSum(ALICE, 1, bytes(8)), MAX_WIDTH + 1, "width"),
-        (ContributorSum(ALICE, 1, (128).to_bytes(8, "little")), 1, "cannot have the sum"),
-        (ContributorSum(ALICE, 2**32 - 1, bytes(8)), 1, "rows"),
+        (IndexedContributor(ALICE, 1), 2, bytes(4), "they need 8"),
+        (IndexedContributor(ALICE, 1), 0, bytes(4), "width 0"),
+        (IndexedContributor(ALICE, 1), MAX_WIDTH + 1, bytes(4), "width"),
+        (IndexedContributor(ALICE, 1), 1, (128).to_bytes(4, "little"), "cannot have the sum"),
+        (IndexedContributor(ALICE, 100_001), 1, bytes(4), "rows"),
     ],
 )
-def test_impossible_sums_are_refused(entry, width, words):
+def test_impossible_sums_are_refused(contributor, width, blob, words):
     with pytest.raises(RemoteProtocolError, match=words):
-        read_sums([entry], width)
+        read_sums(an_index(width, blob, contributor), blob)
+
+
+def test_other_sums_than_those_named_are_refused():
+    with pytest.raises(RemoteProtocolError, match="not those"):
+        read_sums(an_index(1, bytes(4)), (1).to_bytes(4, "little"))
+    with pytest.raises(LocalProtocolError, match="sums of more"):
+        write_sums([np.array([2**31], np.int64)])
 
 
 def test_rows_of_another_kind_are_refused():
@@ -219,7 +242,7 @@ def test_malformed_weights_are_refused(weights):
 
 def test_anyone_with_the_query_and_the_index_rechecks_a_statement():
     query, slanted = np.array([1, 2] * 32, np.int8), np.array([[3, 1] * 32], np.int8)
-    sums = [write_sum(ALICE, slanted), write_sum(BOB, query[np.newaxis])]  # scores 160 - 56 and 160 - 40
+    sums = (ALICE, BOB), np.stack([sum_rows(slanted), sum_rows(query[np.newaxis])])  # 160 - 56 and 160 - 40
 
     def statement(method: str, *ppm: int) -> AttributionStatement:
         weights = tuple(Weight(payee, part) for payee, part in zip((ALICE, BOB), ppm, strict=False))

@@ -74,15 +74,17 @@ class Attributor:
         self._loaded.pop(adapter, None)
         self._indexes.pop(adapter, None)
 
-    def use_index(self, manifest: IndexManifest) -> None:
-        """Score the adapter's answers against this index. Raises RemoteProtocolError, NotFound."""
+    def use_index(self, manifest: IndexManifest, sums: bytes) -> None:
+        """Score the adapter's answers against this index; `sums` is the blob of that name in it.
+
+        Raises RemoteProtocolError, NotFound.
+        """
         subject = self._find(manifest.adapter).subject
         if (manifest.method, manifest.width, manifest.seed) != (subject.method, subject.width, subject.seed):
             raise RemoteProtocolError(
                 f"the index of {manifest.adapter} was built with another method or projection"
             )
-        sums = read_sums(manifest.sums, manifest.width)
-        self._indexes[manifest.adapter] = _Index(tuple(entry.payee for entry in manifest.sums), sums)
+        self._indexes[manifest.adapter] = _Index(manifest.payees, read_sums(manifest, sums))
 
     def begin_index(self, adapter: Cid, rows: Sequence[OwnedRow], path: Path) -> IndexBuild:
         """A build of the adapter's index, kept in the file `path`. Raises NotFound."""
@@ -94,9 +96,15 @@ class Attributor:
 
         def compute(rows: Sequence[Row]) -> list[Int8s]:
             examples = [self._encoder.pair(Pair(row.question, row.answer)) for row in rows]
-            return compute_vectors(self._model, loaded.factors, loaded.transform, examples)
+            return compute_vectors(self._model, loaded.factors, loaded.transform.row, examples)
 
         return compute
+
+    def row_queries(self, adapter: Cid, rows: Sequence[Row]) -> list[Int8s]:
+        """Rows' answers as queries. Raises NotFound, AttributionFailed."""
+        loaded = self._find(adapter)
+        examples = [self._encoder.pair(Pair(row.question, row.answer)) for row in rows]
+        return compute_vectors(self._model, loaded.factors, loaded.transform.answer, examples)
 
     def query(self, adapter: Cid, messages: Sequence[ChatMessage], output: Sequence[int] | str) -> Int8s:
         """An answer's vector, from its output tokens (or, where only that is left, its text).
@@ -106,7 +114,7 @@ class Attributor:
         loaded = self._find(adapter)
         tokens = self._encoder.output_tokens(output) if isinstance(output, str) else output
         example = self._encoder.answer(messages, tokens)
-        return compute_vectors(self._model, loaded.factors, loaded.transform, [example])[0]
+        return compute_vectors(self._model, loaded.factors, loaded.transform.answer, [example])[0]
 
     def losses(
         self, adapter: Cid, variants: Sequence[Sequence[ChatMessage]], output: Sequence[int]

@@ -10,13 +10,16 @@ Rules of this file:
   two whitened gradients is g · H^-1 · g' (Grosse et al., "Studying large language model generalization with
   influence functions", 2023; George et al., "Fast approximate natural gradient descent in a
   Kronecker-factored eigenbasis", 2018).
-- What is stored is float16, curvatures as ratios to their tensor's mean; whoever loads the same bytes whitens
-  alike. A file is bounded and checked like everything that strangers publish.
+- The wide side's eigenvectors are stored as int8 with a step a column, all else as float16, curvatures as
+  ratios to their tensor's mean. Curvature is measured in the basis as it is stored; whoever loads the same
+  bytes whitens alike. A file is bounded and checked like everything that strangers publish.
+- In a file each part of all tensors is one array, tensors in the order of their names; `columns` says how
+  many columns each has; where the rest is not separable, minus that number less one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,12 +31,13 @@ from torch import Tensor
 from ...protocol.errors import InvalidAdapter
 from ..models.tensor_file import Malformed, TensorFile, open_tensor_file
 
-FORMAT = "commonlore/curvature/1 damping "
+FORMAT = "commonlore/curvature/2 damping "
 DAMPING = 0.1
 """Chosen on other data and seeds than those it is reported on."""
 _LARGEST_RATIO = 60_000.0
-_HEADER_BYTES_PER_TENSOR = 320
-_PARTS = ("rank", "wide", "top", "rest")
+_HEADER_BYTES_PER_TENSOR = 16
+_MOST_STEPS = 127
+_PARTS = ("rank", "wide", "steps", "top", "rest")
 Shapes = Mapping[str, tuple[int, int]]
 
 
@@ -52,8 +56,8 @@ class Plan:
 
 def within_budget(rank: int, wide: int) -> int:
     """As many columns as fit into twice the bytes that the tensor has in an adapter of 16-bit numbers."""
-    room = 2 * rank * wide - rank * rank - wide - rank - _HEADER_BYTES_PER_TENSOR // 2
-    return max(0, min(wide, room // (wide + rank)))
+    room = 4 * rank * wide - 2 * (rank * rank + rank + wide) - _HEADER_BYTES_PER_TENSOR
+    return max(0, min(wide, room // (wide + 2 * rank + 2)))
 
 
 FULL = Plan(lambda _rank, wide: wide)
@@ -70,49 +74,58 @@ def top(columns: int, *, separable: bool = True, damping: float = DAMPING) -> Pl
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TensorCurvature:
-    """Of one tensor: bases, and curvatures as ratios to their mean, all float16.
+    """Of one tensor: bases, and curvatures as ratios to their mean.
 
-    `rank` (r, r) and `wide` (d, k) hold eigenvectors in columns, `top` is (r, k). `rest` is (r, d), or (r +
-    d,) where it is separable, or empty where the wide basis is whole.
+    `rank` (r, r) and `wide` (d, k) times `steps` (k,) hold eigenvectors in columns, `top` is (r, k). `rest`
+    is (r, d), or (r + d,) where it is separable, or empty where the wide basis is whole. `wide` is int8, all
+    else float16.
     """
 
     rank: Tensor
     wide: Tensor
+    steps: Tensor
     top: Tensor
     rest: Tensor
     gain: float
     """1 / sqrt(mean curvature); 0 where no gradient was ever seen."""
 
     @property
+    def shape(self) -> tuple[int, int, int, bool]:
+        """Rank, width, columns, and whether something is left of a gradient beside the columns."""
+        return len(self.rank), *self.wide.shape, self.rest.numel() > 0
+
+    @property
     def size(self) -> int:
         """Coordinates of a whitened gradient."""
-        return self.top.numel() + (len(self.rank) * len(self.wide) if self.rest.numel() else 0)
+        rank, wide, columns, has_rest = self.shape
+        return rank * columns + (rank * wide if has_rest else 0)
 
-    def ready(self, damping: float) -> _Whitener:
-        """As float32, to compute with."""
-        rank, wide, top = self.rank.float(), self.wide.float().contiguous(), self.top.float()
-        rest = self.rest.float()
+    def factors(self, damping: float) -> tuple[Tensor, Tensor]:
+        """What the columns' part and the rest are multiplied by, float32: (r, k) and (r, d)."""
+        top, rest = self.top.float(), self.rest.float()
         if rest.ndim == 1 and rest.numel():
-            rest = torch.outer(rest[: len(rank)], rest[len(rank) :])
-        scale = self.gain * (top + damping).rsqrt(), self.gain * (rest + damping).rsqrt()
-        return _Whitener(rank.T.contiguous(), wide, *scale)
+            rest = torch.outer(rest[: len(self.rank)], rest[len(self.rank) :])
+        return self.gain * (top + damping).rsqrt(), self.gain * (rest + damping).rsqrt()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class _Whitener:
-    rank: Tensor
-    wide: Tensor
-    top: Tensor
-    rest: Tensor
+    """Tensors of one shape, whitened together."""
 
-    def __call__(self, gradients: Tensor) -> Tensor:
-        """(examples, rank, wide) to (examples, size)."""
-        rotated = self.rank @ gradients
-        inside = rotated @ self.wide
-        if not self.rest.numel():
-            return (inside * self.top).flatten(1)
-        left = rotated - inside @ self.wide.T
-        return torch.cat([(inside * self.top).flatten(1), (left * self.rest).flatten(1)], dim=1)
+    def __init__(self, names: Sequence[str], tensors: Sequence[TensorCurvature], damping: float) -> None:
+        self.names = names
+        self._rank = torch.stack([tensor.rank.float().T for tensor in tensors])
+        self._wide = torch.stack([spread_basis(tensor.wide, tensor.steps) for tensor in tensors])
+        factors = [tensor.factors(damping) for tensor in tensors]
+        self._top, self._rest = (torch.stack(part) for part in zip(*factors, strict=True))
+
+    def __call__(self, gradients: Tensor) -> list[Tensor]:
+        """(examples, tensors, rank, wide) to parts of (examples, coordinates)."""
+        rotated = self._rank @ gradients
+        inside = rotated @ self._wide
+        if not self._rest.numel():
+            return [(inside * self._top).flatten(1)]
+        rotated -= inside @ self._wide.mT
+        return [(inside * self._top).flatten(1), (rotated * self._rest).flatten(1)]
 
 
 class Curvature:
@@ -121,7 +134,12 @@ class Curvature:
     def __init__(self, tensors: Mapping[str, TensorCurvature], damping: float = DAMPING) -> None:
         self.tensors = {name: tensors[name] for name in sorted(tensors)}
         self.damping = damping
-        self._whiteners = {name: tensor.ready(damping) for name, tensor in self.tensors.items()}
+        alike: dict[object, list[str]] = {}
+        for name, tensor in self.tensors.items():
+            alike.setdefault(tensor.shape, []).append(name)
+        self._whiteners = [
+            _Whitener(names, [tensors[name] for name in names], damping) for names in alike.values()
+        ]
 
     @property
     def size(self) -> int:
@@ -129,9 +147,24 @@ class Curvature:
         return sum(tensor.size for tensor in self.tensors.values())
 
     def whiten(self, gradients: Mapping[str, Tensor]) -> Tensor:
-        """{tensor: (examples, out, in)} to (examples, size) float32, tensors in the order of their names."""
-        parts = [whiten(oriented(name, gradients[name])) for name, whiten in self._whiteners.items()]
+        """{tensor: (examples, out, in)} to (examples, size) float32: tensors of one shape together, in the
+        order of their names; shapes in the order of their first names; of each the columns' part first."""
+        parts: list[Tensor] = []
+        for whitener in self._whiteners:
+            parts += whitener(torch.stack([oriented(name, gradients[name]) for name in whitener.names], 1))
         return torch.cat(parts, dim=1)
+
+
+def round_basis(basis: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvectors (d, k) as they are stored: int8 and the float16 steps of the columns, (k,)."""
+    steps = (basis.abs().amax(0) / _MOST_STEPS).half() if len(basis) else torch.zeros(basis.shape[1]).half()
+    codes = (basis / steps.to(basis.dtype).clamp(min=1e-7)).round().clamp(-_MOST_STEPS, _MOST_STEPS)
+    return codes.to(torch.int8), steps
+
+
+def spread_basis(codes: Tensor, steps: Tensor) -> Tensor:
+    """The eigenvectors that are stored, float32."""
+    return codes.float() * steps.float()
 
 
 def oriented(name: str, gradient: Tensor) -> Tensor:
@@ -152,10 +185,12 @@ def thin_and_wide(name: str, shape: tuple[int, int]) -> tuple[int, int]:
 
 def pack_curvature(curvature: Curvature) -> bytes:
     """The factors as a safetensors file; its content id goes into the adapter's manifest."""
-    arrays = {"gains": torch.tensor([each.gain for each in curvature.tensors.values()])}
-    for number, tensor in enumerate(curvature.tensors.values()):
-        arrays |= {f"{number}.{part}": getattr(tensor, part).contiguous() for part in _PARTS}
-    arrays = {name: array for name, array in arrays.items() if array.numel()}
+    tensors = list(curvature.tensors.values())
+    columns = [-each.wide.shape[1] - 1 if each.rest.ndim > 1 else each.wide.shape[1] for each in tensors]
+    arrays = {part: torch.cat([getattr(each, part).flatten() for each in tensors]) for part in _PARTS}
+    arrays = {part: array for part, array in arrays.items() if array.numel()}
+    arrays["gains"] = torch.tensor([each.gain for each in tensors])
+    arrays["columns"] = torch.tensor(columns, dtype=torch.float32)
     return save(arrays, metadata={"format": f"{FORMAT}{curvature.damping!r}"})  # one key: their order varies
 
 
@@ -165,46 +200,62 @@ def read_curvature(path: Path, shapes: Shapes) -> Curvature:
     Raises InvalidAdapter unless they fit it and are finite.
     """
     try:
-        file = open_tensor_file(path)
-        gains = torch.from_numpy(file.array("gains").astype(np.float32)).tolist()
+        file = open_tensor_file(path, codes=True)
         said = file.metadata.get("format", "")
-        if not said.startswith(FORMAT) or len(gains) != len(shapes):
+        columns = [int(each) for each in file.array("columns").tolist()]
+        if not said.startswith(FORMAT) or len(columns) != len(shapes):
             raise InvalidAdapter(f"the curvature factors {path} are not those of this adapter")
-        tensors = {
-            name: _read_tensor(file, number, thin_and_wide(name, shapes[name]), gains[number])
-            for number, name in enumerate(sorted(shapes))
-        }
+        sides = [thin_and_wide(name, shapes[name]) for name in sorted(shapes)]
+        tensors = _read_tensors(file, [_shapes_of(*each) for each in zip(sides, columns, strict=True)])
         damping = float(said.removeprefix(FORMAT))
     except OSError as wrong:
         raise InvalidAdapter(f"the curvature factors {path} cannot be read: {wrong.strerror}") from None
-    except (Malformed, KeyError, ValueError) as wrong:
+    except (Malformed, KeyError, ValueError, OverflowError) as wrong:
         raise InvalidAdapter(f"the curvature factors {path} are malformed: {wrong}") from None
     if not 0.0 < damping <= 1e3:
         raise InvalidAdapter(f"the curvature factors {path} have a damping of {damping}")
-    return Curvature(tensors, damping)
+    return Curvature(dict(zip(sorted(shapes), tensors, strict=True)), damping)
 
 
-def _read_tensor(file: TensorFile, number: int, sides: tuple[int, int], gain: float) -> TensorCurvature:
+def _shapes_of(sides: tuple[int, int], columns: int) -> dict[str, tuple[int, ...]]:
+    """A tensor's parts, by what `columns` says of it."""
     rank, wide = sides
-    columns = file.tensors[f"{number}.wide"].shape[-1] if f"{number}.wide" in file.tensors else 0
-    separable = len(file.tensors[f"{number}.rest"].shape) == 1 if f"{number}.rest" in file.tensors else False
-    rest: tuple[int, ...] = (0,) if columns >= wide else ((rank + wide,) if separable else (rank, wide))
-    expected = {"rank": (rank, rank), "wide": (wide, columns), "top": (rank, columns), "rest": rest}
-    parts = {part: _read_part(file, f"{number}.{part}", shape) for part, shape in expected.items()}
-    if not np.isfinite(gain) or gain < 0 or bool((parts["top"] < 0).any() or (parts["rest"] < 0).any()):
-        raise ValueError(f"tensor {number} has an impossible curvature")
-    return TensorCurvature(**parts, gain=gain)
+    kept, separable = (columns, True) if columns >= 0 else (-columns - 1, False)
+    if kept > wide:
+        raise ValueError(f"{kept} columns of {wide}")
+    rest: tuple[int, ...] = (rank + wide,) if separable else (rank, wide)
+    parts = (rank, rank), (wide, kept), (kept,), (rank, kept), (0,) if kept == wide else rest
+    return dict(zip(_PARTS, parts, strict=True))
 
 
-def _read_part(file: TensorFile, name: str, shape: tuple[int, ...]) -> Tensor:
-    if 0 in shape:
-        return torch.zeros(shape, dtype=torch.float16)
-    if file.tensors[name].shape != shape:
-        raise ValueError(f"{name} has the shape {file.tensors[name].shape}, not {shape}")
-    array = file.array(name).astype(np.float16)
+def _read_tensors(file: TensorFile, shapes: Sequence[Mapping[str, tuple[int, ...]]]) -> list[TensorCurvature]:
+    whole = {part: _read_part(file, part, [each[part] for each in shapes]) for part in _PARTS}
+    gains = file.array("gains").astype(np.float32)
+    if gains.shape != (len(shapes),) or not np.isfinite(gains).all() or (gains < 0).any():
+        raise ValueError("a gain is impossible")
+    if any(bool((each < 0).any()) for part in ("steps", "top", "rest") for each in whole[part]):
+        raise ValueError("a curvature is negative")
+    return [
+        TensorCurvature(**{part: whole[part][number] for part in _PARTS}, gain=gain)
+        for number, gain in enumerate(gains.tolist())
+    ]
+
+
+def _read_part(file: TensorFile, part: str, shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
+    """One part of every tensor."""
+    dtype = np.int8 if part == "wide" else np.float16
+    sizes = [int(np.prod(shape)) for shape in shapes]
+    array = file.array(part) if sum(sizes) else np.zeros(0, dtype)
+    if array.shape != (sum(sizes),) or array.dtype != dtype:
+        raise ValueError(
+            f"{part} is {array.shape} {array.dtype}, not {sum(sizes)} numbers of {dtype.__name__}"
+        )
     if not np.isfinite(array).all():
-        raise ValueError(f"{name} is not finite")
-    return torch.from_numpy(array)
+        raise ValueError(f"{part} is not finite")
+    pieces = np.split(array, np.cumsum(sizes)[:-1])
+    return [
+        torch.from_numpy(piece.reshape(shape).copy()) for piece, shape in zip(pieces, shapes, strict=True)
+    ]
 
 
 def as_ratio(curvature: Tensor, mean: float) -> Tensor:

@@ -20,7 +20,18 @@ import torch
 from torch import Tensor
 
 from ...protocol.errors import AttributionFailed
-from .curvature import Curvature, Plan, Shapes, TensorCurvature, as_ratio, is_up, oriented, thin_and_wide
+from .curvature import (
+    Curvature,
+    Plan,
+    Shapes,
+    TensorCurvature,
+    as_ratio,
+    is_up,
+    oriented,
+    round_basis,
+    spread_basis,
+    thin_and_wide,
+)
 
 _OVERSAMPLING = 8
 _Bases = tuple[Tensor, Tensor]
@@ -93,12 +104,14 @@ class _Moments:
     """Sums of squares in a basis, rounded as it will be stored."""
 
     bases: _Bases
+    stored: tuple[Tensor, Tensor] = field(init=False)
     top: Tensor = field(init=False)
     rest: Tensor = field(init=False)
     examples: int = 0
 
     def __post_init__(self) -> None:
-        rank, wide = (basis.half().float().contiguous() for basis in self.bases)
+        self.stored = round_basis(self.bases[1])
+        rank, wide = self.bases[0].half().float().contiguous(), spread_basis(*self.stored)
         self.bases = rank, wide
         self.top = torch.zeros(len(rank), wide.shape[1]).double()
         self.rest = torch.zeros(len(rank), len(wide)).double()
@@ -125,11 +138,11 @@ class _Moments:
         if not np.isfinite(mean):
             raise AttributionFailed("a gradient is not finite; the early checkpoint or the base is damaged")
         if self.is_whole:
-            stored = torch.zeros(0).half()
+            rested = torch.zeros(0).half()
         else:
-            stored = _margins(rest, mean) if plan.separable else as_ratio(rest, mean)
+            rested = _margins(rest, mean) if plan.separable else as_ratio(rest, mean)
         gain = float(np.float32(mean**-0.5)) if mean > 0 else 0.0
-        return TensorCurvature(rank.half(), wide.half(), as_ratio(top, mean), stored, gain)
+        return TensorCurvature(rank.half(), *self.stored, as_ratio(top, mean), rested, gain)
 
 
 def _margins(rest: Tensor, mean: float) -> Tensor:

@@ -20,7 +20,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ...protocol.errors import LocalProtocolError
-from .sketch import Int8s
 
 NULLS = 200
 FEWEST_SUBSETS, FEWEST_ROWS = 4, 4
@@ -63,11 +62,6 @@ def draw_halves(rows: int, subsets: int, seed: bytes) -> Bools:
     for number in range(subsets):
         members[number, _shuffled(rows, seed + b"/half/" + number.to_bytes(4, "big"))[: rows // 2]] = True
     return members
-
-
-def scores_of(queries: Int8s, rows: Int8s) -> Floats64:
-    """(queries, rows) inner products of int8 vectors, exact."""
-    return (queries.astype(np.int64) @ rows.astype(np.int64).T).astype(np.float64)
 
 
 def measure_lds(scores: Floats64, members: Bools, values: Floats64, seed: bytes = b"") -> LdsReport:

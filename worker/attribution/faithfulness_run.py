@@ -18,8 +18,8 @@ from ..factory.examples import Encoder
 from ..factory.job import Pair, TrainConfig
 from ..models.reference import BaseModel
 from .attributor import Attributor
-from .faithfulness import FEWEST_ROWS, LdsReport, draw_halves, measure_lds, scores_of
-from .index import read_vectors
+from .faithfulness import FEWEST_ROWS, LdsReport, draw_halves, measure_lds
+from .index import score_rows
 from .retraining import Retraining
 from .subject import Subject
 
@@ -54,8 +54,8 @@ def measure_adapter(
         raise ConfigError(f"{len(indexed)} indexed rows and {len(queries)} others are too few to measure by")
     attributor = Attributor(base)
     attributor.load(subject)
-    vectors = np.stack(attributor.row_vectors(subject.adapter)(queries))
-    scores = scores_of(vectors, read_vectors(manifest, blob))
+    vectors = np.stack(attributor.row_queries(subject.adapter, queries))
+    scores = score_rows(manifest, blob, vectors).astype(np.float64)
     members = draw_halves(len(indexed), measurement.subsets, manifest.rows_root)
     encoder = Encoder(base)
     config = replace(measurement.config, curvature_rows=0)

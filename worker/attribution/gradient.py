@@ -3,16 +3,17 @@
 Rules of this file:
 - Reference weights in fp32, eager attention, one example at a time, LoRA parameters only, the answer's tokens
   only; then the adapter's curvature, where it has published one, and `sketch`. A training row and an answer
-  that a model gave go through the very same function.
-- Two machines round differently: whoever rechecks a vector allows for that (`sketch.agrees`), never for more.
+  that a model gave go through the very same function up to the last step.
+- Two machines round differently: whoever rechecks a row allows for that (`sketch.agrees`), never for more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -21,18 +22,30 @@ from ..factory.examples import Example
 from .adapted import AdaptedModel
 from .curvature import Curvature
 from .factors import Factors
-from .sketch import Int8s, Sketch, quantise
+from .sketch import Int8s, Sketch, quantise, weigh_signs
+
+Gradients = Mapping[str, Tensor]
+"""By tensor: (1, out, in)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Transform:
-    """From a gradient to its int8 vector: whitened by `curvature` if there is one, projected, quantised."""
+    """From gradients {tensor: (1, out, in)} to integers: whitened by `curvature` if there is one, projected,
+    rounded. Each method raises AttributionFailed where a gradient is not finite.
+    """
 
     sketch: Sketch
     curvature: Curvature | None = None
 
-    def __call__(self, gradients: Mapping[str, Tensor]) -> Int8s:
-        """{tensor: (1, out, in)} to (width,). Raises AttributionFailed where it is not finite."""
+    def answer(self, gradients: Gradients) -> Int8s:
+        """An answer's vector, (width,)."""
+        return quantise(self._project(gradients)[0])
+
+    def row(self, gradients: Gradients) -> Int8s:
+        """A row's weighted signs, (width,)."""
+        return weigh_signs(*self._project(gradients))
+
+    def _project(self, gradients: Gradients) -> tuple[npt.NDArray[np.float64], int]:
         if self.curvature is None:
             flat = torch.cat([gradients[name].flatten() for name in sorted(gradients)])
         else:
@@ -40,15 +53,18 @@ class Transform:
         array = np.asarray(flat.numpy(), np.float32)
         if not np.isfinite(array).all():
             raise AttributionFailed("a gradient is not finite; the early checkpoint or the base is damaged")
-        return quantise(self.sketch.project(array))
+        return self.sketch.project(array), array.size
 
 
 def compute_vectors(
-    model: AdaptedModel, factors: Factors, transform: Transform, examples: Sequence[Example]
+    model: AdaptedModel,
+    factors: Factors,
+    form: Callable[[Gradients], Int8s],
+    examples: Sequence[Example],
 ) -> list[Int8s]:
-    """The int8 vectors, (width,) each, of examples. Raises AttributionFailed."""
+    """The vectors, (width,) each, that a transform's `form` makes of examples. Raises AttributionFailed."""
     model.use(factors)
-    return [transform(_gradients(model, example)) for example in examples]
+    return [form(_gradients(model, example)) for example in examples]
 
 
 def compute_losses(model: AdaptedModel, factors: Factors, examples: Sequence[Example]) -> list[float]:
@@ -64,7 +80,7 @@ def compute_losses(model: AdaptedModel, factors: Factors, examples: Sequence[Exa
     return losses
 
 
-def _gradients(model: AdaptedModel, example: Example) -> dict[str, Tensor]:
+def _gradients(model: AdaptedModel, example: Example) -> Gradients:
     tokens, scored = place(model, example)
     with torch.enable_grad():
         model.answer_nll(tokens, scored).backward()  # type: ignore[no-untyped-call]

@@ -1,10 +1,11 @@
-"""The gradient index of an adapter: one committed int8 vector a row, one exact sum a contributor.
+"""The gradient index of an adapter: one committed vector of signs a row, one exact sum a contributor.
 
 Rules of this file:
-- Rows stand grouped by payee, payees ascending, each payee's rows in the order given; the sums stand in the
-  same order, so their row counts say whose each row is.
-- rows root = the plain Merkle root of keccak(0x00 ‖ row hash ‖ vector). `rows` names the vectors, one after
-  another.
+- Rows stand grouped by payee, payees ascending, each payee's rows in the order given; contributors and sums
+  stand in the same order, so that row counts say whose each row is.
+- A row is written as its weight and one bit a place. Rows root = the plain Merkle root of keccak(0x00 ‖ row
+  hash ‖ written row). `rows` names the written rows, one after another, `sums` the contributors' sums.
+- Rows are unpacked some at a time: all of a large index would be eight times its bytes.
 - A build may be killed at any row: vectors are appended to a file under a digest of everything they depend
   on, and the next build goes on behind the last whole one. A file under another digest is begun anew.
 - Whoever doubts a row recomputes it (`recheck_row`); whoever doubts a sum adds the rows up (`check_index`).
@@ -13,23 +14,25 @@ Rules of this file:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 
-from ...protocol.attribution import write_sum
+from ...protocol.attribution import MAX_WIDTH, Int64s, read_sums, sum_rows, write_sums
 from ...protocol.blob_names import describe_blob
 from ...protocol.errors import AttributionFailed, RemoteProtocolError
 from ...protocol.ids import Address, keccak256
-from ...protocol.manifests import MAX_ROWS_PER_SHARD, ContributorSum, IndexManifest, Row
+from ...protocol.manifests import MAX_ROWS_PER_SHARD, IndexedContributor, IndexManifest, Row
 from ...protocol.merkle import MerkleTree
 from ...protocol.rows import row_hash
-from .sketch import Int8s, agrees
+from .sketch import HEAVIEST, LIGHTEST, Int8s, agrees
 from .subject import Subject
 
 _DIGEST_BYTES = 32
+_ROWS_AT_ONCE = 1_024
 ComputeVectors = Callable[[Sequence[Row]], Sequence[Int8s]]
 """The vectors of some rows under one adapter and one projection."""
 
@@ -40,6 +43,15 @@ class OwnedRow:
 
     payee: Address
     row: Row
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltIndex:
+    """A manifest and the blobs that its `rows` and `sums` name."""
+
+    manifest: IndexManifest
+    rows: bytes
+    sums: bytes
 
 
 class IndexBuild:
@@ -69,13 +81,17 @@ class IndexBuild:
         batch = self.rows[self.done_rows : self.done_rows + count]
         vectors = compute([owned.row for owned in batch])
         with self._path.open("ab") as file:
-            file.write(b"".join(vector.tobytes() for vector in vectors))
+            file.write(b"".join(write_row(vector) for vector in vectors))
         self.done_rows += len(batch)
 
-    def finish(self) -> tuple[IndexManifest, bytes]:
-        """The manifest, ready to be sealed, and the blob that its `rows` names."""
+    def finish(self) -> BuiltIndex:
+        """The manifest, ready to be sealed, and its blobs."""
         blob = self._path.read_bytes()[_DIGEST_BYTES:]
-        matrix = np.frombuffer(blob, np.int8).reshape(len(self.rows), self.subject.width)
+        contributors = tuple(
+            IndexedContributor(payee, len(list(own)))
+            for payee, own in groupby(owned.payee for owned in self.rows)
+        )
+        sums = write_sums(_sums(contributors, blob, self.subject.width))
         manifest = IndexManifest(
             adapter=self.subject.adapter,
             method=self.subject.method,
@@ -83,12 +99,13 @@ class IndexBuild:
             seed=self.subject.seed,
             row_count=len(self.rows),
             rows=describe_blob([blob])[0],
-            rows_root=_rows_root(self.hashes, matrix),
+            rows_root=_rows_root(self.hashes, blob, 1 + self.subject.width // 8),
             row_hashes=self.hashes,
-            sums=_sums([owned.payee for owned in self.rows], matrix),
+            contributors=contributors,
+            sums=describe_blob([sums])[0],
             beacon=self.subject.beacon,
         )
-        return manifest, blob
+        return BuiltIndex(manifest, blob, sums)
 
     def _resume(self) -> int:
         digest = self._digest()
@@ -96,11 +113,11 @@ class IndexBuild:
             content = self._path.read_bytes()
         except FileNotFoundError:
             content = b""
-        width = self.subject.width
-        whole = min((len(content) - _DIGEST_BYTES) // width, len(self.rows))
+        size = 1 + self.subject.width // 8
+        whole = min((len(content) - _DIGEST_BYTES) // size, len(self.rows))
         if content[:_DIGEST_BYTES] != digest or whole < 0:
             content, whole = digest, 0
-        self._path.write_bytes(content[: _DIGEST_BYTES + whole * width])
+        self._path.write_bytes(content[: _DIGEST_BYTES + whole * size])
         return whole
 
     def _digest(self) -> bytes:
@@ -117,7 +134,7 @@ def build_index(
     path: Path,
     compute: ComputeVectors,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
-) -> tuple[IndexManifest, bytes]:
+) -> BuiltIndex:
     """Index rows one at a time, keeping what is done in the file `path`.
 
     `progress` is told rows done and all rows.
@@ -129,27 +146,53 @@ def build_index(
     return build.finish()
 
 
-def read_vectors(manifest: IndexManifest, blob: bytes) -> Int8s:
-    """The rows' vectors, (rows, width). Raises RemoteProtocolError where the blob is not the one named."""
-    size = manifest.row_count * manifest.width
+def write_row(vector: Int8s) -> bytes:
+    """A row's weighted signs as an index holds them."""
+    return bytes([abs(int(vector[0]))]) + np.packbits(vector > 0).tobytes()
+
+
+def read_rows(blob: bytes, width: int) -> Int8s:
+    """Written rows as (rows, width). Raises RemoteProtocolError on weights that no row has."""
+    written = np.frombuffer(blob, np.uint8).reshape(-1, 1 + width // 8)
+    weights = written[:, :1]
+    if written.size and not LIGHTEST <= weights.min() <= weights.max() <= HEAVIEST:
+        raise RemoteProtocolError(f"an index row's weight lies outside {LIGHTEST} … {HEAVIEST}")
+    signs = np.unpackbits(written[:, 1:], axis=1).view(np.int8)
+    return (2 * signs - 1) * weights.view(np.int8)
+
+
+def check_rows(manifest: IndexManifest, blob: bytes) -> None:
+    """Raises RemoteProtocolError unless this is the blob of rows that the manifest names."""
+    if not 0 < manifest.width <= MAX_WIDTH or manifest.width % 8:
+        raise RemoteProtocolError(f"an index of width {manifest.width}")
+    size = manifest.row_count * manifest.row_bytes
     if len(manifest.row_hashes) != manifest.row_count or len(blob) != size:
         raise RemoteProtocolError(
             f"an index of {manifest.row_count} rows with {len(manifest.row_hashes)} hashes, {len(blob)} bytes"
         )
     if describe_blob([blob])[0] != manifest.rows:
         raise RemoteProtocolError(f"the index rows are not those that {manifest.rows} names")
-    return np.frombuffer(blob, np.int8).reshape(manifest.row_count, manifest.width)
 
 
-def check_index(manifest: IndexManifest, blob: bytes) -> None:
+def score_rows(manifest: IndexManifest, blob: bytes, queries: Int8s) -> Int64s:
+    """(queries, rows) inner products, exact, of (queries, width). Raises RemoteProtocolError."""
+    check_rows(manifest, blob)
+    wide = queries.astype(np.float64)  # sums stay below 2^53
+    parts = [wide @ rows.T.astype(np.float64) for rows in row_parts(blob, manifest.width)]
+    return np.concatenate(parts, axis=1).astype(np.int64)
+
+
+def check_index(manifest: IndexManifest, blob: bytes, sums: bytes) -> None:
     """Raises RemoteProtocolError unless root and every contributor's sum follow from the committed rows
     exactly.
     """
-    matrix = read_vectors(manifest, blob)
-    if _rows_root(manifest.row_hashes, matrix) != manifest.rows_root:
+    check_rows(manifest, blob)
+    if _rows_root(manifest.row_hashes, blob, manifest.row_bytes) != manifest.rows_root:
         raise RemoteProtocolError("the index rows are not those that its root commits")
-    owners = [entry.payee for entry in manifest.sums for _ in range(entry.row_count)]
-    if len(owners) != manifest.row_count or _sums(owners, matrix) != manifest.sums:
+    found = read_sums(manifest, sums)
+    if len(manifest.owners) != manifest.row_count or not np.array_equal(
+        found, np.stack(_sums(manifest.contributors, blob, manifest.width))
+    ):
         raise RemoteProtocolError("a contributor's sum in the index is not the sum of its rows")
 
 
@@ -159,22 +202,31 @@ def recheck_row(
     """Whether row `position` of an index is what recomputing it from `row` gives, up to rounding."""
     if not 0 <= position < manifest.row_count or manifest.row_hashes[position] != row_hash(row):
         return False
-    return agrees(read_vectors(manifest, blob)[position], compute([row])[0])
+    check_rows(manifest, blob)
+    size = manifest.row_bytes
+    (claimed,) = read_rows(blob[position * size : (position + 1) * size], manifest.width)
+    return agrees(claimed, compute([row])[0])
 
 
-def _rows_root(hashes: Sequence[bytes], matrix: Int8s) -> bytes:
-    pairs = zip(hashes, matrix, strict=True)
-    leaves = (keccak256(b"\x00" + digest + vector.tobytes()) for digest, vector in pairs)
-    return MerkleTree(leaves).root
+def _rows_root(hashes: Sequence[bytes], blob: bytes, size: int) -> bytes:
+    starts = range(0, len(blob), size)
+    pairs = zip(hashes, starts, strict=True)
+    return MerkleTree(keccak256(b"\x00" + digest + blob[at : at + size]) for digest, at in pairs).root
 
 
-def _sums(owners: Sequence[Address], matrix: Int8s) -> tuple[ContributorSum, ...]:
-    sums: list[ContributorSum] = []
-    start = 0
-    while start < len(owners):
-        stop = start
-        while stop < len(owners) and owners[stop] == owners[start]:
-            stop += 1
-        sums.append(write_sum(owners[start], matrix[start:stop]))
-        start = stop
-    return tuple(sums)
+def _sums(contributors: Sequence[IndexedContributor], blob: bytes, width: int) -> list[Int64s]:
+    size, start, sums = 1 + width // 8, 0, []
+    for each in contributors:
+        total = np.zeros(width, np.int64)
+        for rows in row_parts(blob[start : start + each.row_count * size], width):
+            total += sum_rows(rows)
+        sums.append(total)
+        start += each.row_count * size
+    return sums
+
+
+def row_parts(blob: bytes, width: int) -> Iterator[Int8s]:
+    """An index's rows as (some rows, width), until all were there. Raises RemoteProtocolError."""
+    step = _ROWS_AT_ONCE * (1 + width // 8)
+    for start in range(0, len(blob), step):
+        yield read_rows(blob[start : start + step], width)

@@ -27,7 +27,7 @@ from ...protocol.requests import ChatMessage, Prompt
 from ..child import Child, ChildDied, open_child
 from ..engine.wire import error_of
 from ..factory.job import write_whole
-from .index import OwnedRow
+from .index import BuiltIndex, OwnedRow
 from .sketch import Int8s
 from .subject import Score, Subject
 from .wire import (
@@ -86,7 +86,7 @@ class AttributionProcess:
         self._child: Child | None = None
         self._calls = 0
         self._subjects: dict[Cid, Subject] = {}
-        self._indexes: dict[Cid, Path] = {}
+        self._indexes: dict[Cid, tuple[Path, Path]] = {}
 
     async def load(self, subject: Subject) -> None:
         """Make an adapter known. Raises InvalidAdapter, AttributionFailed."""
@@ -96,30 +96,31 @@ class AttributionProcess:
     async def forget(self, adapter: Cid) -> None:
         """Free an adapter and its index. Raises AttributionFailed."""
         self._subjects.pop(adapter, None)
-        if (path := self._indexes.pop(adapter, None)) is not None:
+        for path in self._indexes.pop(adapter, ()):
             path.unlink(missing_ok=True)
         await self._call(lambda call: ForgetSubject(call, adapter), Done)
 
-    async def use_index(self, manifest: IndexManifest) -> None:
-        """Score an adapter's answers against this index.
+    async def use_index(self, manifest: IndexManifest, sums: bytes) -> None:
+        """Score an adapter's answers against this index; `sums` is the blob of that name in it.
 
         Raises RemoteProtocolError where it does not fit, NotFound for an adapter that is not loaded,
         AttributionFailed.
         """
-        path = self._path(manifest.adapter, "index")
-        write_whole(path, encode(manifest))
-        await self._call(lambda call: UseIndex(call, str(path)), Done)
-        self._indexes[manifest.adapter] = path
+        paths = self._path(manifest.adapter, "index"), self._path(manifest.adapter, "sums")
+        write_whole(paths[0], encode(manifest))
+        write_whole(paths[1], sums)
+        await self._call(lambda call: UseIndex(call, *map(str, paths)), Done)
+        self._indexes[manifest.adapter] = paths
 
     async def build_index(
         self, adapter: Cid, rows: Sequence[OwnedRow], progress: Progress = lambda _done, _total: None
-    ) -> tuple[IndexManifest, bytes]:
-        """Index an adapter's rows: the manifest, ready to be sealed, and the blob that its `rows` names.
+    ) -> BuiltIndex:
+        """Index an adapter's rows: the manifest, ready to be sealed, and its blobs.
 
         What is done survives a kill: building the same index again goes on. Raises NotFound,
         AttributionFailed.
         """
-        paths = {kind: self._path(adapter, kind) for kind in ("rows", "vectors", "index")}
+        paths = {kind: self._path(adapter, kind) for kind in ("rows", "vectors", "index", "sums")}
         write_whole(paths["rows"], encode_all(rows))
         where = str(paths["rows"]), str(paths["vectors"])
         state = await self._call(lambda call: BeginIndex(call, adapter, *where), Advanced)
@@ -127,11 +128,12 @@ class AttributionProcess:
         while state.done < state.total:
             state = await self._call(lambda call: AdvanceIndex(call, adapter, ROWS_A_CALL), Advanced)
             progress(state.done, state.total)
-        await self._call(lambda call: FinishIndex(call, adapter, str(paths["index"])), Done)
+        into = str(paths["index"]), str(paths["sums"])
+        await self._call(lambda call: FinishIndex(call, adapter, *into), Done)
         manifest = decode(IndexManifest, paths["index"].read_bytes(), MAX_INDEX_BYTES)
-        blob = paths["vectors"].read_bytes()[-manifest.row_count * manifest.width :]
+        blob = paths["vectors"].read_bytes()[-manifest.row_count * manifest.row_bytes :]
         paths["vectors"].unlink()
-        return manifest, blob
+        return BuiltIndex(manifest, blob, paths["sums"].read_bytes())
 
     async def score(
         self, adapter: Cid, messages: Sequence[ChatMessage], output: Sequence[int] | str
@@ -219,8 +221,8 @@ class AttributionProcess:
             raise error_of(greeting.failure)
         for subject in self._subjects.values():
             _expect(await self._exchange(child, partial(_load, subject=subject)), Done)
-        for path in self._indexes.values():
-            _expect(await self._exchange(child, partial(UseIndex, index=str(path))), Done)
+        for index, sums in self._indexes.values():
+            _expect(await self._exchange(child, partial(UseIndex, index=str(index), sums=str(sums))), Done)
         return child
 
     def _path(self, adapter: Cid, kind: str) -> Path:

@@ -41,10 +41,11 @@ def recheck_query(
     attributor: Attributor,
     index: IndexManifest,
     claimed: bytes,
+    sums: bytes,
     messages: Sequence[ChatMessage],
     output: Sequence[int] | str,
 ) -> QueryCheck:
-    """Compute an answer's vector again and lay it beside the claimed one.
+    """Compute an answer's vector again and lay it beside the claimed one; `sums` is the index's blob.
 
     Raises NotFound where the adapter is not loaded, RemoteProtocolError on a query of another width,
     AttributionFailed.
@@ -53,8 +54,8 @@ def recheck_query(
     if len(claimed) != index.width:
         raise RemoteProtocolError(f"a query of {len(claimed)} bytes for an index of width {index.width}")
     theirs = np.frombuffer(claimed, np.int8)
-    sums, payees = read_sums(index.sums, index.width), [entry.payee for entry in index.sums]
-    found, said = (_weights(query, sums, payees) for query in (own, theirs))
+    vectors = read_sums(index, sums)
+    found, said = (_weights(query, vectors, index.payees) for query in (own, theirs))
     return QueryCheck(bool((own == theirs).all()), cosine_of(own, theirs), _apart(found, said))
 
 

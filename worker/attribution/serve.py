@@ -94,7 +94,8 @@ class Server:
                 return Done(command.call)
             case UseIndex():
                 raw = Path(command.index).read_bytes()
-                self._attributor.use_index(decode(IndexManifest, raw, MAX_INDEX_BYTES))
+                manifest = decode(IndexManifest, raw, MAX_INDEX_BYTES)
+                self._attributor.use_index(manifest, Path(command.sums).read_bytes())
                 return Done(command.call)
             case BeginIndex():
                 return self._begin(command)
@@ -103,8 +104,9 @@ class Server:
                 build.advance(self._attributor.row_vectors(command.adapter), command.count)
                 return Advanced(command.call, build.done_rows, len(build.rows))
             case FinishIndex():
-                manifest, _ = self._build(command.adapter).finish()
-                write_whole(Path(command.index), encode(manifest))
+                built = self._build(command.adapter).finish()
+                write_whole(Path(command.index), encode(built.manifest))
+                write_whole(Path(command.sums), built.sums)
                 del self._builds[command.adapter]
                 return Done(command.call)
             case ScoreAnswer():

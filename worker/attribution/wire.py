@@ -52,10 +52,11 @@ class ForgetSubject:
 
 @dataclass(frozen=True, slots=True)
 class UseIndex:
-    """Score an adapter's answers against the encoded IndexManifest in this file."""
+    """Score an adapter's answers against the encoded IndexManifest in `index` and the sums in `sums`."""
 
     call: U64
     index: FilePath
+    sums: FilePath
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +80,12 @@ class AdvanceIndex:
 
 @dataclass(frozen=True, slots=True)
 class FinishIndex:
-    """Write the encoded manifest of a build whose rows are all done to `index`."""
+    """Write the encoded manifest of a build whose rows are all done to `index`, its sums to `sums`."""
 
     call: U64
     adapter: Cid
     index: FilePath
+    sums: FilePath
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,8 @@ from ...protocol.manifests import Tensor
 from ...protocol.untrusted_json import load_json
 
 DTYPE_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+CODES = {"I8": 1}
+"""What only files that are asked for codes may hold beside."""
 MAX_HEADER_BYTES = 64 << 20
 MAX_TENSORS = 100_000
 _REMEMBERED_BYTES = 128 << 10
@@ -127,7 +129,9 @@ class TensorFile:
 
 
 def numbers(raw: npt.NDArray[np.uint8], span: Span) -> npt.NDArray[Any]:
-    """A tensor's bytes as float32 or float16."""
+    """A tensor's bytes as float32 or float16; codes as int8."""
+    if span.dtype in CODES:
+        return raw.view(np.int8).reshape(span.shape)
     if span.dtype == "BF16":
         wide = raw.view("<u2").astype(np.uint32) << 16
         return wide.view(np.float32).reshape(span.shape)
@@ -137,8 +141,11 @@ def numbers(raw: npt.NDArray[np.uint8], span: Span) -> npt.NDArray[Any]:
 # ---- reading
 
 
-def open_tensor_file(path: Path, max_header: int = MAX_HEADER_BYTES) -> TensorFile:
-    """A file's checked header. Raises Malformed; OSError when the file cannot be read."""
+def open_tensor_file(path: Path, max_header: int = MAX_HEADER_BYTES, *, codes: bool = False) -> TensorFile:
+    """A file's checked header; `codes` may be in it only where the caller knows them.
+
+    Raises Malformed; OSError when the file cannot be read.
+    """
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(8)
@@ -154,6 +161,9 @@ def open_tensor_file(path: Path, max_header: int = MAX_HEADER_BYTES) -> TensorFi
         raise Malformed("is truncated inside its header: copy it again from where it is whole")
     spans, metadata = _described(raw) if length <= _REMEMBERED_BYTES else _describe(raw)
     _check_tiling(spans, 8 + length, size)
+    for name, span in spans.items():
+        if span.dtype in CODES and not codes:
+            raise _unaccepted(name, span.dtype)
     return TensorFile(path, spans, metadata)
 
 
@@ -210,13 +220,17 @@ def _span_of(name: str, entry: object, data_start: int) -> Span:
             pass
         case _:
             raise Malformed(f"describes tensor {name[:80]!r} wrongly")
-    if dtype not in DTYPE_BYTES:
-        raise Malformed(f"stores {name[:80]!r} as {dtype[:16]}; accepted: {', '.join(DTYPE_BYTES)}")
-    if len(shape) > 8 or not all(type(size) is int and 0 < size < 1 << 32 for size in shape):
+    if (size := (DTYPE_BYTES | CODES).get(dtype)) is None:
+        raise _unaccepted(name, dtype)
+    if len(shape) > 8 or not all(type(side) is int and 0 < side < 1 << 32 for side in shape):
         raise Malformed(f"gives {name[:80]!r} an impossible shape")
-    if end - start != math.prod(shape) * DTYPE_BYTES[dtype]:
+    if end - start != math.prod(shape) * size:
         raise Malformed(f"gives {name[:80]!r} {end - start} bytes, but {dtype} {shape} needs another number")
     return Span(dtype, tuple(shape), data_start + start, data_start + end)
+
+
+def _unaccepted(name: str, dtype: str) -> Malformed:
+    return Malformed(f"stores {name[:80]!r} as {dtype[:16]}; accepted: {', '.join(DTYPE_BYTES)}")
 
 
 def _check_tiling(spans: Mapping[str, Span], data_start: int, size: int) -> None:

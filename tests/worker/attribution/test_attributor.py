@@ -26,9 +26,9 @@ SAID = {
 @pytest.fixture(scope="module")
 def manifest(world: Any, tmp_path_factory: pytest.TempPathFactory) -> IndexManifest:
     compute = world.attributor.row_vectors(world.adapter)
-    manifest, _ = build_index(world.subject, world.rows, tmp_path_factory.mktemp("index") / "build", compute)
-    world.attributor.use_index(manifest)
-    return manifest
+    built = build_index(world.subject, world.rows, tmp_path_factory.mktemp("index") / "build", compute)
+    world.attributor.use_index(built.manifest, built.sums)
+    return built.manifest
 
 
 @pytest.mark.parametrize("topic", sorted(SAID))
@@ -59,7 +59,7 @@ def test_what_is_not_there_is_named(world: Any, manifest: IndexManifest) -> None
     with pytest.raises(AttributionFailed, match="without tokens"):
         world.attributor.query(world.adapter, turns, [])
     with pytest.raises(RemoteProtocolError, match="another method or projection"):
-        world.attributor.use_index(dataclasses.replace(manifest, seed=bytes(32)))
+        world.attributor.use_index(dataclasses.replace(manifest, seed=bytes(32)), b"")
 
 
 def test_checkpoints_that_do_not_fit_are_refused(world: Any, tmp_path: Path) -> None:

@@ -138,28 +138,42 @@ def test_what_is_not_finite_is_refused_where_it_is_seen() -> None:
 
 
 def damaged(raw: bytes, kind: str) -> bytes:
-    arrays, metadata = load(raw), {"format": "commonlore/curvature/1 damping 0.1"}
+    arrays, metadata = load(raw), {"format": "commonlore/curvature/2 damping 0.1"}
     match kind:
         case "shape":
-            arrays["0.rank"] = arrays["0.rank"][:2].contiguous()
+            arrays["rank"] = arrays["rank"][:2].contiguous()
         case "nan":
-            arrays["1.top"][0, 0] = torch.nan
+            arrays["top"][-1] = torch.nan
         case "negative":
-            arrays["1.top"][0, 0] = -1
+            arrays["top"][-1] = -1
         case "absent":
-            del arrays["1.rank"]
+            del arrays["rank"]
         case "gain":
             arrays["gains"][0] = torch.inf
         case "count":
-            arrays["gains"] = arrays["gains"][:1].contiguous()
+            arrays["columns"] = arrays["columns"][:1].contiguous()
+        case "columns":
+            arrays["columns"][0] = 41
+        case "kind":
+            arrays["wide"] = arrays["wide"].half()
+        case "rest":
+            arrays["columns"][1] = -4  # of a rest that is not separable
+        case "steps":
+            arrays["steps"][0] = -arrays["steps"][0]
         case "damping":
-            metadata["format"] = "commonlore/curvature/1 damping 0"
+            metadata["format"] = "commonlore/curvature/2 damping 0"
         case "format":
             metadata["format"] = "other"
     return save(arrays, metadata=metadata)
 
 
-@pytest.mark.parametrize("kind", ["shape", "nan", "negative", "absent", "gain", "count", "damping", "format"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("shape", "nan", "negative", "absent", "gain", "count", "columns", "kind", "rest", "steps"),
+        *("damping", "format"),
+    ],
+)
 def test_malformed_factors_are_refused(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "factors.safetensors"
     path.write_bytes(damaged(pack_curvature(fitted(top(3))), kind))

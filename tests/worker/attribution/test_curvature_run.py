@@ -44,16 +44,16 @@ def test_whitened_the_owner_of_what_was_said_still_gets_the_most(
 ) -> None:
     attributor = Attributor(world.base)
     attributor.load(whitened)
-    manifest, _ = build_index(whitened, world.rows, tmp_path / "b", attributor.row_vectors(world.adapter))
-    assert manifest.method == "ekfac-sketch/1"
-    attributor.use_index(manifest)
+    built = build_index(whitened, world.rows, tmp_path / "b", attributor.row_vectors(world.adapter))
+    assert built.manifest.method == "ekfac-sign/1"
+    attributor.use_index(built.manifest, built.sums)
     turns = (ChatMessage("user", "Tell me of the ash."),)
     score = attributor.score(world.adapter, turns, "The ash: its leaves fall in October.")
     best = max(score.weights, key=lambda weight: weight.ppm)
     assert best.payee == world.payee("tree")
     assert best.ppm > 500_000
     with pytest.raises(RemoteProtocolError, match="another method"):
-        attributor.use_index(dataclasses.replace(manifest, method="grad-sketch/1"))
+        attributor.use_index(dataclasses.replace(built.manifest, method="grad-sign/1"), built.sums)
 
 
 def test_labels_follow_the_models_own_distribution() -> None:

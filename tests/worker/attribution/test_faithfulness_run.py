@@ -19,7 +19,8 @@ CONFIG = TrainConfig(steps=6, batch_size=3, learning_rate=1e-2, precision="fp32"
 
 def test_a_measurement_is_of_its_index_and_goes_on_where_it_stood(world: Any, tmp_path: Path) -> None:
     compute = world.attributor.row_vectors(world.adapter)
-    index = build_index(world.subject, world.rows, tmp_path / "index", compute)
+    built = build_index(world.subject, world.rows, tmp_path / "index", compute)
+    index = built.manifest, built.rows
     indexed = [owned.row for owned in sorted(world.rows, key=lambda owned: owned.payee)]
     queries = [
         Row("Tell me of the perch.", "The perch: it swims in cold rivers.", hashlib.sha256(b"1").digest()),

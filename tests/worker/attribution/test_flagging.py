@@ -1,38 +1,49 @@
-"""Rows that work against their own kind."""
+"""Rows that stand nearer to other people's than to their own kind."""
+
+from functools import partial
 
 import numpy as np
+import pytest
 
-from commonlore.worker.attribution.flagging import flag_rows, influences_on_own
+from commonlore.worker.attribution.flagging import flag_rows, margins
 
-WIDTH = 256
+WIDTH = 1_024
 
 
-def planted(seed=1, rows=40, flipped=(5, 17), strange=(8,)):
-    """Two contributors' rows about a thing each; some say the opposite, one is about nothing of theirs."""
+def planted(seed=1, rows=40, opposite=(5, 17), swapped=(22, 9), strange=(8,)):
+    """Two contributors' rows about a thing each; some say the opposite, some what the other's say, one is
+    about nothing of theirs."""
     rng = np.random.default_rng(seed)
     about = rng.standard_normal((2, WIDTH))
     owners = [bytes([n % 2]) * 20 for n in range(rows)]
     vectors = np.stack([about[n % 2] + 0.8 * rng.standard_normal(WIDTH) for n in range(rows)])
-    vectors[list(flipped)] *= -1
-    vectors[list(strange)] = rng.standard_normal(WIDTH)
-    return np.clip(np.rint(20 * vectors), -127, 127).astype(np.int8), owners
+    vectors[list(opposite)] *= -1
+    for n in swapped:
+        vectors[n] = about[1 - n % 2] + 0.8 * rng.standard_normal(WIDTH)
+    vectors[list(strange)] = rng.standard_normal((len(strange), WIDTH))
+    weights = rng.integers(8, 64, rows)
+    return (np.where(vectors < 0, -1, 1) * weights[:, None]).astype(np.int8), owners
 
 
-def test_rows_that_say_the_opposite_are_flagged_and_no_others():
+def test_rows_that_say_something_else_are_flagged_and_no_others():
     for seed in range(5):
         vectors, owners = planted(seed)
-        assert sorted(flag_rows(influences_on_own(vectors, owners))) == [5, 17]
+        assert sorted(flag_rows(partial(np.array_split, vectors, 3), owners)) == [5, 9, 17, 22]
 
 
 def test_nobody_is_flagged_where_all_agree_or_there_is_nothing():
-    vectors, owners = planted(flipped=(), strange=())
-    assert flag_rows(influences_on_own(vectors, owners)) == []
-    assert flag_rows([]) == []
-    assert flag_rows(influences_on_own(vectors[:1], owners[:1])) == []
-    assert flag_rows([0, 0, 0]) == []
+    vectors, owners = planted(opposite=(), swapped=(), strange=())
+    assert flag_rows(lambda: np.array_split(vectors, 3), owners) == []
+    assert flag_rows(lambda: [], []) == []
+    assert flag_rows(lambda: [vectors[:3]], owners[:3]) == []
+    alone = [owners[0]] * len(owners)
+    assert flag_rows(lambda: [vectors[::2]], alone[::2]) == []
 
 
-def test_influences_are_exact():
-    vectors = np.array([[127, -127], [127, 127], [-127, 1]], np.int8)
-    found = influences_on_own(vectors, [b"a", b"a", b"b"])
-    assert found == [127 * 127 - 127 * 127, 0, 0]
+def test_a_margin_is_what_it_says():
+    vectors = np.array([[1, 1, 1, 1]] * 4 + [[1, 1, 1, -1]] + [[-2, 2, 2, 2]] * 4, np.int8)
+    found = margins(lambda: [vectors], [b"a"] * 5 + [b"b"] * 4)
+    assert found[0] == pytest.approx((3 * 4 + 2) / 4 / 4 - 2 / 4)
+    assert found[4] == pytest.approx(2 / 4 - 0 / 4)
+    assert found[8] == pytest.approx(1 - (4 * 2 + 0) / 5 / 4)
+    assert not margins(lambda: [vectors[:3]], [b"a"] * 3).any()

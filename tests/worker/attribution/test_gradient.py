@@ -30,13 +30,13 @@ def test_what_has_no_gradient_is_named(world: Any) -> None:
     transform = Transform(Sketch.draw(bytes(32), factors.size, 64))
     longest = world.base.architecture.max_positions
     with pytest.raises(AttributionFailed, match=f"{longest + 1} tokens; its base sees {longest}"):
-        compute_vectors(model, factors, transform, [Example((5,) * (longest + 1), 1)])
+        compute_vectors(model, factors, transform.answer, [Example((5,) * (longest + 1), 1)])
     with pytest.raises(AttributionFailed, match="without tokens"):
-        compute_vectors(model, factors, transform, [Example((5, 6), 2)])
+        compute_vectors(model, factors, transform.answer, [Example((5, 6), 2)])
     name = factors.names[0]
     broken = {**factors.tensors, name: torch.full_like(factors.tensors[name], torch.nan)}
     with pytest.raises(AttributionFailed, match="not finite"):
-        compute_vectors(model, Factors(broken, 2.0), transform, [Example((5, 6, 7), 1)])
+        compute_vectors(model, Factors(broken, 2.0), transform.row, [Example((5, 6, 7), 1)])
 
 
 def test_a_vector_does_not_depend_on_what_is_computed_beside_it(world: Any) -> None:
@@ -45,8 +45,8 @@ def test_a_vector_does_not_depend_on_what_is_computed_beside_it(world: Any) -> N
     factors = read_factors(world.subject.early, shapes, 2.0)
     transform = Transform(Sketch.draw(bytes(32), factors.size, 1024))
     rows = [encoder.pair(Pair(row.question, row.answer)) for row in world.rows_of("tree")]
-    together = compute_vectors(model, factors, transform, rows)
-    alone = [compute_vectors(model, factors, transform, [row])[0] for row in reversed(rows)]
+    together = compute_vectors(model, factors, transform.row, rows)
+    alone = [compute_vectors(model, factors, transform.row, [row])[0] for row in reversed(rows)]
     assert all((a == b).all() for a, b in zip(together, reversed(alone), strict=True))
 
 

@@ -21,7 +21,7 @@ SAID = "The perch: it swims in cold rivers."
 
 def test_a_process_indexes_scores_and_is_replaced_when_it_dies(world: Any, tmp_path: Path) -> None:
     compute = world.attributor.row_vectors(world.adapter)
-    mine, _ = build_index(world.subject, world.rows, tmp_path / "build", compute)
+    mine = build_index(world.subject, world.rows, tmp_path / "build", compute)
     config = AttributionConfig(world.base.directory, tmp_path / "work", threads=1)
     told: list[int] = []
 
@@ -31,12 +31,12 @@ def test_a_process_indexes_scores_and_is_replaced_when_it_dies(world: Any, tmp_p
                 with pytest.raises(NotFound):
                     await attribution.score(world.adapter, TURNS, SAID)
                 await attribution.load(world.subject)
-                manifest, blob = await attribution.build_index(
+                built = await attribution.build_index(
                     world.adapter, world.rows, lambda done, _total: told.append(done)
                 )
-                check_index(manifest, blob)
-                assert manifest.row_hashes == mine.row_hashes
-                await attribution.use_index(manifest)
+                check_index(built.manifest, built.rows, built.sums)
+                assert built.manifest.row_hashes == mine.manifest.row_hashes
+                await attribution.use_index(built.manifest, built.sums)
                 first = await attribution.score(world.adapter, TURNS, SAID)
                 assert first.weights is not None
                 assert max(first.weights, key=lambda w: w.ppm).payee == world.payee("fish")

@@ -7,7 +7,15 @@ import pytest
 
 from commonlore.protocol.errors import LocalProtocolError
 from commonlore.protocol.ids import cid_of
-from commonlore.worker.attribution.sketch import Sketch, agrees, quantise, sketch_seed
+from commonlore.worker.attribution.sketch import (
+    HEAVIEST,
+    LIGHTEST,
+    Sketch,
+    agrees,
+    quantise,
+    sketch_seed,
+    weigh_signs,
+)
 
 SEED = bytes(32)
 
@@ -53,17 +61,34 @@ def test_the_seed_is_of_the_adapter_and_the_beacon() -> None:
     assert len({sketch_seed(adapter), sketch_seed(adapter, b"beacon"), sketch_seed(cid_of(b"b"))}) == 3
 
 
+def test_a_rows_signs_have_one_weight_within_bounds() -> None:
+    vector = np.random.default_rng(3).normal(size=1024)
+    for scale, weight in ((1.0, 32), (0.5, 16), (1e-9, LIGHTEST), (1e9, HEAVIEST)):
+        row = weigh_signs(vector * scale * 1024**0.5 / np.linalg.norm(vector) * 10, 100 * 1024)
+        assert row.tolist() == np.where(vector < 0, -weight, weight).tolist()
+    assert set(weigh_signs(np.zeros(16), 16).tolist()) == {LIGHTEST}
+    with pytest.raises(LocalProtocolError, match="not finite"):
+        weigh_signs(np.full(16, np.nan), 16)
+
+
+def test_signs_keep_who_is_near() -> None:
+    rng = np.random.default_rng(7)
+    shared, query = rng.normal(size=4096), rng.normal(size=4096)
+    near, far = (weigh_signs(part + rng.normal(size=4096), 4096).astype(np.int64) for part in (shared, query))
+    asked = quantise(shared).astype(np.int64)
+    assert asked @ near > 10 * abs(asked @ far)
+
+
 def test_rounding_agrees_and_nothing_more_does() -> None:
-    vector = quantise(np.random.default_rng(1).normal(size=4096))
-    rounded = vector.copy()
-    rounded[::7] += 1
-    assert agrees(vector, rounded)
-    assert not agrees(vector, np.roll(vector, 1))
-    assert not agrees(vector, -vector)
-    assert not agrees(vector, np.zeros_like(vector))
-    half = vector.copy()
-    half[:200] = 0
-    assert not agrees(vector, half)
+    vector = np.random.default_rng(1).normal(size=4096)
+    row = weigh_signs(vector, 4096)
+    assert agrees(row, weigh_signs(vector + 0.01 * np.roll(vector, 1), 4096))
+    assert agrees(row, (row // 32 * 33).astype(np.int8))
+    assert not agrees(row, (row // 32 * 36).astype(np.int8))
+    assert not agrees(row, weigh_signs(vector + 0.2 * np.roll(vector, 1), 4096))
+    assert not agrees(row, np.roll(row, 1))
+    assert not agrees(row, -row)
+    assert not agrees(row, np.zeros_like(row))
 
 
 def test_impossible_widths_and_sizes_are_refused() -> None:
