@@ -119,13 +119,13 @@ class _Whitener:
         self._top, self._rest = (torch.stack(part) for part in zip(*factors, strict=True))
 
     def __call__(self, gradients: Tensor) -> list[Tensor]:
-        """(examples, tensors, rank, wide) to parts of (examples, coordinates)."""
+        """(examples, tensors, rank, wide) to (examples, tensors, rank, columns), and to what is left."""
         rotated = self._rank @ gradients
         inside = rotated @ self._wide
         if not self._rest.numel():
-            return [(inside * self._top).flatten(1)]
+            return [inside * self._top]
         rotated -= inside @ self._wide.mT
-        return [(inside * self._top).flatten(1), (rotated * self._rest).flatten(1)]
+        return [inside * self._top, rotated * self._rest]
 
 
 class Curvature:
@@ -147,12 +147,15 @@ class Curvature:
         return sum(tensor.size for tensor in self.tensors.values())
 
     def whiten(self, gradients: Mapping[str, Tensor]) -> Tensor:
-        """{tensor: (examples, out, in)} to (examples, size) float32: tensors of one shape together, in the
-        order of their names; shapes in the order of their first names; of each the columns' part first."""
-        parts: list[Tensor] = []
+        """{tensor: (examples, out, in)} to (examples, size) float32, tensors in the order of their names; of
+        each the columns' part, then the rest's, rank first."""
+        parts: dict[str, list[Tensor]] = {}
         for whitener in self._whiteners:
-            parts += whitener(torch.stack([oriented(name, gradients[name]) for name in whitener.names], 1))
-        return torch.cat(parts, dim=1)
+            stacked = torch.stack([oriented(name, gradients[name]) for name in whitener.names], 1)
+            for part in whitener(stacked):
+                for number, name in enumerate(whitener.names):
+                    parts.setdefault(name, []).append(part[:, number].flatten(1))
+        return torch.cat([part for name in self.tensors for part in parts[name]], dim=1)
 
 
 def round_basis(basis: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ Rules of this file:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +18,10 @@ import torch
 from torch import Tensor
 
 from ...protocol.errors import AttributionFailed
+from ..engine.native.library import Unavailable
 from ..factory.examples import Example
 from .adapted import AdaptedModel
+from .compiled_projection import CompiledProjection
 from .curvature import Curvature
 from .factors import Factors
 from .sketch import Int8s, Sketch, quantise, weigh_signs
@@ -28,32 +30,40 @@ Gradients = Mapping[str, Tensor]
 """By tensor: (1, out, in)."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Transform:
     """From gradients {tensor: (1, out, in)} to integers: whitened by `curvature` if there is one, projected,
     rounded. Each method raises AttributionFailed where a gradient is not finite.
     """
 
-    sketch: Sketch
-    curvature: Curvature | None = None
+    def __init__(self, sketch: Sketch, curvature: Curvature | None = None, *, compiled: bool = True) -> None:
+        """`compiled` False: by torch even where the compiled library is to be had."""
+        self.sketch, self.curvature = sketch, curvature
+        self._compiled: CompiledProjection | None = None
+        if curvature is not None and compiled:
+            with suppress(Unavailable):
+                self._compiled = CompiledProjection(curvature, sketch)
 
     def answer(self, gradients: Gradients) -> Int8s:
         """An answer's vector, (width,)."""
-        return quantise(self._project(gradients)[0])
+        return quantise(self.project(gradients))
 
     def row(self, gradients: Gradients) -> Int8s:
         """A row's weighted signs, (width,)."""
-        return weigh_signs(*self._project(gradients))
+        return weigh_signs(self.project(gradients), len(self.sketch.draws))
 
-    def _project(self, gradients: Gradients) -> tuple[npt.NDArray[np.float64], int]:
+    def project(self, gradients: Gradients) -> npt.NDArray[np.float64]:
+        """The buckets, (width,)."""
+        buckets = self._compiled(gradients) if self._compiled is not None else self._by_torch(gradients)
+        if not np.isfinite(buckets).all():
+            raise AttributionFailed("a gradient is not finite; the early checkpoint or the base is damaged")
+        return buckets
+
+    def _by_torch(self, gradients: Gradients) -> npt.NDArray[np.float64]:
         if self.curvature is None:
             flat = torch.cat([gradients[name].flatten() for name in sorted(gradients)])
         else:
             flat = self.curvature.whiten(gradients)[0]
-        array = np.asarray(flat.numpy(), np.float32)
-        if not np.isfinite(array).all():
-            raise AttributionFailed("a gradient is not finite; the early checkpoint or the base is damaged")
-        return self.sketch.project(array), array.size
+        return self.sketch.project(np.asarray(flat.numpy(), np.float32))
 
 
 def compute_vectors(

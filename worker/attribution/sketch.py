@@ -49,11 +49,10 @@ def sketch_seed(adapter: Cid, beacon: bytes = b"") -> bytes:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sketch:
-    """A projection of `size` coordinates to `width` buckets; drawn once and kept, five bytes a coordinate."""
+    """A projection of coordinates to `width` buckets; drawn once and kept, four bytes a coordinate."""
 
     width: int
-    buckets: npt.NDArray[np.int32]
-    negative: npt.NDArray[np.bool_]
+    draws: npt.NDArray[np.uint32]
 
     @classmethod
     def draw(cls, seed: bytes, size: int, width: int = WIDTH) -> Sketch:
@@ -64,17 +63,17 @@ class Sketch:
         if width & (width - 1) or not 0 < width <= 1 << 17:
             raise LocalProtocolError(f"a sketch of width {width}; it must be a power of two up to {1 << 17}")
         stream = hashlib.shake_256(b"commonlore/sketch/1" + seed).digest(4 * size)
-        draws = np.frombuffer(stream, "<u4")
-        return cls(width, (draws & (width - 1)).astype(np.int32), draws >> 31 == 1)
+        return cls(width, np.frombuffer(stream, "<u4"))
 
     def project(self, gradient: Floats) -> npt.NDArray[np.float64]:
         """(size,) float32 to (width,) float64."""
-        if gradient.shape != self.buckets.shape:
+        if gradient.shape != self.draws.shape:
             raise LocalProtocolError(
-                f"a gradient of {gradient.size} coordinates; this sketch takes {self.buckets.size}"
+                f"a gradient of {gradient.size} coordinates; this sketch takes {self.draws.size}"
             )
-        signed = np.where(self.negative, -gradient, gradient)
-        return np.bincount(self.buckets, weights=signed, minlength=self.width).astype(np.float64, copy=False)
+        signed = np.where(self.draws >> 31 == 1, -gradient, gradient)
+        buckets = (self.draws & (self.width - 1)).astype(np.int32)
+        return np.bincount(buckets, weights=signed, minlength=self.width).astype(np.float64, copy=False)
 
 
 def quantise(vector: npt.NDArray[np.float64]) -> Int8s:

@@ -13,6 +13,7 @@
 
 #include "../../engine/native/linear.h"
 #include "pieces.h"
+#include "whiten.h"
 
 namespace {
 
@@ -263,5 +264,18 @@ void commonlore_passes_places(const Passes* passes, int64_t* places) {
     std::copy(std::begin(found), std::end(found), places);
 }
 
-void commonlore_passes_sizes(int64_t* sizes) { sizes[0] = sizeof(Low), sizes[1] = sizeof(Layer), sizes[2] = sizeof(Passes); }
+// Whitened gradients of `count` tensors into `width` buckets, a power of two, which are zero before; `room` fits the
+// largest tensor (`whiten.h`).
+void commonlore_passes_project(const Whitening* tensors, int32_t count, const uint32_t* draws, int32_t width,
+                               double* buckets, float* room) {
+    for (int32_t number = 0; number < count; ++number) {
+        const int64_t size = whiten(tensors[number], room);
+        scatter(room, size, draws, (uint32_t)width - 1, buckets);
+        draws += size;
+    }
+}
+
+void commonlore_passes_sizes(int64_t* sizes) {
+    sizes[0] = sizeof(Low), sizes[1] = sizeof(Layer), sizes[2] = sizeof(Passes), sizes[3] = sizeof(Whitening);
+}
 }

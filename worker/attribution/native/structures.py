@@ -11,7 +11,7 @@ from typing import ClassVar
 from ...engine.native import library as engine_library
 from ...engine.native.structures import TARGETS, Linear
 
-SOURCES = ("passes.cpp", "pieces.h", "low.h")
+SOURCES = ("passes.cpp", "pieces.h", "low.h", "whiten.h")
 _SHARED = ("linear.h", "simd.h")
 Told = CFUNCTYPE(None, c_int32)
 """Is called with a layer's number after its backward pass."""
@@ -71,6 +71,23 @@ class Passes(Structure):
     ]
 
 
+class Whitening(Structure):
+    """A tensor's gradient, rank first, and its curvature."""
+
+    _fields_: ClassVar = [
+        ("gradient", c_void_p),
+        ("basis", c_void_p),
+        ("codes", c_void_p),
+        ("steps", c_void_p),
+        ("top", c_void_p),
+        ("rest", c_void_p),
+        ("rank", c_int32),
+        ("wide", c_int32),
+        ("columns", c_int32),
+        ("unused", c_int32),
+    ]
+
+
 class Places(Structure):
     """Where a watcher finds things in `room`, in numbers: the first five from the start of a layer's part,
     the next five from the start of `room`; and how large a layer's part and the shared one before it are."""
@@ -99,8 +116,12 @@ def load_passes() -> ctypes.CDLL:
         function.argtypes, function.restype = (POINTER(Passes),), None
     library.commonlore_passes_places.argtypes = (POINTER(Passes), POINTER(Places))
     library.commonlore_passes_places.restype = None
-    sizes = (c_int64 * 3)()
+    library.commonlore_passes_project.argtypes = (
+        *(POINTER(Whitening), c_int32, c_void_p, c_int32, c_void_p, c_void_p),
+    )
+    library.commonlore_passes_project.restype = None
+    sizes = (c_int64 * 4)()
     library.commonlore_passes_sizes(sizes)
-    if [ctypes.sizeof(one) for one in (Low, Layer, Passes)] != list(sizes):
+    if [ctypes.sizeof(one) for one in (Low, Layer, Passes, Whitening)] != list(sizes):
         raise engine_library.Unavailable("the library's structures differ from this package's")
     return library
