@@ -20,7 +20,7 @@ from commonlore.protocol.ids import Address, Cid, cid_of, keccak256
 from commonlore.protocol.keys import PeerKey
 from commonlore.protocol.manifests import AdapterManifest, PriorWeight, Recipe
 from commonlore.protocol.pool_evidence import divide_by_statements
-from commonlore.protocol.pools import Basis
+from commonlore.protocol.pools import FEWEST_DRAWN, Basis
 from commonlore.protocol.receipts import (
     AttributionStatement,
     Receipt,
@@ -87,7 +87,7 @@ async def test_a_large_pool_is_divided_by_its_drawn_receipts_and_a_stranger_find
         division = await crediting(records).divide(receipts, OWNER, b"beacon")
     assert all(sum(c.amount for c in division.credits[r.receipt_hash]) == 10_000 for r in receipts)
     pool = division.pools[ADAPTER]
-    assert len(pool.drawn) == len(division.statements) == 16
+    assert len(pool.drawn) == len(division.statements) == FEWEST_DRAWN
     assert 0 < pool.error_ppm < 100_000
     sealed = [open_sealed(raw, (AttributionStatement,), MAX_STATEMENT_BYTES) for raw in division.statements]
     amounts = {one.receipt_hash: one.receipt.shares.contributors for one in receipts}
