@@ -49,9 +49,9 @@ def bare_events_per_s(peers: int, events: int) -> float:
     """Agents that wait an exponential time each, on our kernel."""
     kernel, wait, seen = Kernel(), random.Random(1).expovariate, [0] * peers
 
-    def act(agent: int) -> None:
+    def act(agent: int) -> int:
         seen[agent] += 1
-        kernel.at(kernel.now_us + int(wait(1e-6)), act, agent)
+        return int(wait(1e-6))
 
     for agent in range(peers):
         kernel.at(int(wait(1e-6)), act, agent)

@@ -14,7 +14,7 @@ import trio
 from trio.testing import MockClock
 
 from ..protocol.errors import LocalProtocolError
-from .kernel import Kernel
+from .kernel import Act, Kernel
 
 T = TypeVar("T")
 
@@ -68,14 +68,14 @@ class TrioKernel(Kernel):
         self._news = trio.Event()
         self._next_us = 1 << 62
 
-    def at(self, time_us: int, act: Callable[..., None], *arguments: Any) -> None:
+    def at(self, time_us: int, act: Act, *arguments: Any) -> None:
         """Call `act(*arguments)` at `time_us`, or now if that has passed."""
         self.now_us = max(self.now_us, _trio_us())
         super().at(time_us, act, *arguments)
         if time_us < self._next_us:
             self._news.set()
 
-    def after(self, delay_us: int, act: Callable[..., None], *arguments: Any) -> None:
+    def after(self, delay_us: int, act: Act, *arguments: Any) -> None:
         """Call `act(*arguments)` in `delay_us`."""
         self.at(_trio_us() + delay_us, act, *arguments)
 
