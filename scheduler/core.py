@@ -8,7 +8,7 @@ configuration; a step costs what it changes, however many workers and asks there
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..protocol.errors import LocalProtocolError
@@ -79,13 +79,14 @@ class Scheduler:
 
         Raises LocalProtocolError if an ask arrives under the id of one that has not ended.
         """
-        desk, actions = self._desk, list[Action]()
+        desk = self._desk
+        actions: list[Action] = []
         desk.actions = actions
         if now_ms > desk.now_ms:
             desk.now_ms = now_ms
-        if desk.now_ms >= self.view.stale_ms:
+        if now_ms >= self.view.stale_ms:
             self._forget_stale()
-        if desk.now_ms >= desk.wake_ms:
+        if now_ms >= desk.wake_ms:
             desk.run_due()
             self._wake_ms = NEVER_MS  # the Wake that was ordered has come
         self._handlers[type(event)](event)
@@ -126,12 +127,12 @@ class Scheduler:
             raise LocalProtocolError(
                 f"ask {spec.ask_id!r} is already under way; give each ask an id of its own"
             )
-        refusal = self._refusal(spec)
-        if refusal is None:
-            desk.open(spec)
-        else:
-            code, message = refusal
-            desk.actions.append(GiveUp(spec.ask_id, str(code), message))
+        if len(desk.tasks) >= self.config.max_asks or spec.deadline_ms <= desk.now_ms or spec.client:
+            refusal = self._refusal(spec)
+            if refusal is not None:
+                desk.actions.append(GiveUp(spec.ask_id, str(refusal[0]), refusal[1]))
+                return
+        desk.open(spec)
 
     def _refusal(self, spec: AskSpec) -> tuple[str, str] | None:
         """Why this peer itself does not take the ask on, for programs and for people; None if it does."""
@@ -156,21 +157,27 @@ class Scheduler:
         task, leg = self._find(event.ask_id, event.peer)
         if task is None or leg is None:
             return
-        desk, now_ms, standing = self._desk, self._desk.now_ms, leg.standing
-        desk.prefer(task, leg)
-        standing.succeeded(now_ms, event.total_ms - event.ttft_ms, event.tokens - 1)
-        field = self.view.field(task.spec.base)
-        if field is not None:
-            estimates, ttft_ms = field.estimates, event.ttft_ms
-            standing.learn_lag((ttft_ms - estimates.held_ms - leg.own_ms - leg.wait_ms) * 1000)
-            estimates.learn(event.tokens, ttft_ms, event.total_ms)
-            estimates.learn_first(leg.way, ttft_ms, leg.wait_ms, task.rest.prompt_tokens)
-        for wrong in task.declined:
-            self._standings.of(wrong).failed(now_ms)
-            self._reprice(wrong)
-        task.spent = max(task.spent, event.spent)
+        desk, standing, ttft_ms = self._desk, leg.standing, event.ttft_ms
+        if task.hedge is not None:
+            desk.prefer(task, leg)
+        standing.succeeded(desk.now_ms, event.total_ms - ttft_ms, event.tokens - 1)
+        estimates, wait_ms = leg.estimates, leg.wait_ms
+        standing.learn_lag((ttft_ms - estimates.held_ms - leg.own_ms - wait_ms) * 1000)
+        estimates.learn(event.tokens, ttft_ms, event.total_ms)
+        estimates.learn_first(leg.way, ttft_ms, wait_ms, task.rest.prompt_tokens)
+        if task.declined:
+            self._hold_against(task.declined)
+        if event.spent > task.spent:
+            task.spent = event.spent
         desk.end(task)
-        desk.offer(event.peer)
+        if desk.waiting.lines:
+            desk.offer(event.peer)
+
+    def _hold_against(self, declined: Iterable[PeerId]) -> None:
+        """They declined what could be served."""
+        for wrong in declined:
+            self._standings.of(wrong).failed(self._desk.now_ms)
+            self._reprice(wrong)
 
     def _on_cancelled(self, event: Cancelled) -> None:
         task = self._desk.tasks.get(event.ask_id)
@@ -221,7 +228,10 @@ class Scheduler:
 
     def _find(self, ask_id: AskId, peer: PeerId) -> tuple[Task | None, Leg | None]:
         task = self._desk.tasks.get(ask_id)
-        return task, (task.leg_at(peer) if task is not None else None)
+        if task is None:
+            return None, None
+        leg = task.leg
+        return task, leg if leg is not None and leg.peer == peer else task.leg_at(peer)
 
     # ---- what is learnt of workers
 

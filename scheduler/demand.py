@@ -14,39 +14,57 @@ _LN2_PPM = 693_147
 """At a steady rate the count settles at rate · half-life / ln 2."""
 
 
+class Count:
+    """Asks for one adapter, kept in 2^-20ths."""
+
+    __slots__ = ("_count", "_since_ms")
+
+    def __init__(self) -> None:
+        self._count = self._since_ms = 0
+
+    def note(self, now_ms: int) -> None:
+        """One more ask."""
+        age_ms = now_ms - self._since_ms
+        if age_ms > 0:
+            self._since_ms = now_ms
+            self._count = _faded(self._count, age_ms) + _ONE
+        else:
+            self._count += _ONE
+
+    def rate_mhz(self, now_ms: int) -> int:
+        """Asks in 1,000 seconds."""
+        return _faded(self._count, now_ms - self._since_ms) * _LN2_PPM // HALF_LIFE_MS // _ONE
+
+
 class Demand:
-    """Counts of asks, kept in 2^-20ths; the adapter that was asked for the longest ago makes room."""
+    """The counts of adapters; the one that was asked for the longest ago makes room."""
 
     __slots__ = ("_counts",)
 
     def __init__(self) -> None:
-        self._counts: OrderedDict[Cid, list[int]] = OrderedDict()  # [count, as of when]
+        self._counts: OrderedDict[Cid, Count] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._counts)
 
     def note(self, now_ms: int, adapter: Cid) -> None:
         """One more ask for it."""
-        entry = self._counts.get(adapter)
-        if entry is None:
-            self._counts[adapter] = [_ONE, now_ms]
+        count = self._counts.get(adapter)
+        if count is None:
+            count = self._counts[adapter] = Count()
             if len(self._counts) > MAX_COUNTED:
                 self._counts.popitem(last=False)
-            return
-        if now_ms > entry[1]:
-            entry[0] = _faded(entry[0], now_ms - entry[1])
-            entry[1] = now_ms
-        entry[0] += _ONE
+        count.note(now_ms)
         self._counts.move_to_end(adapter)
 
     def rate_mhz(self, now_ms: int, adapter: Cid) -> int:
         """Asks in 1,000 seconds."""
-        count, since_ms = self._counts.get(adapter, (0, now_ms))
-        return _faded(count, now_ms - since_ms) * _LN2_PPM // HALF_LIFE_MS // _ONE
+        count = self._counts.get(adapter)
+        return 0 if count is None else count.rate_mhz(now_ms)
 
     def rates_mhz(self, now_ms: int) -> dict[Cid, int]:
         """All that are still asked for."""
-        rates = {adapter: self.rate_mhz(now_ms, adapter) for adapter in self._counts}
+        rates = {adapter: count.rate_mhz(now_ms) for adapter, count in self._counts.items()}
         return {adapter: rate for adapter, rate in rates.items() if rate}
 
 

@@ -7,18 +7,19 @@ every ask that has not ended, at its deadline or before.
 
 from __future__ import annotations
 
-from ..protocol.ids import PeerId
+from ..protocol.ids import Cid, PeerId
 from .clients import Clients
 from .config import SchedulerConfig
 from .estimates import Way
 from .events import Abandon, Action, AskId, AskSpec, Dispatch, GiveUp
 from .hedging import Hedges
 from .members import LISTED, Member
-from .prefetch import Prefetcher
-from .query import Query
+from .prefetch import suggest
+from .query import NOTHING_TRIED, Query
 from .retries import Backoff
 from .route import LOOKED_AT, Router
 from .scores import outlook
+from .standing import Standing
 from .survey import Bar, Survey, bar_of
 from .tasks import Leg, Task, WaitingRoom
 from .timers import Timers
@@ -41,32 +42,37 @@ class Desk:
         self.tasks: dict[AskId, Task] = {}
         self.clients = Clients(config.budget)
         self.backoff = Backoff(config.backoff_ms, config.max_backoff_ms, router.rng)
-        self.prefetcher = Prefetcher()
         self._router = router
         self._view = router.view
         self._hedges = Hedges(config.hedge_ppm)
-        self._waiting = WaitingRoom()
+        self.waiting = WaitingRoom()
         self._timers: Timers[AskId] = Timers()
 
     # ---- asks come and go
 
     def open(self, spec: AskSpec) -> None:
         """An ask that was admitted begins."""
-        patience_ms = spec.deadline_ms - self.now_ms if spec.patience_ms is None else spec.patience_ms
-        task = Task(spec, spec, min(spec.deadline_ms, self.now_ms + patience_ms))
-        self.tasks[spec.ask_id] = task
-        self._hedges.earn()
+        give_up_ms = spec.deadline_ms
+        if spec.patience_ms is not None:
+            give_up_ms = min(give_up_ms, self.now_ms + spec.patience_ms)
+        self.tasks[spec.ask_id] = task = Task(spec, spec, give_up_ms)
+        if self._hedges.share_ppm:
+            self._hedges.earn()
         self.route(task)
 
     def end(self, task: Task) -> None:
         """The ask has ended, whatever is under way for it."""
-        while task.leg is not None:
-            self.drop(task, task.leg)
-        self._waiting.leave(task)
-        self._timers.clear(task.spec.ask_id)
-        del self.tasks[task.spec.ask_id]
-        if task.spec.client:
-            self.clients.settle(self.now_ms, task.spec.client, task.spec.max_price, task.spent)
+        spec = task.spec
+        for leg in (task.leg, task.hedge) if task.hedge is not None else (task.leg,):
+            if leg is not None:
+                self._free(leg.standing)
+        task.leg = task.hedge = None
+        if task.is_waiting:
+            self.waiting.leave(task)
+        self._timers.clear(spec.ask_id)
+        del self.tasks[spec.ask_id]
+        if spec.client:
+            self.clients.settle(self.now_ms, spec.client, spec.max_price, task.spent)
 
     def give_up(self, task: Task, code: str, message: str) -> None:
         """The ask has failed for good."""
@@ -76,7 +82,12 @@ class Desk:
     def drop(self, task: Task, leg: Leg) -> None:
         """One attempt is over."""
         task.drop(leg)
-        member = self._view.member(leg.peer)
+        self._free(leg.standing)
+
+    def _free(self, standing: Standing) -> None:
+        """Its worker has an ask less."""
+        standing.outstanding -= 1
+        member = standing.member
         if member is not None:
             self._view.weigh(self.now_ms, member)
 
@@ -92,8 +103,9 @@ class Desk:
 
     def route(self, task: Task) -> None:
         """Send it to a worker, or let it wait for one."""
-        query = self._query(task)
-        member = self._router.choose(query) if query is not None else None
+        router = self._router
+        query = router.query(self.now_ms, task.rest, task.tried or NOTHING_TRIED)
+        member = router.choose(query) if query is not None else None
         if member is not None and query is not None:
             self._dispatch(task, query, member)
         elif task.declined:
@@ -106,10 +118,10 @@ class Desk:
     def offer(self, peer: PeerId) -> None:
         """Give waiting asks to a worker that has news or room, the longest waiting first, until it is
         full."""
-        member = self._view.member(peer) if self._waiting else None
+        member = self._view.member(peer) if self.waiting.lines else None
         if member is None:
             return
-        for task in self._waiting.first(member.ad.base, OFFERED):
+        for task in self.waiting.first(member.ad.base, OFFERED):
             query = self._query(task)
             bar = bar_of(member, query) if query is not None else Bar.EXCLUDED
             if bar is None and query is not None:
@@ -117,7 +129,7 @@ class Desk:
             elif bar in (Bar.FULL, Bar.RESTING):
                 return
             else:
-                self._waiting.yield_place(task)
+                self.waiting.yield_place(task)
 
     def retry(self, task: Task, peer: PeerId, pause_ms: int, *, counts: bool) -> None:
         """Try elsewhere: at once the first time, after a growing pause from then on; `peer` itself after
@@ -151,40 +163,56 @@ class Desk:
     def _dispatch(self, task: Task, query: Query, member: Member, *, hedge: bool = False) -> None:
         spec, peer, standing = task.spec, member.peer, member.standing
         way, own_ms, wait_ms = outlook(member, query)
-        leg = Leg(peer, standing, way, own_ms, wait_ms)
+        leg = Leg(peer, standing, query.estimates, way, own_ms, wait_ms)
         task.attempts += 1
         if hedge:
             task.hedge, task.may_hedge = leg, False
         else:
             task.leg = leg
-            self._waiting.leave(task)
-            prefetch = self.prefetcher.suggest(query, member)
-            if prefetch is not None:
-                self.actions.append(prefetch)
+            if task.is_waiting:
+                self.waiting.leave(task)
+            if query.adapter is not None:
+                self._prefetch(query, query.adapter, member)
         standing.outstanding += 1
         self._view.weigh(self.now_ms, member)
-        ready_ms = self.now_ms + (own_ms + wait_ms if way is not Way.HELD else 0)
-        if way is Way.FETCH:
+        if spec.adapters:
+            self._warm(spec, member, leg)
+        if spec.prefixes:
+            self._router.prefixes.read(spec, peer)
+        self.actions.append(Dispatch(spec.ask_id, peer, task.attempts, way is Way.HELD, hedge))
+        if self._hedges.share_ppm:
+            self._watch(task, query)
+        else:
+            self._set_timer(task, spec.deadline_ms)
+
+    def _prefetch(self, query: Query, adapter: Cid, member: Member) -> None:
+        """Count the ask for its adapter, and say who else should hold that, if somebody should."""
+        shelf = query.shelf or query.field.shelf(adapter)
+        shelf.demand.note(self.now_ms)
+        hint = suggest(query, adapter, shelf, member)
+        if hint is not None:
+            self.actions.append(hint)
+
+    def _warm(self, spec: AskSpec, member: Member, leg: Leg) -> None:
+        """From now on it is believed to hold what the ask needs."""
+        ready_ms = self.now_ms + (leg.own_ms + leg.wait_ms if leg.way is not Way.HELD else 0)
+        if leg.way is Way.FETCH:
             member.line_free_ms = ready_ms
         for adapter in spec.adapters:
             if member.held.get(adapter) != LISTED:
                 self._view.warm(ready_ms, member, adapter)
-        if spec.prefixes:
-            self._router.prefixes.read(spec, peer)
-        self.actions.append(Dispatch(spec.ask_id, peer, task.attempts, way is Way.HELD, hedge))
-        self._watch(task, query)
 
     def _watch(self, task: Task, query: Query) -> None:
         """Wait for the answer, and look after a late first token if a hedge is allowed."""
         due_ms = task.spec.deadline_ms
-        if self._hedges.share_ppm and task.may_hedge and not task.delivered:
+        if task.may_hedge and not task.delivered:
             due_ms = min(due_ms, self.now_ms + self._hedges.wait_ms(query.field.estimates))
         self._set_timer(task, due_ms)
 
     def _wait(self, task: Task, query: Query | None) -> None:
         """Nobody can serve it now: adverts and freed workers are offered to it; bars that pass by time are
         polled."""
-        self._waiting.enter(task)
+        self.waiting.enter(task)
         if query is None:
             self._set_due(task, task.give_up_ms)
             return
@@ -213,7 +241,7 @@ class Desk:
                 survey = self.survey(task)
                 self.give_up(task, survey.code, survey.explain(task.rest.max_price))
             else:
-                self._waiting.leave(task)
+                self.waiting.leave(task)
                 self.route(task)
         self.wake_ms = self._timers.next_ms() or NEVER_MS
 

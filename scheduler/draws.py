@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from .members import Member
 from .query import Query
+from .ring import HOMES
 
 Draw = Callable[[Query], Sequence[Member]]
 
@@ -56,16 +57,18 @@ def draw_scanned(query: Query) -> Sequence[Member]:
 
 def draw_homes(query: Query) -> Sequence[Member]:
     """The successors of the ask's adapter on the ring."""
-    adapter = query.adapter
-    return query.field.homes(str(query.spec.ask_id) if adapter is None else adapter)
+    adapter, field = query.adapter, query.field
+    return field.ring.homes(str(query.spec.ask_id)) if adapter is None else field.homes(adapter, HOMES)
 
 
 def draw_holders(query: Query) -> Sequence[Member]:
     """Some that hold the ask's heaviest adapter (without an adapter, anybody), and who read the beginning of
     this prompt before."""
-    adapter, field = query.adapter, query.field
-    pool = field.everyone if adapter is None else field.holders(adapter)
-    drawn = pool.pick(HOLDERS_DRAWN, query.rng.next64())
+    bits, shelf = query.rng.next64(), query.shelf
+    if query.adapter is None:
+        drawn = query.field.everyone.pick(HOLDERS_DRAWN, bits)
+    else:
+        drawn = shelf.holders.pick(HOLDERS_DRAWN, bits) if shelf is not None else []
     return [*query.cached, *drawn] if query.cached else drawn
 
 
@@ -75,12 +78,14 @@ def draw_newcomers(query: Query) -> Sequence[Member]:
 
     Homes let peers that know nothing of each other load an adapter at the same few workers.
     """
-    adapter, field = query.adapter, query.field
+    adapter, field, shelf = query.adapter, query.field, query.shelf
     bits = query.rng.next64()
     others = (field.roomy or field.everyone).pick(OTHERS_DRAWN, bits)
     if adapter is None:
         return others
-    return [*field.homes(adapter)[:HOMES_DRAWN], *field.keepers(adapter).pick(KEEPERS_DRAWN, bits), *others]
+    if shelf is None:
+        return field.homes(adapter, HOMES_DRAWN) + others
+    return shelf.homes(field.ring, HOMES_DRAWN) + shelf.keepers.pick(KEEPERS_DRAWN, bits) + others
 
 
 def draw_caching(query: Query) -> Sequence[Member]:

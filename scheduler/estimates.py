@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from enum import Enum
 
-_INERTIA = 16
-_SCALE = 1_024
+_INERTIA_SHIFT = 4
+_SHIFT = 10
+_SCALE = 1 << _SHIFT
 _LEAST_LOAD_MS = 10
 _SLOW_SHIFT = 8
 SLOW_SHARE = 20
@@ -41,48 +42,56 @@ class Estimates:
         "_reload",
         "_slow",
         "_tokens",
-        "answer_ms",
         "fetch_ms",
         "held_ms",
         "miss_ms",
-        "prompt_us",
         "reload_ms",
-        "slow_ms",
         "tokens",
     )
 
     def __init__(self) -> None:
-        self.tokens, self.answer_ms, self.slow_ms = 128, 3_000, 2_000
-        self.held_ms, self.prompt_us = 500, 500
+        self.tokens, self.held_ms = 128, 500
         self.fetch_ms, self.reload_ms, self.miss_ms = 1_000, 50, 1_000
         self._tokens, self._answer, self._slow = self.tokens * _SCALE, 3_000 * _SCALE, 2_000 * _SCALE
         self._held, self._prompt = 500 * _SCALE, 500 * _SCALE
         self._fetch, self._reload, self._miss = 1_000 * _SCALE, 50 * _SCALE, 1_000 * _SCALE
 
+    @property
+    def answer_ms(self) -> int:
+        return self._answer >> _SHIFT
+
+    @property
+    def prompt_us(self) -> int:
+        return self._prompt >> _SHIFT or 1
+
+    @property
+    def slow_ms(self) -> int:
+        return self._slow >> _SHIFT
+
     def learn(self, tokens: int, ttft_ms: int, total_ms: int) -> None:
         """A whole answer: its output tokens, and its times."""
-        self._tokens += (tokens * _SCALE - self._tokens) // _INERTIA
-        self.tokens = self._tokens // _SCALE or 1
-        self._answer += (total_ms * _SCALE - self._answer) // _INERTIA
-        self.answer_ms = self._answer // _SCALE
-        step = (self._slow >> _SLOW_SHIFT) + 1
-        self._slow += step * (SLOW_SHARE - 1) if ttft_ms * _SCALE > self._slow else -step
-        self.slow_ms = self._slow // _SCALE
+        mean, answer, slow = self._tokens, self._answer, self._slow
+        self._tokens = mean = mean + ((tokens << _SHIFT) - mean >> _INERTIA_SHIFT)
+        self.tokens = mean >> _SHIFT or 1
+        self._answer = answer + ((total_ms << _SHIFT) - answer >> _INERTIA_SHIFT)
+        step = (slow >> _SLOW_SHIFT) + 1
+        self._slow = slow + step * (SLOW_SHARE - 1) if ttft_ms << _SHIFT > slow else slow - step
 
     def learn_first(self, way: Way, ttft_ms: int, wait_ms: int, prompt_tokens: int) -> None:
         """When its first token came, what its worker had to do for the adapters, and the wait that was
         expected before that."""
-        late = ttft_ms * _SCALE - self._held
-        if way is Way.FETCH:
-            self._miss += (late - self._miss) // _INERTIA
-            self.miss_ms = max(_LEAST_LOAD_MS, self._miss // _SCALE)
-            self._fetch += (late - wait_ms * _SCALE - self._fetch) // _INERTIA
-            self.fetch_ms = max(_LEAST_LOAD_MS, self._fetch // _SCALE)
-        elif way is Way.RELOAD:
-            self._reload += (late - wait_ms * _SCALE - self._reload) // _INERTIA
-            self.reload_ms = max(_LEAST_LOAD_MS, self._reload // _SCALE)
-        elif not wait_ms:
-            self._held += late // _INERTIA
-            self.held_ms = self._held // _SCALE
-            self._prompt += (ttft_ms * 1000 * _SCALE // (prompt_tokens or 1) - self._prompt) // _INERTIA
-            self.prompt_us = self._prompt // _SCALE or 1
+        late = (ttft_ms << _SHIFT) - self._held
+        if way is Way.HELD:
+            if not wait_ms:
+                self._held += late >> _INERTIA_SHIFT
+                self.held_ms = self._held >> _SHIFT
+                prompt = (ttft_ms * 1000 << _SHIFT) // (prompt_tokens or 1)
+                self._prompt += prompt - self._prompt >> _INERTIA_SHIFT
+        elif way is Way.FETCH:
+            self._miss += late - self._miss >> _INERTIA_SHIFT
+            self.miss_ms = max(_LEAST_LOAD_MS, self._miss >> _SHIFT)
+            self._fetch += late - (wait_ms << _SHIFT) - self._fetch >> _INERTIA_SHIFT
+            self.fetch_ms = max(_LEAST_LOAD_MS, self._fetch >> _SHIFT)
+        else:
+            self._reload += late - (wait_ms << _SHIFT) - self._reload >> _INERTIA_SHIFT
+            self.reload_ms = max(_LEAST_LOAD_MS, self._reload >> _SHIFT)

@@ -7,17 +7,16 @@ whichever is first. Two attempts of one ask run at once only where the driver's 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ..protocol.ids import Cid, PeerId
 from .members import WorkerView
+from .records import record
 
 AskId = bytes | int
 Prefix = tuple[bytes | int, int]
 """A name for the beginning of a prompt (with what a cache tells apart: base, adapters), and its tokens."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class AskSpec:
     """An answer wanted. `base` is the reference base, `adapters` its adapters, the heaviest first; tokens
     are estimates and bounds; `max_price` is for the whole answer, in token units; `only` (when not empty)
@@ -42,21 +41,21 @@ class AskSpec:
     ttft_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class AdvertSeen:
     """A checked advert came in, by gossip or by asking."""
 
     worker: WorkerView
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class AskArrived:
     """Somebody wants an answer."""
 
     spec: AskSpec
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Progress:
     """Output tokens arrived: `tokens` in total for this ask, from all its workers."""
 
@@ -65,7 +64,7 @@ class Progress:
     tokens: int
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Refused:
     """The worker declined with a `protocol.messages.RefusalCode`; `retryable` is its word on whether
     another may accept."""
@@ -76,7 +75,7 @@ class Refused:
     retryable: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Failed:
     """The connection was lost or broke the protocol.
 
@@ -89,7 +88,7 @@ class Failed:
     spent: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Completed:
     """The answer is whole. `tokens` are those of this worker; times run from its dispatch. `spent` is what
     the whole answer cost, all its workers together."""
@@ -102,7 +101,7 @@ class Completed:
     spent: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Cancelled:
     """Nobody wants the answer any more. `spent` as in `Completed`."""
 
@@ -110,7 +109,7 @@ class Cancelled:
     spent: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Judged:
     """A receipt or a proof of this worker was checked, by this peer or by an audit."""
 
@@ -118,7 +117,7 @@ class Judged:
     passed: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Tick:
     """Time passed: the driver's answer to `Wake`."""
 
@@ -126,7 +125,7 @@ class Tick:
 Event = AdvertSeen | AskArrived | Progress | Refused | Failed | Completed | Cancelled | Judged | Tick
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Dispatch:
     """Send the ask to this worker.
 
@@ -141,7 +140,7 @@ class Dispatch:
     hedge: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Abandon:
     """Abort the attempt at this worker: the other one was first. The ask goes on."""
 
@@ -149,7 +148,7 @@ class Abandon:
     peer: PeerId
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class GiveUp:
     """The ask has failed for good: `code` as in `protocol.errors`, `message` for people.
 
@@ -161,14 +160,14 @@ class GiveUp:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Wake:
     """Send `Tick` at this time; replaces any earlier `Wake`."""
 
     at_ms: int
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Prefetch:
     """Suggest to this worker to load the adapter: its holders are full."""
 

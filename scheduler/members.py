@@ -1,28 +1,26 @@
 """A worker as routing sees it: the facts of its newest advert laid out flat, beside this peer's own record of
-it, and the pools of one base."""
+it."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass, field
 
 from ..protocol.adverts import Rates, WorkerAd
 from ..protocol.ids import Address, Cid, PeerId
 from ..protocol.manifests import Split
 from .costs import token_cost_us
-from .estimates import Estimates
-from .pools import Pool
-from .ring import Ring
+from .records import record
 from .standing import PPM, PRIOR_SUCCESS_PPM, Standing
 
 LISTED = -1
 """In `Member.held`: its advert names the adapter."""
+CHANGING = -1
+"""In `Member.cost_us`: ask `cost_at`."""
 LAG_BORNE_US = 1_500_000
 """First tokens may be so much later than expected before a worker's word is doubted."""
 LAG_TOKENS = 64
 """The lateness beyond that is spread over so many tokens of an answer."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class WorkerView:
     """The facts of one worker's advert that routing needs.
 
@@ -87,8 +85,7 @@ class Member:
     those that have fewer; `held` are the adapters it is believed to hold, `LISTED` or from when on (they were
     sent there by an ask), `warm` how many of the latter; adapters fetched for our asks have come at
     `line_free_ms`; `top_rank` is the largest rank it lists. `dearest` bounds its price a token (per 1,000);
-    `cost_us` is what a token costs an ask there by `costs`, as of the last change, and as of now where it
-    `is_plain`.
+    `cost_us` is what a token costs an ask there by `costs`, and below 0 where that changes with time.
     """
 
     __slots__ = (
@@ -98,7 +95,6 @@ class Member:
         "dearest",
         "fee",
         "held",
-        "is_plain",
         "is_roomy",
         "key_expires_ms",
         "line_free_ms",
@@ -137,15 +133,16 @@ class Member:
         self.room = backlog * ad.max_batch
         self.top_rank = max(ad.ranks, default=0)
 
-    def reprice(self) -> None:
-        """What is known of its load, its speed or its record has changed."""
+    def reprice(self) -> Standing:
+        """What is known of its load, its speed or its record, which is returned, has changed."""
         standing = self.standing
-        load, worth_ppm = standing.outstanding + standing.foreign, standing.worth_ppm
-        cost_us = token_cost_us(standing.token_us, load, self.max_batch)
-        self.cost_us = cost_us * PPM // worth_ppm
-        self.is_plain = (
-            not standing.foreign and worth_ppm >= PRIOR_SUCCESS_PPM and standing.lag_us <= LAG_BORNE_US
-        )
+        worth_ppm = standing.worth_ppm
+        if standing.foreign or worth_ppm < PRIOR_SUCCESS_PPM or standing.lag_us > LAG_BORNE_US:
+            self.cost_us = CHANGING
+        else:
+            cost_us = token_cost_us(standing.token_us, standing.outstanding, self.max_batch)
+            self.cost_us = cost_us * PPM // worth_ppm
+        return standing
 
     def cost_at(self, now_ms: int) -> int:
         """What a token costs an ask there, where it changes with time: others' asks and bad records fade. A
@@ -155,87 +152,3 @@ class Member:
         if standing.lag_us > LAG_BORNE_US:
             cost_us += standing.lag_us // LAG_TOKENS
         return cost_us * PPM // standing.worth_at(now_ms)
-
-
-_NOBODY: Pool[Member] = Pool()
-
-
-@dataclass(slots=True)
-class Field:
-    """The workers of one base: all, those with room, those that hold an adapter or once did; what is known of
-    its answers.
-
-    `cursor` is the round robin's place, `looked_at` where the last look for anybody ended, `usual_score` the
-    moving average of the best first draws."""
-
-    base: Cid
-    everyone: Pool[Member] = field(default_factory=Pool[Member])
-    roomy: Pool[Member] = field(default_factory=Pool[Member])
-    holding: dict[Cid, Pool[Member]] = field(default_factory=dict[Cid, Pool[Member]])
-    keeping: dict[Cid, Pool[Member]] = field(default_factory=dict[Cid, Pool[Member]])
-    estimates: Estimates = field(default_factory=Estimates)
-    cursor: int = 0
-    looked_at: int = 0
-    usual_score: int = 0
-    _ring: Ring[Member] | None = None
-
-    def holders(self, adapter: Cid) -> Pool[Member]:
-        """Who is believed to hold an adapter."""
-        return self.holding.get(adapter, _NOBODY)
-
-    def keepers(self, adapter: Cid) -> Pool[Member]:
-        """Who holds an adapter or once did, and so has it at hand."""
-        return self.keeping.get(adapter, _NOBODY)
-
-    def homes(self, key: str) -> list[Member]:
-        """Where a key belongs, the first first; the ring is built when first asked for."""
-        if self._ring is None:
-            self._ring = Ring(self.everyone)
-        return self._ring.homes(key)
-
-    def enter(self, member: Member) -> None:
-        """A worker appears."""
-        self.everyone.add(member)
-        for adapter in member.standing.past:
-            _put(self.keeping, adapter, member)
-        if self._ring is not None:
-            self._ring.add(member)
-
-    def leave(self, member: Member) -> None:
-        """A worker is forgotten, with what it held."""
-        for adapter in member.held:
-            self.release(adapter, member)
-        for adapter in member.standing.past:
-            _take(self.keeping, adapter, member)
-        self.everyone.discard(member)
-        self.roomy.discard(member)
-        member.is_roomy = False
-        if self._ring is not None:
-            self._ring.discard(member)
-
-    def hold(self, adapter: Cid, member: Member) -> None:
-        """It is believed to hold the adapter."""
-        _put(self.holding, adapter, member)
-        _put(self.keeping, adapter, member)
-        dropped = member.standing.kept(adapter)
-        if dropped is not None:
-            _take(self.keeping, dropped, member)
-
-    def release(self, adapter: Cid, member: Member) -> None:
-        """It is no longer believed to."""
-        _take(self.holding, adapter, member)
-
-
-def _put(pools: dict[Cid, Pool[Member]], adapter: Cid, member: Member) -> None:
-    pool = pools.get(adapter)
-    if pool is None:
-        pool = pools[adapter] = Pool()
-    pool.add(member)
-
-
-def _take(pools: dict[Cid, Pool[Member]], adapter: Cid, member: Member) -> None:
-    pool = pools.get(adapter)
-    if pool is not None:
-        pool.discard(member)
-        if not pool:
-            del pools[adapter]

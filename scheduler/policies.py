@@ -13,29 +13,29 @@ from dataclasses import dataclass
 
 from . import draws, scores
 from .draws import Draw
-from .scores import Score
+from .scores import Choose, lowest
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How workers are drawn, and what makes one better. `more` are looked at too unless the best of the first
-    is at least as good as whom asks usually go to."""
+    """How workers are drawn, and who of them is the best. `more` are looked at too unless the best of the
+    first is at least as good as whom asks usually go to."""
 
     draw: Draw
-    score: Score
+    choose: Choose
     more: Draw | None = None
 
 
 POLICIES: Mapping[str, Policy] = {
-    "affinity_and_load": Policy(draws.draw_holders, scores.score_time, draws.draw_newcomers),
-    "random": Policy(draws.draw_few, scores.score_equal),
-    "cheapest": Policy(draws.draw_scanned, scores.score_price),
-    "round_robin": Policy(draws.draw_next, scores.score_equal),
-    "least_outstanding": Policy(draws.draw_scanned, scores.score_outstanding),
-    "power_of_two": Policy(draws.draw_two, scores.score_load),
-    "consistent_hash": Policy(draws.draw_homes, scores.score_room),
-    "rank_aware": Policy(draws.draw_holders, scores.score_rank, draws.draw_newcomers),
-    "slo_and_price": Policy(draws.draw_holders, scores.score_slo, draws.draw_newcomers),
-    "prefix_affinity": Policy(draws.draw_caching, scores.score_cached),
+    "affinity_and_load": Policy(draws.draw_holders, scores.soonest, draws.draw_newcomers),
+    "random": Policy(draws.draw_few, lowest(scores.score_equal)),
+    "cheapest": Policy(draws.draw_scanned, lowest(scores.score_price)),
+    "round_robin": Policy(draws.draw_next, lowest(scores.score_equal)),
+    "least_outstanding": Policy(draws.draw_scanned, lowest(scores.score_outstanding)),
+    "power_of_two": Policy(draws.draw_two, lowest(scores.score_load)),
+    "consistent_hash": Policy(draws.draw_homes, lowest(scores.score_room)),
+    "rank_aware": Policy(draws.draw_holders, lowest(scores.score_rank), draws.draw_newcomers),
+    "slo_and_price": Policy(draws.draw_holders, lowest(scores.score_slo), draws.draw_newcomers),
+    "prefix_affinity": Policy(draws.draw_caching, lowest(scores.score_cached)),
 }
 DEFAULT_POLICY = "affinity_and_load"

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from ..protocol.ids import Cid, PeerId
 from .estimates import Estimates
 from .events import AskSpec
-from .members import Field, Member
+from .fields import Field, Shelf
+from .members import Member
 from .prng import Prng
 
 NOTHING_TRIED: Mapping[PeerId, int] = {}
+NOTHING_READ: Mapping[Member, int] = {}
 
 
 @dataclass(slots=True)
@@ -19,8 +21,8 @@ class Query:
     """What draws and scores look at.
 
     `tried` maps peers to when they may be tried again; `tokens` is how long the answer will be, about;
-    `cached` says who read how
-    many of the prompt's first tokens before.
+    `cached` says who read how many of the prompt's first tokens before; `adapter` is the heaviest one, if
+    any, and `shelf` who has it at hand, if anybody.
     """
 
     spec: AskSpec
@@ -31,11 +33,8 @@ class Query:
     tried: Mapping[PeerId, int]
     tokens: int
     cached: Mapping[Member, int]
-
-    @property
-    def adapter(self) -> Cid | None:
-        """The heaviest adapter, if any."""
-        return self.spec.adapters[0] if self.spec.adapters else None
+    adapter: Cid | None
+    shelf: Shelf | None
 
     def missing(self, member: Member) -> int:
         """How many of the ask's adapters the worker would have to load."""

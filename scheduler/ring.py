@@ -2,7 +2,7 @@
 successors lead to. Source: Karger et al. 1997.
 
 The circle is kept in arcs of a few hundred points, so that a peer that comes or goes moves little memory
-however many there are.
+however many there are, and whose home is where is looked up anew, so that nothing has to be forgotten then.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
+from struct import Struct
 from typing import Generic, Protocol, TypeVar
 
 from ..protocol.ids import PeerId
@@ -17,9 +18,8 @@ from ..protocol.ids import PeerId
 RING_POINTS = 8
 """Points of a peer: what one digest of 64 bytes gives."""
 HOMES = 8
-"""How many homes of a key are kept ready."""
+"""How many homes a key has."""
 _ARC = 512
-_MAX_KEPT = 1 << 16
 
 
 class Peered(Protocol):
@@ -33,24 +33,23 @@ M = TypeVar("M", bound=Peered)
 
 
 class Ring(Generic[M]):
-    """Who is home to which key. What was looked up is kept until somebody comes or goes."""
+    """Who is home to which key. `version` counts who came and went."""
 
-    __slots__ = ("_homes", "_members", "_points", "_tops")
+    __slots__ = ("_members", "_points", "_tops", "version")
 
     def __init__(self, members: Iterable[M] = ()) -> None:
-        placed = sorted(
-            ((point, member) for member in members for point in points_of(member.peer)),
-            key=lambda pair: pair[0],
-        )
-        arcs = [placed[at : at + _ARC // 2] for at in range(0, len(placed), _ARC // 2)] or [[]]
-        self._points = [[point for point, _ in arc] for arc in arcs]
-        self._members = [[member for _, member in arc] for arc in arcs]
+        owners = [member for member in members for _ in range(RING_POINTS)]
+        points = [point for member in owners[::RING_POINTS] for point in points_of(member.peer)]
+        order = sorted(range(len(points)), key=points.__getitem__)
+        arcs = [order[at : at + _ARC // 2] for at in range(0, len(order), _ARC // 2)] or [[]]
+        self._points = [[points[at] for at in arc] for arc in arcs]
+        self._members = [[owners[at] for at in arc] for arc in arcs]
         self._tops = [arc[-1] if arc else 0 for arc in self._points]
-        self._homes: dict[str, list[M]] = {}
+        self.version = 0
 
     def add(self, member: M) -> None:
         """Take a member in that is not there yet."""
-        self._homes.clear()
+        self.version += 1
         for point in points_of(member.peer):
             arc = self._arc_of(point)
             points, members = self._points[arc], self._members[arc]
@@ -63,7 +62,7 @@ class Ring(Generic[M]):
 
     def discard(self, member: M) -> None:
         """Let a member go that is there."""
-        self._homes.clear()
+        self.version += 1
         for point in points_of(member.peer):
             arc = self._arc_of(point)
             points, members = self._points[arc], self._members[arc]
@@ -74,31 +73,30 @@ class Ring(Generic[M]):
             elif len(self._points) > 1:
                 del self._points[arc], self._members[arc], self._tops[arc]
 
-    def homes(self, key: str) -> list[M]:
-        """The first `HOMES` different members that `key` meets, fewer where there are fewer: read it only."""
-        homes = self._homes.get(key)
-        if homes is None:
-            if len(self._homes) >= _MAX_KEPT:
-                self._homes.clear()
-            homes = self._homes[key] = self._walk(key)
-        return homes
+    def homes(self, key: str, count: int = HOMES) -> list[M]:
+        """The first `count` different members that `key` meets, fewer where there are fewer."""
+        return self.homes_at(hash64(key), count)
 
-    def _walk(self, key: str) -> list[M]:
-        met: dict[M, None] = {}
-        for member in self._from(hash64(key)):
-            met[member] = None
-            if len(met) == HOMES:
-                break
-        return list(met)
+    def homes_at(self, point: int, count: int) -> list[M]:
+        """The same for a key's place."""
+        met: list[M] = []
+        for member in self._from(point):
+            if member not in met:
+                met.append(member)
+                if len(met) == count:
+                    break
+        return met
 
     def _from(self, point: int) -> Iterator[M]:
         """Every point's member once round, beginning with the first at or after `point`."""
         first = self._arc_of(point)
         at = bisect_left(self._points[first], point)
-        yield from self._members[first][at:]
+        members = self._members[first]
+        yield from members[at : at + HOMES]
+        yield from members[at + HOMES :]
         for step in range(1, len(self._members)):
             yield from self._members[(first + step) % len(self._members)]
-        yield from self._members[first][:at]
+        yield from members[:at]
 
     def _arc_of(self, point: int) -> int:
         """The arc that `point` lies in; beyond the last point, the last."""
@@ -117,7 +115,9 @@ def hash64(text: str) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
-def points_of(peer: PeerId) -> list[int]:
+def points_of(peer: PeerId) -> tuple[int, ...]:
     """The places of a peer."""
-    digest = blake2b(peer.encode(), digest_size=8 * RING_POINTS).digest()
-    return [int.from_bytes(digest[at : at + 8], "big") for at in range(0, len(digest), 8)]
+    return _EIGHT.unpack(blake2b(peer.encode(), digest_size=8 * RING_POINTS).digest())
+
+
+_EIGHT = Struct(f">{RING_POINTS}Q")

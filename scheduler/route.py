@@ -18,7 +18,8 @@ from .members import Member
 from .policies import Policy
 from .prefixes import Prefixes
 from .prng import Prng
-from .query import NOTHING_TRIED, Query
+from .query import NOTHING_READ, NOTHING_TRIED, Query
+from .scores import NOBODY, Choice
 from .survey import PASSING, Survey, bar_of
 from .view import NetworkView
 
@@ -43,20 +44,23 @@ class Router:
         field = self.view.field(spec.base)
         if field is None:
             return None
-        tokens = min(spec.max_tokens, field.estimates.tokens)
-        cached = self.prefixes.look(self.view, spec) if spec.prefixes else {}
-        return Query(spec, field, field.estimates, self.rng, now_ms, tried, tokens, cached)
+        estimates, adapters = field.estimates, spec.adapters
+        adapter = adapters[0] if adapters else None
+        shelf = field.shelves.get(adapter) if adapter is not None else None
+        tokens = spec.max_tokens if spec.max_tokens < estimates.tokens else estimates.tokens
+        cached = self.prefixes.look(self.view, spec) if spec.prefixes else NOTHING_READ
+        return Query(spec, field, estimates, self.rng, now_ms, tried, tokens, cached, adapter, shelf)
 
     def choose(self, query: Query) -> Member | None:
         """The best of those the policy draws; if none of them may serve, anybody who may; None if nobody
         is found."""
-        policy = self.policy
-        best, score = self._best(policy.draw(query), query, None, 0)
+        policy, field = self.policy, query.field
+        best, score = self._best(policy.draw(query), query, NOBODY)
         if policy.more is not None:
-            usual = query.field.usual_score
-            if best is None or score > usual:
-                best, score = self._best(policy.more(query), query, best, score)
-            query.field.usual_score += (score - usual) // USUAL_INERTIA
+            usual = field.usual_score
+            if score > usual:
+                best, score = self._best(policy.more(query), query, (best, score))
+            field.usual_score += ((score if best is not None else 0) - usual) // USUAL_INERTIA
         return best or self._anybody(query)
 
     def assess(self, query: Query, peer: PeerId) -> Member | None:
@@ -80,36 +84,23 @@ class Router:
                 survey.count(member, query)
         return survey
 
-    def _best(
-        self, members: Sequence[Member], query: Query, best: Member | None, best_score: int
-    ) -> tuple[Member | None, int]:
-        """The best of `members` that may serve, and of the one that is the best so far; with its score.
+    def _best(self, members: Sequence[Member], query: Query, before: Choice) -> Choice:
+        """The best of `members` that may serve, and of the one that is the best so far.
 
         Nearly all may, so only the best is looked at closely; all are where it may not.
         """
-        found, score = self._first(members, query, best, best_score)
-        if found is None or found is best or bar_of(found, query) is None:
-            return found, score
+        choice = self.policy.choose(members, query, before)
+        found = choice[0]
+        if found is None or found is before[0] or bar_of(found, query) is None:
+            return choice
         able = [each for each in members if each is not found and bar_of(each, query) is None]
-        return self._first(able, query, best, best_score)
-
-    def _first(
-        self, members: Sequence[Member], query: Query, best: Member | None, best_score: int
-    ) -> tuple[Member | None, int]:
-        score_of = self.policy.score
-        for member in members:
-            score = score_of(member, query)
-            if best is None or score < best_score:
-                best, best_score = member, score
-                if score == 0:
-                    break
-        return best, best_score
+        return self.policy.choose(able, query, before)
 
     def _anybody(self, query: Query) -> Member | None:
         """The best of the first few that may serve, as far as one look goes; those that are believed full are
         asked only where nobody has room, since what is believed of them ages."""
         found = list(islice((each for each in self._turn(query) if bar_of(each, query) is None), FOUND))
-        return self._best(found, query, None, 0)[0]
+        return self._best(found, query, NOBODY)[0]
 
     def _turn(self, query: Query) -> Sequence[Member]:
         """Whose turn it is to be asked: all, from a random place on, or the next ones of a large field."""

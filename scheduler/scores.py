@@ -1,12 +1,12 @@
 """What makes one worker better than another for an ask. The lowest score wins.
 
-Rules of this file: a score is made of what is already known of the worker, in a few operations on integers; a
-score of 0 ends the search.
+Rules of this file: a score is made of what is already known of the worker, in a few operations on integers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 
 from ..protocol.credits import compute_price
 from ..protocol.ids import Cid
@@ -17,6 +17,10 @@ from .query import Query
 from .standing import PPM
 
 Score = Callable[[Member, Query], int]
+Choice = tuple[Member | None, int]
+"""A worker and its score; nobody yet."""
+Choose = Callable[[Sequence[Member], Query, Choice], Choice]
+"""The best of some workers, or who was the best before, unless one is better."""
 
 RELOAD_EXTRA_MS = 100
 """What a worker that reloads an adapter loses beside the time: a slot, which another adapter had."""
@@ -24,6 +28,27 @@ RANK_STEP_PPM = 1_000
 """How much longer a token takes for each rank by which a batch is padded."""
 TTFT_MS = 2_000
 """The time to the first token that will do, for asks that do not say."""
+
+
+BEYOND = 1 << 200
+"""Above every score."""
+NOBODY: Choice = (None, BEYOND)
+
+
+def lowest(score: Score) -> Choose:
+    """The first of those with the lowest score; one of 0 ends the search."""
+
+    def choose(members: Sequence[Member], query: Query, before: Choice) -> Choice:
+        best, least = before
+        for member in members:
+            found = score(member, query)
+            if found < least:
+                best, least = member, found
+                if found == 0:
+                    break
+        return best, least
+
+    return choose
 
 
 def score_equal(member: Member, query: Query) -> int:
@@ -64,8 +89,8 @@ def score_cached(member: Member, query: Query) -> int:
 def outlook(member: Member, query: Query) -> tuple[Way, int, int]:
     """What the worker has to do for the ask's adapters, how many milliseconds that takes, and the wait before
     it: for a place in the batch, or for what is being fetched already."""
-    standing, now_ms, estimates = member.standing, query.now_ms, query.estimates
-    load, batch = standing.load_at(now_ms), member.max_batch
+    standing, now_ms, batch = member.standing, query.now_ms, member.max_batch
+    load = standing.load_at(now_ms) if standing.foreign else standing.outstanding
     wait_ms = queue_ms(standing.token_us, query.tokens, load, batch) if load >= batch else 0
     way, own_ms = Way.HELD, 0
     for adapter in query.spec.adapters:
@@ -74,13 +99,51 @@ def outlook(member: Member, query: Query) -> tuple[Way, int, int]:
             if ready_ms > now_ms + wait_ms:
                 wait_ms = ready_ms - now_ms
         elif adapter in standing.past:
-            own_ms += estimates.reload_ms
+            own_ms += query.estimates.reload_ms
             way = Way.RELOAD if way is Way.HELD else way
         else:
-            own_ms += estimates.fetch_ms
+            own_ms += query.estimates.fetch_ms
             wait_ms = max(wait_ms, member.line_free_ms - now_ms)
             way = Way.FETCH
     return way, own_ms, wait_ms
+
+
+def soonest(members: Sequence[Member], query: Query, before: Choice) -> Choice:
+    """By `score_time`, by which most asks are routed, in fewer steps: waiting only adds to what the tokens
+    cost, so the cheapest by the token is looked at first, and others only where they could still be better.
+    """
+    if query.cached or not members:
+        return _by_time(members, query, before)
+    tokens, (best, least) = query.tokens, before
+    cheapest = min(members, key=_cost_us)
+    score = cheapest.cost_us * tokens
+    if score >= least:
+        return before
+    if score < 0:
+        return _by_time(members, query, before)
+    wait_us = _wait_us(cheapest, query)
+    if score + wait_us < least:
+        best, least = cheapest, score + wait_us
+    if wait_us:
+        for member in members:
+            score = member.cost_us * tokens
+            if score < least and member is not cheapest:
+                score += _wait_us(member, query)
+                if score < least:
+                    best, least = member, score
+    return best, least
+
+
+def _wait_us(member: Member, query: Query) -> int:
+    """How long the ask waits for its adapters there, and what that costs others."""
+    wait_us = 0
+    for adapter in query.spec.adapters:
+        ready_ms = member.held.get(adapter)
+        if ready_ms is None:
+            wait_us += _miss_us(member, query, adapter)
+        elif ready_ms > query.now_ms:
+            wait_us += (ready_ms - query.now_ms) * 1000
+    return wait_us
 
 
 def score_time(member: Member, query: Query) -> int:
@@ -90,17 +153,13 @@ def score_time(member: Member, query: Query) -> int:
     A miss costs others what misses cost of late: it takes the line from other loads, so the price of one
     rises with the line's load. What it need not read again of the prompt is saved.
     """
-    now_ms = query.now_ms
-    score = (member.cost_us if member.is_plain else member.cost_at(now_ms)) * query.tokens
-    for adapter in query.spec.adapters:
-        ready_ms = member.held.get(adapter)
-        if ready_ms is None:
-            score += _miss_us(member, query, adapter)
-        elif ready_ms > now_ms:
-            score += (ready_ms - now_ms) * 1000
-    if query.cached:
-        score -= query.cached.get(member, 0) * query.estimates.prompt_us
-    return score
+    cost_us = member.cost_us if member.cost_us >= 0 else member.cost_at(query.now_ms)
+    score = cost_us * query.tokens + _wait_us(member, query)
+    return score - query.cached.get(member, 0) * query.estimates.prompt_us if query.cached else score
+
+
+_by_time = lowest(score_time)
+_cost_us = attrgetter("cost_us")
 
 
 def _miss_us(member: Member, query: Query, adapter: Cid) -> int:

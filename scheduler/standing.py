@@ -10,8 +10,12 @@ worker announces of others' asks is believed less and less as it ages.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from ..protocol.ids import Cid, PeerId
+
+if TYPE_CHECKING:
+    from .members import Member
 
 PPM = 1_000_000
 PRIOR_SUCCESS_PPM = 950_000
@@ -43,7 +47,7 @@ class Standing:
     `outstanding` are our asks there, `foreign` those of others by its newest advert; `token_us` is the
     observed time of an output token, `lag_us` how much later than expected its first tokens come; `past` are
     adapters it once held; `not_before_ms` ends its ban or pause; `worth_ppm` is how likely it is to deliver
-    honestly, as of the last evidence; `is_known` says that it is in the view.
+    honestly, as of the last evidence; `member` is the worker itself while it is in the view.
     """
 
     __slots__ = (
@@ -55,8 +59,8 @@ class Standing:
         "_trust_ppm",
         "_trusted_ms",
         "foreign",
-        "is_known",
         "lag_us",
+        "member",
         "not_before_ms",
         "outstanding",
         "past",
@@ -71,7 +75,7 @@ class Standing:
         self.lag_us = 0
         self.not_before_ms = 0
         self.worth_ppm = PRIOR_SUCCESS_PPM
-        self.is_known = False
+        self.member: Member | None = None
         self.past: dict[Cid, None] = {}
         self._advertised_ms = 0
         self._success_ppm = PRIOR_SUCCESS_PPM
@@ -221,5 +225,5 @@ class Standings:
     def _make_room(self) -> None:
         for peer in list(self._records)[: self._limit // 2]:
             standing = self._records[peer]
-            if not standing.is_known and not standing.outstanding:
+            if standing.member is None and not standing.outstanding:
                 del self._records[peer]

@@ -32,29 +32,51 @@ PASSING = frozenset((Bar.TRIED, Bar.RESTING, Bar.FULL))
 
 def bar_of(member: Member, query: Query) -> Bar | None:
     """What keeps the worker from serving the ask now; None if it may."""
-    spec, peer, now_ms = query.spec, member.peer, query.now_ms
-    if (spec.only or spec.excluded) and (peer in spec.excluded or (spec.only and peer not in spec.only)):
-        return Bar.EXCLUDED
+    spec, standing = query.spec, member.standing
     tokens = spec.prompt_tokens + spec.max_tokens
-    most = tokens * member.dearest // 1000 + member.fee
-    if most > spec.max_price and price_of(member, spec) > spec.max_price:
+    if (
+        not (query.tried or spec.only or spec.excluded or spec.artefact)
+        and tokens <= member.max_context
+        and tokens * member.dearest // 1000 + member.fee <= spec.max_price
+        and spec.deadline_ms <= member.key_expires_ms
+        and spec.rank <= member.max_rank
+        and standing.not_before_ms <= query.now_ms
+        and standing.outstanding + standing.foreign < member.room
+    ):
+        return None  # nearly always; what follows would say the same
+    return _wish_of(member, query) or _limit_of(member, query) or _pause_of(member, query)
+
+
+def _wish_of(member: Member, query: Query) -> Bar | None:
+    """What the ask says of workers."""
+    spec, peer = query.spec, member.peer
+    if peer in spec.excluded or (spec.only and peer not in spec.only):
+        return Bar.EXCLUDED
+    if price_of(member, spec) > spec.max_price:
         return Bar.PRICE
     if spec.artefact is not None and member.artefact != spec.artefact:
         return Bar.ARTEFACT
-    if tokens > member.max_context:
+    return None
+
+
+def _limit_of(member: Member, query: Query) -> Bar | None:
+    """What the worker cannot do."""
+    spec = query.spec
+    if spec.prompt_tokens + spec.max_tokens > member.max_context:
         return Bar.TOO_LONG
     if spec.rank > member.max_rank and spec.adapters:
         return Bar.RANK
-    if member.key_expires_ms < spec.deadline_ms:
-        return Bar.KEY
-    if query.tried and query.tried.get(peer, 0) > now_ms:
+    return Bar.KEY if member.key_expires_ms < spec.deadline_ms else None
+
+
+def _pause_of(member: Member, query: Query) -> Bar | None:
+    """What passes."""
+    standing, now_ms = member.standing, query.now_ms
+    if query.tried and query.tried.get(member.peer, 0) > now_ms:
         return Bar.TRIED
-    standing = member.standing
     if standing.not_before_ms > now_ms:
         return Bar.RESTING
-    if standing.outstanding + standing.foreign >= member.room and standing.load_at(now_ms) >= member.room:
-        return Bar.FULL
-    return None
+    return Bar.FULL if standing.load_at(now_ms) >= member.room else None
 
 
 def price_of(member: Member, spec: AskSpec) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from ..protocol.ids import Cid, PeerId
-from .estimates import Way
+from .estimates import Estimates, Way
 from .events import AskId, AskSpec
 from .query import NOTHING_TRIED
 from .standing import Standing
@@ -19,10 +19,11 @@ _MAX_TRIED = 64
 @dataclass(slots=True)
 class Leg:
     """One attempt under way. `way` is what its worker had to do for the adapters, about `own_ms` long after a
-    wait of `wait_ms`."""
+    wait of `wait_ms`; `estimates` are what was known of its base's answers."""
 
     peer: PeerId
     standing: Standing
+    estimates: Estimates
     way: Way
     own_ms: int
     wait_ms: int
@@ -66,7 +67,6 @@ class Task:
 
     def drop(self, leg: Leg) -> None:
         """The attempt is over; the other one, if any, is the ask's from now on."""
-        leg.standing.outstanding -= 1
         if leg is self.leg:
             self.leg = self.hedge
         self.hedge = None
@@ -95,33 +95,30 @@ class Task:
 class WaitingRoom:
     """The asks that nobody can serve now, by base, in the order in which they began to wait."""
 
-    __slots__ = ("_lines",)
+    __slots__ = ("lines",)
 
     def __init__(self) -> None:
-        self._lines: dict[Cid, OrderedDict[AskId, Task]] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._lines)
+        self.lines: dict[Cid, OrderedDict[AskId, Task]] = {}
 
     def enter(self, task: Task) -> None:
         """Wait, at the end of the line unless it waits already."""
         task.is_waiting = True
-        self._lines.setdefault(task.spec.base, OrderedDict())[task.spec.ask_id] = task
+        self.lines.setdefault(task.spec.base, OrderedDict())[task.spec.ask_id] = task
 
     def leave(self, task: Task) -> None:
         """Wait no longer."""
         if task.is_waiting:
             task.is_waiting = False
-            line = self._lines[task.spec.base]
+            line = self.lines[task.spec.base]
             del line[task.spec.ask_id]
             if not line:
-                del self._lines[task.spec.base]
+                del self.lines[task.spec.base]
 
     def yield_place(self, task: Task) -> None:
         """Let the others pass."""
-        self._lines[task.spec.base].move_to_end(task.spec.ask_id)
+        self.lines[task.spec.base].move_to_end(task.spec.ask_id)
 
     def first(self, base: Cid, count: int) -> list[Task]:
         """At most `count` of those that have waited longest for this base."""
-        line = self._lines.get(base)
+        line = self.lines.get(base)
         return [] if line is None else [*islice(line.values(), count)]

@@ -17,18 +17,26 @@ class Timers(Generic[Key]):
         self._due: dict[Key, tuple[int, int, Key]] = {}
         self._heap: list[tuple[int, int, Key]] = []
         self._count = 0
+        self._sweep_at = _SLACK
+        """The number of the setting that looks whether the heap holds too much that is not due any more."""
 
     def __len__(self) -> int:
         return len(self._due)
 
     def set(self, key: Key, due_ms: int) -> None:
         """`key` is due at `due_ms`, and at no other time."""
-        self._count += 1
-        self._due[key] = entry = (due_ms, self._count, key)
+        self._count = count = self._count + 1
+        self._due[key] = entry = (due_ms, count, key)
         heappush(self._heap, entry)
-        if len(self._heap) > 2 * len(self._due) + _SLACK:
+        if count == self._sweep_at:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """So the heap holds at most twice what is due, and a little more."""
+        if len(self._heap) > 2 * len(self._due):
             self._heap = [*self._due.values()]
             heapify(self._heap)
+        self._sweep_at = self._count + max(_SLACK, 2 * len(self._due) - len(self._heap))
 
     def clear(self, key: Key) -> None:
         """`key` is not due any more."""

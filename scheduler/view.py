@@ -13,7 +13,8 @@ from collections.abc import Iterator
 
 from ..protocol.adverts import ADVERT_LIFETIME_MS, MAX_CLOCK_SKEW_MS
 from ..protocol.ids import Cid, PeerId
-from .members import LISTED, Field, Member, WorkerView, worker_view
+from .fields import Field
+from .members import LISTED, Member, WorkerView, worker_view
 from .pools import Pool
 from .standing import Standings
 
@@ -73,7 +74,8 @@ class NetworkView:
     def holding(self, base: Cid, adapter: Cid) -> Pool[Member]:
         """The workers of a base that hold an adapter, or were just sent an ask for it."""
         field = self._fields.get(base)
-        return field.holders(adapter) if field is not None else Pool()
+        shelf = field.shelves.get(adapter) if field is not None else None
+        return shelf.holders if shelf is not None else Pool()
 
     def apply(self, now_ms: int, worker: WorkerView) -> bool:
         """Take an advert in.
@@ -115,14 +117,15 @@ class NetworkView:
 
     def weigh(self, now_ms: int, member: Member) -> None:
         """Its load or its record changed: what does it cost now, and does it still have room?"""
-        member.reprice()
-        standing = member.standing
+        standing = member.reprice()
         load = standing.load_at(now_ms) if standing.foreign else standing.outstanding
-        is_roomy = load < member.room
-        if is_roomy is not member.is_roomy:
-            member.is_roomy = is_roomy
-            roomy = self._fields[member.ad.base].roomy
-            (roomy.add if is_roomy else roomy.discard)(member)
+        if load < member.room:
+            if not member.is_roomy:
+                member.is_roomy = True
+                self._fields[member.ad.base].roomy.add(member)
+        elif member.is_roomy:
+            member.is_roomy = False
+            self._fields[member.ad.base].roomy.discard(member)
 
     def forget(self, peer: PeerId) -> WorkerView | None:
         """Drop a worker, until its next advert; returns what was known of it."""
@@ -131,7 +134,7 @@ class NetworkView:
             return None
         field = self._fields[member.ad.base]
         field.leave(member)
-        member.standing.is_known = False
+        member.standing.member = None
         if not field.everyone:
             del self._fields[member.ad.base]
         return member.ad
@@ -157,7 +160,7 @@ class NetworkView:
         if len(self._members) >= self.max_workers:
             self.forget(next(iter(self._members)))
         member = Member(worker, self._standings.of(worker.peer), self._backlog)
-        member.standing.is_known = True
+        member.standing.member = member
         self._members[worker.peer] = member
         field = self._fields.get(worker.base)
         if field is None:

@@ -1,18 +1,19 @@
 """A network of up to 100,000 workers in closed form (`seats`), each gateway with a real scheduler (`desk`).
 
 What is left out: a worker hears of no cancel and no prefetch, for what was fixed cannot change any more.
-Money is prices only. State of asks is kept in arrays, so that a million of them fit.
+Money is prices only.
 """
 
 from __future__ import annotations
 
-from array import array
+from collections.abc import Iterator
+from typing import Any
 
 from ..protocol.adverts import WorkerAd
 from ..protocol.credits import BASE_SPLIT, compute_price
 from ..protocol.ids import PeerId
 from ..protocol.messages import RefusalCode
-from ..scheduler.events import AskSpec, Completed, Event, Failed, Refused
+from ..scheduler.events import AskArrived, AskSpec, Completed, Failed, Refused
 from .agents import draw_map
 from .asks import COMPLETED
 from .desk import Desk
@@ -27,22 +28,37 @@ from .workload import draw_lives, draw_workload
 NEVER_US = 1 << 62
 
 
-class AskColumns:
-    """What becomes of each ask, by its number; times are microseconds, 0 where they never came."""
+class Trip:
+    """An ask on its way: its last attempt, and what came of the ones before. Times are microseconds, 0 where
+    they never came; `sent_us`, `began_us` and `hit` are of this attempt, `delivered` tokens and `price` of
+    those before it; `code` counts in `Crowd`'s list of outcomes.
+    """
 
-    __slots__ = ("attempts", "began_us", "code", "delivered", "done_us", "first_us", "hit", "price", "worker")
+    __slots__ = (
+        "attempt",
+        "began_us",
+        "code",
+        "delivered",
+        "done_us",
+        "first_us",
+        "hit",
+        "number",
+        "price",
+        "sent_us",
+        "worker",
+    )
 
-    def __init__(self, count: int) -> None:
-        empty = bytes(8 * count)
-        self.attempts, self.worker, self.hit = array("q", empty), array("q", empty), array("q", empty)
-        self.began_us, self.first_us, self.done_us = array("q", empty), array("q", empty), array("q", empty)
-        self.delivered, self.price, self.code = array("q", empty), array("q", empty), array("q", empty)
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.attempt = self.worker = self.delivered = self.price = self.code = 0
+        self.sent_us = self.began_us = self.first_us = self.done_us = 0
+        self.hit = False
 
 
 class Crowd:
     """Everybody in one run of one arm.
 
-    `worker_of` numbers peers; `fetched` counts adapters that came over the network, `volume` token units,
+    `peers` are the workers' ids; `fetched` counts adapters that came over the network, `volume` token units,
     `tokens` what each worker delivered.
     """
 
@@ -52,21 +68,22 @@ class Crowd:
         self.volume = 0
         self.tokens = [0] * scenario.workers.count
         self._people = draw_people(scenario, seed)
-        self._peers = self._people.peers
-        self.worker_of = {peer: number for number, peer in enumerate(self._peers)}
+        self.peers = self._people.peers
+        self._worker_of = {peer: number for number, peer in enumerate(self.peers)}
         self._seats: dict[int, Seats] = {}
         self._dead: set[int] = set()
+        self._is_mortal = scenario.churn.mean_lifetime_ms > 0
         self._lost_us = scenario.network.loss_detected_ms * 1000
         self._most_queued = (scenario.workers.max_queue or 1 << 62) - 1
         self._work = draw_workload(scenario, seed)
-        self._asks = AskColumns(len(self._work))
+        self._trips: list[Trip] = []
         self._codes = [COMPLETED]
         self._phases, latencies = draw_map(scenario, seed)
         self.desks = [Desk(number, self, seed, each) for number, each in enumerate(latencies)]
         self._deaths: list[list[int]] = []
         self._plan_lives(seed)
         if len(self._work):
-            self.kernel.at(self._work.arrival_us[0], self._arrive, 0)
+            self.kernel.at(self._work.arrival_us[0], self._arrivals().__next__)
 
     @property
     def fetched(self) -> int:
@@ -79,29 +96,40 @@ class Crowd:
         rest_ms = scenario.work.deadline_ms + 2 * scenario.network.loss_detected_ms + 10_000
         with rare_collection():
             self.kernel.run((scenario.duration_ms + rest_ms) * 1000)
-        assert min(self._asks.done_us, default=1), "every ask ends"
+        assert all(trip.done_us for trip in self._trips), "every ask ends"
+        self._settle()
 
     def rows(self) -> Columns:
         """The columns of `service.summarise`, a row an ask."""
-        work, asks = self._work, self._asks
-        whole = [code == 0 for code in asks.code]
-        since = zip(asks.first_us, asks.done_us, work.arrival_us, whole, strict=True)
-        times = [
-            (first - came if first else -1, done - came if ok else -1) for first, done, came, ok in since
-        ]
+        work, trips = self._work, self._trips
+        pairs = [*zip(trips, work.arrival_us, strict=True)]
         return {
             "ask": list(range(len(work))),
             "arrived_us": work.arrival_us,
             "adapter": work.adapter,
             "prompt_tokens": work.prompt_tokens,
             "output_tokens": work.output_tokens,
-            "outcome": [self._codes[code] for code in asks.code],
-            **{name: list(getattr(asks, name)) for name in ("attempts", "worker", "hit", "delivered")},
-            "ttft_us": [first for first, _ in times],
-            "total_us": [total for _, total in times],
-            "wait_us": [began - came for began, came in zip(asks.began_us, work.arrival_us, strict=True)],
-            "price": list(asks.price),
+            "outcome": [self._codes[trip.code] for trip in trips],
+            "attempts": [trip.attempt for trip in trips],
+            "worker": [trip.worker for trip in trips],
+            "hit": [int(trip.hit) for trip in trips],
+            "delivered": [trip.delivered for trip in trips],
+            "ttft_us": [trip.first_us - came if trip.first_us else -1 for trip, came in pairs],
+            "total_us": [-1 if trip.code else trip.done_us - came for trip, came in pairs],
+            "wait_us": [trip.began_us - came for trip, came in pairs],
+            "price": [trip.price for trip in trips],
         }
+
+    def _settle(self) -> None:
+        """What whole answers gave and cost, which nothing else hangs on."""
+        work = self._work
+        for trip in self._trips:
+            if trip.code == 0:
+                done, number = trip.delivered, trip.number
+                tokens = work.output_tokens[number] - done
+                self.tokens[trip.worker] += tokens
+                self._pay(trip, work.prompt_tokens[number] + done, tokens)
+                trip.delivered += tokens
 
     # ---- workers
 
@@ -173,78 +201,91 @@ class Crowd:
 
     # ---- asks
 
-    def _arrive(self, number: int) -> None:
-        work = self._work
-        if number + 1 < len(work):
-            self.kernel.at(work.arrival_us[number + 1], self._arrive, number + 1)
-        self.desks[work.gateway[number]].ask(number)
+    def _arrivals(self) -> Iterator[int | None]:
+        """Every ask in its turn, and how long it is to the next."""
+        work, people, scenario = self._work, self._people, self.scenario.work
+        adapters = [*((each,) for each in people.adapters), ()]
+        nexts = [*work.arrival_us[1:], 0]
+        asks = zip(work.arrival_us, nexts, work.adapter, work.prompt_tokens, work.gateway, strict=True)
+        most, deposit, deadline_ms = scenario.max_output, scenario.deposit, scenario.deadline_ms
+        for number, (came_us, next_us, adapter, prompt, gateway) in enumerate(asks):
+            due_ms = came_us // 1000 + deadline_ms
+            spec = AskSpec(number, BASE, adapters[adapter], prompt, most, deposit, due_ms)
+            self._trips.append(Trip(number))
+            self.desks[gateway].tell(AskArrived(spec))
+            yield next_us - came_us if next_us else None
 
-    def spec(self, number: int) -> AskSpec:
-        """What the scheduler is told of an ask."""
-        work, adapter = self.scenario.work, self._work.adapter[number]
-        return AskSpec(
-            ask_id=number,
-            base=BASE,
-            adapters=(self._people.adapters[adapter],) if adapter >= 0 else (),
-            prompt_tokens=self._work.prompt_tokens[number],
-            max_tokens=work.max_output,
-            max_price=work.deposit,
-            deadline_ms=self.kernel.now_ms + work.deadline_ms,
+    def dispatch(self, desk: Desk, number: Any, peer: PeerId) -> None:
+        """Send an ask to a worker, and plan when the gateway hears of it next."""
+        trip, sent_us, worker = self._trips[number], self.kernel.now_us, self._worker_of[peer]
+        latency_us = desk.latency_us[worker]
+        there_us = sent_us + latency_us
+        trip.attempt = attempt = trip.attempt + 1
+        trip.worker, trip.sent_us = worker, sent_us
+        if worker in self._dead or (self._is_mortal and self.death_after(worker, sent_us) <= there_us):
+            failed, at_us = Failed(number, peer, trip.delivered, 0), there_us + self._lost_us
+            self.kernel.at(at_us, self._hear_failure, desk, trip, attempt, failed, 0)
+            return
+        seats = self._seats.get(worker) or self._take_seats(worker)
+        if seats.starts and seats.queued(there_us) > self._most_queued:
+            refused = Refused(number, peer, RefusalCode.BUSY)
+            self.kernel.at(there_us + latency_us, self._hear_failure, desk, trip, attempt, refused, 0)
+            return
+        work, done = self._work, trip.delivered
+        prompt, tokens = work.prompt_tokens[number] + done, work.output_tokens[number] - done
+        began_us, first_us, last_us, hit = seats.take(there_us, work.adapter[number], prompt, tokens)
+        if self._is_mortal and last_us >= self.death_after(worker, sent_us):
+            self._plan_loss(desk, trip, first_us, last_us)
+            return
+        trip.began_us, trip.hit = began_us, hit
+        self.kernel.at(last_us + latency_us, self._hear_whole, desk, trip, attempt, first_us + latency_us)
+
+    def _plan_loss(self, desk: Desk, trip: Trip, first_us: int, last_us: int) -> None:
+        """The worker will die over this answer."""
+        work, number, worker, done = self._work, trip.number, trip.worker, trip.delivered
+        death_us = self.death_after(worker, trip.sent_us)
+        given = given_by(first_us, last_us, death_us, work.output_tokens[number] - done)
+        self._pay(trip, work.prompt_tokens[number] + done, given)
+        failed = Failed(number, self.peers[worker], done + given, trip.price)
+        heard_us = first_us + desk.latency_us[worker] if given else 0
+        self.kernel.at(
+            death_us + self._lost_us, self._hear_failure, desk, trip, trip.attempt, failed, heard_us
         )
 
-    def dispatch(self, number: int, worker: int, latency_us: int) -> tuple[int, Event, int]:
-        """Send an ask to a worker: when the gateway hears of it next, what, and when the first token came (0:
-        none)."""
-        asks, work, sent_us, peer = self._asks, self._work, self.kernel.now_us, self._peers[worker]
-        asks.attempts[number] += 1
-        asks.worker[number] = worker
-        done, there_us = asks.delivered[number], sent_us + latency_us
-        death_us = self.death_after(worker, sent_us) if self._deaths[worker] else NEVER_US
-        if worker in self._dead or death_us <= there_us:
-            return there_us + self._lost_us, Failed(number, peer, done, 0), 0
-        seats = self._seats.get(worker) or self._take_seats(worker)
-        if seats.queued(there_us) > self._most_queued:
-            return there_us + latency_us, Refused(number, peer, RefusalCode.BUSY), 0
-        tokens, prompt = work.output_tokens[number] - done, work.prompt_tokens[number] + done
-        first_us, last_us, hit = seats.take(there_us, work.adapter[number], prompt, tokens)
-        if last_us >= death_us:
-            given = given_by(first_us, last_us, death_us, tokens)
-            event = Failed(number, peer, done + given, self._pay(number, worker, prompt, given))
-            return death_us + self._lost_us, event, first_us + latency_us if given else 0
-        asks.hit[number] = hit
-        asks.began_us[number] = first_us - seats.prefill_us(prompt)
-        heard_us, began_us = last_us + latency_us, first_us + latency_us
-        ttft_ms, total_ms = (began_us - sent_us) // 1000, (heard_us - sent_us) // 1000
-        return heard_us, Completed(number, peer, ttft_ms, total_ms, tokens), began_us
+    def _hear_whole(self, desk: Desk, trip: Trip, attempt: int, first_us: int) -> None:
+        """An answer is whole; it counts unless the ask ended, or is elsewhere."""
+        if trip.attempt != attempt or trip.done_us:
+            return
+        number, sent_us = trip.number, trip.sent_us
+        if not trip.first_us:
+            trip.first_us = first_us
+        trip.done_us = now_us = self.kernel.now_us
+        tokens = self._work.output_tokens[number] - trip.delivered
+        ttft_ms, total_ms = (first_us - sent_us) // 1000, (now_us - sent_us) // 1000
+        desk.tell(Completed(number, self.peers[trip.worker], ttft_ms, total_ms, tokens))
 
-    def heard(self, number: int, worker: int, event: Event, first_us: int) -> None:
-        """The gateway hears how a dispatch went."""
-        asks = self._asks
-        if first_us and not asks.first_us[number]:
-            asks.first_us[number] = first_us
-        if isinstance(event, Completed):
-            before, tokens = asks.delivered[number], event.tokens
-            self.tokens[worker] += tokens
-            asks.delivered[number] = before + tokens
-            self._pay(number, worker, self._work.prompt_tokens[number] + before, tokens)
-            asks.done_us[number] = self.kernel.now_us
-        elif isinstance(event, Failed):
-            self.tokens[worker] += event.tokens - asks.delivered[number]
-            asks.delivered[number] = event.tokens
+    def _hear_failure(
+        self, desk: Desk, trip: Trip, attempt: int, event: Failed | Refused, first_us: int
+    ) -> None:
+        """An attempt failed, or was refused."""
+        if trip.attempt != attempt or trip.done_us:
+            return
+        if first_us and not trip.first_us:
+            trip.first_us = first_us
+        if isinstance(event, Failed):
+            self.tokens[trip.worker] += event.tokens - trip.delivered
+            trip.delivered = event.tokens
+        desk.tell(event)
 
-    def peer_of(self, worker: int) -> PeerId:
-        """A worker's id."""
-        return self._peers[worker]
-
-    def end(self, number: int, code: str) -> None:
+    def end(self, number: Any, code: str) -> None:
         """An ask is over, and not answered."""
         if code not in self._codes:
             self._codes.append(code)
-        self._asks.code[number] = self._codes.index(code)
-        self._asks.done_us[number] = self.kernel.now_us
+        trip = self._trips[number]
+        trip.code, trip.done_us = self._codes.index(code), self.kernel.now_us
 
-    def _pay(self, number: int, worker: int, prompt_tokens: int, tokens: int) -> int:
-        price = compute_price(self._people.rates[worker], prompt_tokens, tokens) if tokens else 0
-        self._asks.price[number] += price
-        self.volume += price
-        return self._asks.price[number]
+    def _pay(self, trip: Trip, prompt_tokens: int, tokens: int) -> None:
+        if tokens:
+            price = compute_price(self._people.rates[trip.worker], prompt_tokens, tokens)
+            trip.price += price
+            self.volume += price

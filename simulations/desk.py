@@ -7,20 +7,11 @@ the same numbers.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..protocol.adverts import WorkerAd
 from ..scheduler.core import Scheduler
-from ..scheduler.events import (
-    AdvertSeen,
-    AskArrived,
-    Completed,
-    Dispatch,
-    Event,
-    GiveUp,
-    Tick,
-    Wake,
-)
+from ..scheduler.events import AdvertSeen, Dispatch, Event, GiveUp, Tick, Wake
 from ..scheduler.view import worker_view
 from .kernel import Alarm
 
@@ -43,40 +34,20 @@ class Desk:
         self._crowd = crowd
         self._kernel = crowd.kernel
         self._scheduler = Scheduler(config, seed * 1_000_003 + number)
-        self._alarm = Alarm(crowd.kernel, lambda: self._tell(Tick()))
-        self._open: dict[int, int] = {}
+        self._step = self._scheduler.step
+        self._dispatch = crowd.dispatch
+        self._alarm = Alarm(crowd.kernel, lambda: self.tell(Tick()))
 
     def hear(self, worker: int, ad: WorkerAd) -> None:
         """A worker's advert arrives."""
-        self._tell(AdvertSeen(worker_view(self._crowd.peer_of(worker), ad, self._kernel.now_us // 1000)))
+        self.tell(AdvertSeen(worker_view(self._crowd.peers[worker], ad, self._kernel.now_us // 1000)))
 
-    def ask(self, number: int) -> None:
-        """Somebody asks."""
-        self._open[number] = 0
-        self._tell(AskArrived(self._crowd.spec(number)))
-
-    def _hear_end(self, number: int, attempt: int, worker: int, event: Event, first_us: int) -> None:
-        """What was fixed at the dispatch has come; it counts unless the ask ended, or is elsewhere."""
-        if self._open.get(number) == attempt:
-            self._crowd.heard(number, worker, event, first_us)
-            if type(event) is Completed:
-                del self._open[number]
-            self._tell(event)
-
-    def _tell(self, event: Event) -> None:
-        for action in self._scheduler.step(self._kernel.now_us // 1000, event):
+    def tell(self, event: Event) -> None:
+        """Something happened: let the scheduler know, and do what it says."""
+        for action in self._step(self._kernel.now_us // 1000, event):
             if isinstance(action, Dispatch):
-                self._dispatch(action.ask_id, self._crowd.worker_of[action.peer])
+                self._dispatch(self, action.ask_id, action.peer)
             elif isinstance(action, Wake):
                 self._alarm.set(action.at_ms * 1000)
             elif isinstance(action, GiveUp):
-                self._give_up(action.ask_id, action.code)
-
-    def _give_up(self, number: Any, code: str) -> None:
-        del self._open[number]
-        self._crowd.end(number, code)
-
-    def _dispatch(self, number: Any, worker: int) -> None:
-        self._open[number] = attempt = self._open[number] + 1
-        at_us, event, first_us = self._crowd.dispatch(number, worker, self.latency_us[worker])
-        self._kernel.at(at_us, self._hear_end, number, attempt, worker, event, first_us)
+                self._crowd.end(action.ask_id, action.code)

@@ -7,31 +7,32 @@ slow it, which `workers` models and this does not. Times are whole microseconds.
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right, insort
-from collections import OrderedDict
 
 from .workers import EngineSpeed
 
 
 class Seats:
-    """One worker's state in closed form; times are microseconds."""
+    """One worker's state in closed form; times are microseconds. `starts` are those of answers that may not
+    have got their seat; `fetched` counts adapters that came over the network."""
 
-    __slots__ = ("_disk", "_free", "_line_free_us", "_slots", "_speed", "_starts", "fetched")
+    __slots__ = ("_disk", "_free", "_line_free_us", "_slots", "_speed", "fetched", "starts")
 
     def __init__(self, speed: EngineSpeed) -> None:
         self._speed = speed
-        self._free = [0] * speed.max_batch  # in order: the first is free first
-        self._starts: list[int] = []
-        self._slots: OrderedDict[int, int] = OrderedDict()
-        self._disk: OrderedDict[int, None] = OrderedDict()
+        self._free = array("q", [0] * speed.max_batch)  # in order: the first is free first
+        self.starts: list[int] = []
+        self._slots: dict[int, int] = {}  # when it is ready; the least recently used first
+        self._disk: dict[int, None] = {}
         self._line_free_us = 0
         self.fetched = 0
 
     def queued(self, now_us: int) -> int:
         """Answers that have not got their seat."""
-        if self._starts:
-            self._starts = [start for start in self._starts if start > now_us]
-        return len(self._starts)
+        if self.starts:
+            self.starts = [start for start in self.starts if start > now_us]
+        return len(self.starts)
 
     def running(self, now_us: int) -> int:
         """Seats taken."""
@@ -43,51 +44,51 @@ class Seats:
 
     def take(
         self, now_us: int, adapter: int, prompt_tokens: int, output_tokens: int
-    ) -> tuple[int, int, bool]:
-        """An answer comes: the times of its first and last token, and whether its adapter was ready."""
-        speed = self._speed
+    ) -> tuple[int, int, int, bool]:
+        """An answer comes: when its prompt is read, the times of its first and last token, and whether its
+        adapter was ready."""
+        speed, free = self._speed, self._free
         ready_us = now_us if adapter < 0 else self._ready(now_us, adapter)
-        start_us = max(now_us, self._free[0], ready_us)
-        first_us = start_us + self.prefill_us(prompt_tokens)
-        step_us = speed.step_us + (1 + self.running(start_us)) * speed.step_us_per_sequence
-        last_us = first_us + (output_tokens - 1) * step_us
+        start_us = now_us if now_us > ready_us else ready_us
+        if free[0] > start_us:
+            start_us = free[0]
+        first_us = start_us + speed.overhead_us + prompt_tokens * speed.prefill_us_per_token
+        running = 1 + len(free) - bisect_right(free, start_us)
+        last_us = first_us + (output_tokens - 1) * (speed.step_us + running * speed.step_us_per_sequence)
         if start_us > now_us:
-            self._starts.append(start_us)
-        del self._free[0]
-        insort(self._free, last_us)
-        return first_us, last_us, ready_us <= now_us
-
-    def prefill_us(self, prompt_tokens: int) -> int:
-        """How long it reads a prompt."""
-        return self._speed.overhead_us + prompt_tokens * self._speed.prefill_us_per_token
+            self.starts.append(start_us)
+        del free[0]
+        insort(free, last_us)
+        return start_us, first_us, last_us, ready_us <= now_us
 
     def die(self) -> None:
         """What runs is gone, and what is in memory; the disk stays."""
-        self._free = [0] * self._speed.max_batch
-        self._starts.clear()
+        self._free = array("q", [0] * self._speed.max_batch)
+        self.starts.clear()
         self._slots.clear()
 
     def _ready(self, now_us: int, adapter: int) -> int:
         """When an adapter is in its slot; the least recently used makes room."""
-        ready_us = self._slots.get(adapter)
-        if ready_us is None:
+        slots = self._slots
+        ready_us = slots.pop(adapter, -1)
+        if ready_us < 0:
             ready_us = self._load(now_us, adapter)
-            if len(self._slots) >= self._speed.slots:
-                self._slots.popitem(last=False)
-            self._slots[adapter] = ready_us
-        else:
-            self._slots.move_to_end(adapter)
+            if len(slots) >= self._speed.slots:
+                del slots[next(iter(slots))]
+        slots[adapter] = ready_us
         return ready_us
 
     def _load(self, now_us: int, adapter: int) -> int:
-        if adapter in self._disk:
-            self._disk.move_to_end(adapter)
+        disk = self._disk
+        if adapter in disk:
+            del disk[adapter]
+            disk[adapter] = None
             return now_us + self._speed.load_us
         self._line_free_us = max(self._line_free_us, now_us) + self._speed.download_us
         self.fetched += 1
-        self._disk[adapter] = None
-        if len(self._disk) > self._speed.disk:
-            self._disk.popitem(last=False)
+        disk[adapter] = None
+        if len(disk) > self._speed.disk:
+            del disk[next(iter(disk))]
         return self._line_free_us + self._speed.load_us
 
 

@@ -24,25 +24,25 @@ LARGE = {
 
 
 def test_an_answer_alone_takes_its_prefill_and_its_steps():
-    assert Seats(SPEED).take(0, -1, 10, 5) == (10_000, 10_000 + 4 * 11_000, True)
+    assert Seats(SPEED).take(0, -1, 10, 5) == (0, 10_000, 10_000 + 4 * 11_000, True)
 
 
 def test_an_adapter_is_fetched_once_and_the_least_used_makes_room():
     seats = Seats(SPEED)
-    assert seats.take(0, 7, 10, 1) == (115_000, 115_000, False)
-    assert seats.take(200_000, 7, 10, 1)[2]
+    assert seats.take(0, 7, 10, 1) == (105_000, 115_000, 115_000, False)
+    assert seats.take(200_000, 7, 10, 1)[3]
     seats.take(300_000, 8, 10, 1)
     seats.take(500_000, 9, 10, 1)
     assert seats.resident(700_000) == [9, 8]
-    assert seats.take(700_000, 7, 10, 1) == (715_000, 715_000, False)
+    assert seats.take(700_000, 7, 10, 1) == (705_000, 715_000, 715_000, False)
     assert seats.fetched == 3
 
 
 def test_who_finds_no_seat_waits_for_the_first_that_is_free():
     seats = Seats(SPEED)
-    ends = [seats.take(0, -1, 10, 5)[1] for _ in range(2)]
+    ends = [seats.take(0, -1, 10, 5)[2] for _ in range(2)]
     assert seats.queued(0) == 0
-    first_us, _, _ = seats.take(0, -1, 10, 5)
+    _, first_us, _, _ = seats.take(0, -1, 10, 5)
     assert first_us == min(ends) + 10_000
     assert (seats.queued(0), seats.running(0)) == (1, 2)
     seats.die()
