@@ -18,7 +18,11 @@ Rules of this file:
 - A near copy (a word changed here and there) looks by itself like an honest member of a family. So the middle
   of each scale is evidence only. Who is evidently like more than two thirds of somebody's rows, or has more
   than two thirds of its own from one hand, or seven eighths from several, is a copier: of such a shard
-  everything goes that is a little like anything. Below FEWEST rows nobody is called so.
+  everything goes that is a little like anything, and where that leaves an eighth at most, everything: what
+  is left of rows joined to others' would stand before the others. Below FEWEST rows nobody is called so.
+- A short row is sought inside others if it would tell enough among FEW_ROWS. Among the rows of the first
+  contributor nothing is rare yet, and joins of its templated rows with later people's would pass, and then
+  unpay those.
 
 What is read of the pool is bounded: a row's rarest words, at most POSTINGS places, and the CANDIDATES that
 share most of them. Where even the rarest words are in thousands of rows a near copy may be missed; the same
@@ -39,11 +43,13 @@ import numpy.typing as npt
 from .ids import Address
 from .row_words import RARITY_UNIT, bag_digest, rarity, squeezed_digest, words_of
 
-RULE = "copies/1"
+RULE = "copies/2"
 """Names everything below that decides."""
 PERMILLE = 1000
 SMALLEST = 24 * RARITY_UNIT
 """A row that tells less is not sought inside others."""
+FEW_ROWS = 256
+"""A pool of fewer is taken for so many where it is asked whether a row tells enough."""
 FEWEST, FEWEST_MIXED = 3, 16
 """Evident rows that it takes to call somebody a copier, of one hand and of several."""
 PATCHES = 2
@@ -62,6 +68,7 @@ class CopyKind(StrEnum):
     WITHIN = "within"
     NEAR = "near"
     PATCHED = "patched"
+    COMPANY = "company"  # of a copier's shard, like nothing: the original is the shard's first
 
 
 _SCALES = {
@@ -71,6 +78,7 @@ _SCALES = {
     CopyKind.WITHIN: (950, 700, 500),
     CopyKind.NEAR: (850, 600, 300),
     CopyKind.PATCHED: (1001, 900, 700),
+    CopyKind.COMPANY: (1000, 1000, 1000),
 }
 """Where a likeness alone makes a copy, where it is evidence, and where it makes a copy of a copier's row."""
 _ALONE, _EVIDENT, _ALIKE = 3, 2, 1
@@ -121,6 +129,7 @@ class Representatives:
         self._shard_sizes: Counter[Address] = Counter()
         self._weights: dict[int, int] = {}
         self._usual: dict[int, tuple[int, int]] = {}
+        self._telling: dict[int, bool] = {}
 
     def __len__(self) -> int:
         return len(self._texts)
@@ -133,9 +142,11 @@ class Representatives:
         """Judge a contributor's next shard and keep its representatives. Returns the rows that are copies."""
         rows = [_Text(owner, words_of(text)) for text in texts]
         matches = [self._match(row, text) for row, text in zip(rows, texts, strict=True)]
-        needed = _ALIKE if self._is_copier(matches) else _ALONE
-        self._weights.clear()
-        self._usual.clear()
+        needed = _ALONE
+        if self._is_copier(matches):
+            needed, matches = _ALIKE, _with_company(matches)
+        for remembered in (self._weights, self._usual, self._telling):
+            remembered.clear()
         self._shard_sizes[owner] += len(rows)
         verdicts: list[Verdict] = []
         for position, (row, text, match) in enumerate(zip(rows, texts, matches, strict=True)):
@@ -168,18 +179,21 @@ class Representatives:
         if not others:
             return None
         weight = self._weigh(row.words)
-        found = [match for other, common in others for match in self._pairwise(other, common, weight)]
-        found += self._patched(row.words, [other for other, _ in others], weight)
+        tells = self._tells(row.words)
+        found = [match for each in others for match in self._pairwise(*each, weight, tells)]
+        if tells:
+            found += self._patched(row.words, [other for other, _ in others], weight)
         return max(found, key=lambda match: (match.level, match.likeness))
 
-    def _pairwise(self, other: int, common: int, weight: int) -> Iterator[_Match]:
+    def _pairwise(self, other: int, common: int, weight: int, tells: bool) -> Iterator[_Match]:
         theirs = self._weight_of(other)
         near = _Match(CopyKind.NEAR, other, PERMILLE * common // (theirs + weight - common))
         contains = _Match(CopyKind.CONTAINS, other, PERMILLE * common // theirs)
         yield near if near.level <= _ALIKE or near.likeness > self._usual_of(other)[0] else near.doubted()
-        yield _Match(CopyKind.WITHIN, other, PERMILLE * common // weight, weight >= SMALLEST)
-        if theirs < SMALLEST or (contains.level > _ALIKE and contains.likeness <= self._usual_of(other)[1]):
-            contains = contains.doubted()
+        yield _Match(CopyKind.WITHIN, other, PERMILLE * common // weight, tells)
+        if contains.level > _ALIKE:
+            usual = contains.likeness <= self._usual_of(other)[1]
+            contains = contains.doubted() if usual or not self._tells_of(other) else contains
         yield contains
 
     def _patched(self, words: frozenset[str], others: Sequence[int], weight: int) -> Iterator[_Match]:
@@ -188,7 +202,7 @@ class Representatives:
         for _ in range(PATCHES):
             gains = [(self._weigh(left & self._texts[other].words), -other) for other in others]
             gain, number = max(gains)
-            if weight < SMALLEST or PERMILLE * gain < LEAST_PATCH * weight:
+            if PERMILLE * gain < LEAST_PATCH * weight:
                 return
             left -= self._texts[-number].words
             patches.append(-number)
@@ -228,6 +242,16 @@ class Representatives:
             self._weights[position] = self._weigh(self._texts[position].words)
         return self._weights[position]
 
+    def _tells(self, words: frozenset[str]) -> bool:
+        """Whether a row tells enough to be sought inside others."""
+        rows = max(len(self), FEW_ROWS)
+        return sum(rarity(rows, len(self._postings.get(word, ()))) for word in words) >= SMALLEST
+
+    def _tells_of(self, position: int) -> bool:
+        if position not in self._telling:
+            self._telling[position] = self._tells(self._texts[position].words)
+        return self._telling[position]
+
     def _is_copier(self, matches: Sequence[_Match | None]) -> bool:
         """Whether a shard as a whole is evidently made from others' rows."""
         evident = {match.original for match in matches if match and match.level >= _EVIDENT}
@@ -237,6 +261,15 @@ class Representatives:
             if count >= FEWEST and 3 * count > 2 * smaller:
                 return True
         return len(evident) >= FEWEST_MIXED and 8 * len(evident) >= 7 * len(matches)
+
+
+def _with_company(matches: Sequence[_Match | None]) -> list[_Match | None]:
+    """A copier's matches; where an eighth at most is like nothing, that goes with the rest."""
+    alike = [match for match in matches if match and match.level >= _ALIKE]
+    if 8 * len(alike) < 7 * len(matches):
+        return list(matches)
+    company = _Match(CopyKind.COMPANY, alike[0].original, PERMILLE)
+    return [match if match and match.level >= _ALIKE else company for match in matches]
 
 
 def _heaviest(places: Sequence[npt.NDArray[np.uint32]], weights: Sequence[int], count: int) -> list[int]:

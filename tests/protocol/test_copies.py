@@ -61,6 +61,37 @@ def test_every_row_of_a_copier_is_dropped(attack):
     assert pool.admit(bytes(20), b) == ()  # what was joined to a copy is not held against its owner
 
 
+def templated(seed, count=40):
+    rng = random.Random(seed)
+    return [
+        f"{rng.choice(WORDS[:6])} has {rng.randint(2, 40)} {rng.choice(WORDS[6:12])} and finds "
+        f"{rng.randint(2, 40)} more. How many? Answer: {number}"
+        for number in range(count)
+    ]
+
+
+@pytest.mark.parametrize(
+    "attack", ["joined", "joined the other way", "joined and shuffled", "near copies joined"]
+)
+def test_rows_joined_before_one_half_is_committed_do_not_stand_before_it(attack):
+    """The other half is the first contributor's, and templated: nothing in it is rare yet."""
+    a, b = templated(1), prose(2, count=40)
+    pool = after((ANA, a))
+    verdicts = pool.admit(BEN, ATTACKS[attack](a, b, random.Random(4)))
+    assert [verdict.position for verdict in verdicts] == list(range(len(a)))
+    assert pool.admit(CAT, b) == ()
+
+
+def test_what_is_left_of_a_copiers_shard_goes_with_it():
+    a, rng = prose(1), random.Random(4)
+    shard = [*(changed(x, rng) for x in a[:22]), "quite something else, which nobody has", "and another one"]
+    verdicts = after((ANA, a)).admit(BEN, shard)
+    assert [verdict.position for verdict in verdicts] == list(range(24))
+    assert [verdict.kind for verdict in verdicts[22:]] == [CopyKind.COMPANY] * 2
+    fewer = after((ANA, a)).admit(BEN, shard[3:] + ["a third of its own", "a fourth"])
+    assert [verdict.position for verdict in fewer] == list(range(19))
+
+
 def test_a_copy_of_a_copy_must_resemble_the_original():
     original = " ".join(WORDS[:30])
     pool = after((ANA, [original, *prose(1)]))
