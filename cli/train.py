@@ -36,8 +36,9 @@ def train(
     seed: Annotated[int, typer.Option(min=0, help="Of order and initial factors.")] = 1,
     index_rows: Annotated[int, typer.Option(min=1, help="Rows indexed for attribution.")] = 120,
     refuse_noise: Annotated[
-        bool, typer.Option("--refuse-noise", help="Leave out who gave rows that the base finds to be noise.")
-    ] = False,
+        bool,
+        typer.Option("--refuse-noise/--keep-noise", help="Leave out whose rows are no language."),
+    ] = True,
     licence: Annotated[str, typer.Option(help="The adapter's; default: its first Datanet's.")] = "",
     home: HomeOption = None,
     json: JsonOption = False,

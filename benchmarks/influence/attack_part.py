@@ -37,14 +37,15 @@ Paid = dict[str, dict[str, float]]
 """By method and by the name that committed: its part of all pay."""
 
 
-def measure_attacks(world: World, admit: Admit, others: bool, arms: Sequence[str]) -> Message:
-    """attack → method → damage. Without `others`, ours only."""
-    payer, open_payer = _Payer(world), _Payer(world, METHODS, arms)
+def measure_attacks(world: World, admit: Admit, arms: Sequence[str] | None) -> Message:
+    """attack → method → damage. Without `arms` (and there may be none of them), ours only."""
+    payer = _Payer(world)
+    open_payer = None if arms is None else _Payer(world, METHODS, arms)
     found: Message = {}
     for attack in attacks(world.entries, world.seed, payer.noise):
         note(f"{world.name} {world.seed}: attack {attack.name}")
         found[attack.name] = _guarded(payer, attack, admit)
-        if others and attack.name in COMPARED:
+        if open_payer and attack.name in COMPARED:
             found[attack.name] |= _unguarded(open_payer, attack)
     return found | {"wash": _wash(payer, admit)}
 
@@ -110,12 +111,13 @@ class _Payer:
         kept = self.world.folder / ("attacks" if self.methods else "attacks-ours")
         folder = kept / hashlib.sha256(texts).hexdigest()[:16]
         path = folder / f"{hashlib.sha256(names).hexdigest()[:16]}.json"
-        if not path.exists():
+        paid: Paid = json.loads(path.read_text()) if path.exists() else {}
+        if not {OURS, *self.methods, *self.arms} <= paid.keys():
             folder.mkdir(parents=True, exist_ok=True)
             world = replace(self._with(entries), folder=folder)
-            tables = self.tables(world) | self._arms(world)
-            path.write_text(json.dumps({name: _by_name(world, table) for name, table in tables.items()}))
-        paid: Paid = json.loads(path.read_text())
+            tables = ({} if paid else self.tables(world)) | self._arms(world, paid)
+            paid |= {name: _by_name(world, table) for name, table in tables.items()}
+            path.write_text(json.dumps(paid))
         return paid
 
     def _with(self, entries: Sequence[Entry]) -> World:
@@ -136,10 +138,12 @@ class _Payer:
             tables[name] = shares(sum_by_owner(OWN[name](subject).scores, world.owner, owners))
         return tables
 
-    def _arms(self, world: World) -> dict[str, Floats]:
-        tables, subject = {}, _trained(world) if self.arms else None
-        for name in self.arms:
-            assert subject is not None
+    def _arms(self, world: World, known: Paid) -> dict[str, Floats]:
+        missing = [name for name in self.arms if name not in known]
+        if not missing:
+            return {}
+        tables, subject = {}, _trained(world)
+        for name in missing:
             try:
                 found = run_arm(name, subject, [entry.text for entry in world.entries], world.folder)
             except ArmFailed as failed:

@@ -18,6 +18,8 @@ from .texts import JOINT, Entry
 ATTACKER = "attacker"
 _FOREIGN_WORDS = ("item", "other", "seven", "thus", "Zeta")
 _SPLIT = 5
+_SALAD = 20
+_MANY = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +47,15 @@ def attacks(honest: tuple[Entry, ...], seed: int, noise: Noise) -> list[Attack]:
         "joined": joined,
         "decoy": [shuffled(text, rng) for text in taken[first]],
         "garbage": [noise(rng) for _ in taken[first]],
+        "salad": [salad(honest, rng) for _ in taken[first]],
     }
     found = [Attack(name, honest, (*honest, *_by_attacker(texts))) for name, texts in lone.items()]
     for name, order in {"joined-between": (first, second), "joined-reversed": (second, first)}.items():
         found.append(_between(name, honest, order, _by_attacker(joined)))
+    nearly = [f"{near_copy(a, rng)}{JOINT}{b}" for a, b in zip(taken[first], taken[second], strict=True)]
+    found.append(_between("near-joined-between", honest, (first, second), _by_attacker(nearly)))
+    many = tuple(Entry(f"{ATTACKER}/{i % _MANY}", noise(rng)) for i in range(len(taken[first])))
+    found.append(Attack("garbage-by-many", honest, (*honest, *many)))
     split = tuple(
         Entry(f"{first}/{i % _SPLIT}", entry.text) if entry.contributor == first else entry
         for i, entry in enumerate(honest)
@@ -95,6 +102,11 @@ def shuffled(text: str, rng: random.Random) -> str:
     words = text.split()
     rng.shuffle(words)
     return " ".join(words)
+
+
+def salad(entries: Sequence[Entry], rng: random.Random) -> str:
+    """Words of everybody's rows, any after any."""
+    return " ".join(rng.choice(rng.choice(entries).text.split()) for _ in range(_SALAD))
 
 
 # ---- what came of it

@@ -23,7 +23,7 @@ from .order_part import measure_order
 from .ours import Setting
 from .peers import ARMS
 from .recheck_part import measure_checks, measure_cost
-from .rule import admit
+from .rule import rule_of
 from .settings import ABLATIONS, CHOICES, FORMS, OURS
 from .starter import SIZES as STARTER
 from .starter import starter_world
@@ -138,12 +138,12 @@ def _order(plan: Plan) -> Iterator[Job]:
 
 def _attacks(plan: Plan) -> Iterator[Job]:
     for seed in plan.seeds:
-        yield (
-            f"attacks-{seed}",
-            lambda seed=seed: measure_attacks(
-                plan.six(seed), admit, seed == plan.seeds[0], plan.chosen_arms()
-            ),
-        )
+
+        def measure(seed: int = seed) -> Message:
+            world, first = plan.six(seed), seed == plan.seeds[0]
+            return measure_attacks(world, rule_of(world), plan.chosen_arms(seed) if first else None)
+
+        yield f"attacks-{seed}", measure
 
 
 def _families(plan: Plan) -> Iterator[Job]:

@@ -217,7 +217,7 @@ class TrainOrder:
     config: TrainConfig
     licence: str = ""
     index_rows: int = 120
-    refuse_noise: bool = False
+    refuse_noise: bool = True
     """Measure first whose rows are no language, and train without these."""
     heldout: tuple[Pair, ...] = ()
     """Pairs that only measure; none given: every tenth row is held out."""

@@ -83,10 +83,12 @@ def test_attacks_leave_honest_entries_in_their_order(influence: SimpleNamespace)
     honest = tuple(entry(name, f"{name} row {i} says one two three") for name in "abcdef" for i in range(4))
     found = {each.name: each for each in influence.attacks.attacks(honest, 1, lambda rng: str(rng.random()))}
     assert set(found) == {
-        *("copy", "near-copy", "joined", "joined-between", "joined-reversed", "decoy", "garbage", "split")
+        *("copy", "near-copy", "joined", "joined-between", "joined-reversed", "near-joined-between"),
+        *("decoy", "garbage", "garbage-by-many", "salad", "split"),
     }
     for attack in found.values():
-        kept = [each for each in attack.entries if each.contributor != influence.attacks.ATTACKER]
+        honest_name, attacker = influence.attacks.honest_name, influence.attacks.ATTACKER
+        kept = [each for each in attack.entries if honest_name(each.contributor) != attacker]
         assert [each.text for each in kept] == [each.text for each in attack.honest], attack.name
         assert sorted(each.text for each in attack.honest) == sorted(each.text for each in honest)
     bad = [each.text for each in found["decoy"].entries if each.contributor == influence.attacks.ATTACKER]

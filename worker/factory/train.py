@@ -131,7 +131,8 @@ class _Run:
         order = batches(config.seed, len(self.rows), config.batch_size, done)
         for step, batch in enumerate(islice(order, config.steps - done), done + 1):
             started = time.monotonic()
-            loss = self._step(step, [self.rows[row] for row in batch])
+            rows = [self.rows[row] for row in batch]
+            loss = take_step(self.model, self.optimizer, self.config, step, rows)
             if step == self.early_step:
                 write_adapter(self.job_dir / EARLY_FILE, self.parameters, self.dtype)
             if step % config.checkpoint_every == 0 or step == self.early_step:
@@ -139,19 +140,6 @@ class _Run:
             self.seconds += time.monotonic() - started
             eta = self.seconds / (step - done) * (config.steps - step)
             yield TrainProgress("training", step, config.steps, loss, self.seconds, eta)
-
-    def _step(self, step: int, batch: Sequence[Example]) -> float:
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate_at(self.config, step)
-        self.optimizer.zero_grad(set_to_none=True)
-        mean = answer_losses(self.model, pack(batch), self.dtype).mean()
-        loss = mean.item()
-        if not math.isfinite(loss):
-            raise TrainingFailed(f"the loss of step {step} is {loss}; train with a lower learning rate")
-        mean.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.parameters.values(), _CLIP)
-        self.optimizer.step()
-        return loss
 
     def _measure(self) -> Losses:
         sample = self.rows[:: math.ceil(len(self.rows) / MEASURED_ROWS)]
@@ -180,6 +168,24 @@ class _Run:
             if self.config.curvature_rows
             else None,
         )
+
+
+def take_step(
+    model: Any, optimizer: torch.optim.Optimizer, config: TrainConfig, step: int, rows: Sequence[Example]
+) -> float:
+    """Learn from a batch; its loss before. Raises TrainingFailed where that is no number."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate_at(config, step)
+    optimizer.zero_grad(set_to_none=True)
+    mean = answer_losses(model, pack(rows), DTYPES[config.precision]).mean()
+    loss = mean.item()
+    if not math.isfinite(loss):
+        raise TrainingFailed(f"the loss of step {step} is {loss}; train with a lower learning rate")
+    mean.backward()  # type: ignore[no-untyped-call]
+    for group in optimizer.param_groups:
+        torch.nn.utils.clip_grad_norm_(group["params"], _CLIP)
+    optimizer.step()
+    return loss
 
 
 def rate_at(config: TrainConfig, step: int) -> float:

@@ -1,4 +1,4 @@
-"""Noise is refused where the base can tell it from language, and nobody where it cannot."""
+"""Noise is refused where it can be told from language, and nobody where it cannot."""
 
 import random
 
@@ -6,7 +6,10 @@ import pytest
 
 from commonlore.protocol.errors import ConfigError, TrainingFailed
 from commonlore.worker.factory.admission import (
+    LEARNT_ROWS,
     ROWS_EACH,
+    SHARED_ROWS,
+    Gains,
     in_other_order,
     plan_admission,
     read_admission,
@@ -18,8 +21,9 @@ from commonlore.worker.factory.job import Pair
 from commonlore.worker.factory.run import main
 from commonlore.worker.models.tiny import build_tiny
 
-TEXT = [2.0, 1.6, 2.4, 1.9]
-NOISE = [0.1, -0.2, 0.05, -0.1]
+TEXT = Gains((2.0, 1.6, 2.4, 1.9))
+NOISE = Gains((0.1, -0.2, 0.05, -0.1), (0.02, 0.1, -0.1, 0.0))
+CODES = Gains((0.1, -0.2, 0.05, -0.1), (0.8, 0.6, 0.9, 0.7))
 LONG = Pair("What is it?", "one two three four five six seven")
 
 
@@ -28,12 +32,17 @@ LONG = Pair("What is it?", "one two three four five six seven")
     [
         ([TEXT, TEXT, NOISE], [2]),
         ([NOISE, TEXT, TEXT], [0]),
-        ([TEXT, TEXT, [0.9, 1.1, 0.8]], []),  # less than others, and language all the same
-        ([TEXT, NOISE], [1]),
-        ([NOISE, NOISE, NOISE], []),  # the base cannot tell
-        ([TEXT, NOISE, NOISE, NOISE], []),  # nor where most are alike
-        ([TEXT], []),
-        ([TEXT, TEXT, [0.0]], []),  # too little to judge
+        ([TEXT, NOISE, NOISE, NOISE], [1, 2, 3]),  # many names are no majority
+        ([TEXT, CODES], []),  # the base does not know it, and it can be learnt
+        ([CODES, NOISE], [1]),
+        ([TEXT, Gains((0.05, 0.051, 0.049, 0.05))], [1]),  # surely, and next to nothing
+        ([TEXT, Gains((0.2, 0.22, 0.18, 0.2))], []),
+        ([TEXT, Gains((0.2, 1.4, 0.1, 0.5))], []),  # of great spread, and far from nothing
+        ([TEXT, Gains((0.5,))], []),
+        ([TEXT, Gains((0.2,)), Gains((0.3, 0.31))], [1, 2]),  # few rows show more, or nothing
+        ([NOISE, NOISE, NOISE], []),  # nothing can be told
+        ([NOISE], []),
+        ([TEXT, Gains(())], []),
         ([], []),
     ],
 )
@@ -49,10 +58,32 @@ def test_another_order_has_the_same_words_and_is_always_the_same():
     assert other.question == LONG.question
 
 
-def test_a_few_rows_of_each_are_measured(tmp_path):
-    rows = [Pair("?", f"this is row number {n} of many") for n in range(100)]
-    job = plan_admission(tmp_path, [rows, rows[:3], [Pair("?", "too short")]])
-    assert [len(own) for own in job.samples] == [ROWS_EACH, 3, 0]
+def rows_of(name, count):
+    return [Pair("?", f"this is row number {n} of {name}") for n in range(count)]
+
+
+def test_what_is_measured_is_not_learnt_from(tmp_path):
+    rows = [
+        rows_of("ana", 100),
+        rows_of("ben", 9),
+        rows_of("cat", 1),
+        rows_of("dan", 3),
+        [Pair("?", "short")],
+    ]
+    job = plan_admission(tmp_path, rows)
+    assert [len(sample.measured) for sample in job.samples] == [ROWS_EACH, 4, 1, 3, 0]
+    assert [sample.half for sample in job.samples] == [None, 0, 1, 0, 1]
+    assert len(job.samples[0].learnt) == LEARNT_ROWS
+    assert {len(lesson) for lesson in job.lessons} == {SHARED_ROWS}
+    for sample in job.samples:
+        measured = {one for one, _ in sample.measured}
+        assert not measured & set(sample.learnt)
+        assert sample.half is None or not measured & set(job.lessons[sample.half])
+    assert rows[2][0] in job.lessons[0]  # the other half's rows teach this one
+
+
+def test_a_plan_is_read_as_it_was_written(tmp_path):
+    job = plan_admission(tmp_path, [rows_of("ana", 20), rows_of("ben", 3)])
     write_admission(tmp_path / "job", job)
     assert read_admission(tmp_path / "job") == job
     with pytest.raises(ConfigError, match="no admission test"):
@@ -61,14 +92,22 @@ def test_a_few_rows_of_each_are_measured(tmp_path):
         read_gains(tmp_path)
 
 
-def test_rows_are_measured_by_the_base(tmp_path, capsys):
-    base = build_tiny(tmp_path / "cache")
-    words = ("river", "bird", "sings", "in", "cold", "stone", "water", "at", "dawn", "under", "trees")
-    rows = [Pair("?", " ".join(random.Random(n).choices(words, k=300 if n == 2 else 8))) for n in range(3)]
-    write_admission(tmp_path / "job", plan_admission(base.directory, [rows, rows[:1], []]))
+def sentence(rng):
+    who, what = rng.choice(("Ana", "Ben", "Cat", "Dan")), rng.choice(("pears", "tiles", "cups", "seeds"))
+    return f"{who} packs one box of {what} and sends it to the port today"
+
+
+def noise(rng):
+    return " ".join("".join(rng.choices("bcdfghklmnprst", k=5)) for _ in range(6))
+
+
+def test_an_ignorant_base_tells_what_can_be_learnt_from_noise(tmp_path, capsys):
+    base, rng = build_tiny(tmp_path / "cache"), random.Random(1)
+    rows = [[Pair("?", write(rng)) for _ in range(n)] for write in (sentence, noise) for n in (18, 2, 2)]
+    write_admission(tmp_path / "job", plan_admission(base.directory, rows))
     assert main([str(tmp_path / "job"), "--admit"]) == 0
     gains = read_gains(tmp_path / "job")
-    assert [len(own) for own in gains] == [3, 1, 0]
-    assert gains[0][0] == gains[1][0]
-    assert refused(gains) == []
+    assert [len(own.plain) for own in gains] == [8, 2, 2] * 2
+    assert refused(gains) == [3, 4, 5]
+    assert gains[0].learnt is not None
     assert '"stage": "admitting"' in capsys.readouterr().out
