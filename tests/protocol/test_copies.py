@@ -88,7 +88,7 @@ def test_what_is_left_of_a_copiers_shard_goes_with_it():
     verdicts = after((ANA, a)).admit(BEN, shard)
     assert [verdict.position for verdict in verdicts] == list(range(24))
     assert [verdict.kind for verdict in verdicts[22:]] == [CopyKind.COMPANY] * 2
-    fewer = after((ANA, a)).admit(BEN, shard[3:] + ["a third of its own", "a fourth"])
+    fewer = after((ANA, a)).admit(BEN, [*shard[3:], "a third of its own", "a fourth"])
     assert [verdict.position for verdict in fewer] == list(range(19))
 
 
