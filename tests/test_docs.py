@@ -96,7 +96,8 @@ def test_commands_and_options_in_the_text_exist() -> None:
         for ticked in TICKED.findall(FENCE.sub("", path.read_text(encoding="utf-8"))):
             if ticked.startswith("commonlore "):
                 command, left = command_of(shlex.split(ticked)[1:])
-                known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+                options = [option for each in command.params for option in (*each.opts, *each.secondary_opts)]
+                known = {*options, "--help"}
                 assert {word for word in left if word.startswith("-")} <= known, f"{path.name}: {ticked}"
                 assert not left or not hasattr(command, "commands") or left == ["--help"], (
                     f"{path.name}: {ticked}"
