@@ -36,6 +36,8 @@ class TextStream:
         after = self._decode(self._tokens[self._context :])
         undecided = after.endswith(_REPLACEMENT) and len(self._tokens) - self._read < _MAX_UNDECIDED
         if undecided or len(after) <= len(before):
+            if len(self._tokens) - self._read > _MAX_UNDECIDED:
+                del self._tokens[-1]  # it says nothing, and would be decoded again with each that follows
             return ""
         self._context, self._read = self._read, len(self._tokens)
         return self._filter(after[len(before) :])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 import pytest
 
@@ -43,6 +44,18 @@ def test_bytes_that_never_become_a_character_are_given_out(tokenizer: ChatTokeni
 def test_special_tokens_are_silent(tokenizer: ChatTokenizer) -> None:
     tokens = [*tokenizer.encode("one"), 1, 2, 1, *tokenizer.encode(" two")]
     assert "".join(feed(TextStream(tokenizer.decode, ()), tokens)) == "one two"
+
+
+def test_silence_is_not_decoded_again_and_again(tokenizer: ChatTokenizer) -> None:
+    lengths: list[int] = []
+
+    def decode(tokens: Sequence[int]) -> str:
+        lengths.append(len(tokens))
+        return tokenizer.decode(tokens)
+
+    tokens = [*tokenizer.encode("one"), *[1, 2] * 200, *tokenizer.encode(" 日 two")]
+    assert "".join(feed(TextStream(decode, ()), tokens)) == "one 日 two"
+    assert max(lengths) < 40
 
 
 @pytest.mark.parametrize("stop", ["and 🎉", "日本", "the", "\n\n", "f", "façade.\n\n\tEnd of it"])
