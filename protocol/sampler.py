@@ -120,8 +120,16 @@ def gumbel(seed: int, position: int, ids: Ids) -> Floats:
     """Rule 5: the noise of each id."""
     zeros = np.zeros(len(ids), np.uint32)
     counter = (np.full(len(ids), position, np.uint32), ids.astype(np.uint32), zeros, zeros)
-    uniform = (philox(counter, key_of(seed))[0].astype(np.float64) + 0.5) / 2.0**32
-    noise: Floats = -np.log(-np.log(uniform))
+    return gumbel_of(philox(counter, key_of(seed))[0])
+
+
+def gumbel_of(words: Words) -> Floats:
+    """Rule 5 after Philox: the noise that each word 0 means."""
+    noise: Floats = words.astype(np.float64)
+    noise += 0.5
+    noise /= 2.0**32
+    for _ in range(2):  # in place: new memory for a vocabulary costs more than what is computed in it
+        np.negative(np.log(noise, out=noise), out=noise)
     return noise
 
 

@@ -28,6 +28,7 @@ from ...protocol.codec import FrameReader, decode_message
 from ...protocol.errors import CommonloreError, EngineFailed, RemoteProtocolError
 from ..models.reference import load_base
 from .engine import Engine, LoadedAdapter
+from .heap import keep_freed
 from .outbox import Outbox
 from .types import EngineConfig, GenerationRequest
 from .wire import (
@@ -225,6 +226,7 @@ def main(arguments: list[str]) -> int:
         failed = error if isinstance(error, CommonloreError) else RemoteProtocolError("no configuration came")
         Outbox(channel).send(Broken(failure_of(failed)))
         return 1
+    keep_freed()  # after the base was read, so that nothing of that stays
     EngineServer(engine, channel).run(frames)
     return 0
 

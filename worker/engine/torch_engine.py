@@ -29,6 +29,7 @@ from .backends import choose_backend
 from .batching import Batcher, BatchLimits, Work
 from .engine import Engine, LoadedAdapter
 from .lora_layout import rank_bucket
+from .noise import load_noise
 from .pages import PageAllocator, root_key
 from .prompts import Prepared, Prompts
 from .runner import Backend
@@ -57,6 +58,7 @@ class TorchEngine(Engine):
         artefact = artefact_for(base, config.precision)
         max_context = min(base.architecture.max_positions, (config.pages - 1) * config.page_size)
         backend = choose_backend(config, base, max_context)
+        load_noise()
         self._layout = backend.layout
         self.facts = facts_of(config, base, backend, record_cid(artefact), max_context)
         self._adapters = AdapterTiers(self._layout, config.slots, config.adapter_ram)

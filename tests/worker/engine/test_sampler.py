@@ -10,6 +10,8 @@ import pytest
 
 from commonlore.protocol import sampler as reference
 from commonlore.protocol.requests import PPM, Sampling
+from commonlore.worker.engine import noise
+from commonlore.worker.engine.noise import gumbel
 from commonlore.worker.engine.sampler import Draw, choose, compute_logprobs, survivors
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "sampler.json").read_text())
@@ -55,11 +57,64 @@ def test_chooses_what_the_reference_chooses(fields: dict[str, int], temperature_
     assert choose(logits, draws) == expected
 
 
-@pytest.mark.parametrize("fields", FILTERS[1:8], ids=str)
-def test_the_filters_leave_whom_the_reference_leaves(fields: dict[str, int]) -> None:
-    scores = np.round(np.random.default_rng(5).normal(0, 2, 4096) * 4) / 4
+MORE = [
+    {"top_k": 4000, "top_p_ppm": 500_000},
+    {"top_k": 70_000},
+    {"top_p_ppm": 999_999},
+    {"min_p_ppm": 1},
+    {"min_p_ppm": 999_999},
+]
+
+
+@pytest.mark.parametrize("fields", [*FILTERS, *MORE], ids=str)
+@pytest.mark.parametrize("temperature_ppm", [1, 700_000, 2_000_000])
+def test_chooses_what_the_reference_chooses_of_a_large_vocabulary(
+    fields: dict[str, int], temperature_ppm: int
+) -> None:
+    row = np.random.default_rng(3).normal(0, 2, 20_003).astype(np.float32)
+    row[::9] = row[1::9][: len(row[::9])]
+    for position in (0, 4_000_000_000):
+        draw = Draw(Sampling(9, 64, temperature_ppm, **fields), position, [5, 6, 7])
+        assert choose(row[None], [draw]) == [
+            reference.sample(row, draw.sampling, draw.position, draw.history)
+        ]
+
+
+@pytest.mark.parametrize("fields", [*FILTERS[1:8], {"top_k": 4000}, {"top_p_ppm": 999_999}], ids=str)
+@pytest.mark.parametrize("spread", [0.02, 2.0, 20.0])
+@pytest.mark.parametrize("step", [0.25, 0.0])
+def test_the_filters_leave_whom_the_reference_leaves(
+    fields: dict[str, int], spread: float, step: float
+) -> None:
+    """Of flat and steep rows, with ties and without, and with ids that cannot be chosen."""
+    scores = np.random.default_rng(5).normal(0, spread, 20_003)
+    scores = np.round(scores / step) * step if step else scores
+    scores[::7] = -np.inf
     sampling = Sampling(1, 1, PPM, **fields)
     assert survivors(scores, sampling).tolist() == sorted(reference.keep(scores, sampling).tolist())
+
+
+def test_a_share_that_ends_on_a_boundary_ends_where_the_reference_ends() -> None:
+    """Equal weights: sums in another order would decide otherwise."""
+    for count in (10, 3000):
+        scores = np.full(count, -1.7)
+        for share in range(PPM // 10, PPM, PPM // 10):
+            sampling = Sampling(1, 1, PPM, top_p_ppm=share)
+            assert survivors(scores, sampling).tolist() == sorted(reference.keep(scores, sampling).tolist())
+
+
+@pytest.mark.parametrize("count", [1, 255, 257, 4099])
+def test_compiled_noise_is_the_references(count: int) -> None:
+    numbers = np.random.default_rng(count)
+    ids = np.sort(numbers.integers(0, 1 << 32, count))
+    for seed, position in ((0, 0), (1, 7), (2**64 - 1, 2**32 - 1)):
+        assert np.array_equal(gumbel(seed, position, ids), reference.gumbel(seed, position, ids))
+
+
+def test_without_a_compiler_noise_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    ids, expected = np.arange(1000), reference.gumbel(3, 5, np.arange(1000))
+    monkeypatch.setattr(noise, "load_noise", lambda: None)
+    assert np.array_equal(gumbel(3, 5, ids), expected)
 
 
 def test_logprobs_are_those_of_the_softmax() -> None:

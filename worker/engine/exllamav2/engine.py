@@ -27,6 +27,7 @@ from ...models.reference import load_base
 from ..engine import Engine, LoadedAdapter
 from ..fairness import OUTPUT_WEIGHT
 from ..lora_layout import rank_bucket
+from ..noise import load_noise
 from ..pages import root_key
 from ..prompts import Prepared, Prompts
 from ..sequence import Sequence as Request
@@ -62,6 +63,7 @@ class ExLlamaV2Engine(Engine):
         self._architecture = base.architecture
         limits = limits_of(config, base)
         opened = open_model(library, artefact.directory, base.architecture, limits)
+        load_noise()
         self._layout = FactorLayout(opened.shapes)
         self.facts = facts_of(config, base, artefact, self._layout)
         self._prompts = Prompts(base.tokenizer(), base.architecture, self.facts.max_context)
