@@ -44,7 +44,7 @@ NEAR = {
 SUITE = (
     "test_fraud_proofs.py",
     *sorted(set(NEAR.values())),
-    "test_idle_successors.py",
+    "test_succession.py",
     "test_reentrance.py",
     "test_conservation.py",
     "test_challenged_lanes.py",
@@ -125,7 +125,7 @@ class _Table:
     def tests_for(self, mutant: Mutant) -> tuple[str, ...]:
         """The suite, with what is likely to fail in front."""
         known = self._verdicts.get(mutant.name)
-        before = [known.killed_by] if known is not None and ".py::" in (known.killed_by or "") else []
+        before = [known.killed_by] if known is not None and _exists(known.killed_by or "") else []
         near = NEAR.get(mutant.source or mutant.contract, NEAR.get(mutant.contract, SUITE[0]))
         return (*before, near, *(name for name in SUITE if name != near))
 
@@ -151,6 +151,12 @@ class _Table:
 
     def _judged(self) -> list[Mutant]:
         return [mutant for mutant in self.mutants if mutant.name in self._verdicts]
+
+
+def _exists(test: str) -> bool:
+    """Whether there is a test of this name (file::name[case])."""
+    file, _, name = test.partition("::")
+    return (TESTS / file).is_file() and name.split("[")[0].split("::")[0] in (TESTS / file).read_text()
 
 
 def basis_of(mutant: Mutant) -> str:

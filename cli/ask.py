@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import completing
-from .node import BootstrapOption, ChainOption, DeploymentOption
-from .options import HomeOption, JsonOption, home_at
+from .options import BootstrapOption, ChainOption, DeploymentOption, HomeOption, JsonOption, home_at
 from .printing import print_json, say
 
 if TYPE_CHECKING:

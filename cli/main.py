@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from . import adapter, base, datanet, key, receipt, simulate
+from . import adapter, base, bond, datanet, key, receipt, simulate
 from .ask import ask, chat
 from .demo import demo
 from .devchain import devchain
@@ -73,6 +73,7 @@ app.add_typer(adapter.app, name="adapter", rich_help_panel=MAKE)
 app.add_typer(receipt.app, name="receipt", rich_help_panel=MONEY)
 for command in (deposit, faucet, settle, claim):
     app.command(rich_help_panel=MONEY)(command)
+app.add_typer(bond.app, name="bond", rich_help_panel=MONEY)
 app.add_typer(key.app, name="key", rich_help_panel=CARE)
 app.command(rich_help_panel=CARE)(doctor)
 

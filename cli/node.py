@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import HomeOption, JsonOption, home_at
+from .options import PeerOptions, takes_peer_options
 from .printing import print_facts, say
 
 if TYPE_CHECKING:
@@ -15,48 +15,22 @@ if TYPE_CHECKING:
     from ..peer.home import Home
     from ..peer.node import Node
 
-ListenOption = Annotated[
-    list[str] | None, typer.Option(metavar="MULTIADDR", help="Where to listen, e.g. /ip4/0.0.0.0/tcp/4001.")
-]
-BootstrapOption = Annotated[
-    list[str] | None, typer.Option(metavar="MULTIADDR", help="A peer to start from, with /p2p/. Repeatable.")
-]
-ChainOption = Annotated[str | None, typer.Option(metavar="URL", help="JSON-RPC endpoint of the chain.")]
-DeploymentOption = Annotated[
-    str | None, typer.Option(metavar="FILE", help="The network's deployment, as `commonlore up` wrote it.")
-]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting. Repeatable.")
-]
 
-
+@takes_peer_options
 def node(
+    options: PeerOptions,
     role: Annotated[
         list[str] | None, typer.Option(help="worker, contributor, gateway, bootstrap, watchtower.")
     ] = None,
-    listen: ListenOption = None,
-    bootstrap: BootstrapOption = None,
-    chain_url: ChainOption = None,
-    deployment: DeploymentOption = None,
-    settings: SetOption = None,
-    home: HomeOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Run one peer with the roles you give it, until Ctrl-C."""
-    place = home_at(home)
-    shared = {"listen": listen, "bootstrap": bootstrap, "chain_url": chain_url, "deployment": deployment}
-    run_peer(place, config_with(place, settings, roles=role, **shared), json)
+    run_peer(options.place, options.config(roles=role), options.json)
 
 
+@takes_peer_options
 def worker(
+    options: PeerOptions,
     base: Annotated[str | None, typer.Option(help="The base model: starter, or one you added.")] = None,
-    listen: ListenOption = None,
-    bootstrap: BootstrapOption = None,
-    chain_url: ChainOption = None,
-    deployment: DeploymentOption = None,
-    settings: SetOption = None,
-    home: HomeOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Run a worker peer: serve a base model and any adapter on it, and be paid; until Ctrl-C."""
     from ..peer.extras import require
@@ -64,25 +38,10 @@ def worker(
     from .progress import bars
 
     require("worker")
-    place = home_at(home)
-    shared = {"listen": listen, "bootstrap": bootstrap, "chain_url": chain_url, "deployment": deployment}
-    config = config_with(place, settings, roles=["worker"], base=base, **shared)
+    config = options.config(roles=["worker"], base=base)
     with bars() as advance:
         import_base(config.base, Path(config.cache_dir) if config.cache_dir else None, advance)
-    run_peer(place, config, json)
-
-
-def config_with(home: Home, settings: list[str] | None, **flags: object) -> Config:
-    """The home's configuration with these flags and `NAME=VALUE`s over it. Raises ConfigError."""
-    from ..peer.config import load_config, parse_text
-    from ..protocol.errors import ConfigError
-
-    for text in settings or ():
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {text!r} is not NAME=VALUE")
-        flags[name.replace("-", "_")] = parse_text(name.replace("-", "_"), value)
-    return load_config(home.config, flags=flags)
+    run_peer(options.place, config, options.json)
 
 
 def run_peer(home: Home, config: Config, as_json: bool) -> None:

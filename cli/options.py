@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_type_hints
 
 import typer
 
@@ -17,6 +21,74 @@ HomeOption = Annotated[
     typer.Option("--home", metavar="FOLDER", help="The peer's folder (or COMMONLORE_HOME)."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value, for programs.")]
+ListenOption = Annotated[
+    list[str] | None, typer.Option(metavar="MULTIADDR", help="Where to listen, e.g. /ip4/0.0.0.0/tcp/4001.")
+]
+BootstrapOption = Annotated[
+    list[str] | None, typer.Option(metavar="MULTIADDR", help="A peer to start from, with /p2p/. Repeatable.")
+]
+ChainOption = Annotated[str | None, typer.Option(metavar="URL", help="JSON-RPC endpoint of the chain.")]
+DeploymentOption = Annotated[
+    str | None, typer.Option(metavar="FILE", help="The network's deployment, as `commonlore up` wrote it.")
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting. Repeatable.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerOptions:
+    """What every command takes that runs a peer in the foreground."""
+
+    listen: ListenOption = None
+    bootstrap: BootstrapOption = None
+    chain_url: ChainOption = None
+    deployment: DeploymentOption = None
+    settings: SetOption = None
+    home: HomeOption = None
+    json: JsonOption = False
+
+    @property
+    def place(self) -> Home:
+        """The peer's home."""
+        return home_at(self.home)
+
+    def config(self, **flags: object) -> Config:
+        """The home's configuration with these options, flags, and `NAME=VALUE`s over it. Raises
+        ConfigError."""
+        from ..peer.config import parse_text
+        from ..protocol.errors import ConfigError
+
+        flags |= {"listen": self.listen, "bootstrap": self.bootstrap}
+        flags |= {"chain_url": self.chain_url, "deployment": self.deployment}
+        for text in self.settings or ():
+            name, equals, value = text.partition("=")
+            if not equals:
+                raise ConfigError(f"--set {text!r} is not NAME=VALUE")
+            flags[name.replace("-", "_")] = parse_text(name.replace("-", "_"), value)
+        return config_of(self.place, **flags)
+
+
+def takes_peer_options(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that takes the options of `PeerOptions` beside its own, and gets them as `options`."""
+    hints = get_type_hints(PeerOptions, include_extras=True)
+    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "options"]
+    shared = [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+        )
+        for field in fields(PeerOptions)
+    ]
+
+    @functools.wraps(command)
+    def taking(**given: object) -> None:
+        options = PeerOptions(**{field.name: given.pop(field.name) for field in fields(PeerOptions)})  # type: ignore[arg-type]
+        command(**given, options=options)
+
+    parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own] + shared
+    taking.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    taking.__annotations__ = {each.name: each.annotation for each in parameters}
+    return taking
 
 
 def home_at(path: Path | None) -> Home:

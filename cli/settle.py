@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .node import ChainOption, DeploymentOption
-from .options import HomeOption, JsonOption, config_of, home_at, keystore_of
+from .options import ChainOption, DeploymentOption, HomeOption, JsonOption, config_of, home_at, keystore_of
 from .printing import print_facts, print_json, print_table, say
 from .reach import node_of
 from .status import purse

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .node import BootstrapOption, ChainOption, DeploymentOption, ListenOption, SetOption, config_with
-from .options import HomeOption, JsonOption, home_at
+from .options import PeerOptions, takes_peer_options
 from .printing import print_facts, print_json, say
 
 if TYPE_CHECKING:
@@ -13,15 +12,8 @@ if TYPE_CHECKING:
     from ..peer.watching import WatchReport
 
 
-def watch(
-    listen: ListenOption = None,
-    bootstrap: BootstrapOption = None,
-    chain_url: ChainOption = None,
-    deployment: DeploymentOption = None,
-    settings: SetOption = None,
-    home: HomeOption = None,
-    json: JsonOption = False,
-) -> None:
+@takes_peer_options
+def watch(options: PeerOptions) -> None:
     """Watch every lane's commitments and challenge what is wrong, until Ctrl-C.
 
     Whoever proves a fraud gets half of the poster's bond; a challenge costs gas, so this home's owner needs
@@ -34,15 +26,12 @@ def watch(
     from ..peer.run import run_node
 
     require("settle")
-    place = home_at(home)
-    shared = {"listen": listen, "bootstrap": bootstrap, "chain_url": chain_url, "deployment": deployment}
-    config = config_with(place, settings, roles=["watchtower"], **shared)
-    place.create()
+    config, place = options.config(roles=["watchtower"]), options.place.create()
 
     def announce(node: Node, _: str | None) -> None:
         if node.watchman is not None:
-            node.watchman.tell(_print_json if json else _print)
-        if not json:
+            node.watchman.tell(_print_json if options.json else _print)
+        if not options.json:
             _introduce(node)
 
     with open_logs(place.logs, config.log_level):

@@ -87,6 +87,10 @@ class BondsClient:
         """What of a bond counts."""
         return int(self._read("standing", checksummed(account), int(role)))
 
+    def is_frozen(self, account: Address, role: BondRole) -> bool:
+        """Whether nothing of a bond may leave, as something is being decided that it answers for."""
+        return bool(self._read("frozen", checksummed(account), int(role)))
+
     def _read(self, name: str, *arguments: Any) -> Any:
         return self._client.read("Bonds", name, *arguments)
 

@@ -6,6 +6,7 @@ round has its seed. Its pay is collected when nobody may contradict it any more.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from ..protocol.ids import Address, checksummed, keccak256, to_address
 from ..protocol.openings import ReceiptLeaf
 from ..protocol.settlement import Commitment
 from .bonding import BondRole
-from .events import decode_log
+from .events import EventLog, EventReader, decode_log
 from .proving import abi_argument
 from .transactions import Sent
 from .tuples import commitment_tuple
@@ -47,6 +48,22 @@ class Work:
     is_paid: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Attested:
+    """An attestation that was handed in, with the signature by which it can be brought before the arbiter."""
+
+    attestation: Attestation
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RoundState:
+    """How far a round's seed has come: whether it is closed, and the block whose hash is then mixed in."""
+
+    is_closed: bool
+    target: int
+
+
 class BeaconClient:
     """The random seed of a round, through a chain client. Blocking and thread-safe, like that."""
 
@@ -61,6 +78,20 @@ class BeaconClient:
         """A round's seed; None before it is settled."""
         seed = bytes(self._client.read("Beacon", "seed", number))
         return seed if any(seed) else None
+
+    def head(self) -> int:
+        """The number of the chain's latest block."""
+        return self._client.endpoint.attempt("block number", lambda web3: int(web3.eth.block_number))
+
+    def state(self, number: int) -> RoundState:
+        """How far a round has come."""
+        _, target, _, _, is_closed = self._client.read("Beacon", "rounds", number)
+        return RoundState(bool(is_closed), int(target))
+
+    def has_committed(self, number: int) -> bool:
+        """Whether this account has a value hidden in a round, and not revealed."""
+        account = checksummed(self._client.address)
+        return any(self._client.read("Beacon", "commitments", number, account))
 
     def commit(self, number: int, value: bytes, salt: bytes) -> Sent:
         """In a round's first half: hides a value (32 bytes) behind a salt (32 bytes, secret until the second
@@ -96,6 +127,25 @@ class WorkPoolClient:
 
     def __init__(self, client: ChainClient) -> None:
         self._client = client
+        deployment = client.deployment
+        reader = EventReader(client.endpoint, "WorkPool", deployment.check_pool, ("Attested",))
+        self._log = EventLog(reader, deployment.block)
+
+    def attested(self) -> tuple[Attested, ...]:
+        """Every attestation that was handed in, in their order. Raises Unreachable, ChainError."""
+        return tuple(_attested(event.arguments) for event in self._log.all())
+
+    def case_of(self, subject: bytes, role: BondRole) -> bytes | None:
+        """The arbiter's case about a receipt, open or closed; None where there was none."""
+        id_ = bytes(self._client.read("Arbiter", "caseOf", subject, int(role)))
+        return id_ if any(id_) else None
+
+    def open_case(self, one: Attested, other: Attested) -> Sent:
+        """Brings two who contradict each other before the arbiter: both bonds freeze. By anybody, once."""
+        given: list[Any] = []
+        for each in (one, other):
+            given += (attestation_tuple(each.attestation), each.signature)
+        return self._client.send("open", self._client.function("Arbiter", "open", *given))
 
     def round_of(self, lane: Address, epoch: int) -> int:
         """The round whose seed draws who checks a posted epoch. Raises ChainError where it is not posted."""
@@ -150,6 +200,11 @@ class WorkPoolClient:
 
     def _send(self, name: str, *arguments: Any) -> Sent:
         return self._client.send(name, self._client.function("WorkPool", name, *arguments))
+
+
+def _attested(given: Mapping[str, Any]) -> Attested:
+    said = (bytes(given["subject"]), bytes(given["verdict"]), int(given["round"]), int(given["role"]))
+    return Attested(Attestation(*said, to_address(given["attester"])), bytes(given["signature"]))
 
 
 def attestation_tuple(attestation: Attestation) -> tuple[Any, ...]:

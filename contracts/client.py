@@ -16,6 +16,7 @@ from ..protocol.ids import ZERO_ADDRESS, Address, checksummed, to_address
 from ..protocol.receipts import SignedVoucher
 from ..protocol.requests import SignedBinding
 from ..protocol.settlement import Claim, Commitment
+from .bindings import Bindings
 from .bonding import BondsClient
 from .checking import BeaconClient, WorkPoolClient
 from .connecting import pending_time, require_deployment
@@ -71,7 +72,7 @@ class ChainClient:
         self.postings = Postings(self)
         self.posters = PostersClient(self)
         self.beacon, self.work_pool = BeaconClient(self), WorkPoolClient(self)
-        self.draws = DrawsClient(self)
+        self.draws, self.bindings = DrawsClient(self), Bindings(self)
 
     def close(self) -> None:
         """Closes connections."""

@@ -60,6 +60,7 @@ class Actions:
             "worker": await self._worker(),
             "settlement": None if node.settler is None else asdict(node.settler.status),
             "registering": None if node.registrar is None else asdict(node.registrar.status),
+            "checking": None if node.checker is None else asdict(node.checker.status),
             "watching": None if node.watchman is None else asdict(node.watchman.status),
         }
 

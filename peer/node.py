@@ -44,6 +44,7 @@ from .store import Store, open_store
 from .withdrawing import Withdrawals
 
 if TYPE_CHECKING:
+    from .checker_role import Checker
     from .registering import Registrar
     from .settle import Settler
     from .watch_role import Watchman
@@ -66,8 +67,8 @@ class Own:
 
 
 class Node:
-    """A running peer. `worker`, `settler` and `watchman` are None for a peer without that role, `registrar`
-    for one without a chain."""
+    """A running peer. `worker`, `settler`, `checker` and `watchman` are None for a peer without that role,
+    `registrar` for one without a chain."""
 
     def __init__(
         self, own: Own, store: Store, chain: ChainLink, network: Network, nursery: trio.Nursery
@@ -92,6 +93,7 @@ class Node:
         self.worker: WorkerRole | None = None
         self.settler: Settler | None = None
         self.watchman: Watchman | None = None
+        self.checker: Checker | None = None
         self.registrar: Registrar | None = None
 
     @property
@@ -212,6 +214,10 @@ async def _open_roles(node: Node, stack: AsyncExitStack) -> None:
         from .settler_role import open_settler
 
         node.settler = await stack.enter_async_context(open_settler(node))
+    if node.chain.client is not None and "worker" in roles:
+        from .checker_role import open_checker
+
+        node.checker = await stack.enter_async_context(open_checker(node))
     if "watchtower" in roles:
         from .watch_role import open_watchman
 

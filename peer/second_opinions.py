@@ -65,6 +65,7 @@ class SecondOpinions:
             self._running.discard(call.peer)
         if sealed.record.index != asked.index:
             raise Refused(RefusalCode.STALE, f"this peer knows the index {sealed.record.index}")
+        await self._node.store.records.put_statement(sealed)  # what it may have to attest to
         await call.send(sealed.raw)
 
     # ---- asking

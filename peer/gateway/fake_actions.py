@@ -58,6 +58,7 @@ class FakeActions:
             "worker": None,
             "settlement": None,
             "registering": None,
+            "checking": None,
             "watching": None,
         }
 

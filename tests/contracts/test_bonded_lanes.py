@@ -9,7 +9,6 @@ from commonlore.contracts.stage import (
     BOND,
     CLIENT,
     LANE,
-    POOL_ACCOUNT,
     SUCCESSOR,
     TERMS,
     WATCHER,
@@ -21,7 +20,6 @@ from commonlore.protocol.dishonest import plant
 from commonlore.protocol.fraud_receipts import find_receipt_frauds
 from commonlore.protocol.frauds import NO_COMMITMENT, FraudKind
 from commonlore.protocol.ids import checksummed
-from commonlore.protocol.settlement import build_epoch
 
 POSTER_ROLE = 1
 GUARDIAN = key_of("guardian").address
@@ -87,6 +85,20 @@ def test_a_bond_that_is_topped_up_counts_from_then(stage):
 
 
 # ---- pots and posters
+
+
+def test_an_epoch_is_posted_once_and_none_before_it(stage):
+    first = stage.run_epoch()
+    before = stage.network.read("Settlement", "posted", *posted_place(first))
+    again = replace(stage.build().commitment, epoch=first.commitment.epoch)
+    for epoch in (again.epoch, again.epoch - 1):
+        call = (checksummed(stage.lane), commitment_tuple(replace(again, epoch=epoch)))
+        assert refuse(stage, stage.lane, "postEpoch", *call) == "NotLater"
+    assert stage.network.read("Settlement", "posted", *posted_place(first)) == before
+
+
+def posted_place(trees):
+    return checksummed(LANE.address), trees.commitment.epoch
 
 
 def test_what_is_not_final_of_a_pot_stays_within_the_bond(stage):
@@ -180,121 +192,6 @@ def test_a_posters_fraud_costs_the_poster_and_not_the_lane(stage):
         stage.network.read("Bonds", "bondOf", checksummed(a), POSTER_ROLE)[0] for a in (WATCHER, stage.lane)
     ]
     assert bonds == [0, BOND]
-
-
-# ---- succession and residue
-
-
-def overdue(stage):
-    """A lane that served, redeemed and fell silent, at the first moment of succession."""
-    stage.serve(500)
-    stage.serve(400)
-    stage.redeem()
-    at = stage.network.read("Settlement", "succeedableAt", checksummed(stage.lane))
-    stage.network.wait(at - stage.network.now - 1)
-    return checksummed(stage.lane)
-
-
-def test_after_its_patience_any_bonded_poster_goes_on_with_a_lane(stage):
-    lane = overdue(stage)
-    stage.bond(SUCCESSOR, POSTER_ROLE, 200)
-    assert refuse(stage, SUCCESSOR, "succeed", lane) == "NotSuccessor"
-    stage.network.wait(1)
-    assert refuse(stage, WATCHER, "succeed", lane) == "NotSuccessor"
-    assert refuse(stage, SUCCESSOR, "redeemMany", *redeem_call(stage), contract="Escrow") == "NotLane"
-    stage.call(SUCCESSOR, "Settlement", "succeed", lane)
-    assert stage.network.read("Settlement", "isSuccessor", lane, checksummed(SUCCESSOR))
-    epoch = stage.served[0].receipt.epoch
-    trees = build_epoch(stage.domain, epoch, stage.served, {}, ())
-    assert refuse(stage, stage.lane, "postEpoch", *settle_call(trees)) == "NotLane"
-    stage.post(trees, SUCCESSOR)
-    assert stage.network.read("Settlement", "posted", lane, epoch)[3:] == (SUCCESSOR_TEXT, True)
-    stage.network.wait(TERMS.window)
-    stage.call(stage.lane, "Settlement", "appoint", lane, checksummed(WATCHER))
-    stage.bond(WATCHER, POSTER_ROLE, 200)
-    assert refuse(stage, WATCHER, "serve", lane) == "SuccessorAtWork"
-    assert refuse(stage, stage.lane, "appoint", lane, lane) == "SuccessorAtWork"
-
-
-SUCCESSOR_TEXT = checksummed(SUCCESSOR).lower()
-
-
-def test_the_successor_redeems_what_the_lane_left(stage):
-    lane = overdue(stage)
-    stage.serve(77)
-    stage.network.wait(1)
-    stage.bond(SUCCESSOR, POSTER_ROLE, 200)
-    stage.call(SUCCESSOR, "Settlement", "succeed", lane)
-    stage.redeem(SUCCESSOR)
-    assert stage.network.read("Settlement", "lanes", lane)[0] == 977
-    assert stage.network.read("Settlement", "exposure", checksummed(SUCCESSOR)) == 977
-
-
-def test_a_lane_that_owes_nothing_is_nobodys_to_take(stage):
-    lane = checksummed(stage.lane)
-    stage.bond(SUCCESSOR, POSTER_ROLE, 200)
-    stage.run_epoch()
-    stage.network.wait(TERMS.epoch_length)
-    stage.post()
-    stage.network.wait(1_000 * DAY)
-    assert refuse(stage, SUCCESSOR, "succeed", lane) == "NotSuccessor"
-    assert refuse(stage, SUCCESSOR, "closeLane", lane, ZEROS) == "ResidueNotDue"
-
-
-def test_a_pause_gives_lanes_its_time_back(stage):
-    lane = overdue(stage)
-    stage.bond(SUCCESSOR, POSTER_ROLE, 200)
-    stage.call(GUARDIAN, "Settlement", "pause", 5_000)
-    stage.network.wait(5_000)
-    assert refuse(stage, SUCCESSOR, "succeed", lane) == "NotSuccessor"
-    stage.network.wait(TERMS.patience_time)
-    stage.call(SUCCESSOR, "Settlement", "succeed", lane)
-
-
-def abandoned(stage, missing=0):
-    """A lane given up by everybody for as long as it takes, but for some seconds."""
-    at = stage.network.read("Settlement", "succeedableAt", checksummed(stage.lane)) + TERMS.residue
-    stage.network.wait(at - missing - stage.network.now)
-
-
-def test_the_residue_follows_the_last_final_earnings(stage):
-    stage.run_epoch()
-    last = stage.run_epoch((700, 800, 800))
-    stage.serve(999)
-    stage.redeem()
-    lane = checksummed(stage.lane)
-    call = settle_call(last)
-    assert refuse(stage, WATCHER, "closeLane", *call) == "ResidueNotDue"
-    claims = [claim_tuple(claim) for claim in last.claims()]
-    assert refuse(stage, WATCHER, "claimResidue", *call, claims) == "LaneIsOpen"
-    abandoned(stage, missing=1)
-    assert refuse(stage, WATCHER, "closeLane", *call) == "ResidueNotDue"
-    abandoned(stage)
-    assert refuse(stage, WATCHER, "closeLane", *settle_call(stage.epochs[0])) == "NotLatest"
-    assert refuse(stage, WATCHER, "closeLane", lane, ZEROS) == "NotLatest"
-    stage.call(WATCHER, "Settlement", "closeLane", *call)
-    residue = 2_600 + 999
-    assert stage.network.read("Settlement", "residue", lane) == residue
-    for _ in range(2):
-        stage.call(WATCHER, "Settlement", "claimResidue", *call, claims)
-    paid = {e.account: residue * e.cumulative // 1_700 for e in last.earned}
-    assert {account: stage.network.tokens(account) for account in paid} == paid
-    stage.call(WATCHER, "Settlement", "claimMany", *call, claims)
-    held = stage.network.tokens(stage.network.at["Settlement"])
-    assert 0 <= held == residue - sum(paid.values()) < len(paid)
-    for name, more in (("closeLane", call), ("postEpoch", call)):
-        assert refuse(stage, stage.lane, name, *more) in ("LaneIsClosed", "ResidueNotDue")
-    stage.serve(1)
-    assert refuse(stage, stage.lane, "redeemMany", *redeem_call(stage), contract="Escrow") == "LaneIsClosed"
-
-
-def test_the_residue_of_a_lane_that_never_posted_goes_to_the_work_pool(stage):
-    stage.serve(999)
-    stage.redeem()
-    abandoned(stage)
-    stage.call(WATCHER, "Settlement", "closeLane", checksummed(stage.lane), ZEROS)
-    assert stage.network.tokens(POOL_ACCOUNT) == 999
-    assert stage.network.read("Settlement", "lanes", checksummed(stage.lane))[:3] == (999, 999, 999)
 
 
 # ---- pauses

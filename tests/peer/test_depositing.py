@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
+from commonlore.cli.main import app
 from commonlore.contracts.controls import DevchainProcess, fund
 from commonlore.contracts.endpoint import Endpoint
 from commonlore.peer.config import Config
@@ -30,6 +34,19 @@ def test_a_home_without_a_node_deposits_by_its_own_keys(tmp_path: Path) -> None:
         assert 0 < state["gas_wei"] < 10**18
         with home.lock(), pytest.raises(ConfigError, match="another node"):
             deposit_alone(home, config, keystore, 1)
+        where = ["--chain-url", chain.url, "--deployment", str(deployment), "--home", str(home.path)]
+        assert lore("bond", "show", *where).stdout.startswith("no bonds")
+        added = json.loads(lore("bond", "add", "attributor", "150", *where, "--json").stdout)
+        assert (added["role"], added["amount"], added["thawing"]) == ("attributor", 150, 0)
+        assert json.loads(lore("bond", "thaw", "attributor", "50", *where, "--json").stdout)["thawing"] == 50
+        assert "StillThawing" in lore("bond", "withdraw", "attributor", *where).output
+        assert "no role 'king'" in lore("bond", "add", "king", "1", *where).output
+        (bond,) = json.loads(lore("bond", "show", *where, "--json").stdout)
+        assert (bond["amount"], bond["thawing"], bond["frozen"]) == (150, 50, False)
+
+
+def lore(*words: str) -> Result:
+    return CliRunner().invoke(app, words)
 
 
 def test_without_a_chain_there_is_nowhere_to_deposit(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from commonlore.contracts.client import ChainClient
 from commonlore.contracts.deployment import Terms
 from commonlore.contracts.devchain import Devchain, DevchainConfig
 from commonlore.contracts.provider import LocalProvider
+from commonlore.contracts.terms import CheckTerms
 from commonlore.peer.aio import open_aio
 from commonlore.peer.clock import ManualClock
 from commonlore.peer.crediting import Crediting, NetworkAccounts
@@ -39,7 +40,8 @@ from commonlore.protocol.requests import PPM, AdapterWeight, Sampling
 from commonlore.protocol.rows import contributors_root
 
 GENESIS = 1_800_000_000
-TERMS = Terms(epoch_length=1_000, window=500, grace=100)
+CHECKS = CheckTerms(round_length=3_600, beacon_stake=20, odds_ppm=PPM, contest=700, minimum_bond=100)
+TERMS = Terms(epoch_length=1_000, window=500, grace=100, checks=CHECKS)
 DEPOSIT = 1_000_000
 CONTRIBUTORS = tuple(Address(bytes([0xC0 + i]) * 20) for i in range(3))
 
