@@ -63,7 +63,10 @@ def compile_each(mutants: Sequence[Mutant]) -> Iterator[tuple[Mutant, Mapping[st
             raise SystemExit("the compiler was started without a pipe")
         json.dump(requests, asked)
         asked.seek(0)
-        for mutant, line in zip(mutants, compiler.stdout, strict=True):
+        for mutant in mutants:
+            line = compiler.stdout.readline()
+            if not line:
+                raise SystemExit("the compiler ended; was `npm ci --ignore-scripts` run in contracts/?")
             yield mutant, _artefacts(mutant, json.loads(line))
 
 
