@@ -1,7 +1,8 @@
 """The kind `calibration`: a worker's cost model, fitted to a real request log, and what it then predicts.
 
 The model is that of `workers`: a fixed time and one a prompt token before the first token, a time a step and
-one a sequence beside, a time for an adapter that was not held. It is run over the log's own arrivals, and its
+one a sequence beside, a time for an adapter that was not held, and, where the workers shared a machine, how
+much longer everything takes for each other one that works. It is run over the logs' own arrivals, and its
 parameters are moved (Nelder and Mead 1965) until it errs least: the mean of |ln predicted / real| over the
 answers' times to first token (TTFT) and times per output token (TPOT). What remains is taken as noise that
 the next run has too: a prediction is the model's time, spread by the fitting run's residuals.
@@ -16,11 +17,15 @@ import numpy as np
 
 from .figures import Figures, Panel
 from .kinds import Kind, Outcome, Scalar
+from .machines import PPM
 from .measures import Floats, percentile
 from .replay import Served, read_log, replay
 from .tables import WrongKey, at_least
 from .workers import EngineSpeed
 
+FIRST_CONTENTION = 0.5
+FIRST_STEP = 1.0
+"""How far the first guesses are moved, in logarithms."""
 PERCENTS = (5, 10, 25, 50, 75, 90, 95, 99)
 
 
@@ -28,14 +33,16 @@ PERCENTS = (5, 10, 25, 50, 75, 90, 95, 99)
 class Logs:
     """The files of one run, one a worker, that the model is fitted to, and those of another that it predicts.
 
-    `max_batch` and `slots` are the workers' settings.
+    `max_batch` and `slots` are the workers' settings; `one_machine` says that all of a run's workers shared
+    one, so that they slowed each other.
     """
 
     fit: tuple[str, ...] = ()
     held_out: tuple[str, ...] = ()
     max_batch: int = at_least(1, 8)
     slots: int = at_least(1, 16)
-    evaluations: int = at_least(1, 400)
+    one_machine: bool = False
+    evaluations: int = at_least(1, 600)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +52,14 @@ class CalibrationScenario:
     name: str
     about: str
     calibration: Logs = field(default_factory=Logs)
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What is fitted: an engine's costs, and by how many millionths another that works stretches them."""
+
+    speed: EngineSpeed
+    contention_ppm: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +104,16 @@ def run_calibration(scenario: CalibrationScenario, _seed: int) -> Outcome:
     logs = scenario.calibration
     fitting = [read_log(Path(each), "calibration.fit") for each in logs.fit]
     held_out = [read_log(Path(each), "calibration.held_out") for each in logs.held_out]
-    speed = fit_speed(fitting, logs)
-    seen = {name: times_of(fitting, speed, name) for name in ("ttft", "tpot")}
-    unseen = {name: times_of(held_out, speed, name) for name in ("ttft", "tpot")}
+    fit = fit_costs(fitting, logs)
+    seen, unseen = times_of(fitting, fit), times_of(held_out, fit)
+    speed = fit.speed
     summary: dict[str, Scalar] = {
         "step_us": speed.step_us,
         "step_us_per_sequence": speed.step_us_per_sequence,
         "prefill_us_per_token": speed.prefill_us_per_token,
         "overhead_us": speed.overhead_us,
         "load_us": speed.load_us,
+        "contention_ppm": fit.contention_ppm,
         "fitted": len(seen["ttft"].real),
         "held_out": len(unseen["ttft"].real),
     }
@@ -114,16 +130,19 @@ def run_calibration(scenario: CalibrationScenario, _seed: int) -> Outcome:
     return Outcome(summary, {"quantiles": table}, logs.evaluations)
 
 
-def times_of(logs: list[list[Served]], speed: EngineSpeed, name: str) -> Times:
-    """Real and modelled times of all workers' answers."""
-    real: list[float] = []
-    modelled: list[float] = []
-    for log in logs:
-        for ask, told in zip(log, replay(log, speed), strict=True):
-            if ask.is_measured:
-                real.append(ask.first_ms if name == "ttft" else ask.token_ms)
-                modelled.append(told.first_ms if name == "ttft" else told.token_ms)
-    return Times(np.array(real), np.array(modelled))
+def times_of(logs: list[list[Served]], costs: Costs) -> dict[str, Times]:
+    """Real and modelled times of all workers' answers, to the first token and an output token."""
+    told = replay(logs, costs.speed, costs.contention_ppm)
+    pairs = [
+        (ask, predicted)
+        for log, answers in zip(logs, told, strict=True)
+        for ask, predicted in zip(log, answers, strict=True)
+        if ask.is_measured
+    ]
+    return {
+        "ttft": Times(*np.array([(ask.first_ms, said.first_ms) for ask, said in pairs]).T),
+        "tpot": Times(*np.array([(ask.token_ms, said.token_ms) for ask, said in pairs]).T),
+    }
 
 
 def predict(seen: Times, unseen: Times) -> Floats:
@@ -166,20 +185,23 @@ def _add_quantiles(table: dict[str, list[object]], name: str, seen: Times, unsee
 # ---- fitting
 
 
-def fit_speed(logs: list[list[Served]], settings: Logs) -> EngineSpeed:
+def fit_costs(logs: list[list[Served]], settings: Logs) -> Costs:
     """The parameters with which the model errs least on these logs."""
     from scipy.optimize import minimize
 
     start = _first_guess(logs)
+    if settings.one_machine:
+        start = np.append(start, FIRST_CONTENTION)
 
     def error(logarithms: Floats) -> float:
-        speed = _speed(np.exp(logarithms), settings)
-        found = [np.abs(times_of(logs, speed, name).residuals).mean() for name in ("ttft", "tpot")]
-        return float(sum(found))
+        times = times_of(logs, _costs(np.exp(logarithms), settings))
+        return float(sum(np.abs(each.residuals).mean() for each in times.values()))
 
-    options = {"maxfev": settings.evaluations, "xatol": 1e-3, "fatol": 1e-4, "adaptive": True}
-    best = minimize(error, np.log(start), method="Nelder-Mead", options=options)
-    return _speed(np.exp(best.x), settings)
+    corners = np.log(start) + FIRST_STEP * np.eye(len(start) + 1, len(start), -1)
+    options = {"maxfev": settings.evaluations, "xatol": 1e-3, "fatol": 1e-4}
+    options["initial_simplex"] = corners
+    best = minimize(error, corners[0], method="Nelder-Mead", options=options)
+    return _costs(np.exp(best.x), settings)
 
 
 def _first_guess(logs: list[list[Served]]) -> Floats:
@@ -197,9 +219,10 @@ def _first_guess(logs: list[list[Served]]) -> Floats:
     return guess
 
 
-def _speed(microseconds: Floats, settings: Logs) -> EngineSpeed:
-    step, sequence, token, answer, load = (min(1 << 40, round(float(each))) for each in microseconds)
-    return EngineSpeed(
+def _costs(parameters: Floats, settings: Logs) -> Costs:
+    """From microseconds and, where workers share a machine, a share of time."""
+    step, sequence, token, answer, load = (min(1 << 40, round(float(each))) for each in parameters[:5])
+    speed = EngineSpeed(
         max_batch=settings.max_batch,
         slots=settings.slots,
         disk=1 << 20,
@@ -210,6 +233,7 @@ def _speed(microseconds: Floats, settings: Logs) -> EngineSpeed:
         download_us=0,
         overhead_us=answer,
     )
+    return Costs(speed, min(1 << 30, round(float(parameters[5]) * PPM)) if settings.one_machine else 0)
 
 
 _BOTH = ("p50", "p95")

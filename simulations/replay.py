@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .kernel import Kernel
+from .machines import Machine
 from .tables import WrongKey
 from .workers import Engine, EngineSpeed, Job
 
@@ -88,28 +89,32 @@ class Predicted:
     token_ms: float
 
 
-def replay(served: list[Served], speed: EngineSpeed) -> list[Predicted]:
-    """The model's times of each ask of one worker, in the order given; all arrive when they did.
+def replay(logs: list[list[Served]], speed: EngineSpeed, contention_ppm: int = 0) -> list[list[Predicted]]:
+    """The model's times of each ask of each worker, in the order given; all arrive when they did.
 
-    An adapter that was held is not loaded; one that was not costs what the speed says, once.
+    An adapter that was held is not loaded; one that was not costs what the speed says, once. The workers
+    share a machine; with a contention of 0 each has its own.
     """
-    kernel = Kernel()
-    engine = Engine(kernel, speed)
-    ends: dict[int, tuple[int, int]] = {}
-    since_ms = served[0].arrived_ms
-    for number, ask in enumerate(served):
-        adapter = ask.adapter if not ask.held else -1
-        job = Job(
-            number, adapter, ask.prompt_tokens, max(1, ask.output_tokens), _nothing, _Noting(ends, kernel)
-        )
-        kernel.at((ask.arrived_ms - since_ms) * 1000, engine.add, job)
+    kernel, machine = Kernel(), Machine(contention_ppm)
+    ends: list[dict[int, tuple[int, int]]] = [{} for _ in logs]
+    since_ms = min(served[0].arrived_ms for served in logs)
+    for served, told in zip(logs, ends, strict=True):
+        engine = Engine(kernel, speed, machine)
+        for number, ask in enumerate(served):
+            adapter, output = ask.adapter if not ask.held else -1, max(1, ask.output_tokens)
+            job = Job(number, adapter, ask.prompt_tokens, output, _nothing, _Noting(told, kernel))
+            kernel.at((ask.arrived_ms - since_ms) * 1000, engine.add, job)
     kernel.run()
-    predicted = []
-    for number, ask in enumerate(served):
-        first_us, last_us = ends[number]
-        first_ms = first_us / 1000 - (ask.arrived_ms - since_ms)
-        predicted.append(Predicted(first_ms, (last_us - first_us) / 1000 / max(1, ask.output_tokens - 1)))
-    return predicted
+    return [
+        [_predicted(ask, told[number], since_ms) for number, ask in enumerate(served)]
+        for served, told in zip(logs, ends, strict=True)
+    ]
+
+
+def _predicted(ask: Served, told: tuple[int, int], since_ms: int) -> Predicted:
+    first_us, last_us = told
+    first_ms = first_us / 1000 - (ask.arrived_ms - since_ms)
+    return Predicted(first_ms, (last_us - first_us) / 1000 / max(1, ask.output_tokens - 1))
 
 
 def _nothing(_job: Job) -> None:

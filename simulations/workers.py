@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 
 from .kernel import Alarm, Kernel
+from .machines import Machine
 
 MICRO = 1_000_000
 
@@ -58,10 +59,14 @@ class Job:
 
 
 class Engine:
-    """The modelled engine of one worker. `fetched` counts adapters that came over the network."""
+    """The modelled engine of one worker, on a machine of its own unless one is given. `fetched` counts
+    adapters that came over the network."""
 
-    def __init__(self, kernel: Kernel, speed: EngineSpeed) -> None:
+    def __init__(self, kernel: Kernel, speed: EngineSpeed, machine: Machine | None = None) -> None:
         self.speed = speed
+        self._machine = machine or Machine()
+        self._machine.join(self)
+        self._is_working = False
         self.fetched = 0
         self._kernel = kernel
         self._queue: dict[Job, None] = {}
@@ -71,6 +76,8 @@ class Engine:
         self._progress = 0
         self._counted_us = 0
         self._finish = Alarm(kernel, self._finish_next)
+        self._read = Alarm(kernel, self._begin_decoding)
+        self._unread_us = 0
         self._slots: OrderedDict[int, int] = (
             OrderedDict()
         )  # adapter -> jobs using it; the least recently used first
@@ -108,7 +115,7 @@ class Engine:
         """Stop a job; `delivered` still says what it had given. It calls nobody any more."""
         if job.ended:
             return
-        self._settle()
+        self.settle()
         queued = job in self._queue
         self._end(job)
         if queued:
@@ -125,7 +132,7 @@ class Engine:
 
         Returns the jobs, oldest first.
         """
-        self._settle()
+        self.settle()
         jobs = [*(job for _, _, job in self._running), *self._queue]
         if self._prefilling is not None and not self._prefilling.ended:
             jobs.append(self._prefilling)
@@ -133,9 +140,10 @@ class Engine:
             self._end(job)
         for alarm in self._loading.values():
             alarm.clear()
-        self._finish.clear()
+        self._read.clear()
         self._queue, self._running, self._batch, self._prefilling = {}, [], 0, None
         self._loading, self._slots = {}, OrderedDict()
+        self._plan()
         return sorted(jobs, key=lambda job: job.number)
 
     def delivered(self, job: Job) -> int:
@@ -157,17 +165,16 @@ class Engine:
         return has_room and (job.adapter < 0 or self._is_ready(job.adapter))
 
     def _prefill(self, job: Job) -> None:
-        self._settle()
+        self.settle()
         del self._queue[job]
         self._prefilling = job
         job.began_us = self._kernel.now_us
-        self._finish.clear()
-        prefill_us = self.speed.overhead_us + job.prompt_tokens * self.speed.prefill_us_per_token
-        self._kernel.after(prefill_us, self._begin_decoding, job)
+        self._unread_us = self.speed.overhead_us + job.prompt_tokens * self.speed.prefill_us_per_token
+        self._plan()
 
-    def _begin_decoding(self, job: Job) -> None:
-        if job is not self._prefilling:
-            return  # the worker died meanwhile
+    def _begin_decoding(self) -> None:
+        job = self._prefilling
+        assert job is not None, "a worker that dies stops reading"
         self._prefilling = None
         self._counted_us = self._kernel.now_us
         if not job.ended:
@@ -179,7 +186,7 @@ class Engine:
         self._pump()
 
     def _finish_next(self) -> None:
-        self._settle()
+        self.settle()
         goal, _, job = heappop(self._running)
         self._progress = max(self._progress, goal)
         self._batch -= 1
@@ -189,17 +196,32 @@ class Engine:
         self._pump()
 
     def _plan(self) -> None:
-        """Ring when the next job of the batch has all its tokens."""
-        if not self._running or self._prefilling is not None:
-            self._finish.clear()
-            return
-        missing = max(0, self._running[0][0] - self._progress)
-        self._finish.set(self._counted_us + -(-missing * self._step_us() // MICRO))
+        """Ring when the prompt is read or, where none is, the next job of the batch has all its tokens."""
+        is_working = self._prefilling is not None or self._batch > 0
+        if is_working is not self._is_working:
+            self._is_working = is_working
+            self._machine.work(1 if is_working else -1)
+        self.replan()
 
-    def _settle(self) -> None:
+    def replan(self) -> None:
+        """The same, without a word to the machine."""
+        if self._prefilling is not None:
+            self._finish.clear()
+            self._read.set(self._counted_us + -(-self._unread_us * self._machine.pace_ppm // MICRO))
+        elif self._running:
+            missing = max(0, self._running[0][0] - self._progress)
+            self._finish.set(self._counted_us + -(-missing * self._step_us() // MICRO))
+        else:
+            self._finish.clear()
+
+    def settle(self) -> None:
         """Count the progress made since it was counted last."""
+        now_us = self._kernel.now_us
+        if self._prefilling is not None:
+            read_us = (now_us - self._counted_us) * MICRO // self._machine.pace_ppm
+            self._unread_us = max(0, self._unread_us - read_us)
         self._progress = self._progress_now()
-        self._counted_us = self._kernel.now_us
+        self._counted_us = now_us
 
     def _progress_now(self) -> int:
         if not self._batch or self._prefilling is not None:
@@ -207,7 +229,8 @@ class Engine:
         return self._progress + (self._kernel.now_us - self._counted_us) * MICRO // self._step_us()
 
     def _step_us(self) -> int:
-        return self.speed.step_us + self._batch * self.speed.step_us_per_sequence
+        step_us = self.speed.step_us + self._batch * self.speed.step_us_per_sequence
+        return step_us * self._machine.pace_ppm // MICRO
 
     def _end(self, job: Job) -> None:
         job.ended = True
