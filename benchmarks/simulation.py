@@ -4,7 +4,8 @@ Four things: the bare event kernel beside simpy on one model (agents that each w
 and again); the real scheduler over closed-form workers at 1,000 to 100,000 peers, each in a process of its
 own; the shape of Vidur's capacity search (Agrawal et al., MLSys 2024: the highest load whose 99th percentile
 of scheduling delay stays below 5 s) for its three global policies and ours; and the calibration's error on a
-held-out run of real nodes, where a log of one is given. The last line of the output is one JSON object.
+held-out run of real nodes, by experiment E6's logs. The last line of the output is one JSON object. `--parts`
+takes some of it; with `--out` what was measured before stays, and each part says when it was taken.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from commonlore.simulations.calibration import run_calibration
 from commonlore.simulations.crowd import Crowd
-from commonlore.simulations.kernel import Kernel
+from commonlore.simulations.kernel import Kernel, rare_collection
 from commonlore.simulations.models import Scenario
 from commonlore.simulations.scenario import load_experiment, scenario_path
 from commonlore.simulations.service import run_service
@@ -38,7 +40,6 @@ DELAY_BORNE_S = 5.0
 SETTLED_MS = 2_000
 """When all adverts have come."""
 KERNEL_EVENTS = 300_000
-KEPT = Path(__file__).parent / "results/calibration.json"
 CALIBRATION = ("ttft_p50_err", "ttft_p95_err", "tpot_p50_err", "tpot_p95_err")
 
 
@@ -112,7 +113,8 @@ def large(peers: int, asks: int, policy: str) -> Scenario:
 def run_large(peers: int, asks: int, policy: str) -> dict[str, float]:
     """One run in this process: its figures, and the memory that it took at most."""
     started, began_cpu_s = time.perf_counter(), time.process_time()
-    crowd = Crowd(large(peers, asks, policy), 0)
+    with rare_collection():
+        crowd = Crowd(large(peers, asks, policy), 0)
     ready = time.perf_counter()
     crowd.run()
     seconds, cpu_s = time.perf_counter() - started, time.process_time() - began_cpu_s
@@ -164,61 +166,91 @@ def capacity(policy: str, scale: float) -> float:
 # ---- the whole
 
 
-def measure(sizes: Sequence[int], scale: float, calibration: Path | None) -> dict[str, object]:
-    """Everything. `scale` shortens runs."""
-    load = load_average()
-    kernel, peers = {}, {}
+def measure_kernel(sizes: Sequence[int], scale: float) -> dict[str, object]:
+    """The bare kernel beside simpy."""
+    kernel: dict[str, dict[str, float]] = {}
     for size in sizes:
         events = int(KERNEL_EVENTS * scale)
         ours, theirs = best(bare_events_per_s, size, events), best(simpy_events_per_s, size, events)
-        kernel[str(size)] = {
-            "events_per_s": rounded(ours),
-            "simpy_events_per_s": rounded(theirs),
-            "ratio": rounded(ours / theirs),
-        }
+        figures = {"events_per_s": ours, "simpy_events_per_s": theirs, "ratio": ours / theirs}
+        kernel[str(size)] = {name: rounded(figure) for name, figure in figures.items()}
         note(f"kernel at {size}: {kernel[str(size)]}")
+    return {"kernel": kernel, "simpy_ratio": min(each["ratio"] for each in kernel.values())}
+
+
+def measure_peers(sizes: Sequence[int], scale: float) -> dict[str, object]:
+    """The real scheduler at size."""
+    peers = {}
+    for size in sizes:
         peers[str(size)] = run_apart(size, int(ASKS[size] * scale), POLICY)
         note(f"scheduler at {size}: {peers[str(size)]}")
-    ratios = [each["ratio"] for each in kernel.values()]
-    return {
-        "peers": peers,
-        "simpy_ratio": min(ratios),
-        "calibration": _calibration(calibration),
-        "capacity_asks_per_s": {policy: capacity(policy, scale) for policy in GLOBAL_POLICIES},
-        "kernel": kernel,
-        "policy": POLICY,
-        "machine": describe_machine() | {"load_before": load, "load_after": load_average()},
-        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
+    return {"peers": peers, "policy": POLICY}
 
 
-def _calibration(path: Path | None) -> dict[str, float | None]:
-    """The held-out errors that `simulate run E6` wrote; nothing where there is no such run."""
-    if path is None or not path.is_file():
-        return dict.fromkeys(CALIBRATION)
-    found = json.loads(path.read_text(encoding="utf-8"))
-    return {name: found[name] for name in CALIBRATION}
+def measure_capacity(_sizes: Sequence[int], scale: float) -> dict[str, object]:
+    """The shape of Vidur's capacity search."""
+    found = {}
+    for policy in GLOBAL_POLICIES:
+        found[policy] = capacity(policy, scale)
+        note(f"capacity with {policy}: {found[policy]} asks a second")
+    return {"capacity_asks_per_s": found}
+
+
+def measure_calibration(_sizes: Sequence[int], scale: float) -> dict[str, object]:
+    """The errors on the held-out run of the logs that experiment E6 has."""
+    overrides = {} if scale >= 1 else {"calibration.evaluations": (20,)}
+    arm = load_experiment(scenario_path("E6"), overrides).arms[0]
+    summary = run_calibration(arm.scenario, 0).summary
+    return {"calibration": {name: summary[name] for name in CALIBRATION}, "calibration_fit": summary}
+
+
+PARTS: dict[str, Callable[[Sequence[int], float], dict[str, object]]] = {
+    "calibration": measure_calibration,
+    "kernel": measure_kernel,
+    "peers": measure_peers,
+    "capacity": measure_capacity,
+}
+
+
+def measure(parts: Sequence[str], sizes: Sequence[int], scale: float, out: Path | None) -> dict[str, object]:
+    """These parts, beside those that `out` has already; it is written after each. `scale` shortens runs."""
+    result: dict[str, object] = {}
+    if out is not None and out.is_file():
+        result = json.loads(out.read_text(encoding="utf-8"))
+    for part in parts:
+        load, started = load_average(), time.perf_counter()
+        result |= PARTS[part](sizes, scale)
+        taken = {
+            "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "seconds": rounded(time.perf_counter() - started),
+            "load_before": load,
+            "load_after": load_average(),
+        }
+        note(f"{part}: {taken['seconds']} s")
+        result["parts"] = {**dict(result.get("parts") or {}), part: taken}  # type: ignore[call-overload]
+        result["machine"] = describe_machine()
+        if out is not None:
+            out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return result
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, and print."""
     parser = argparse.ArgumentParser(prog="benchmarks.simulation", description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
-    parser.add_argument("--out", type=Path, help="write the JSON to this file, too")
+    parser.add_argument("--out", type=Path, help="write the JSON here, too; other parts that it has stay")
+    parser.add_argument("--parts", default=",".join(PARTS), help="which to measure: " + ", ".join(PARTS))
     parser.add_argument("--quick", action="store_true", help="a hundredth of it: whether it runs at all")
     parser.add_argument("--sizes", default="1000,10000,100000", help="peers")
-    parser.add_argument(
-        "--calibration", type=Path, default=Path(__file__).parent / "results/calibration.json"
-    )
     parser.add_argument("--one", nargs=3, metavar=("PEERS", "ASKS", "POLICY"), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.one:
         print(json.dumps(run_large(int(options.one[0]), int(options.one[1]), options.one[2])))
         return 0
-    sizes = [int(each) for each in options.sizes.split(",")]
-    result = measure(sizes, 0.01 if options.quick else 1.0, options.calibration)
-    if options.out:
-        options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    parts, sizes = options.parts.split(","), [int(each) for each in options.sizes.split(",")]
+    if unknown := [part for part in parts if part not in PARTS]:
+        parser.error(f"no part {unknown[0]}; there are {', '.join(PARTS)}")
+    result = measure(parts, sizes, 0.01 if options.quick else 1.0, options.out)
     print(json.dumps(result, indent=None if options.json else 1), flush=True)
     return 0
 

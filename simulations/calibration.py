@@ -198,9 +198,8 @@ def fit_costs(logs: list[list[Served]], settings: Logs) -> Costs:
         return float(sum(np.abs(each.residuals).mean() for each in times.values()))
 
     corners = np.log(start) + FIRST_STEP * np.eye(len(start) + 1, len(start), -1)
-    options = {"maxfev": settings.evaluations, "xatol": 1e-3, "fatol": 1e-4}
-    options["initial_simplex"] = corners
-    best = minimize(error, corners[0], method="Nelder-Mead", options=options)
+    limits = {"maxfev": settings.evaluations, "xatol": 1e-3, "fatol": 1e-4}
+    best = minimize(error, corners[0], method="Nelder-Mead", options={**limits, "initial_simplex": corners})
     return _costs(np.exp(best.x), settings)
 
 

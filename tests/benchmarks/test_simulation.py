@@ -22,19 +22,31 @@ def calibrating(monkeypatch):
 
 
 def test_a_small_measurement_has_all_keys(simulation, capsys, tmp_path):
-    (tmp_path / "e6.json").write_text(json.dumps(dict.fromkeys(simulation.CALIBRATION, 0.1)))
-    arguments = ["--json", "--quick", "--sizes", "1000", "--calibration", str(tmp_path / "e6.json")]
-    assert simulation.main(arguments) == 0
+    out = tmp_path / "simulation.json"
+    assert simulation.main(["--json", "--quick", "--sizes", "1000", "--out", str(out)]) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     peers = result["peers"]["1000"]
     assert {"events_per_s", "asks_per_s", "peak_mb", "seconds"} <= set(peers)
     assert peers["completed"] == peers["asks"] > 500
     assert result["simpy_ratio"] > 0
-    assert result["calibration"] == dict.fromkeys(simulation.CALIBRATION, 0.1)
+    assert all(0 <= result["calibration"][name] < 10 for name in simulation.CALIBRATION)
+    assert set(result["capacity_asks_per_s"]) == set(simulation.GLOBAL_POLICIES)
+    assert set(result["parts"]) == set(simulation.PARTS)
+    assert json.loads(out.read_text()) == result
 
 
-def test_without_a_calibration_its_errors_are_unknown(simulation, tmp_path):
-    assert simulation._calibration(tmp_path / "none.json") == dict.fromkeys(simulation.CALIBRATION)
+def test_parts_that_were_measured_before_stay(simulation, capsys, tmp_path):
+    out = tmp_path / "simulation.json"
+    out.write_text(
+        json.dumps({"simpy_ratio": 9.0, "parts": {"kernel": {"seconds": 1}}, "peers": {"1000": 1}})
+    )
+    assert simulation.main(["--quick", "--parts", "calibration", "--out", str(out)]) == 0
+    result = json.loads(out.read_text())
+    assert (result["simpy_ratio"], result["peers"]) == (9.0, {"1000": 1})
+    assert set(result["parts"]) == {"kernel", "calibration"}
+    with pytest.raises(SystemExit):
+        simulation.main(["--parts", "everything"])
+    assert "no part everything" in capsys.readouterr().err
 
 
 def test_questions_are_those_of_their_seed(calibrating):
