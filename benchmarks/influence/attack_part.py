@@ -12,7 +12,10 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
+
+from commonlore.worker.attribution.sketch import METHOD
 
 from ..child import note
 from .attacks import Admit, Attack, attacks, damage, victims
@@ -76,7 +79,7 @@ def _wash(payer: _Payer, admit: Admit) -> Message:
         questions=(*world.questions, *(world.rows[place] for place in own)),
         question_texts=(*world.question_texts, *(world.entries[place].text for place in own)),
     )
-    before, after = payer.pay(admit(world.entries)), payer.tables(asked)
+    before, after = payer.pay(admit(world.entries)), payer.tables(asked, [OURS])
     genuine = len(world.questions)
     found: Message = {}
     for name, table in after.items():
@@ -105,19 +108,21 @@ class _Payer:
         return str(self.tokenizer.decode([rng.randrange(3, VOCABULARY) for _ in range(LENGTH - 1)]))
 
     def pay(self, entries: Sequence[Entry]) -> Paid:
-        """By every method."""
+        """By every method; ours is kept by its name, so that another is measured anew."""
         texts = json.dumps([entry.text for entry in entries]).encode()
-        names = json.dumps([entry.contributor for entry in entries]).encode()
+        names = hashlib.sha256(json.dumps([entry.contributor for entry in entries]).encode()).hexdigest()[:16]
         kept = self.world.folder / ("attacks" if self.methods else "attacks-ours")
         folder = kept / hashlib.sha256(texts).hexdigest()[:16]
-        path = folder / f"{hashlib.sha256(names).hexdigest()[:16]}.json"
-        paid: Paid = json.loads(path.read_text()) if path.exists() else {}
-        if not {OURS, *self.methods, *self.arms} <= paid.keys():
+        own, others = folder / f"{names}.{METHOD.replace('/', '-')}.json", folder / f"{names}.json"
+        paid: Paid = {**_read(others), OURS: _read(own).get(OURS, {})}
+        missing = [name for name in (OURS, *self.methods, *self.arms) if not paid.get(name)]
+        if missing:
             folder.mkdir(parents=True, exist_ok=True)
             world = replace(self._with(entries), folder=folder)
-            tables = ({} if paid else self.tables(world)) | self._arms(world, paid)
+            tables = self.tables(world, missing)
             paid |= {name: _by_name(world, table) for name, table in tables.items()}
-            path.write_text(json.dumps(paid))
+            own.write_text(json.dumps({OURS: paid[OURS]}))
+            others.write_text(json.dumps({name: each for name, each in paid.items() if name != OURS}))
         return paid
 
     def _with(self, entries: Sequence[Entry]) -> World:
@@ -128,29 +133,31 @@ class _Payer:
             rows=tuple(encode_text(self.tokenizer, entry.text) for entry in entries),
         )
 
-    def tables(self, world: World) -> dict[str, Floats]:
-        """By ours and the methods of this folder."""
-        stop = None if self.methods else Setting().epoch
-        subject, owners = _trained(world, stop), len(world.contributors)
-        index = batched_index(subject, Setting())
-        tables = {OURS: receipt_shares(index, world.owner, owners)}
-        for name in self.methods:
-            tables[name] = shares(sum_by_owner(OWN[name](subject).scores, world.owner, owners))
+    def tables(self, world: World, names: Sequence[str]) -> dict[str, Floats]:
+        """By these methods; an arm that cannot be run is left out."""
+        subject, owners = _trained(world, None if self.methods else Setting().epoch), len(world.contributors)
+        tables: dict[str, Floats] = {}
+        for name in names:
+            if name == OURS:
+                tables[name] = receipt_shares(batched_index(subject, Setting()), world.owner, owners)
+            elif (scores := self._scores(name, subject)) is not None:
+                tables[name] = shares(sum_by_owner(scores, world.owner, owners))
         return tables
 
-    def _arms(self, world: World, known: Paid) -> dict[str, Floats]:
-        missing = [name for name in self.arms if name not in known]
-        if not missing:
-            return {}
-        tables, subject = {}, _trained(world)
-        for name in missing:
-            try:
-                found = run_arm(name, subject, [entry.text for entry in world.entries], world.folder)
-            except ArmFailed as failed:
-                note(f"{name} is absent: {str(failed)[-300:]}")
-                continue
-            tables[name] = shares(sum_by_owner(found.scores, world.owner, len(world.contributors)))
-        return tables
+    def _scores(self, name: str, subject: Subject) -> Floats | None:
+        if name in OWN:
+            return OWN[name](subject).scores
+        world = subject.learner.world
+        try:
+            return run_arm(name, subject, [entry.text for entry in world.entries], world.folder).scores
+        except ArmFailed as failed:
+            note(f"{name} is absent: {str(failed)[-300:]}")
+            return None
+
+
+def _read(path: Path) -> Paid:
+    found: Paid = json.loads(path.read_text()) if path.exists() else {}
+    return found
 
 
 def _trained(world: World, stop: int | None = None) -> Subject:

@@ -57,6 +57,10 @@ class Plan:
         """Six contributors."""
         return six_contributors(self.keep, seed, self.sizes, 1 if seed in self.development else 2)
 
+    def attack_arms(self) -> tuple[str, ...]:
+        """Peers that are attacked: all but the slowest, which take minutes for each world."""
+        return tuple(name for name, arm in ARMS.items() if self.arms and arm.pace < 3)
+
     def chosen_arms(self, seed: int | None = None) -> tuple[str, ...]:
         """Peers on a seed: the slowest on the first only; without a seed those that are tried everywhere."""
         if not self.arms:
@@ -141,7 +145,7 @@ def _attacks(plan: Plan) -> Iterator[Job]:
 
         def measure(seed: int = seed) -> Message:
             world, first = plan.six(seed), seed == plan.seeds[0]
-            return measure_attacks(world, rule_of(world), plan.chosen_arms(seed) if first else None)
+            return measure_attacks(world, rule_of(world), plan.attack_arms() if first else None)
 
         yield f"attacks-{seed}", measure
 

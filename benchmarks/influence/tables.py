@@ -13,7 +13,10 @@ from typing import Any
 ROOT = Path(__file__).parent.parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "attribution.json"
 NOTHING = "-"
-ATTACKED = ("ours", "ours, no rule", "datainf", "tracincp", "dot", "bm25s", "embeddings")
+ATTACKED = (
+    *("ours", "ours, no rule", "datainf", "tracincp", "dot", "dattri-logra", "bergson", "kronfluence-ekfac"),
+    *("bm25s", "embeddings"),
+)
 Result = Mapping[str, Any]
 
 
