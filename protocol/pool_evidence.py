@@ -3,7 +3,8 @@
 Rules of this file:
 
 - A statement counts for a receipt when it is on that receipt and the pool's adapter, its weights are whole
-  and pay only the adapter's contributors. Of each attributor one counts.
+  and pay only the adapter's contributors. One that says to go by the priors has the weights that follow from
+  them. Of each attributor one counts.
 - The worker's own comes first, then the others by the lot that draws attributors; `judge` reads two.
 - Statements on receipts that were not drawn change nothing.
 """
@@ -12,10 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from .attribution import check_weights, prior_weights
+from .attribution import PRIOR_METHOD, check_weights, prior_weights
+from .channels import combine_channels, payable
 from .codec import record_cid
 from .envelope import Sealed
 from .errors import RemoteProtocolError
+from .faithfulness import COARSE_METHOD
 from .manifests import AdapterManifest
 from .pools import ATTRIBUTORS, PoolDivision, PoolReceipt, divide_pool, draw_attributors
 from .receipts import AttributionStatement, Weight
@@ -37,6 +40,7 @@ def counting(
         for sealed in statements
         if (sealed.record.receipt_hash, sealed.record.adapter) == (receipt_hash, adapter)
         and _pays_only(sealed.record.weights, known)
+        and _keeps_its_method(sealed.record, manifest)
     }
     own = [valid.pop(worker_key)] if worker_key in valid else []
     others = draw_attributors(beacon, receipt_hash, valid, len(valid))
@@ -73,6 +77,14 @@ def _stated(
 ) -> tuple[tuple[Weight, ...], ...]:
     found = counting(statements, manifest, receipt_hash, worker_key, beacon)
     return tuple(sealed.record.weights for sealed in found)
+
+
+def _keeps_its_method(statement: AttributionStatement, manifest: AdapterManifest) -> bool:
+    """Whether a statement that names the priors has their weights, beside what the prompt's parts did."""
+    if statement.method not in (PRIOR_METHOD, COARSE_METHOD):
+        return True
+    parts = payable(statement.effects, {prior.payee for prior in manifest.priors})
+    return statement.weights == combine_channels(prior_weights(manifest), parts)
 
 
 def _pays_only(weights: tuple[Weight, ...], contributors: Collection[bytes]) -> bool:

@@ -7,15 +7,20 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from commonlore.peer.aio import open_aio
 from commonlore.peer.crediting import Crediting, NetworkAccounts
 from commonlore.peer.ledger_rows import ReceiptState, Role, StoredReceipt
 from commonlore.peer.records import MAX_STATEMENT_BYTES, Records
 from commonlore.peer.store import open_store
+from commonlore.protocol.attribution import PRIOR_METHOD
+from commonlore.protocol.channels import Channel
 from commonlore.protocol.codec import record_cid, record_hash
 from commonlore.protocol.credits import DEFAULT_SPLIT, compute_shares
 from commonlore.protocol.envelope import open_sealed, seal
 from commonlore.protocol.errors import NotFound
+from commonlore.protocol.faithfulness import COARSE_METHOD
 from commonlore.protocol.ids import Address, Cid, cid_of, keccak256
 from commonlore.protocol.keys import PeerKey
 from commonlore.protocol.manifests import AdapterManifest, PriorWeight, Recipe
@@ -23,6 +28,8 @@ from commonlore.protocol.pool_evidence import divide_by_statements
 from commonlore.protocol.pools import FEWEST_DRAWN, Basis
 from commonlore.protocol.receipts import (
     AttributionStatement,
+    Effects,
+    PartEffect,
     Receipt,
     ReceiptDetails,
     SignedReceipt,
@@ -108,6 +115,24 @@ async def test_two_attributors_agree_or_the_priors_apply(tmp_path: Path) -> None
     assert [each.weights[0].ppm for each in bases] == [702_000, 500_000, 900_000]
     assert division.pools[ADAPTER].disputed == {disputed.receipt_hash}
     assert ignored.pools[ADAPTER].receipts[disputed.receipt_hash].weights[0].ppm == 700_000
+
+
+@pytest.mark.parametrize("method", [PRIOR_METHOD, COARSE_METHOD])
+async def test_who_names_the_priors_has_their_weights_or_does_not_count(tmp_path: Path, method: str) -> None:
+    part = PartEffect(Channel.ROW, bytes(32), A, 250)
+    own = tuple(Weight(each.payee, each.ppm) for each in MANIFEST.priors)
+    with_row = (Weight(A, 625_000), Weight(B, 375_000))  # a quarter for the row, the rest by the priors
+    stated = {1: (own, None), 2: ((Weight(A, PPM),), None), 3: (with_row, Effects(750, (part,)))}
+    receipts = {number: stored(number) for number in stated}
+    async with opened(tmp_path) as records:
+        for number, (weights, effects) in stated.items():
+            digest = receipts[number].receipt_hash
+            made = AttributionStatement(digest, ADAPTER, None, method, bytes(32), weights, effects)
+            await records.put_statement(open_sealed(seal(WORKER, made), (AttributionStatement,)))
+        division = await crediting(records).divide(list(receipts.values()), OWNER)
+    found = [division.pools[ADAPTER].receipts[each.receipt_hash] for each in receipts.values()]
+    assert [each.basis for each in found] == [Basis.SINGLE, Basis.PRIOR, Basis.SINGLE]
+    assert [each.weights for each in found] == [own, own, with_row]
 
 
 async def test_what_cannot_be_divided_keeps_nobody_else_waiting(tmp_path: Path) -> None:
