@@ -92,6 +92,9 @@ class Config:
     deployment: str = ""
     """A deployment JSON, or the path of a file with one."""
     settle_interval_s: int = 10
+    prompt_epochs: int = 8
+    """Epochs that a worker keeps what was asked and answered, from their commitment's being final on; then
+    only hashes."""
     bond: int = 0
     """What this peer's owner bonds as a poster; at least what the network asks for."""
     watch_interval_s: int = 30
@@ -152,6 +155,7 @@ RANGES: Mapping[str, tuple[int, int]] = {
     "max_batch": (1, 1024),
     "step_tokens": (1, 8192),
     "settle_interval_s": (1, 86_400),
+    "prompt_epochs": (0, 1 << 32),
     "watch_interval_s": (1, 86_400),
     "max_gas_gwei": (0, 1_000_000),
     "escrow_reading_s": (0, 3_600),

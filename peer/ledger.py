@@ -13,6 +13,7 @@ Rules of this file:
   Should its voucher come after all, in time, it counts.
 - A client that lost its last vouchers adopts its own signature from the worker. A worker never does: a payer
   could leave a gap that makes everything after it impossible to settle.
+- What strangers asked and were told is not kept for ever (`forget_openings`); receipts and vouchers are.
 - Recording the same thing again changes nothing. Recording something else in its place raises
   ChannelConflict.
 """
@@ -57,6 +58,21 @@ class Ledger:
         )
         rows = await self._database.read(query, role, payer, lane, role, payer, lane)
         return 1 + (rows[0][0] or 0)
+
+    async def forget_openings(self, lane: Address, through: int) -> int:
+        """Delete what was asked and answered in this lane's receipts of epochs up to `through`, as a worker;
+        hashes stay. What is paid and in no commitment yet keeps it. How many receipts that were.
+        """
+        settled = "(state = 'abandoned' OR commitment <= ?)"
+        lost = f"role = 'worker' AND lane = ? AND epoch <= ? AND {settled} AND prompt IS NOT NULL"
+
+        async def work(sql: Transaction) -> int:
+            chosen = f"SELECT receipt_hash FROM receipts WHERE {lost}"
+            await sql.run(f"DELETE FROM consents WHERE receipt_hash IN ({chosen})", lane, through, through)
+            forgotten = f"UPDATE receipts SET prompt = NULL, tokens = x'' WHERE {lost}"
+            return await sql.run(forgotten, lane, through, through)
+
+        return await self._database.write(work)
 
     async def record_receipt(self, role: Role, new: NewReceipt) -> None:
         """Keep a receipt that waits for its voucher.

@@ -41,6 +41,7 @@ class SettleParts:
 
     The client's account must be the owner or the lane's key. `claim_for`: whose earnings to claim here;
     None: all. `bond`: what that account is to have bonded as a poster, at least what the network asks.
+    `prompt_epochs`: how long after a final commitment what was asked and answered is kept.
     """
 
     client: ChainClient
@@ -51,6 +52,7 @@ class SettleParts:
     clock: Clock
     claim_for: Collection[Address] | None
     bond: int = 0
+    prompt_epochs: int = 8
     fetch: FetchTrees | None = None
     """Where published data of this lane is had again that this store does not know."""
 

@@ -110,6 +110,10 @@ class Settler:
             if await on_chain(self._client.final_at, self._lane, epoch.epoch) > report.chain_time:
                 break
             await epochs.mark_final(self._lane, epoch.epoch)
+            oldest = epoch.epoch - self._parts.prompt_epochs
+            forgotten = await self._parts.store.ledger.forget_openings(self._lane, oldest)
+            if forgotten:
+                log.info("deleted what was asked and answered in %d receipts up to %d", forgotten, oldest)
 
     async def _claim(self, report: SettleReport) -> None:
         final = await self._parts.store.epochs.last(self._lane, EpochState.FINAL)

@@ -42,6 +42,7 @@ async def open_settler(node: Node) -> AsyncIterator[Settler]:
         clock=node.clock,
         claim_for=(node.keys.owner.address,),
         bond=node.config.bond,
+        prompt_epochs=node.config.prompt_epochs,
         fetch=fetch,
     )
     settler = Settler(parts)

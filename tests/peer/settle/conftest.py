@@ -36,7 +36,7 @@ from commonlore.protocol.manifests import (
 )
 from commonlore.protocol.receipt_rules import make_voucher, sign_receipt
 from commonlore.protocol.receipts import Receipt, ReceiptDetails
-from commonlore.protocol.requests import PPM, AdapterWeight, Sampling
+from commonlore.protocol.requests import PPM, AdapterWeight, ChatMessage, Prompt, Sampling
 from commonlore.protocol.rows import contributors_root
 
 GENESIS = 1_800_000_000
@@ -192,7 +192,8 @@ class Node:
         )
         domain = self.chain.deployment.domain
         signed = sign_receipt(domain, self.chain.worker.session, receipt, DETAILS)
-        return NewReceipt(digest(domain, receipt), signed)
+        prompt = Prompt(bytes(32), (ChatMessage("user", "which code?"),))
+        return NewReceipt(digest(domain, receipt), signed, (7, 8), prompt)
 
     async def serve(self, payer, price, epoch=0, *, adapter=True, pay=True, bound=True):
         """A receipt, paid by its voucher unless `pay` is false; returns its hash."""
@@ -233,14 +234,14 @@ class Node:
     async def settle(self, **changes):
         return await self.settler(**changes).settle_once()
 
-    async def settle_all(self, epoch):
+    async def settle_all(self, epoch, **changes):
         """From an epoch's end until its receipts are claimed; the last report."""
         self.chain.end_epoch(epoch)
         await self.settle()
         self.chain.end_epoch(epoch + 1)
         await self.settle()
         self.chain.pass_window()
-        return await self.settle()
+        return await self.settle(**changes)
 
     def balance(self, account):
         return self.chain.worker.client.balance(account)

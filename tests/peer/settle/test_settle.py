@@ -66,7 +66,9 @@ async def test_epochs_go_on(chain, path, make):
         await node.settle_all(0)
         await node.serve(ada, 2_000, 3, adapter=False)
         await node.serve(bob, 777, 4)
-        report = await node.settle_all(4)
+        report = await node.settle_all(4, prompt_epochs=2)
+        prompts = {one.receipt.epoch: one.prompt is not None for one in await node.store.ledger.receipts()}
+        assert prompts == {0: False, 3: True, 4: True}  # 5 is final: of what is older than 3 hashes stay
         total = 1_000 + 2_000 + 777
         assert sum(p.amount for p in report.claimed) == 2_777
         state = node.lane_state

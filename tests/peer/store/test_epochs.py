@@ -107,3 +107,24 @@ async def test_journal(path, make):
         claim, redeem = await store.epochs.journal()
     assert (redeem.is_done, redeem.tx, redeem.subject, redeem.amount) == (True, "0xab", PAYER, 10)
     assert (claim.is_done, claim.tx, claim.amount, claim.at_ms) == (False, None, 1 << 100, 99)
+
+
+async def test_what_was_asked_in_settled_epochs_is_deleted_and_the_receipts_stay(path, make):
+    """Only of this lane, as its worker: what this node asked itself is its own."""
+    async with make.opened(path) as store:
+        first, second = await paid(make, store, 1, 2)
+        elsewhere = make.new_receipt(1, lane=Address(b"\x0e" * 20))
+        await store.ledger.record_voucher(Role.WORKER, make.pays(elsewhere, 10), elsewhere)
+        await store.ledger.record_voucher(Role.CLIENT, make.pays(first, 10), first)
+        assert await store.ledger.forget_openings(LANE, 3) == 0  # paid, and in no commitment yet
+        await store.epochs.prepare(stored_epoch(3), entries(first))
+        assert await store.ledger.forget_openings(LANE, 2) == 0
+        assert [await store.ledger.forget_openings(LANE, 3) for _ in range(2)] == [1, 0]
+        stored = {(one.role, one.receipt_hash): one for one in await store.ledger.receipts()}
+    gone = stored.pop((Role.WORKER, first.receipt_hash))
+    assert (gone.prompt, gone.tokens, gone.credits) == (None, (), credits_of(first))
+    assert gone.voucher is not None
+    assert {one.receipt_hash for one in stored.values()} == {
+        new.receipt_hash for new in (first, second, elsewhere)
+    }
+    assert all((one.prompt, one.tokens) == (first.prompt, first.tokens) for one in stored.values())
