@@ -94,11 +94,12 @@ def attacks(result: Result) -> str:
     """Largest change of an honest contributor's pay / the attacker's part of all pay; the worst of all
     seeds.
     """
+    names = [name for name in ATTACKED if any(name in methods for methods in result["attacks"].values())]
     lines = [
-        [f"`{attack}`", *(_damage(methods.get(name)) for name in ATTACKED)]
+        [f"`{attack}`", *(_damage(methods.get(name)) for name in names)]
         for attack, methods in result["attacks"].items()
     ]
-    return _table(["attack", *(f"`{name}`" for name in ATTACKED)], lines)
+    return _table(["attack", *(f"`{name}`" for name in names)], lines)
 
 
 def _damage(damage: Result | None) -> str:
