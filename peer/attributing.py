@@ -86,12 +86,12 @@ class Attributing:
             del self._counts[old]
         return self._counts[pool] <= FEWEST_DRAWN
 
-    async def state_drawn(self, receipt_hash: bytes) -> None:
+    async def state_drawn(self, receipt_hash: bytes, beacon: bytes) -> None:
         """A receipt was drawn: score it, if it waits for that. Raises CommonloreError, TooSlowError."""
         step = await waiting_step(self._node.store, receipt_hash)
         if step is not None:
             with trio.fail_after(MAX_STATEMENT_S):
-                await self._seconds.seek(step, await self._state(step))
+                await self._seconds.seek(step, await self._state(step), beacon)
 
     async def run(self) -> None:
         """Score what comes, one after the other; for ever."""

@@ -27,8 +27,8 @@ log = logging.getLogger("commonlore.peer.crediting")
 ReadManifest = Callable[[Cid], Awaitable[AdapterManifest]]
 """An adapter's manifest by its id. Raises NotFound, Unreachable, InvalidAdapter."""
 
-StateDrawn = Callable[[bytes], Awaitable[None]]
-"""Have a drawn receipt (by its hash) scored, if it waits for that."""
+StateDrawn = Callable[[bytes, bytes], Awaitable[None]]
+"""Have a receipt (by its hash) scored that a beacon drew, if it waits for that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ class Crediting:
         if found or self._state is None:
             return found
         try:
-            await self._state(receipt_hash)
+            await self._state(receipt_hash, beacon)
         except (CommonloreError, trio.TooSlowError) as error:
             log.warning("no statement on %s, which was drawn: %s", receipt_hash.hex(), error)
         return await self.counting(receipt_hash, adapter, beacon)

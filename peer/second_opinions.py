@@ -1,33 +1,49 @@
 """The second attributor of an answer: who is asked, and what is answered.
 
 Rules of this file: among the workers of the same base that are known, the lot of the receipt draws who is
-asked; whoever is asked checks the payer's consent and the receipt before it computes anything, and computes
-for few at a time. What is answered is a sealed statement like the worker's own; the two are laid beside each
-other when the pool is divided, and both are published.
+asked: one whose owner has bonded as an attributor on the chain, and anybody only where nobody has, which is
+logged; of a receipt that a beacon drew the lot is of that beacon, too. Whoever is asked checks the payer's
+consent and the receipt before it computes anything, and computes for few at a time. What is answered is a
+sealed statement like the worker's own; the two are laid beside each other when the pool is divided, and both
+are published.
 """
 
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 import trio
 
+from ..contracts.bonding import BondRole
 from ..protocol.codec import decode, encode
 from ..protocol.credits import heaviest_adapter
 from ..protocol.eip712 import digest
 from ..protocol.envelope import Sealed, open_sealed
-from ..protocol.errors import CommonloreError, InvalidSignature, NotFound, Refused, RemoteProtocolError
-from ..protocol.ids import Cid, PeerId, ReceiptId, public_key_of
+from ..protocol.errors import (
+    ChainError,
+    CommonloreError,
+    InvalidSignature,
+    NotFound,
+    Refused,
+    RemoteProtocolError,
+    Unreachable,
+)
+from ..protocol.ids import Address, Cid, PeerId, ReceiptId, public_key_of
 from ..protocol.messages import RefusalCode
 from ..protocol.opinions import OpinionRequest, PaidReceipt, check_opening
-from ..protocol.pools import TOLERANCE_PPM, draw_attributors, total_variation_ppm
+from ..protocol.pools import TOLERANCE_PPM, draw_second, total_variation_ppm
 from ..protocol.receipts import AttributionStatement
 from .calls import Call
+from .claiming import on_chain
 from .ledger_rows import StoredReceipt
 from .node import Node
 from .records import MAX_STATEMENT_BYTES
 from .scoring import Scorable, Scoring
 from .serving_parts import PaidStep
+
+if TYPE_CHECKING:
+    from ..contracts.client import ChainClient
 
 log = logging.getLogger("commonlore.peer.second_opinions")
 METHOD = "attribute"
@@ -44,6 +60,7 @@ class SecondOpinions:
         self._scoring = scoring
         self._base = base
         self._running: set[PeerId] = set()
+        self._told_unbonded = False
         node.rpc.serve(METHOD, self._serve)
 
     # ---- asked
@@ -70,11 +87,11 @@ class SecondOpinions:
 
     # ---- asking
 
-    async def seek(self, step: PaidStep, own: Sealed[AttributionStatement]) -> None:
-        """Have another score the same answer, and keep what it says. Nobody to ask, or no answer, is no
-        error: the worker's statement then counts alone.
+    async def seek(self, step: PaidStep, own: Sealed[AttributionStatement], beacon: bytes = b"") -> None:
+        """Have another score the same answer, and keep what it says; `beacon` drew the receipt, where one
+        did. Nobody to ask, or no answer, is no error: the worker's statement then counts alone.
         """
-        peer = self._draw(step.receipt_hash)
+        peer = await self._draw(step.receipt_hash, beacon)
         if peer is None or own.record.index is None:
             return
         try:
@@ -88,15 +105,20 @@ class SecondOpinions:
         level = logging.WARNING if apart > TOLERANCE_PPM else logging.INFO
         log.log(level, "two attributors are %d ppm apart on %s", apart, step.receipt_hash.hex())
 
-    def _draw(self, receipt_hash: bytes) -> PeerId | None:
-        own = self._node.host.peer_id
-        peers = {
-            public_key_of(offer.peer): offer.peer
+    async def _draw(self, receipt_hash: bytes, beacon: bytes) -> PeerId | None:
+        own, mine = self._node.host.peer_id, self._node.keys.owner.address
+        offers = {
+            public_key_of(offer.peer): offer
             for offer in self._node.asker.offers()
             if offer.ad.base == self._base and offer.peer != own
         }
-        drawn = draw_attributors(b"", receipt_hash, peers, 1)
-        return peers[drawn[0]] if drawn else None
+        owners = {key: offer.ad.binding.binding.owner for key, offer in offers.items()}
+        bonded = await bonded_attributors(self._node.chain.client) - {mine}  # its own word is there already
+        if not bonded & set(owners.values()) and owners and not self._told_unbonded:
+            self._told_unbonded = True
+            log.warning("no worker of this base has bonded as an attributor: whoever is known scores second")
+        drawn = draw_second(beacon, receipt_hash, owners, bonded)
+        return None if drawn is None else offers[drawn].peer
 
     async def _paid(self, receipt_hash: bytes) -> tuple[PaidReceipt, tuple[PaidReceipt, ...]]:
         """A receipt and those of the steps before it, with their vouchers. Raises NotFound."""
@@ -117,6 +139,18 @@ class SecondOpinions:
         if (sealed.record.receipt_hash, sealed.record.adapter) != (step.receipt_hash, adapter):
             raise RemoteProtocolError(f"peer {peer} gave out a statement on another receipt")
         return sealed
+
+
+async def bonded_attributors(client: ChainClient | None) -> set[Address]:
+    """The accounts that have bonded as attributors; nobody where no chain tells."""
+    if client is None:
+        return set()
+    try:
+        bonded = await on_chain(client.bonds.bonded, BondRole.ATTRIBUTOR)
+    except (ChainError, Unreachable) as error:
+        log.info("the chain does not say who has bonded: %s", error)
+        return set()
+    return {each.account for each in bonded}
 
 
 def _with_voucher(stored: StoredReceipt) -> PaidReceipt:

@@ -102,6 +102,17 @@ def draw_attributors(
     return tuple(lots[:count])
 
 
+def draw_second(
+    beacon: bytes, receipt_hash: bytes, owners: Mapping[bytes, Address], bonded: Collection[Address]
+) -> bytes | None:
+    """Who of the candidates (Ed25519 key → owner's account) scores a receipt beside its worker: only those
+    whose owner has bonded as an attributor, where there are any; else anybody. None where there is nobody.
+    """
+    behind = [key for key, owner in owners.items() if owner in bonded]
+    drawn = draw_attributors(beacon, receipt_hash, behind or owners, 1)
+    return drawn[0] if drawn else None
+
+
 def total_variation_ppm(a: Sequence[Weight], b: Sequence[Weight]) -> int:
     """Half the sum of differences, rounded up: the part of the money that would go elsewhere."""
     left, right = _by_payee(a), _by_payee(b)

@@ -19,6 +19,7 @@ from commonlore.protocol.pools import (
     divide_pool,
     draw_attributors,
     draw_receipts,
+    draw_second,
     judge,
     sample_size,
     total_variation_ppm,
@@ -65,6 +66,17 @@ def test_attributors_are_drawn_for_each_receipt() -> None:
     assert len(seen) > 10
     assert draw_attributors(b"b", bytes(32), keys[:1]) == (keys[0],)
     assert draw_attributors(b"b", bytes(32), ()) == ()
+
+
+def test_who_has_bonded_seconds_before_anybody_else() -> None:
+    owners = {bytes([i]) * 32: Address(bytes([i]) * 20) for i in range(5)}
+    bonded = {owners[bytes([i]) * 32] for i in (1, 3)} | {Address(b"z" * 20)}
+    drawn = [draw_second(b"b", receipt(i).receipt_hash, owners, bonded) for i in range(40)]
+    assert set(drawn) == {bytes([1]) * 32, bytes([3]) * 32}
+    assert drawn != [draw_second(b"c", receipt(i).receipt_hash, owners, bonded) for i in range(40)]
+    anybody = {draw_second(b"b", receipt(i).receipt_hash, owners, ()) for i in range(60)}
+    assert anybody == set(owners)
+    assert draw_second(b"b", bytes(32), {}, bonded) is None
 
 
 def test_two_who_agree_are_averaged_and_two_who_do_not_are_disputed() -> None:
