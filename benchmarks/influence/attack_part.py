@@ -15,6 +15,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from commonlore.worker.attribution.sketch import METHOD
 
 from ..child import note
@@ -23,8 +26,9 @@ from .bases import LENGTH, VOCABULARY, train_tokenizer
 from .batched import batched_index
 from .measures import Floats, shares, sum_by_owner
 from .methods import OWN, Subject
-from .ours import Setting, receipt_shares
+from .ours import Index, Setting, receipt_shares
 from .peers import ArmFailed, run_arm
+from .sorting import measure_sorting
 from .texts import Entry
 from .training import Learner
 from .world import World, encode_text
@@ -50,7 +54,7 @@ def measure_attacks(world: World, admit: Admit, arms: Sequence[str] | None) -> M
         found[attack.name] = _guarded(payer, attack, admit)
         if open_payer and attack.name in COMPARED:
             found[attack.name] |= _unguarded(open_payer, attack)
-    return found | {"wash": _wash(payer, admit)}
+    return found | {"wash": _wash(payer, admit), "sorted": _sorted(payer)}
 
 
 def _guarded(payer: _Payer, attack: Attack, admit: Admit) -> Message:
@@ -88,6 +92,18 @@ def _wash(payer: _Payer, admit: Admit) -> Message:
         back = _by_name(world, table[genuine:])[washer]
         found[name] = asdict(replace(hurt, attacker_share=back))
     return found
+
+
+def _sorted(payer: _Payer) -> Message:
+    """Contributors that put their better rows on a second account: in the place of the attacker's part stands
+    what the one who gains most gains."""
+    index, owner = payer.index(), payer.world.owner
+    scores = (index.questions.astype(np.int64) @ index.rows.astype(np.int64).T).astype(np.float64)
+
+    def pay(asked: npt.NDArray[np.bool_], owner: npt.NDArray[np.int64], owners: int) -> Floats:
+        return receipt_shares(replace(index, questions=index.questions[asked]), owner, owners)
+
+    return {OURS: measure_sorting(scores, owner, pay)}
 
 
 def _by_name(world: World, table: Floats) -> dict[str, float]:
@@ -143,6 +159,10 @@ class _Payer:
             elif (scores := self._scores(name, subject)) is not None:
                 tables[name] = shares(sum_by_owner(scores, world.owner, owners))
         return tables
+
+    def index(self) -> Index:
+        """Ours, of what honest people committed."""
+        return batched_index(_trained(self.world, Setting().epoch), Setting())
 
     def _scores(self, name: str, subject: Subject) -> Floats | None:
         if name in OWN:

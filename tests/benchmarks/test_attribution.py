@@ -16,10 +16,16 @@ ROOT = Path(__file__).parent.parent.parent
 def influence(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The folder's modules without torch; `benchmarks` is a folder of the repository, not of the package."""
     monkeypatch.syspath_prepend(str(ROOT))
-    from benchmarks.influence import attacks, families, measures, order, pools, texts
+    from benchmarks.influence import attacks, families, measures, order, pools, sorting, texts
 
     return SimpleNamespace(
-        attacks=attacks, families=families, measures=measures, order=order, pools=pools, texts=texts
+        attacks=attacks,
+        families=families,
+        measures=measures,
+        order=order,
+        pools=pools,
+        sorting=sorting,
+        texts=texts,
     )
 
 
@@ -94,6 +100,26 @@ def test_attacks_leave_honest_entries_in_their_order(influence: SimpleNamespace)
     bad = [each.text for each in found["decoy"].entries if each.contributor == influence.attacks.ATTACKER]
     victim = [each.text for each in honest if each.contributor == influence.attacks.victims(honest, 1)[0]]
     assert [sorted(text.split()) for text in bad] == [sorted(text.split()) for text in victim]
+
+
+def test_sorting_rows_pays_where_bad_ones_are_left_behind(influence: SimpleNamespace) -> None:
+    """The one has a row that helps and one that harms, each for every question; the other's help evenly."""
+    scores = np.array([[4.0, -2.0, 1.0, 1.0]] * 4)
+    owner = np.array([0, 0, 1, 1])
+    assert influence.sorting.sort_rows(scores, owner, 0).tolist() == [0, 2, 1, 1]
+
+    def by_account(asked: np.ndarray, owner: np.ndarray, owners: int) -> np.ndarray:
+        measures = influence.measures
+        return measures.shares(measures.sum_by_owner(scores[asked], owner, owners))
+
+    def by_row(asked: np.ndarray, owner: np.ndarray, owners: int) -> np.ndarray:
+        measures = influence.measures
+        return measures.shares(measures.sum_by_owner(np.clip(scores[asked], 0, None), owner, owners))
+
+    found = influence.sorting.measure_sorting(scores, owner, by_account)
+    assert found["attacker_share"] == pytest.approx((4 / 6) / (2 / 4) - 1)
+    assert found["honest_change"] == found["honest_loss"] == pytest.approx(1 - (2 / 6) / (2 / 4))
+    assert list(influence.sorting.measure_sorting(scores, owner, by_row).values()) == pytest.approx([0, 0, 0])
 
 
 def test_a_pool_that_is_drawn_whole_has_no_error(influence: SimpleNamespace) -> None:
