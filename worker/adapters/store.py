@@ -170,10 +170,10 @@ class AdapterStore:
     # ---- in RAM
 
     async def _make_ready(self, adapter: Cid, fetched: FetchedAdapter | None) -> None:
-        self._used[adapter] = None
-        self._used.move_to_end(adapter)
         if not self.is_ready(adapter):
             await self._loads.join(adapter, partial(self._bring, adapter, fetched))
+        self._used[adapter] = None
+        self._used.move_to_end(adapter)
 
     async def _bring(self, adapter: Cid, fetched: FetchedAdapter | None) -> None:
         if fetched is None:  # it was in RAM, but the engine was replaced or another took its place

@@ -169,6 +169,19 @@ def test_when_the_one_who_fetches_is_cancelled_another_takes_over() -> None:
     play(body)
 
 
+def test_nothing_is_remembered_of_a_load_that_was_given_up() -> None:
+    async def body(_host: ScriptedHost, store: AdapterStore) -> None:
+        with trio.move_on_after(1.05) as given_up:  # while it is read
+            await store.ensure(A)
+        assert given_up.cancelled_caught
+        assert not store._used
+        for adapter in (B, C, B, D):
+            await store.ensure(adapter)
+        assert store.ready() == [D, B]
+
+    play(body)
+
+
 def test_a_bad_adapter_is_remembered_and_holds_up_nobody() -> None:
     async def body(host: ScriptedHost, store: AdapterStore) -> None:
         host.failing[A] = InvalidAdapter("A is bad")
