@@ -3,19 +3,26 @@ it."""
 
 from __future__ import annotations
 
+import platform
+import shutil
+import socket
+import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import pytest
 
-from commonlore.contracts.artefacts import artefact, decode_revert
+from commonlore.contracts.artefacts import HERE, artefact, decode_revert
 from commonlore.contracts.client import ChainClient
+from commonlore.contracts.deploy import Accounts, deploy
 from commonlore.contracts.deployment import Deployment, Terms
 from commonlore.contracts.devchain import Devchain, DevchainConfig
-from commonlore.contracts.endpoint import Rejected
+from commonlore.contracts.endpoint import Endpoint, Rejected
+from commonlore.contracts.stage import key_of
+from commonlore.contracts.transactions import Transactor
 from commonlore.protocol.bindings import bind
 from commonlore.protocol.eip712 import Domain, sign
-from commonlore.protocol.ids import Address, keccak256
+from commonlore.protocol.ids import Address, checksummed, keccak256
 from commonlore.protocol.keys import AccountKey, PeerKey
 from commonlore.protocol.merkle import MerkleSumTree
 from commonlore.protocol.receipts import SignedVoucher, Voucher
@@ -163,3 +170,61 @@ def network(shared_network: Network) -> Iterator[Network]:
 @pytest.fixture(scope="session")
 def tools() -> type[Tools]:
     return Tools
+
+
+# ---- anvil
+
+ANVIL = HERE / "node_modules" / ".bin" / "anvil"
+ANVIL_TERMS = Terms(epoch_length=1_000, window=500, minimum_bond=10)
+FUNDED = AccountKey.from_secret(
+    bytes.fromhex("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80")
+)
+"""The first account that every anvil funds."""
+
+
+class Anvil:
+    """A chain of its own, whose clock moves when it is told to."""
+
+    def __init__(self, port):
+        self.url = f"http://127.0.0.1:{port}"
+        command = [str(ANVIL), "--port", str(port), "--hardfork", "prague", "--timestamp", str(GENESIS)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        for line in self.process.stdout:
+            if "Listening" in line:
+                break
+        self.endpoint = Endpoint(self.url)
+        self.deployer = Transactor(self.endpoint, FUNDED.secret)
+        accounts = Accounts(key_of("platform").address, key_of("pool").address)
+        self.clients: list[ChainClient] = []
+        self.deployment = deploy(self.endpoint, self.deployer, accounts, ANVIL_TERMS)
+
+    def client(self, key):
+        self.deployer.pay("fund", key.address, 10**18)
+        self.clients.append(ChainClient(self.url, self.deployment, key.secret))
+        return self.clients[-1]
+
+    def mint(self, account, amount):
+        token = self.endpoint.contract("CommonloreToken", self.deployment.token)
+        self.deployer.send("mint", token.functions.mint(checksummed(account), amount))
+
+    def travel(self, seconds):
+        request = self.endpoint.web3.provider.make_request
+        request("evm_increaseTime", [seconds])
+        request("evm_mine", [])
+
+
+@pytest.fixture(scope="module")
+def anvil():
+    """Skipped where npm's tools are not installed."""
+    if not ANVIL.exists() or platform.system() != "Linux" or shutil.which("node") is None:
+        pytest.skip("anvil is not installed: npm ci --ignore-scripts in contracts/")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    chain = Anvil(port)
+    yield chain
+    chain.process.terminate()
+    chain.process.communicate(timeout=10)
+    for client in chain.clients:
+        client.close()
+    chain.endpoint.close()

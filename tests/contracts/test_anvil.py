@@ -1,89 +1,20 @@
 """The whole way on anvil, another chain's software, with its clock moved: deposit, redeem, post, claim, and a
 fraud that is proved."""
 
-import platform
-import shutil
-import socket
-import subprocess
-
 import pytest
 
-from commonlore.contracts.artefacts import HERE
-from commonlore.contracts.client import ChainClient
-from commonlore.contracts.deploy import Accounts, deploy
-from commonlore.contracts.endpoint import Endpoint
-from commonlore.contracts.stage import LANE, PAYER, START, key_of
-from commonlore.contracts.terms import Terms
-from commonlore.contracts.transactions import Transactor
+from commonlore.contracts.stage import LANE, PAYER, key_of
 from commonlore.protocol.bindings import bind
 from commonlore.protocol.credits import BASE_SPLIT, compute_shares
 from commonlore.protocol.eip712 import sign
 from commonlore.protocol.ids import ZERO_ADDRESS, checksummed, cid_of
-from commonlore.protocol.keys import AccountKey, PeerKey
+from commonlore.protocol.keys import PeerKey
 from commonlore.protocol.receipt_rules import make_voucher
 from commonlore.protocol.receipts import Credit, Receipt, SignedVoucher
 from commonlore.protocol.settled import SettledReceipt, fold_earnings, pool_credits
 from commonlore.protocol.settlement import build_epoch
 
-ANVIL = HERE / "node_modules" / ".bin" / "anvil"
-FUNDED = AccountKey.from_secret(
-    bytes.fromhex("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80")
-)
-"""The first account that every anvil funds."""
-TERMS = Terms(epoch_length=1_000, window=500, minimum_bond=10)
-
-pytestmark = [
-    pytest.mark.npm,
-    pytest.mark.skipif(
-        not ANVIL.exists() or platform.system() != "Linux" or shutil.which("node") is None,
-        reason="anvil is not installed: npm ci --ignore-scripts in contracts/",
-    ),
-]
-
-
-class Anvil:
-    """A chain of its own, whose clock moves when it is told to."""
-
-    def __init__(self, port):
-        self.url = f"http://127.0.0.1:{port}"
-        command = [str(ANVIL), "--port", str(port), "--hardfork", "prague", "--timestamp", str(START)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        for line in self.process.stdout:
-            if "Listening" in line:
-                break
-        self.endpoint = Endpoint(self.url)
-        self.deployer = Transactor(self.endpoint, FUNDED.secret)
-        accounts = Accounts(key_of("platform").address, key_of("pool").address)
-        self.clients: list[ChainClient] = []
-        self.deployment = deploy(self.endpoint, self.deployer, accounts, TERMS)
-
-    def client(self, key):
-        self.deployer.pay("fund", key.address, 10**18)
-        self.clients.append(ChainClient(self.url, self.deployment, key.secret))
-        return self.clients[-1]
-
-    def mint(self, account, amount):
-        token = self.endpoint.contract("CommonloreToken", self.deployment.token)
-        self.deployer.send("mint", token.functions.mint(checksummed(account), amount))
-
-    def travel(self, seconds):
-        request = self.endpoint.web3.provider.make_request
-        request("evm_increaseTime", [seconds])
-        request("evm_mine", [])
-
-
-@pytest.fixture(scope="module")
-def anvil():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    chain = Anvil(port)
-    yield chain
-    chain.process.terminate()
-    chain.process.communicate(timeout=10)
-    for client in chain.clients:
-        client.close()
-    chain.endpoint.close()
+pytestmark = pytest.mark.npm
 
 
 def settled(domain, epoch, price, previous):
