@@ -98,6 +98,8 @@ class Config:
     bond: int = 0
     """What this peer's owner bonds as a poster; at least what the network asks for."""
     watch_interval_s: int = 30
+    watch_demands: int = 3
+    """Leaves of one commitment that a watchtower demands at most while its data cannot be had."""
     max_gas_gwei: int = 0
     """The most that settlement pays for a unit of gas; it waits while gas costs more. 0: what it costs."""
     escrow_reading_s: int = 30
@@ -157,6 +159,7 @@ RANGES: Mapping[str, tuple[int, int]] = {
     "settle_interval_s": (1, 86_400),
     "prompt_epochs": (0, 1 << 32),
     "watch_interval_s": (1, 86_400),
+    "watch_demands": (0, 10_000),
     "max_gas_gwei": (0, 1_000_000),
     "escrow_reading_s": (0, 3_600),
     "gateway_port": (0, 65_535),

@@ -101,6 +101,7 @@ async def open_watchman(node: Node) -> AsyncIterator[Watchman]:
     if node.config.bond:
         bond = max(node.config.bond, node.chain.client.deployment.minimum_bond)
         successor = Successor(node.chain.client, fetch, node.content.put, bond)
-    watchman = Watchman(Watchtower(node.chain.client, fetch), node.clock, successor)
+    tower = Watchtower(node.chain.client, fetch, demands=node.config.watch_demands)
+    watchman = Watchman(tower, node.clock, successor)
     node.nursery.start_soon(watchman.run, float(node.config.watch_interval_s))
     yield watchman

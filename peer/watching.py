@@ -5,8 +5,9 @@ Rules of this file:
 - Everything is decided from the chain and from what was published under the commitment's own hash; nothing is
   believed. Each commitment is judged once, and judged again only where the chain took it back.
 - A proof is sent as soon as it is found, one a commitment: it takes all later ones of the lane with it.
-- Data that cannot be had, or is not what was committed, is demanded once a part of the window has passed,
-  leaf after leaf; what nobody shows in time is taken back. Manifests that cannot be had are waited for as
+- Data that cannot be had, or is not what was committed, is demanded once a part of the window has passed: one
+  leaf, and if only that is shown, as many as this watchtower is set to; what nobody shows in time is taken
+  back. Manifests that cannot be had are waited for as
   long, and then what they would show is not judged.
 - Whatever stands in the way of one lane (its data, a refusal, no gas) goes into the report and keeps no other
   lane waiting.
@@ -40,7 +41,7 @@ from .watch_facts import read_facts
 log = logging.getLogger(__name__)
 
 DEMANDS_EACH = 3
-"""Leaves of one commitment that are demanded, one after the other, while its data cannot be had."""
+"""Leaves of one commitment that are demanded at most while its data cannot be had, unless told otherwise."""
 PATIENCE_PARTS = 4
 """Data is demanded when this part (one in so many) of the window has passed without it."""
 
@@ -97,11 +98,16 @@ class Watchtower:
     them."""
 
     def __init__(
-        self, client: ChainClient, fetch: FetchTrees, lanes: Iterable[Address] | None = None
+        self,
+        client: ChainClient,
+        fetch: FetchTrees,
+        lanes: Iterable[Address] | None = None,
+        demands: int = DEMANDS_EACH,
     ) -> None:
         self._client = client
         self._fetch = fetch
         self._lineages = Lineages(client, fetch)
+        self._most_demands = demands
         self._only = None if lanes is None else frozenset(lanes)
         self._lanes: dict[Address, _Lane] = {}
 
@@ -232,23 +238,24 @@ class Watchtower:
         return False
 
     async def _demand(self, posted: PostedCommitment, pending: Sequence[Demand], report: WatchReport) -> None:
-        """Demand a leaf, unless one is demanded, enough were, or it is too early or too late."""
+        """Demand leaves, unless some are demanded, enough were, or it is too early or too late."""
         window, due = self._client.deployment.window, self._due(posted)
         commitment = posted.commitment
         made = await on_chain(self._client.demands.count, posted.lane, commitment.epoch)
-        if pending or made >= DEMANDS_EACH or not due <= report.chain_time < posted.posted_at + window:
+        if pending or not due <= report.chain_time < posted.posted_at + window:
             return
-        wanted = _demanded_leaf(commitment, made)
-        if wanted is None:
-            return
-        tree, index = wanted
-        try:
-            sent = await on_chain(self._client.demands.demand, posted.lane, commitment, tree, index)
-        except ChainError as refused:
-            report.waiting.append(f"a leaf cannot be demanded: {refused}")
-            return
-        said = f"leaf {index} of the {tree.name.lower()}"
-        report.acts.append(Act("demand", posted.lane, commitment.epoch, said, sent.text))
+        for number in range(made, min(self._most_demands, 1) if not made else self._most_demands):
+            wanted = _demanded_leaf(commitment, number)
+            if wanted is None:
+                return
+            tree, index = wanted
+            try:
+                sent = await on_chain(self._client.demands.demand, posted.lane, commitment, tree, index)
+            except ChainError as refused:
+                report.waiting.append(f"a leaf cannot be demanded: {refused}")
+                return
+            said = f"leaf {index} of the {tree.name.lower()}"
+            report.acts.append(Act("demand", posted.lane, commitment.epoch, said, sent.text))
 
     async def _expire(self, demands: list[Demand], posted: PostedCommitment, report: WatchReport) -> bool:
         """Take back a commitment whose leaf was not shown in time; whether it was."""
