@@ -183,7 +183,11 @@ def _run(folder: Path, tests: Sequence[str]) -> int:
     artefacts.HERE = folder
     artefacts.artefact.cache_clear()
     revm.CODE_LIMIT = _UNLIMITED
-    paths = [str(TESTS / name) for name in tests]
     options = ["-x", "-q", "-p", "no:cacheprovider", f"--rootdir={TESTS.parent.parent}"]
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # what is imported here already
-    return int(pytest.main([*paths, *options], plugins=[_Watch(folder / "failed")]))
+    for some in (tests[:1], tests[1:2], tests[2:]):  # most end with the first: nothing else is collected
+        paths = [str(TESTS / name) for name in some]
+        status = int(pytest.main([*paths, *options], plugins=[_Watch(folder / "failed")])) if some else 0
+        if status:
+            return status
+    return 0
