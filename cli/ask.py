@@ -37,6 +37,13 @@ RetrieveOption = Annotated[
         metavar="DATANET[=ROWS]", help="Put a Datanet's rows that go with the question before it; cite them."
     ),
 ]
+TemplateOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DATANET[=ROW]",
+        help="Begin with a prompt template: what a Datanet's row answers, the first's.",
+    ),
+]
 PriceOption = Annotated[int | None, typer.Option(min=0, help="Token units at most for one answer.")]
 
 
@@ -47,6 +54,7 @@ def ask(
     temperature: TemperatureOption = 0.0,
     seed: SeedOption = 0,
     retrieve: RetrieveOption = None,
+    template: TemplateOption = None,
     stop: Annotated[list[str] | None, typer.Option(help="End where this text comes. Repeatable.")] = None,
     max_price: PriceOption = None,
     deadline: Annotated[
@@ -67,6 +75,7 @@ def ask(
         prompt=sys.stdin.read() if question == "-" else question,
         **_chosen(adapter),
         **_retrieved(retrieve),
+        **_templated(template),
         max_tokens=max_tokens,
         temperature=temperature,
         seed=seed,
@@ -176,6 +185,16 @@ def _retrieved(text: str | None) -> dict[str, object]:
 
     wanted = read_retrieval(text)
     return {"retrieve": {"datanet": wanted.datanet, "rows": wanted.rows}}
+
+
+def _templated(text: str | None) -> dict[str, object]:
+    """The field of an ask that wants a template. Raises ConfigError."""
+    if text is None:
+        return {}
+    from ..peer.retrieving import read_template
+
+    wanted = read_template(text)
+    return {"template": {"datanet": wanted.datanet, "row": wanted.row}}
 
 
 def _show_citations(done: dict[str, Any]) -> None:

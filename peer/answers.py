@@ -29,6 +29,15 @@ class Retrieval:
 
 
 @dataclass(frozen=True, slots=True)
+class Template:
+    """A prompt template wanted before a question: what a row of a Datanet answers, counted from 1 in its
+    order."""
+
+    datanet: str
+    row: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Citation:
     """A row that stood before the question, as `[number]`; `row` is its hash."""
 
@@ -51,7 +60,8 @@ class AskOptions:
     `max_price` (token units) defaults to the node's own (`Config.max_price`); no worker may charge more than
     its advertised rates make of the prompt's bytes and `max_tokens`. Greedy by default.
 
-    With `retrieve` the node puts rows before the question; then `prompt_parts` says where, `citations` which.
+    With `retrieve` the node puts rows before the question, with `template` a template; then `prompt_parts`
+    says where, `citations` which rows.
 
     `client` is on whose behalf this peer asks: each has a budget (`Config.client_asks`, `client_spend`).
     """
@@ -66,6 +76,7 @@ class AskOptions:
     disclosure: Disclosure = Disclosure.AUDIT_AND_ATTRIBUTION
     top_logprobs: int = 0
     retrieve: Retrieval | None = None
+    template: Template | None = None
     prompt_parts: tuple[PromptPart, ...] = ()
     citations: tuple[Citation, ...] = ()
     client: str = ""

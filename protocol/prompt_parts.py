@@ -61,15 +61,24 @@ def without_parts(prompt: Prompt, left_out: Collection[int]) -> tuple[ChatMessag
 
 
 def show_rows(
-    messages: Sequence[ChatMessage], heading: str, rows: Sequence[tuple[str, bytes, Address, Cid]]
+    messages: Sequence[ChatMessage],
+    heading: str,
+    rows: Sequence[tuple[str, bytes, Address, Cid]],
+    template: tuple[str, Address] | None = None,
 ) -> tuple[tuple[ChatMessage, ...], tuple[PromptPart, ...]]:
-    """The turns of a conversation that begins with rows, (text, row hash, payee, shard) each, and the parts.
+    """The turns of a conversation that begins with a template, (text, payee), and rows, (text, row hash,
+    payee, shard) each; and the parts.
 
-    They stand before what a system turn says already, since templates take one system turn.
+    They stand before what a system turn says already, since chat templates take one system turn.
     """
-    if not rows:
+    if not rows and template is None:
         return tuple(messages), ()
-    text, parts = heading, list[PromptPart]()
+    text, parts = "", list[PromptPart]()
+    if template is not None:
+        text, payee = template
+        parts.append(PromptPart(TEMPLATE, part_digest(text), payee, None, 0, 0, len(text)))
+    if rows:
+        text = f"{text}\n\n{heading}" if text else heading
     for number, (said, digest, payee, shard) in enumerate(rows, 1):
         start = len(text)
         text += f"\n[{number}] {said}"

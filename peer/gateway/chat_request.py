@@ -3,7 +3,8 @@
 Rules of this file:
 
 - OpenAI's defaults hold: temperature and top_p are 1 where they are absent. `max_tokens` is 256 then.
-- `top_k`, `min_p` and `repetition_penalty` are extensions that other servers have too; `retrieve` is ours.
+- `top_k`, `min_p` and `repetition_penalty` are extensions that other servers have too; `retrieve` and
+  `template` are ours.
 - What would change the answer and is not supported is an error, unless its value changes nothing. What could
   not change it (`user`, `metadata`) is ignored.
 """
@@ -16,10 +17,10 @@ from typing import Any
 
 from ...protocol.request_rules import MAX_TOP_LOGPROBS
 from ...protocol.requests import ChatMessage, Sampling
-from ..answers import AskOptions, Retrieval
+from ..answers import AskOptions, Retrieval, Template
 from .fields import Fields
 from .models import MAX_MODEL, Target
-from .retrieve import read_retrieve
+from .retrieve import read_retrieve, read_template
 from .sampling import SAMPLING_NAMES, Entropy, read_messages, read_sampling, read_stop
 
 TEMPERATURE = 1.0
@@ -37,7 +38,17 @@ NEUTRAL: Mapping[str, Collection[Any]] = {
 """Fields of OpenAI's that are taken only with a value that asks for nothing."""
 
 _KNOWN = frozenset(
-    ("model", "messages", "stream", "stream_options", "logprobs", "top_logprobs", "retrieve", *SAMPLING_NAMES)
+    (
+        "model",
+        "messages",
+        "stream",
+        "stream_options",
+        "logprobs",
+        "top_logprobs",
+        "retrieve",
+        "template",
+        *SAMPLING_NAMES,
+    )
 ) | {*IGNORED, *NEUTRAL}
 
 
@@ -53,6 +64,7 @@ class ChatRequest:
     include_usage: bool
     top_logprobs: int | None
     retrieve: Retrieval | None = None
+    template: Template | None = None
 
     def options(self, target: Target) -> AskOptions:
         """What the node is asked, once the model is resolved."""
@@ -64,6 +76,7 @@ class ChatRequest:
             stop=self.stop,
             top_logprobs=0 if self.top_logprobs is None else max(1, self.top_logprobs),
             retrieve=self.retrieve,
+            template=self.template,
         )
 
 
@@ -81,6 +94,7 @@ def read_chat_request(fields: Fields, entropy: Entropy) -> ChatRequest:
         include_usage=_include_usage(fields, stream),
         top_logprobs=_top_logprobs(fields),
         retrieve=read_retrieve(fields),
+        template=read_template(fields),
     )
 
 

@@ -18,7 +18,7 @@ from ..datanets import DatanetPlan
 from .fields import Fields
 from .models import MAX_MODEL, Models, Target
 from .node import MergeOrder, RowsDraft, TrainOrder
-from .retrieve import read_retrieve
+from .retrieve import read_retrieve, read_template
 from .sampling import SAMPLING_NAMES, Entropy, read_messages, read_sampling, read_stop
 
 GREEDY = 0.0
@@ -32,7 +32,7 @@ _DISCLOSURES = {
 }
 _ASK_NAMES = frozenset(
     ("prompt", "messages", "adapter", "adapters", "base", "max_price", "deadline_s", "disclosure")
-) | {"top_logprobs", "retrieve", *SAMPLING_NAMES}
+) | {"top_logprobs", "retrieve", "template", *SAMPLING_NAMES}
 
 
 async def read_ask(fields: Fields, models: Models, entropy: Entropy) -> AskOptions:
@@ -53,6 +53,7 @@ async def read_ask(fields: Fields, models: Models, entropy: Entropy) -> AskOptio
         disclosure=_DISCLOSURES[fields.choice_or("disclosure", "audit+attribution", _DISCLOSURES)],
         top_logprobs=fields.integer_or("top_logprobs", 0, 0, MAX_TOP_LOGPROBS),
         retrieve=read_retrieve(fields),
+        template=read_template(fields),
     )
 
 

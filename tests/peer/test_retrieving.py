@@ -5,11 +5,18 @@ from dataclasses import replace
 import pytest
 
 from commonlore.peer import retrieving
-from commonlore.peer.answers import Retrieval, ask_options
-from commonlore.peer.retrieving import HEADING, MAX_SHOWN, Retriever, read_retrieval
+from commonlore.peer.answers import Retrieval, Template, ask_options
+from commonlore.peer.retrieving import (
+    HEADING,
+    MAX_SHOWN,
+    MAX_TEMPLATE,
+    Retriever,
+    read_retrieval,
+    read_template,
+)
 from commonlore.protocol.errors import ConfigError, InvalidShard, NotFound
 from commonlore.protocol.ids import cid_of
-from commonlore.protocol.prompt_parts import check_parts
+from commonlore.protocol.prompt_parts import check_parts, part_digest
 from commonlore.protocol.requests import ChatMessage, Prompt
 
 VERTIGO = ("What is the code of vertigo?", "R42")
@@ -97,3 +104,43 @@ def test_what_is_written_wrongly_is_refused(text):
 def test_what_is_written_is_read():
     assert read_retrieval("icd10") == Retrieval("icd10", 4)
     assert read_retrieval("icd10=9") == Retrieval("icd10", 9)
+
+
+STYLE = ("a terse answer", "Answer with the code alone.")
+
+
+async def test_a_template_stands_before_rows_and_what_the_system_says(shelf, retriever):
+    style, rows = await shelf.contribute("s", VERTIGO, STYLE), await shelf.contribute("a", VERTIGO)
+    templates, _ = await shelf.publish([style])
+    datanet, _ = await shelf.publish([rows])
+    turns = (ChatMessage("system", "Be brief."), ChatMessage("user", "How is vertigo coded?"))
+    wanted = replace(wanting(datanet, 1), messages=turns, template=Template(templates, 2))
+    prepared = await retriever.prepare(wanted)
+    said = f"{STYLE[1]}\n\n{HEADING}\n[1] {VERTIGO[0]} {VERTIGO[1]}\n\nBe brief."
+    assert prepared.messages == (ChatMessage("system", said), turns[1])
+    template, row = prepared.prompt_parts
+    assert (template.channel, template.part, template.source) == ("template", part_digest(STYLE[1]), None)
+    assert said[template.start : template.end] == STYLE[1]
+    assert (template.payee, row.payee) == (style[1].header.payee, rows[1].header.payee)
+    assert len(prepared.citations) == 1
+    check_parts(Prompt(bytes(32), prepared.messages, parts=prepared.prompt_parts))
+    alone = await retriever.prepare(replace(wanted, retrieve=None))
+    assert alone.messages[0].content == f"{STYLE[1]}\n\nBe brief."
+    assert (alone.prompt_parts, alone.citations) == ((template,), ())
+
+
+async def test_what_is_no_template_is_refused(shelf, retriever):
+    long = ("a long one", "x" * (MAX_TEMPLATE + 1))
+    templates, _ = await shelf.publish([await shelf.contribute("s", STYLE, long)])
+    wanted = replace(ask_options("?"), template=Template(templates, 2))
+    with pytest.raises(ConfigError, match="is no template"):
+        await retriever.prepare(wanted)
+    with pytest.raises(NotFound, match="no row 3"):
+        await retriever.prepare(replace(wanted, template=Template(templates, 3)))
+
+
+@pytest.mark.parametrize("text", ["", "=4", "styles=", "styles=0", "styles=two", "styles=-1"])
+def test_a_template_that_is_written_wrongly_is_refused(text):
+    with pytest.raises(ConfigError, match="--template"):
+        read_template(text)
+    assert (read_template("styles"), read_template("styles=9")) == (Template("styles"), Template("styles", 9))

@@ -6,7 +6,7 @@ import threading
 import pytest
 import trio
 
-from commonlore.peer.answers import Retrieval
+from commonlore.peer.answers import Retrieval, Template
 from commonlore.peer.gateway.control_client import ControlClient, is_running
 from commonlore.peer.gateway.errors import Defect, InvalidRequest, UnknownModel
 from commonlore.peer.gateway.fake import BASE, CONTRIBUTOR, RATES, Script
@@ -336,6 +336,16 @@ async def test_rows_are_wanted_before_a_question(opened) -> None:
         ):
             with pytest.raises(InvalidRequest):
                 await ask(door, retrieve=wrong)
+
+
+async def test_a_template_is_wanted_before_a_question(opened) -> None:
+    async with opened(roles=()) as door:
+        await ask(door, template={"datanet": "styles", "row": 2})
+        await ask(door, template={"datanet": "styles"})
+        assert [asked.template for asked in door.node.asked] == [Template("styles", 2), Template("styles")]
+        for wrong in ({}, {"datanet": ""}, {"datanet": "a", "row": 0}, {"datanet": "a", "rows": 1}, "styles"):
+            with pytest.raises(InvalidRequest):
+                await ask(door, template=wrong)
 
 
 async def test_a_row_that_is_not_text_is_named(opened) -> None:
