@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,15 @@ def _faithful(result: Mapping[str, Any], path: Path) -> Path:
 
 
 def _attacks(result: Mapping[str, Any], path: Path) -> Path:
-    """The largest change of an honest contributor's pay under each attack."""
-    names = list(result["attacks"])
+    """The largest change of an honest contributor's pay under each attack that was tried on several."""
+    names = [name for name, tried in result["attacks"].items() if len(tried) > 1]
     methods = [name for name in ATTACKED if any(name in result["attacks"][attack] for attack in names)]
     figure, side = plt.subplots(figsize=(8, 3.2), layout="constrained")
     width = 0.8 / len(methods)
     for place, method in enumerate(methods):
-        values = [100 * result["attacks"][attack].get(method, {}).get("honest_change", 0) for attack in names]
+        values = [
+            100 * result["attacks"][attack].get(method, {}).get("honest_change", nan) for attack in names
+        ]
         colour = OURS if method == "ours" else plt.get_cmap("Greys")(0.25 + 0.6 * place / len(methods))
         side.bar([x + place * width for x in range(len(names))], values, width, label=method, color=colour)
     side.set_xticks([x + 0.4 - width / 2 for x in range(len(names))], names, rotation=20)
