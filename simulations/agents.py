@@ -6,11 +6,13 @@ Rule of this file: what an agent says reaches another one only through the kerne
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 
 from ..protocol.adverts import WorkerAd
 from ..protocol.credits import compute_price
 from ..protocol.ids import PeerId
 from ..scheduler.events import (
+    Abandon,
     AdvertSeen,
     AskArrived,
     AskSpec,
@@ -34,6 +36,7 @@ from .kernel import Alarm, Kernel, rare_collection
 from .models import Scenario
 from .people import BASE, People, draw_people
 from .places import draw_latencies
+from .placing import advise
 from .workload import Stream, draw_lives, draw_workload, generator
 
 
@@ -75,6 +78,7 @@ class Gateway:
             max_tokens=work.max_output,
             max_price=work.deposit,
             deadline_ms=self._world.kernel.now_ms + work.deadline_ms,
+            rank=self._world.people.ranks[ask.adapter] if ask.adapter >= 0 else 0,
         )
         self._tell(AskArrived(spec))
 
@@ -82,7 +86,7 @@ class Gateway:
 
     def refused(self, attempt: Attempt, code: str) -> None:
         if self._is_current(attempt):
-            attempt.ask.attempt = None
+            attempt.ask.drop(attempt)
             self._tell(Refused(attempt.ask.ask_id, self._peer(attempt), code))
 
     def first_token(self, attempt: Attempt) -> None:
@@ -100,22 +104,23 @@ class Gateway:
             return
         ask.delivered += attempt.output_tokens
         assert attempt.job is not None, "only a taken attempt is answered"
-        ask.hit, ask.outcome, ask.done_us, ask.attempt = attempt.job.hit, COMPLETED, now_us, None
+        ask.hit, ask.outcome, ask.done_us, ask.worker = attempt.job.hit, COMPLETED, now_us, attempt.worker
         ask.began_us = attempt.job.began_us
-        del self._asks[ask.ask_id]
+        ask.drop(attempt)
         ttft_ms, total_ms = (attempt.first_us - attempt.sent_us) // 1000, (now_us - attempt.sent_us) // 1000
         self._tell(Completed(ask.ask_id, self._peer(attempt), ttft_ms, total_ms, attempt.output_tokens))
+        del self._asks[ask.ask_id]
 
     def lost(self, attempt: Attempt, tokens: int, price: int) -> None:
         ask = attempt.ask
         ask.price += price
         if self._is_current(attempt):
             ask.delivered = min(ask.delivered + tokens, ask.output_tokens - 1)
-            ask.attempt = None
+            ask.drop(attempt)
             self._tell(Failed(ask.ask_id, self._peer(attempt), ask.delivered, ask.price))
 
     def _is_current(self, attempt: Attempt) -> bool:
-        return attempt.ask.attempt is attempt
+        return attempt.ask.attempt is attempt or attempt.ask.hedge is attempt
 
     def _peer(self, attempt: Attempt) -> PeerId:
         return self._world.people.peers[attempt.worker]
@@ -125,8 +130,10 @@ class Gateway:
     def _tell(self, event: Event) -> None:
         for action in self.scheduler.step(self._world.kernel.now_ms, event):
             match action:
-                case Dispatch(ask_id, peer):
-                    self._dispatch(self._asks[int(ask_id)], self._world.index_of[peer])
+                case Dispatch(ask_id=ask_id, peer=peer, hedge=hedge):
+                    self._dispatch(self._asks[int(ask_id)], self._world.index_of[peer], hedge=hedge)
+                case Abandon(ask_id, peer):
+                    self._abandon(self._asks[int(ask_id)], self._world.index_of[peer])
                 case GiveUp(ask_id, code):
                     self._give_up(self._asks.pop(int(ask_id)), code)
                 case Wake(at_ms):
@@ -138,7 +145,18 @@ class Gateway:
                         self.latency_us[worker], prefetch, self._world.adapter_of[adapter]
                     )
 
-    def _dispatch(self, ask: Ask, worker: int) -> None:
+    def _abandon(self, ask: Ask, worker: int) -> None:
+        """The other attempt was first."""
+        attempt = ask.attempt_at(worker)
+        if attempt is not None:
+            ask.drop(attempt)
+            self._cancel(attempt)
+
+    def _cancel(self, attempt: Attempt) -> None:
+        cancel = self._world.workers[attempt.worker].cancel
+        self._world.kernel.after(attempt.latency_us, cancel, attempt, self)
+
+    def _dispatch(self, ask: Ask, worker: int, *, hedge: bool) -> None:
         world = self._world
         prompt_tokens = ask.prompt_tokens + ask.delivered
         attempt = Attempt(
@@ -153,16 +171,19 @@ class Gateway:
             sent_us=world.kernel.now_us,
             latency_us=self.latency_us[worker],
         )
-        ask.attempt, ask.worker = attempt, worker
+        if hedge:
+            ask.hedge = attempt
+        else:
+            ask.attempt, ask.worker = attempt, worker
         ask.attempts += 1
         world.kernel.after(attempt.latency_us, world.workers[worker].receive, attempt, self)
 
     def _give_up(self, ask: Ask, code: str) -> None:
         ask.outcome, ask.done_us = code, self._world.kernel.now_us
-        attempt, ask.attempt = ask.attempt, None
-        if attempt is not None:
-            cancel = self._world.workers[attempt.worker].cancel
-            self._world.kernel.after(attempt.latency_us, cancel, attempt, self)
+        for attempt in (ask.attempt, ask.hedge):
+            if attempt is not None:
+                self._cancel(attempt)
+        ask.attempt = ask.hedge = None
 
 
 class World:
@@ -183,6 +204,8 @@ class World:
         self.gateways = [Gateway(number, self, seed, each) for number, each in enumerate(latencies)]
         self._workload = draw_workload(scenario, seed)
         self._plan_lives(seed)
+        if scenario.workers.placement_ms:
+            self.kernel.after(scenario.workers.placement_ms * 1000, self._place)
         if len(self._workload):
             self.kernel.at(self._workload.arrival_us[0], self._arrive, 0)
 
@@ -197,6 +220,18 @@ class World:
     def _publish(self, worker: int, ad: WorkerAd) -> None:
         for gateway in self.gateways:
             self.kernel.after(gateway.latency_us[worker], gateway.hear, worker, ad)
+
+    def _place(self) -> int | None:
+        """Workers load some of what they are advised to hold and do not."""
+        schedulers, models = [gateway.scheduler for gateway in self.gateways], self.scenario.workers
+        plan = advise(schedulers, self.workers, self.people, self.kernel.now_ms)
+        for worker in self.workers:
+            held = {*worker.engine.resident()}
+            advised = (self.adapter_of[each] for each in plan.get(self.people.peers[worker.number], ()))
+            for adapter in islice((each for each in advised if each not in held), models.placement_loads):
+                worker.prefetch(adapter)
+        is_over = self.kernel.now_ms >= self.scenario.duration_ms
+        return None if is_over else models.placement_ms * 1000
 
     def _plan_lives(self, seed: int) -> None:
         for worker in self.workers:

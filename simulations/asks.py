@@ -12,7 +12,8 @@ COMPLETED = "completed"
 @dataclass(slots=True, eq=False)
 class Ask:
     """One ask's record, as its client sees it. Numbers are indices, times microseconds (-1: never); `outcome`
-    is `completed` or the code it was given up with; `delivered` and `price` count over all its workers.
+    is `completed` or the code it was given up with; `delivered` and `price` count over all its workers;
+    `hedge` is an attempt beside the first.
     """
 
     number: int
@@ -24,6 +25,7 @@ class Ask:
     ask_id: int = 0
     outcome: str = ""
     attempt: Attempt | None = None
+    hedge: Attempt | None = None
     attempts: int = 0
     worker: int = -1
     hit: bool = False
@@ -32,6 +34,17 @@ class Ask:
     done_us: int = -1
     delivered: int = 0
     price: int = 0
+
+    def attempt_at(self, worker: int) -> Attempt | None:
+        """The attempt under way at this worker."""
+        both = (self.attempt, self.hedge)
+        return next((each for each in both if each is not None and each.worker == worker), None)
+
+    def drop(self, attempt: Attempt) -> None:
+        """An attempt is over; the other one, if any, is the ask's from now on."""
+        if attempt is self.attempt:
+            self.attempt = self.hedge
+        self.hedge = None
 
 
 @dataclass(slots=True, eq=False)

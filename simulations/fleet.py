@@ -95,6 +95,7 @@ class Worker:
     def _advertise(self) -> None:
         workers, people = self._world.scenario.workers, self._world.people
         resident = self.engine.resident()
+        listed = resident[:MOST_LISTED]
         self._seq += 1
         ad = WorkerAd(
             binding=self._binding,
@@ -107,12 +108,14 @@ class Worker:
             queue_depth=self.engine.queued,
             running=self.engine.running,
             free_pages=0,
-            resident=tuple(people.adapters[each] for each in resident[:MOST_LISTED]),
+            resident=tuple(people.adapters[each] for each in listed),
             resident_count=len(resident),
-            max_rank=64,
+            max_rank=workers.max_rank,
             addresses=(),
             seq=self._seq,
             issued_ms=self._world.kernel.now_ms,
+            resident_ranks=tuple(people.ranks[each] for each in listed),
+            slots=workers.slots,
         )
         self._world.publish(self.number, ad)
 
@@ -160,9 +163,9 @@ class Worker:
 
     def _take(self, attempt: Attempt, client: Client) -> None:
         ask = attempt.ask
-        job = Job(
-            ask.number, ask.adapter, attempt.prompt_tokens, attempt.output_tokens, self._first, self._whole
-        )
+        rank = self._world.people.ranks[ask.adapter] if ask.adapter >= 0 else 0
+        tokens = attempt.prompt_tokens, attempt.output_tokens
+        job = Job(ask.number, ask.adapter, *tokens, self._first, self._whole, rank)
         attempt.job = job
         self._open[job] = (attempt, client)
         self.engine.add(job)
@@ -199,6 +202,7 @@ def engine_speed(scenario: Scenario, speed_ppm: int) -> EngineSpeed:
         step_us_per_sequence=workers.step_us_per_sequence * speed_ppm // 1_000_000,
         prefill_us_per_token=workers.prefill_us_per_token * speed_ppm // 1_000_000,
         overhead_us=workers.overhead_us * speed_ppm // 1_000_000,
+        step_us_per_rank=workers.step_us_per_rank * speed_ppm // 1_000_000,
         load_us=workers.load_ms * 1000,
         download_us=workers.adapter_kb * 1_000_000 // workers.download_kb_s,
     )

@@ -33,9 +33,12 @@ class WorkerModel:
     """A worker's engine. A decode step of n sequences takes `step_us` + n · `step_us_per_sequence`, prompts
     are read at `prefill_us_per_token`; `speed_sigma` spreads both over workers (lognormal, median 1), and
     `mix`, pairs of a share of the workers and a factor of time, makes classes of machines. An adapter takes
-    `load_ms` from disk and `adapter_kb` / `download_kb_s` more from the network. Rates are token units;
-    `price_sigma` spreads them. `model`: `batching` follows each batch as answers come and go, `seats` fixes
-    an answer's times when it comes (see `crowd`), for networks of 10,000 peers and more.
+    `load_ms` from disk and `adapter_kb` / `download_kb_s` more from the network. Where adapters have ranks, a
+    step takes `step_us_per_rank` more for each sequence and each rank of the largest adapter in the batch, to
+    which the others are padded. Every `placement_ms` workers load up to `placement_loads` adapters of those
+    that `scheduler.placement` would give them (0: never). Rates are token units; `price_sigma` spreads them.
+    `model`: `batching` follows each batch as answers come and go, `seats` fixes an answer's times when it
+    comes (see `crowd`), for networks of 10,000 peers and more.
     """
 
     model: str = one_of(("batching", "seats"), "batching")
@@ -47,6 +50,7 @@ class WorkerModel:
     disk: int = at_least(1, 64)
     step_us: int = at_least(1, 55_000)
     step_us_per_sequence: int = at_least(0, 7_800)
+    step_us_per_rank: int = at_least(0, 0)
     prefill_us_per_token: int = at_least(0, 1_500)
     overhead_us: int = at_least(0, 0)
     speed_sigma: float = at_least(0, 0.3)
@@ -54,6 +58,9 @@ class WorkerModel:
     load_ms: int = at_least(0, 24)
     adapter_kb: int = at_least(0, 4_900)
     download_kb_s: int = at_least(1, 4_000)
+    max_rank: int = at_least(1, 64)
+    placement_ms: int = at_least(0, 0)
+    placement_loads: int = at_least(1, 2)
     prompt_per_1000: int = at_least(0, 1_000)
     output_per_1000: int = at_least(0, 4_000)
     request_fee: int = at_least(0, 10)
@@ -109,7 +116,8 @@ class WorkModel:
 class AdapterModel:
     """Who asks for which adapter. Popularity is Zipf's with exponent `zipf` or, where `power` is given,
     S-LoRA's: rank = floor(u^(1/power) · count), 1 is uniform and less is more skewed. `base_share` asks the
-    base alone; one adapter has at most `contributors` of that many in all.
+    base alone; one adapter has at most `contributors` of that many in all. `ranks`, pairs of a share of the
+    adapters and a rank, says how large they are; without it nobody asks.
     """
 
     count: int = at_least(0, 100)
@@ -117,6 +125,7 @@ class AdapterModel:
     power: float | None = above(0, None)
     base_share: float = between(0, 1, 0.1)
     contributors: int = at_least(1, 30)
+    ranks: tuple[tuple[float, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +185,31 @@ def check_scenario(scenario: Scenario) -> None:
         raise WrongKey("work.start_ms", "work.start_ms must be below duration_ms")
     if scenario.adapters.zipf is not None and scenario.adapters.power is not None:
         raise WrongKey("adapters.zipf", "give either adapters.zipf or adapters.power")
-    for pair in scenario.workers.mix:
-        if not isinstance(pair, tuple) or len(pair) != 2 or min(pair) <= 0:
-            raise WrongKey("workers.mix", "workers.mix holds pairs [share, factor of time], all above 0")
+    _check_pairs("workers.mix", scenario.workers.mix, "factor of time")
+    _check_pairs("adapters.ranks", scenario.adapters.ranks, "rank")
+    if any(int(rank) != rank or rank > scenario.workers.max_rank for _, rank in scenario.adapters.ranks):
+        raise WrongKey("adapters.ranks", "adapters.ranks holds whole ranks, at most workers.max_rank")
+    _check_seats(scenario)
     if scenario.churn.mean_lifetime_ms and not scenario.churn.mean_absence_ms:
         raise WrongKey("churn.mean_absence_ms", "churn.mean_absence_ms must be above 0 where workers die")
+
+
+def _check_pairs(key: str, pairs: tuple[tuple[float, float], ...], what: str) -> None:
+    for pair in pairs:
+        if not isinstance(pair, tuple) or len(pair) != 2 or min(pair) <= 0:
+            raise WrongKey(key, f"{key} holds pairs [share, {what}], all above 0")
+
+
+def _check_seats(scenario: Scenario) -> None:
+    """What was fixed when an answer came cannot change any more."""
+    workers = scenario.workers
+    if workers.model == "batching":
+        return
+    if scenario.scheduler.hedge_ppm:
+        raise WrongKey(
+            "scheduler.hedge_ppm", 'hedges need workers.model = "batching", which can be cancelled'
+        )
+    if workers.step_us_per_rank:
+        raise WrongKey("workers.step_us_per_rank", 'ranks need workers.model = "batching"')
+    if workers.placement_ms:
+        raise WrongKey("workers.placement_ms", 'placement needs workers.model = "batching"')

@@ -18,7 +18,7 @@ from ..protocol.credits import BASE_SPLIT, DEFAULT_SPLIT, RolePayees
 from ..protocol.ids import Address, Cid, PeerId, cid_of, keccak256
 from ..protocol.manifests import Split
 from ..protocol.receipts import Weight
-from .models import Scenario
+from .models import AdapterModel, Scenario
 from .workload import Stream, generator, spread
 
 BASE = cid_of(b"simulated base")
@@ -41,6 +41,7 @@ class People:
     speed_ppm: tuple[int, ...]
     payers: tuple[Address, ...]
     adapters: tuple[Cid, ...]
+    ranks: tuple[int, ...]
     contributors: int
     seed: int
     _weights: dict[int, tuple[Weight, ...]] = field(default_factory=dict)
@@ -86,9 +87,20 @@ def draw_people(scenario: Scenario, seed: int) -> People:
         speed_ppm=tuple(speeds),
         payers=tuple(account("payer", number) for number in range(work.payers)),
         adapters=tuple(cid_of(f"adapter {number}".encode()) for number in range(scenario.adapters.count)),
+        ranks=_ranks(scenario.adapters, seed),
         contributors=scenario.adapters.contributors,
         seed=seed,
     )
+
+
+def _ranks(adapters: AdapterModel, seed: int) -> tuple[int, ...]:
+    """Each adapter's rank; 0 where nobody asks."""
+    if not adapters.ranks:
+        return (0,) * adapters.count
+    shares = np.array([share for share, _ in adapters.ranks])
+    draw = generator(seed, Stream.RANKS)
+    chosen = draw.choice(len(shares), adapters.count, p=shares / shares.sum())
+    return tuple(int(adapters.ranks[each][1]) for each in chosen)
 
 
 def _mixed(mix: tuple[tuple[float, float], ...], draw: np.random.Generator, speeds: list[int]) -> list[int]:

@@ -2,10 +2,10 @@
 token.
 
 Rules of this file: all sequences of a batch advance together, a step taking `step_us` + n ·
-`step_us_per_sequence`, so progress is one number and the next to finish is the one that needs least of it; a
-prefill holds decoding up; a job whose adapter is still loading lets others pass; adapters in use are never
-evicted. What is left out: preemption, KV memory, prefix reuse, chunked prefill. Times are whole microseconds,
-progress is in millionths of a step.
+`step_us_per_sequence` (more where ranks cost), so progress is one number and the next to finish is the one
+that needs least of it; a prefill holds decoding up; a job whose adapter is still loading lets others pass;
+adapters in use are never evicted. What is left out: preemption, KV memory, prefix reuse, chunked prefill.
+Times are whole microseconds, progress is in millionths of a step.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class EngineSpeed:
     load_us: int
     download_us: int
     overhead_us: int = 0
+    step_us_per_rank: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -49,6 +50,7 @@ class Job:
     output_tokens: int
     on_first: Callable[[Job], None]
     on_whole: Callable[[Job], None]
+    rank: int = 0
     hit: bool = False
     came_us: int = -1
     claimed_us: int = -1
@@ -229,7 +231,11 @@ class Engine:
         return self._progress + (self._kernel.now_us - self._counted_us) * MICRO // self._step_us()
 
     def _step_us(self) -> int:
-        step_us = self.speed.step_us + self._batch * self.speed.step_us_per_sequence
+        speed = self.speed
+        step_us = speed.step_us + self._batch * speed.step_us_per_sequence
+        if speed.step_us_per_rank:
+            largest = max((job.rank for _, _, job in self._running), default=0)
+            step_us += self._batch * largest * speed.step_us_per_rank
         return step_us * self._machine.pace_ppm // MICRO
 
     def _end(self, job: Job) -> None:

@@ -38,6 +38,7 @@ class Stream(IntEnum):
     CHURN = 5
     PEOPLE = 6
     ENTROPY = 7
+    RANKS = 8
 
 
 @dataclass(frozen=True, slots=True)

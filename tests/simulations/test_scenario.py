@@ -71,6 +71,8 @@ def test_overrides_replace_and_add_to_the_sweep(tmp_path):
         ("work", {"prompt_mu": float("inf")}, "work.prompt_mu is inf; it must be a finite number"),
         ("work", {"trace": "pcap:x"}, "work.trace is 'pcap:x'; write it like one of: azure:FILE"),
         ("workers", {"mix": [[0.5]]}, "workers.mix holds pairs"),
+        ("adapters", {"ranks": [[1, 65]]}, "holds whole ranks, at most workers.max_rank"),
+        ("adapters", {"ranks": [[1, 8.5]]}, "adapters.ranks"),
         ("kind", "weather", "unknown kind 'weather'; choose one of: service"),
         ("scheduler", {"policy": "best"}, "unknown routing policy 'best'"),
         ("duration_ms", 1_000, "duration_ms must be above warmup_ms"),
@@ -151,3 +153,14 @@ def test_parameters_are_read():
 @pytest.mark.parametrize(("name", "file"), [("E1", "e1_scheduling"), ("churn", "churn")])
 def test_names_may_be_short(name, file):
     assert scenario_path(name).stem == file
+
+
+@pytest.mark.parametrize(
+    ("place", "key", "value"),
+    [("scheduler", "hedge_ppm", 1), ("workers", "step_us_per_rank", 1), ("workers", "placement_ms", 1)],
+)
+def test_what_closed_form_workers_cannot_do_is_refused(table, place, key, value):
+    table["workers"]["model"] = "seats"
+    table.setdefault(place, {})[key] = value
+    with pytest.raises(ConfigError, match=rf'{place}\.{key}|workers.model = "batching"'):
+        read_experiment(table)
