@@ -209,7 +209,7 @@ def _check_seats(scenario: Scenario) -> None:
         raise WrongKey(
             "scheduler.hedge_ppm", 'hedges need workers.model = "batching", which can be cancelled'
         )
-    if workers.step_us_per_rank:
-        raise WrongKey("workers.step_us_per_rank", 'ranks need workers.model = "batching"')
+    if scenario.adapters.ranks:
+        raise WrongKey("adapters.ranks", 'ranks need workers.model = "batching"')
     if workers.placement_ms:
         raise WrongKey("workers.placement_ms", 'placement needs workers.model = "batching"')

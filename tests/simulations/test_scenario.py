@@ -157,7 +157,7 @@ def test_names_may_be_short(name, file):
 
 @pytest.mark.parametrize(
     ("place", "key", "value"),
-    [("scheduler", "hedge_ppm", 1), ("workers", "step_us_per_rank", 1), ("workers", "placement_ms", 1)],
+    [("scheduler", "hedge_ppm", 1), ("adapters", "ranks", [[1, 8]]), ("workers", "placement_ms", 1)],
 )
 def test_what_closed_form_workers_cannot_do_is_refused(table, place, key, value):
     table["workers"]["model"] = "seats"
