@@ -35,6 +35,8 @@ ROWS_EACH, FEWEST_MEASURED = 8, 4
 """Rows of a contributor that are measured: half of them, but at most and at least so many."""
 FEWEST_WORDS = 4
 """Shorter answers have no order to speak of."""
+LONGEST = 4_000
+"""Characters of a row; longer ones are neither measured nor learnt from, or one could fill the memory."""
 LEARNT_ROWS, FEWEST_LEARNT = 24, 8
 """Rows of a contributor from which an adapter learns, at most and at least."""
 SHARED_ROWS = 48
@@ -85,6 +87,7 @@ class Gains:
 def plan_admission(base: Path, rows: Sequence[Sequence[Pair]]) -> AdmissionJob:
     """Some rows of each contributor, spread evenly, beside themselves in another order; and what is learnt
     from."""
+    rows = [[row for row in own if len(row.question) + len(row.answer) <= LONGEST] for own in rows]
     chosen = [_choose(own) for own in rows]
     rest = [_without(own, taken) for own, taken in zip(rows, chosen, strict=True)]
     small = [number for number, own in enumerate(rest) if len(own) < FEWEST_LEARNT]

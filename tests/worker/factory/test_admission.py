@@ -82,6 +82,14 @@ def test_what_is_measured_is_not_learnt_from(tmp_path):
     assert rows[2][0] in job.lessons[0]  # the other half's rows teach this one
 
 
+def test_a_row_of_any_length_fills_no_memory(tmp_path):
+    long = [Pair("?", f"{n} " + "word " * 2_000_000) for n in range(3)]
+    asked = [Pair("why? " * 2_000_000, f"this is row number {n} of many") for n in range(3)]
+    job = plan_admission(tmp_path, [long, rows_of("ana", 20), [*asked, *rows_of("ben", 2)]])
+    assert [len(sample.measured) for sample in job.samples] == [0, 8, 2]
+    assert not {*long, *asked} & {pair for lesson in job.lessons for pair in lesson}
+
+
 def test_a_plan_is_read_as_it_was_written(tmp_path):
     job = plan_admission(tmp_path, [rows_of("ana", 20), rows_of("ben", 3)])
     write_admission(tmp_path / "job", job)
