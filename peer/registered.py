@@ -16,7 +16,7 @@ import trio
 from ..contracts.client import ChainClient
 from ..contracts.records import AdapterEntry
 from ..contracts.registering import adapter_record_id
-from ..protocol.errors import ChainError, InvalidAdapter, ProtocolError, Unreachable
+from ..protocol.errors import ChainError, InvalidAdapter, NotFound, ProtocolError, Unreachable
 from ..protocol.ids import ZERO_ADDRESS, Address, Cid
 from ..protocol.manifests import CHUNK_SIZE, AdapterManifest
 from .catalog import FetchBytes
@@ -46,8 +46,8 @@ class RegisteredTerms:
         self._asked_again_at = 0.0
 
     async def check(self, adapter: Cid, manifest: AdapterManifest) -> None:
-        """Raises InvalidAdapter where the record is not what the manifest says, NotFound or Unreachable where
-        what it names cannot be had.
+        """Raises InvalidAdapter where the record is not what the manifest says. Where the network asks for
+        bonds also NotFound or Unreachable, if what the record names cannot be had.
         """
         epoch = self._epoch()
         if adapter in self._good or self._absent.get(adapter) == epoch:
@@ -65,7 +65,13 @@ class RegisteredTerms:
         if entry is None:
             self._remember_absent(adapter, epoch)
             return
-        await self._require_same(adapter, manifest, record_id, entry)
+        try:
+            await self._require_same(adapter, manifest, record_id, entry)
+        except (NotFound, Unreachable) as error:
+            if self._client.deployment.minimum_bond:
+                raise
+            log.warning("who contributed to %s is not known, and no bond is at stake: %s", adapter, error)
+            return
         self._good.add(adapter)
 
     async def _require_same(
