@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from commonlore.contracts.records import PayeeRotation
 from commonlore.contracts.revm import DEPLOYER
 from commonlore.contracts.stage import (
     BOND,
@@ -17,9 +18,11 @@ from commonlore.contracts.stage import (
 )
 from commonlore.contracts.tuples import claim_tuple, commitment_tuple, voucher_tuple
 from commonlore.protocol.dishonest import plant
+from commonlore.protocol.eip712 import sign
 from commonlore.protocol.fraud_receipts import find_receipt_frauds
 from commonlore.protocol.frauds import NO_COMMITMENT, FraudKind
 from commonlore.protocol.ids import checksummed
+from commonlore.protocol.settlement import build_epoch
 
 POSTER_ROLE = 1
 GUARDIAN = key_of("guardian").address
@@ -138,6 +141,33 @@ def test_what_is_claimed_again_is_paid_once(stage):
     for _ in range(2):
         stage.call(WATCHER, "Settlement", "claimMany", *settle_call(second), claims)
     assert all(stage.network.tokens(e.account) == e.cumulative for e in second.earned)
+
+
+def test_a_claim_goes_to_whom_the_account_has_rotated_to(stage):
+    first = stage.run_epoch()
+    earned = stage.run_epoch()
+    stage.network.wait(TERMS.window)
+    author, heir = key_of("author"), key_of("heir").address
+    rotation = sign(stage.domain, author, PayeeRotation(author.address, heir))
+    pair = (checksummed(author.address), checksummed(heir))
+    stage.call(WATCHER, "Registry", "rotatePayee", *pair, rotation)
+    claim = earned.claim(author.address)
+    stage.call(WATCHER, "Settlement", "claimMany", *settle_call(earned), [claim_tuple(claim)])
+    assert (stage.network.tokens(author.address), stage.network.tokens(heir)) == (0, claim.cumulative)
+    assert first.commitment.receipt_sum > claim.cumulative > 0
+
+
+def test_roots_that_disagree_pay_no_more_than_the_pot(stage):
+    """Two final commitments that nobody challenged promise the same money to two."""
+    stage.run_epoch((1_000,))
+    for rich in (key_of("one").address, key_of("two").address):
+        stage.network.wait(TERMS.epoch_length)
+        lie = build_epoch(stage.domain, stage.epoch, (), {rich: 1_300}, ())
+        stage.post(lie)
+        stage.network.wait(TERMS.window)
+        claims = [claim_tuple(claim) for claim in lie.claims()]
+        refusal = refuse(stage, WATCHER, "claimMany", *settle_call(lie), claims)
+        assert refusal == (None if rich == key_of("one").address else "ClaimExceedsPot")
 
 
 def test_a_thawing_bond_backs_nothing(stage):

@@ -302,6 +302,10 @@ def test_a_contributor_of_the_lineage_is_not_shown_to_be_outside(stage, account)
     given = (before, trees.commitment, open_credit(trees, True, places[0]), served_by(stage.epochs[-2]))
     fixed = [abi_argument(argument) for argument in given]
     for other in (FRIEND, Address(b"\x01" * 20), Address(b"\xff" * 20)):
+        nobody = [(Ancestor(ADAPTER_POOL, (), ()),), ()]  # a lineage that is not the registered one
+        for shown in (nobody, [LINEAGE.ancestry, ()]):
+            call = (checksummed(stage.lane), *fixed, *map(abi_argument, shown))
+            assert stage.network.refusal(WATCHER, "CreditProofs", "proveOutsideLineage", *call)
         for contributors in ([ALICE, BOB], [ALICE], [BOB], [ALICE, BOB, CURATOR.address]):
             lineage = replace(LINEAGE, contributors={DATANET: contributors})
             for ancestry in (lineage.ancestry, ()):
@@ -338,8 +342,9 @@ def test_a_path_has_just_the_depth_of_its_tree(stage):
     path = [(step.hash, step.amount) for step in tree.proof(0)]
     accepted = stage.network.read("Settlement", "climb", *leaves[0], 0, 4, path)
     assert accepted == (tree.root, tree.total)
-    inner = MerkleSumTree(leaves[:2])
+    inner, empty = MerkleSumTree(leaves[:2]), [(step.hash, step.amount) for step in tree.proof(2)]
     for leaf, index, count, shown in (
+        (leaves[2], 6, 4, empty),
         (leaves[0], 0, 1, path),
         (leaves[0], 0, 2, path),
         (leaves[0], 0, 5, path),

@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -112,7 +111,7 @@ def test_a_credit_outside_the_lineage_is_proved_by_the_watch_command(anvil, tmp_
     anvil.deployment.save(deployment)
     watcher = Keystore(home.keys).own().owner.address
     anvil.deployer.pay("fund", watcher, 10**18)
-    command = [Path(sys.executable).with_name("commonlore"), "watch", "--json", "--home", home.path]
+    command = [sys.executable, "-m", "commonlore.cli.main", "watch", "--json", "--home", home.path]
     command += ["--chain-url", anvil.url, "--deployment", deployment, "--set", "watch_interval_s=1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         reports = (json.loads(line) for line in process.stdout)
