@@ -18,6 +18,7 @@ from .agents import draw_map
 from .asks import COMPLETED
 from .desk import Desk
 from .fleet import MOST_LISTED, engine_speed, made_up_binding
+from .huge_pages import use_huge_pages
 from .kernel import Kernel, rare_collection
 from .kinds import Columns
 from .models import Scenario
@@ -26,6 +27,8 @@ from .seats import Seats, given_by
 from .workload import draw_lives, draw_workload
 
 NEVER_US = 1 << 62
+MANY = 50_000
+"""Workers from which on huge pages pay."""
 
 
 class Trip:
@@ -95,6 +98,9 @@ class Crowd:
         scenario = self.scenario
         rest_ms = scenario.work.deadline_ms + 2 * scenario.network.loss_detected_ms + 10_000
         with rare_collection():
+            if scenario.workers.count >= MANY:
+                self.kernel.run(scenario.work.start_ms * 1000)  # when all are known, if any is known by then
+                use_huge_pages()
             self.kernel.run((scenario.duration_ms + rest_ms) * 1000)
         assert all(trip.done_us for trip in self._trips), "every ask ends"
         self._settle()
