@@ -129,7 +129,6 @@ class Representatives:
         self._shard_sizes: Counter[Address] = Counter()
         self._weights: dict[int, int] = {}
         self._usual: dict[int, tuple[int, int]] = {}
-        self._telling: dict[int, bool] = {}
 
     def __len__(self) -> int:
         return len(self._texts)
@@ -145,8 +144,8 @@ class Representatives:
         needed = _ALONE
         if self._is_copier(matches):
             needed, matches = _ALIKE, _with_company(matches)
-        for remembered in (self._weights, self._usual, self._telling):
-            remembered.clear()
+        self._weights.clear()
+        self._usual.clear()
         self._shard_sizes[owner] += len(rows)
         verdicts: list[Verdict] = []
         for position, (row, text, match) in enumerate(zip(rows, texts, matches, strict=True)):
@@ -179,7 +178,7 @@ class Representatives:
         if not others:
             return None
         weight = self._weigh(row.words)
-        tells = self._tells(row.words)
+        tells = self._tells(row.words, weight)
         found = [match for each in others for match in self._pairwise(*each, weight, tells)]
         if tells:
             found += self._patched(row.words, [other for other, _ in others], weight)
@@ -193,7 +192,8 @@ class Representatives:
         yield _Match(CopyKind.WITHIN, other, PERMILLE * common // weight, tells)
         if contains.level > _ALIKE:
             usual = contains.likeness <= self._usual_of(other)[1]
-            contains = contains.doubted() if usual or not self._tells_of(other) else contains
+            tells = self._tells(self._texts[other].words, theirs)
+            contains = contains.doubted() if usual or not tells else contains
         yield contains
 
     def _patched(self, words: frozenset[str], others: Sequence[int], weight: int) -> Iterator[_Match]:
@@ -242,15 +242,11 @@ class Representatives:
             self._weights[position] = self._weigh(self._texts[position].words)
         return self._weights[position]
 
-    def _tells(self, words: frozenset[str]) -> bool:
-        """Whether a row tells enough to be sought inside others."""
-        rows = max(len(self), FEW_ROWS)
-        return sum(rarity(rows, len(self._postings.get(word, ()))) for word in words) >= SMALLEST
-
-    def _tells_of(self, position: int) -> bool:
-        if position not in self._telling:
-            self._telling[position] = self._tells(self._texts[position].words)
-        return self._telling[position]
+    def _tells(self, words: frozenset[str], weight: int) -> bool:
+        """Whether a row of this weight tells enough to be sought inside others."""
+        if weight >= SMALLEST or len(self) >= FEW_ROWS:
+            return weight >= SMALLEST
+        return sum(rarity(FEW_ROWS, len(self._postings.get(word, ()))) for word in words) >= SMALLEST
 
     def _is_copier(self, matches: Sequence[_Match | None]) -> bool:
         """Whether a shard as a whole is evidently made from others' rows."""
