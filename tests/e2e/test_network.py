@@ -12,14 +12,16 @@ from typing import Any
 import pytest
 import trio
 
+from commonlore.contracts.registering import adapter_record_id
 from commonlore.peer.actions import gather_here
 from commonlore.peer.answers import Answer, ask_options, receipt_ids
 from commonlore.peer.client import Client
 from commonlore.peer.keystore import Keystore
 from commonlore.peer.ledger_rows import ReceiptState, Role
 from commonlore.peer.verifying import verify_integers, verify_signatures
+from commonlore.protocol.codec import record_cid
 from commonlore.protocol.errors import CommonloreError, NotFound, Unreachable
-from commonlore.protocol.ids import Address, PeerId
+from commonlore.protocol.ids import Address, PeerId, digest_of
 from commonlore.protocol.receipts import AttributionStatement
 from commonlore.protocol.requests import Sampling
 
@@ -73,7 +75,13 @@ async def test_an_answer_is_paid_attributed_settled_and_claimed(town: Any, ask: 
     assert sum(lane.claimed for lane in lanes) == sum(before) + claimed
     with town.network.client() as chain:
         held = chain.balance(Address(town.network.deployment.settlement))
+        record = adapter_record_id(evidence.manifest.author_payee, record_cid(evidence.manifest))
+        (registered,) = chain.registrations.ancestry(record)
+        listed = [chain.registrations.datanets()[each].entry.manifest for each in registered.datanets]
     assert held == sum(lane.pot - lane.claimed for lane in lanes)
+    assert listed == [digest_of(datanet) for datanet in evidence.manifest.datanets], (
+        "registered by its author"
+    )
 
 
 async def seconded(client: Client, worker: PeerId, receipt_hash: bytes) -> list[AttributionStatement]:
