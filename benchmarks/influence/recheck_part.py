@@ -28,6 +28,8 @@ SERVING = ROOT / "benchmarks" / "results" / "serving.json"
 ROW, ARM, PROMPT_TOKENS, ANSWER_TOKENS = "mixed8", "ours-bf16", 32, 24
 """The serving benchmark's row that attribution is compared with, and its lengths."""
 RECEIPTS, FRACTION, TIMED = 1_000, 0.05, 7
+EPOCHS = 30
+"""Epochs whose pools' errors are looked at together: they are drawn anew each time."""
 Message = dict[str, Any]
 
 
@@ -52,6 +54,7 @@ def measure_cost(world: World, shares: np.ndarray) -> Message:
     drawn, most = sample_size(RECEIPTS), affordable(RECEIPTS, serving_s, scoring_s, FRACTION)
     return {
         "receipts": RECEIPTS,
+        "epochs": EPOCHS,
         "serving_s_per_answer": serving_s,
         "scoring_s_per_answer": scoring_s,
         "scored_by": SCORINGS,
@@ -60,15 +63,16 @@ def measure_cost(world: World, shares: np.ndarray) -> Message:
         "cost_fraction": cost_fraction(drawn, RECEIPTS, serving_s, scoring_s),
         "by_drawn": {
             str(count): _drawn(count, shares, serving_s, scoring_s)
-            for count in sorted({max(1, most), drawn, 50, 100, RECEIPTS})
+            for count in sorted({2, 5, drawn, most, 20, 50, 100, RECEIPTS} - {0})
         },
     }
 
 
 def _drawn(count: int, shares: np.ndarray, serving_s: float, scoring_s: float) -> Message:
     off, error = sampling_error(shares, RECEIPTS, count, count)
+    later, _ = sampling_error(shares, EPOCHS * RECEIPTS, EPOCHS * count, count)
     fraction = cost_fraction(count, RECEIPTS, serving_s, scoring_s)
-    return {"cost_fraction": fraction, "pool_tv": off, "share_se": error}
+    return {"cost_fraction": fraction, "pool_tv": off, "share_se": error, "pool_tv_of_epochs": later}
 
 
 def serving_seconds() -> float:

@@ -109,17 +109,18 @@ def _damage(damage: Result | None) -> str:
 
 
 def families(result: Result) -> str:
-    """AUC of rows of a question's kind / recall / AUC of flipped rows."""
+    """AUC of rows of a question's kind / recall / AUC of flipped rows by influence / by margin."""
     found = result["auc_datainf"]
     names = dict.fromkeys(name for family in found.values() for name in family)
     lines = [[f"`{name}`", *(_family(family.get(name)) for family in found.values())] for name in names]
-    return _table(["same kind / recall / flipped", *(f"`{family}`" for family in found)], lines)
+    return _table(["same kind / recall / flipped / by margin", *(f"`{family}`" for family in found)], lines)
 
 
 def _family(said: Result | None) -> str:
     if said is None:
         return NOTHING
-    return " / ".join(f"{said[figure]:.3f}" for figure in ("same_kind", "recall", "flipped"))
+    figures = ("same_kind", "recall", "flipped", "by_margin")
+    return " / ".join(f"{said[figure]:.3f}" if figure in said else NOTHING for figure in figures)
 
 
 def starter(result: Result) -> str:
@@ -146,12 +147,12 @@ def pools(result: Result) -> str:
             f"{100 * each['cost_fraction']:,.1f} %",
             f"{each['pool_tv']:.3f}",
             f"{each['share_se']:.3f}",
+            f"{each['pool_tv_of_epochs']:.3f}",
         ]
         for count, each in sorted(result["cost"]["by_drawn"].items(), key=lambda item: int(item[0]))
     ]
-    return _table(
-        ["drawn of 1,000", "cost of serving", "pool's pay error", "standard error of a share"], lines
-    )
+    head = ["drawn of 1,000", "cost of serving", "pool's pay error", "standard error of a share"]
+    return _table([*head, f"pay error of {result['cost']['epochs']} pools"], lines)
 
 
 def _with_error(each: Result, figure: str, form: str = ".3f") -> str:

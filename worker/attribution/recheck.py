@@ -1,7 +1,7 @@
 """Whether somebody else's query vector is this answer's: computed again, within a stated tolerance.
 
 Rules of this file: what counts is the money that would go elsewhere, the total variation between the
-weights of the two vectors; reference weights in fp32, one example, eager attention. Two machines stay far
+weights of the two vectors; one example, in the arithmetic that `adapted` states. Two machines stay well
 within it, another base, checkpoint or answer far outside.
 """
 
