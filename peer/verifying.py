@@ -27,7 +27,7 @@ from ..protocol.pools import TOLERANCE_PPM
 from ..protocol.receipt_rules import check_voucher_names
 from ..protocol.receipts import AttributionStatement, Weight
 from ..protocol.requests import PPM
-from .evidence import Evidence
+from .evidence import Evidence, committed_rows
 
 if TYPE_CHECKING:
     from ..worker.attribution.attributor import Attributor
@@ -154,6 +154,8 @@ def _integers(evidence: Evidence, checks: _Checks) -> None:
     if evidence.manifest is None:
         return checks.shows("no adapter was used: there is nothing to attribute")
     if evidence.statement is None or evidence.index is None:
+        if evidence.statement and evidence.statement.record.weights != prior_weights(evidence.manifest):
+            raise RemoteProtocolError("a statement without an index must have the manifest's prior weights")
         return checks.shows("no statement names an index: the manifest's prior weights apply")
     statement, index = evidence.statement.record, evidence.index
     if index.manifest.seed != sketch_seed(index.manifest.adapter, index.manifest.beacon):
@@ -210,7 +212,7 @@ def verify_query(evidence: Evidence, base_dir: Path) -> Finding:
     """
     not_shown = (
         "that the answer is what the model gives (its tokens are taken as delivered)",
-        "rows of the index that were not drawn",
+        "rows of the index that were not drawn, and rows that its author left out of it",
         "that scores predict retraining (level 3, and the adapter's faithfulness)",
     )
     checks = _Checks(2, not_shown)
@@ -266,17 +268,11 @@ def attributor_of(evidence: Evidence, base_dir: Path) -> Attributor:
 
 def _rows(evidence: Evidence, attributor: Attributor, checks: _Checks) -> None:
     """Some rows of the index, drawn by what nobody chose: the receipt and the index together."""
-    from ..protocol.rows import row_hash
     from ..worker.attribution.index import recheck_row
 
     assert evidence.index is not None
     index = evidence.index.manifest
-    rows = {
-        row_hash(row): (shard.payee, row)
-        for datanet in evidence.datanets
-        for shard in datanet.shards
-        for row in shard.rows
-    }
+    rows = committed_rows(evidence.datanets)
     owners = index.owners
     compute = attributor.row_vectors(index.adapter)
     for position in _drawn(index.row_count, evidence.stored.receipt_hash + index.rows_root):

@@ -130,6 +130,21 @@ def write_sums(sums: Sequence[Int64s]) -> bytes:
     return b"".join(vector.astype("<i4").tobytes() for vector in sums)
 
 
+def check_contributors(index: IndexManifest) -> None:
+    """Raises RemoteProtocolError unless an index names each account once, ascending, and whose every row is.
+
+    The noise of an account's sum is less than that of the sums of its parts: whoever divided it would pay it
+    less.
+    """
+    if list(index.payees) != sorted(set(index.payees)):
+        raise RemoteProtocolError("an index's contributors must be sorted by account, each account once")
+    rows = sum(each.row_count for each in index.contributors)
+    if rows != index.row_count or rows > MAX_ROWS_PER_SHARD:
+        raise RemoteProtocolError(
+            f"an index of {index.row_count} rows, {rows} of contributors; at most {MAX_ROWS_PER_SHARD} may be"
+        )
+
+
 def read_sums(index: IndexManifest, blob: bytes) -> Int64s:
     """(contributors, width) int64 from the blob that an index names.
 
@@ -138,8 +153,7 @@ def read_sums(index: IndexManifest, blob: bytes) -> Int64s:
     width = index.width
     if not 0 < width <= MAX_WIDTH:
         raise RemoteProtocolError(f"an index of width {width}; it must be in 1 … {MAX_WIDTH}")
-    if sum(each.row_count for each in index.contributors) > MAX_ROWS_PER_SHARD:
-        raise RemoteProtocolError(f"an index of more than {MAX_ROWS_PER_SHARD} rows")
+    check_contributors(index)
     if len(blob) != index.sums_bytes:
         raise RemoteProtocolError(f"contributors' sums of {len(blob)} bytes; they need {index.sums_bytes}")
     if describe_blob([blob])[0] != index.sums:

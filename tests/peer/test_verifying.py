@@ -209,6 +209,8 @@ def test_level_1_sees_every_unit(made: tuple[Evidence, Path]) -> None:
     assert not verify_integers(restated(evidence, query=bytes(32))).passed
     assert not verify_integers(restated(evidence, method="other/1")).passed
     assert not verify_integers(restated(evidence, method="prior")).passed
+    unnamed = dataclasses.replace(restated(evidence, index=None), index=None)
+    assert "must have the manifest's prior weights" in verify_integers(unnamed).showed[-1]
     assert not verify_integers(reindexed(evidence, beacon=b"chosen")).passed
     one = 4 * evidence.index.manifest.width
     swapped = evidence.index.sums[one:] + evidence.index.sums[:one]

@@ -186,14 +186,16 @@ def test_priors_must_be_whole():
 def an_index(width: int, sums: bytes, *contributors: IndexedContributor) -> IndexManifest:
     own = contributors or (IndexedContributor(ALICE, 1),)
     cids = cid_of(b"a"), describe_blob([sums])[0]
-    return IndexManifest(cids[0], "m", width, bytes(32), 1, cids[0], bytes(32), (), own, cids[1])
+    count = sum(each.row_count for each in own)
+    return IndexManifest(cids[0], "m", width, bytes(32), count, cids[0], bytes(32), (), own, cids[1])
 
 
 @given(st.lists(index_rows, min_size=1, max_size=3))
 def test_sums_are_read_as_they_were_written(groups):
     sums = [sum_rows(rows) for rows in groups]
     blob = write_sums(sums)
-    contributors = [IndexedContributor(ALICE, len(rows)) for rows in groups]
+    owners = zip((ALICE, BOB, CAROL), groups, strict=False)
+    contributors = [IndexedContributor(payee, len(rows)) for payee, rows in owners]
     assert np.array_equal(read_sums(an_index(16, blob, *contributors), blob), np.stack(sums))
 
 
@@ -210,6 +212,21 @@ def test_sums_are_read_as_they_were_written(groups):
 def test_impossible_sums_are_refused(contributor, width, blob, words):
     with pytest.raises(RemoteProtocolError, match=words):
         read_sums(an_index(width, blob, contributor), blob)
+
+
+@pytest.mark.parametrize(
+    ("payees", "more", "words"),
+    [
+        ((ALICE, ALICE), 0, "each account once"),
+        ((BOB, ALICE), 0, "sorted"),
+        ((ALICE, BOB), 1, "3 rows, 2 of"),
+    ],
+)
+def test_an_index_that_divides_an_account_or_leaves_rows_to_nobody_is_refused(payees, more, words):
+    blob = write_sums([np.ones(4, np.int64)] * 2)
+    index = an_index(4, blob, *(IndexedContributor(payee, 1) for payee in payees))
+    with pytest.raises(RemoteProtocolError, match=words):
+        read_sums(replace(index, row_count=index.row_count + more), blob)
 
 
 def test_other_sums_than_those_named_are_refused():

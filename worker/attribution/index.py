@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...protocol.attribution import MAX_WIDTH, Int64s, read_sums, sum_rows, write_sums
+from ...protocol.attribution import MAX_WIDTH, Int64s, check_contributors, read_sums, sum_rows, write_sums
 from ...protocol.blob_names import describe_blob
 from ...protocol.errors import AttributionFailed, RemoteProtocolError
 from ...protocol.ids import Address, keccak256
@@ -165,6 +165,7 @@ def check_rows(manifest: IndexManifest, blob: bytes) -> None:
     """Raises RemoteProtocolError unless this is the blob of rows that the manifest names."""
     if not 0 < manifest.width <= MAX_WIDTH or manifest.width % 8:
         raise RemoteProtocolError(f"an index of width {manifest.width}")
+    check_contributors(manifest)
     size = manifest.row_count * manifest.row_bytes
     if len(manifest.row_hashes) != manifest.row_count or len(blob) != size:
         raise RemoteProtocolError(
@@ -177,6 +178,8 @@ def check_rows(manifest: IndexManifest, blob: bytes) -> None:
 def score_rows(manifest: IndexManifest, blob: bytes, queries: Int8s) -> Int64s:
     """(queries, rows) inner products, exact, of (queries, width). Raises RemoteProtocolError."""
     check_rows(manifest, blob)
+    if queries.shape[1] != manifest.width:
+        raise RemoteProtocolError(f"a query of {queries.shape[1]} bytes; the index is {manifest.width} wide")
     wide = queries.astype(np.float64)  # sums stay below 2^53
     parts = [wide @ rows.T.astype(np.float64) for rows in row_parts(blob, manifest.width)]
     return np.concatenate(parts, axis=1).astype(np.int64)
@@ -184,15 +187,15 @@ def score_rows(manifest: IndexManifest, blob: bytes, queries: Int8s) -> Int64s:
 
 def check_index(manifest: IndexManifest, blob: bytes, sums: bytes) -> None:
     """Raises RemoteProtocolError unless root and every contributor's sum follow from the committed rows
-    exactly.
+    exactly, and no row is there twice: copies are never trained on, and would be paid again.
     """
     check_rows(manifest, blob)
+    if len(set(manifest.row_hashes)) != manifest.row_count:
+        raise RemoteProtocolError("a row stands in the index twice")
     if _rows_root(manifest.row_hashes, blob, manifest.row_bytes) != manifest.rows_root:
         raise RemoteProtocolError("the index rows are not those that its root commits")
     found = read_sums(manifest, sums)
-    if len(manifest.owners) != manifest.row_count or not np.array_equal(
-        found, np.stack(_sums(manifest.contributors, blob, manifest.width))
-    ):
+    if not np.array_equal(found, np.stack(_sums(manifest.contributors, blob, manifest.width))):
         raise RemoteProtocolError("a contributor's sum in the index is not the sum of its rows")
 
 

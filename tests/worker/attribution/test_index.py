@@ -17,6 +17,7 @@ from commonlore.worker.attribution.index import (
     IndexBuild,
     build_index,
     check_index,
+    check_rows,
     read_rows,
     recheck_row,
     score_rows,
@@ -142,9 +143,28 @@ def test_a_sum_that_is_not_its_rows_is_refused(world: Any, tmp_path: Path) -> No
         check_index(manifest, bytes(len(blob)), sums)
     with pytest.raises(RemoteProtocolError, match="bytes"):
         check_index(manifest, blob[:-1], sums)
-    fewer = (dataclasses.replace(manifest.contributors[0], row_count=1), *manifest.contributors[1:])
+    counts = (1, 5, 3)
+    moved = zip(manifest.contributors, counts, strict=True)
+    moved = tuple(dataclasses.replace(each, row_count=count) for each, count in moved)
     with pytest.raises(RemoteProtocolError, match="not the sum of its rows"):
-        check_index(dataclasses.replace(manifest, contributors=fewer), blob, sums)
+        check_index(dataclasses.replace(manifest, contributors=moved), blob, sums)
+    fewer = (dataclasses.replace(manifest.contributors[0], row_count=1), *manifest.contributors[1:])
+    with pytest.raises(RemoteProtocolError, match="9 rows, 7 of"):
+        check_rows(dataclasses.replace(manifest, contributors=fewer), blob)
+
+
+def test_a_row_that_stands_in_an_index_twice_is_refused(world: Any, tmp_path: Path) -> None:
+    compute = world.attributor.row_vectors(world.adapter)
+    built = build_index(world.subject, [*world.rows, world.rows[0]], tmp_path / "build", compute)
+    with pytest.raises(RemoteProtocolError, match="twice"):
+        check_index(built.manifest, built.rows, built.sums)
+
+
+def test_a_query_of_another_width_is_refused(world: Any, tmp_path: Path) -> None:
+    compute = world.attributor.row_vectors(world.adapter)
+    built = build_index(world.subject, world.rows[:1], tmp_path / "build", compute)
+    with pytest.raises(RemoteProtocolError, match="a query of 8 bytes"):
+        score_rows(built.manifest, built.rows, np.zeros((1, 8), np.int8))
 
 
 @pytest.mark.parametrize("weight", [0, LIGHTEST - 1, HEAVIEST + 1, 255])
