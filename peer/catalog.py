@@ -29,8 +29,9 @@ Named = AdapterRecord | DatanetRecord
 M = TypeVar("M", AdapterManifest, DatanetManifest)
 FetchBytes = Callable[[Cid, int], Awaitable[bytes]]
 """(content id, most bytes) → the verified content. Raises NotFound or Unreachable."""
-CheckPayable = Callable[[Cid, AdapterManifest], Awaitable[None]]
-"""A further check of an adapter before its answers are paid for. Raises as `Catalog.payable`."""
+CheckPayable = Callable[[Cid, AdapterManifest, int | None], Awaitable[None]]
+"""A further check of an adapter before its answers are paid for: also for which epoch an answer is, where one
+is. Raises as `Catalog.payable`."""
 
 MAX_NAMES = 100_000
 MAX_MANIFESTS = 2_048
@@ -149,10 +150,11 @@ class Catalog:
         except ProtocolError as error:
             raise InvalidAdapter(f"{adapter} is not an adapter manifest: {error}") from error
 
-    async def payable(self, adapter: Cid) -> AdapterManifest:
+    async def payable(self, adapter: Cid, epoch: int | None = None) -> AdapterManifest:
         """The manifest of an adapter whose answers can be paid for: its split is whole and within the bounds
         of the network, its priors are whole. An answer that cannot be divided would hold up all that its
-        payer pays after it. Nor is one that learnt from rows that were withdrawn. Raises as `adapter`."""
+        payer pays after it. Nor is one that learnt from rows that were withdrawn. `epoch`: that of the
+        receipt, where it is this peer's to give. Raises as `adapter`, and Refused."""
         manifest = await self.adapter(adapter)
         if self.withdrawn:
             await self._refuse_tainted(adapter, manifest)
@@ -162,7 +164,7 @@ class Catalog:
         except ProtocolError as error:
             raise InvalidAdapter(f"adapter {adapter} cannot be paid for: {error}") from error
         for check in self.checks:
-            await check(adapter, manifest)
+            await check(adapter, manifest, epoch)
         return manifest
 
     async def _refuse_tainted(self, adapter: Cid, manifest: AdapterManifest) -> None:

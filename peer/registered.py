@@ -3,7 +3,8 @@
 Rules of this file: a worker divides by the manifest and is judged by the record. A record that says otherwise
 would make its honest commitments fraudulent, so such an adapter is refused. What is registered in an epoch
 binds the answers of later ones: each adapter is looked for once an epoch, until it is registered. Without
-the chain answers go on; a worker that is bonded takes that chance.
+the chain answers go on; a worker that is bonded takes that chance. An answer for an epoch to come is not
+given by an adapter whose record was not seen: one that is made later in this epoch would bind it.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import trio
 from ..contracts.client import ChainClient
 from ..contracts.records import AdapterEntry
 from ..contracts.registering import adapter_record_id
-from ..protocol.errors import ChainError, InvalidAdapter, NotFound, ProtocolError, Unreachable
+from ..protocol.errors import ChainError, InvalidAdapter, NotFound, ProtocolError, Refused, Unreachable
 from ..protocol.ids import ZERO_ADDRESS, Address, Cid
 from ..protocol.manifests import CHUNK_SIZE, AdapterManifest
+from ..protocol.messages import RefusalCode
 from .catalog import FetchBytes
 from .claiming import on_chain
 from .lineages import Lineages
@@ -45,15 +47,21 @@ class RegisteredTerms:
         self._absent: dict[Cid, int] = {}
         self._asked_again_at = 0.0
 
-    async def check(self, adapter: Cid, manifest: AdapterManifest) -> None:
-        """Raises InvalidAdapter where the record is not what the manifest says. Where the network asks for
-        bonds also NotFound or Unreachable, if what the record names cannot be had.
+    async def check(self, adapter: Cid, manifest: AdapterManifest, epoch: int | None = None) -> None:
+        """Raises InvalidAdapter where the record is not what the manifest says, Refused where the answer is
+        for an epoch to come (`epoch`) and no record was seen. Where the network asks for bonds also NotFound
+        or Unreachable, if what the record names cannot be had.
         """
-        epoch = self._epoch()
-        if adapter in self._good or self._absent.get(adapter) == epoch:
+        now = self._epoch()
+        if adapter in self._good:
             return
-        if trio.current_time() < self._asked_again_at:
-            return
+        if self._absent.get(adapter) != now and trio.current_time() >= self._asked_again_at:
+            await self._look(adapter, manifest, now)
+        if epoch is not None and epoch > now and adapter not in self._good:
+            told = f"adapter {adapter} may be registered until epoch {epoch} begins; it is epoch {now}"
+            raise Refused(RefusalCode.STALE, told, epoch=now)
+
+    async def _look(self, adapter: Cid, manifest: AdapterManifest, epoch: int) -> None:
         record_id = adapter_record_id(manifest.author_payee, adapter)
         try:
             with trio.fail_after(CHAIN_PATIENCE_S):

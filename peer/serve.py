@@ -190,7 +190,7 @@ class WorkerService:
         if heaviest is None:
             return self._parts.base_split
         for entry in request.adapters:
-            manifest = await self._parts.catalog.payable(entry.adapter)
+            manifest = await self._parts.catalog.payable(entry.adapter, request.epoch)
             if manifest.base != self._serving.engine.facts.base:
                 raise Refused(
                     RefusalCode.BAD_ADAPTER,

@@ -11,6 +11,7 @@ import trio
 
 from commonlore.peer.attempt import Attempt
 from commonlore.peer.attempt_parts import Offer
+from commonlore.peer.clock import ChainClock
 from commonlore.peer.ledger_rows import ReceiptState
 from commonlore.peer.offers import Load
 from commonlore.protocol.advert_rules import advert_hash
@@ -190,6 +191,23 @@ async def test_an_adapter_that_cannot_be_paid_for_is_not_served(pair: Any, odd: 
         assert (refusal.value.code, refusal.value.retryable) == ("bad_adapter", False)
         good = (AdapterWeight(p.publish(manifest()), PPM),)
         assert (await p.ask(adapters=good)).transcript.finish == "length"
+
+
+async def test_a_worker_checks_an_adapter_for_the_epoch_of_the_receipt(pair: Any) -> None:
+    """Which may be the next one: its record is still to be made."""
+    async with pair() as p:
+        asked: list[int | None] = []
+
+        async def check(adapter: Any, of: Any, epoch: int | None) -> None:
+            asked.append(epoch)
+
+        p.service._parts.catalog.checks.append(check)
+        now = p.parts.chain_clock.epoch()
+        ahead = ChainClock(p.parts.clock, 0, 3_600)
+        ahead.observe((now + 1) * 3_600)
+        object.__setattr__(p.parts, "chain_clock", ahead)
+        await p.ask(adapters=(AdapterWeight(p.publish(manifest()), PPM),))
+        assert now + 1 in asked
 
 
 async def test_a_worker_that_says_nothing_is_left(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from commonlore.protocol.adverts import AdapterRecord, DatanetRecord
 from commonlore.protocol.codec import encode, record_cid
 from commonlore.protocol.credits import BASE_SPLIT
 from commonlore.protocol.envelope import seal
-from commonlore.protocol.errors import InvalidAdapter, NotFound, Unreachable
+from commonlore.protocol.errors import InvalidAdapter, NotFound, Refused, Unreachable
 from commonlore.protocol.ids import Address, cid_of
 
 
@@ -93,7 +93,11 @@ async def test_a_worker_refuses_what_is_registered_otherwise_than_its_manifest(c
     for lying, why in ((split, "another split"), (none, "contributed to nothing")):
         with pytest.raises(InvalidAdapter, match=why):
             await one.check(record_cid(lying), lying)
-    await one.check(record_cid(late), late)
+    await one.check(record_cid(late), late, 0)
+    for worker_ in (one, worker()):
+        with pytest.raises(Refused, match="may be registered until epoch 1"):
+            await worker_.check(record_cid(late), late, 1)  # a record of this epoch would bind the answer
+    await one.check(record_cid(good), good, 1)
     register(late, ())
     await one.check(record_cid(late), late)  # what is registered in an epoch binds later ones
     epoch[0] += 1
