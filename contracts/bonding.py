@@ -61,8 +61,7 @@ class BondsClient:
     def _current(self, account: Address, role: BondRole, event: ChainEvent) -> Bonded:
         known = self._known.get((account, role))
         if known is None or known[0] != event:
-            since = int(self._read("since", checksummed(account), int(role)))
-            known = (event, Bonded(account, self.standing(account, role), since))
+            known = (event, Bonded(account, self.standing(account, role), self.since(account, role)))
             self._known[account, role] = known
         return known[1]
 
@@ -86,6 +85,10 @@ class BondsClient:
     def standing(self, account: Address, role: BondRole) -> int:
         """What of a bond counts."""
         return int(self._read("standing", checksummed(account), int(role)))
+
+    def since(self, account: Address, role: BondRole) -> int:
+        """When a bond was last added to (chain time)."""
+        return int(self._read("since", checksummed(account), int(role)))
 
     def is_frozen(self, account: Address, role: BondRole) -> bool:
         """Whether nothing of a bond may leave, as something is being decided that it answers for."""

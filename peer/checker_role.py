@@ -2,6 +2,7 @@
 receipts that it is drawn for, and is paid from the work pool.
 
 Rules of this file: the bond alone decides; `commonlore bond` makes it. Without one a look costs a reading.
+While it leaves nothing new is begun, but what was hidden is shown and what was earned collected.
 """
 
 from __future__ import annotations
@@ -13,13 +14,12 @@ from dataclasses import dataclass
 
 import trio
 
-from ..contracts.bonding import Bonded
 from ..contracts.client import ChainClient
 from ..protocol.errors import CommonloreError, DeadlineExceeded, LocalProtocolError, Unreachable
 from ..protocol.ids import Address, Cid
 from ..protocol.receipts import Weight
 from ..protocol.settlement import MAX_EPOCH_BYTES
-from .attesting import ROLE, Attesting, Sources
+from .attesting import LONGEST_LOOK_S, ROLE, Attesting, Sources
 from .claiming import on_chain
 from .node import Node
 from .seeding import Seeding
@@ -71,25 +71,27 @@ class Checker:
 
     async def look(self) -> list[str]:
         """Do what can be done now; what cannot be, and why. Raises Unreachable, ChainError."""
-        bonded = await on_chain(self._own_bond)
-        if bonded is None:
+        bonds = self._client.bonds
+        bond = await on_chain(bonds.of, self._client.address, ROLE)
+        if not bond.amount:
             return []
+        terms = await on_chain(lambda: self._client.draws.terms)
+        stays = bond.dependable >= max(terms.minimum_bond, 1)
+        since = await on_chain(bonds.since, self._client.address, ROLE)
         now = await on_chain(self._client.chain_time)
-        rounds = await on_chain(self._rounds_wanted)
-        refused = await self._seeding.look(rounds, now)
-        return [*refused, *await self._attesting.look(bonded.since, now)]
+        rounds = await on_chain(self._rounds_wanted, since, now)
+        refused = await self._seeding.look(rounds, now, joins=stays)
+        return [*refused, *await self._attesting.look(since if stays else None, now)]
 
-    def _own_bond(self) -> Bonded | None:
-        """Blocking."""
-        bonded = self._client.bonds.bonded(ROLE)
-        return next((each for each in bonded if each.account == self._client.address), None)
-
-    def _rounds_wanted(self) -> set[int]:
-        """The rounds whose seeds draw who checks what was posted. Blocking."""
+    def _rounds_wanted(self, since: int, now: int) -> set[int]:
+        """The present round, and those before for which this account can be drawn, where their seeds draw who
+        checks what was posted. Blocking."""
         client = self._client
         posted = [each.posted_at for lane in client.lanes() for each in client.commitments(lane)]
         genesis, length = client.deployment.genesis, client.deployment.round_length
-        return {(at - genesis) // length + 1 for at in posted}
+        present = (now - genesis) // length
+        wanted = {(at - genesis) // length + 1 for at in posted if now <= at + LONGEST_LOOK_S}
+        return {n for n in wanted if n == present or client.draws.starts_at(n) > since}
 
 
 @asynccontextmanager

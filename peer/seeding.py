@@ -28,8 +28,9 @@ class Seeding:
         self._settings = settings
         self._made: set[int] = set()
 
-    async def look(self, rounds: Iterable[int], now: int) -> list[str]:
+    async def look(self, rounds: Iterable[int], now: int, *, joins: bool = True) -> list[str]:
         """Do for these rounds what can be done at a chain time; what others had done already, or was refused.
+        Nothing more is hidden unless `joins`; what was hidden is shown all the same.
 
         Raises Unreachable, ChainError.
         """
@@ -38,17 +39,17 @@ class Seeding:
             if number > current:
                 break
             try:
-                await (self._take_part(number, now) if number == current else self._finish(number))
+                await (self._take_part(number, now, joins) if number == current else self._finish(number))
             except Rejected as error:
                 refused.append(f"round {number} of the beacon: {error}")
         return refused
 
-    async def _take_part(self, number: int, now: int) -> None:
+    async def _take_part(self, number: int, now: int, joins: bool) -> None:
         beacon, half = self._client.beacon, self._client.deployment.round_length // 2
         hidden = await on_chain(beacon.has_committed, number)
         kept = await self._settings.get(self._name(number))
         if now < self._client.draws.starts_at(number) + half:
-            if not hidden:
+            if joins and not hidden:
                 secret = kept or await self._new_secret(number)
                 await on_chain(beacon.commit, number, secret[:_WORD], secret[_WORD:])
         elif hidden and kept is not None:

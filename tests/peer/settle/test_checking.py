@@ -25,6 +25,11 @@ def weights(ppm):
     return (Weight(ONE, ppm), Weight(TWO, PPM - ppm))
 
 
+PRIORS = tuple(
+    Weight(Address(bytes([0xC0 + i]) * 20), ppm) for i, ppm in enumerate((500_000, 250_000, 250_000))
+)
+
+
 @dataclass
 class Attributor:
     """A bonded account with statements of its own, by receipt hash."""
@@ -158,7 +163,67 @@ async def test_who_contradicts_is_brought_before_the_arbiter(open_lane, attribut
         assert len({work.verdict for work in lane.works()}) == 2
         assert chain.client().work_pool.works(lane.unscored, ROLE) == (), "nobody has anything to say on it"
         assert chain.client().work_pool.case_of(lane.receipt, ROLE) is not None
+        for each in attributors:
+            each.stated[lane.unscored] = PRIORS
+        await lane.look()
         chain.now += 700
         refused = await lane.look()
         assert ["NotGood" in reason for reason in refused] == [True, True], "the arbiter has not ruled"
-        assert [each.balance(chain) for each in attributors] == [100, 100]
+        assert [each.balance(chain) for each in attributors] == [100 + 250] * 2, "that holds up nothing else"
+
+
+async def test_pay_comes_whatever_became_of_the_bond_and_the_data_and_never_short(
+    open_lane, attributors, chain
+):
+    one, two = attributors
+    async with open_lane() as lane:
+        await lane.serve(200_000, weights(700_000))
+        one.stated[lane.receipt] = two.stated[lane.receipt] = weights(700_000)
+        await lane.draw()
+        await lane.look()
+        assert len(lane.works()) == 2
+        one.party.client.bonds.thaw(BondRole.ATTRIBUTOR, BOND)
+        two.party.client.bonds.bond(BondRole.ATTRIBUTOR, 10)
+        lane.node.published = dict.fromkeys(lane.node.published, b"garbage")
+        chain.now += 700
+        refused = await lane.look()
+        assert ["holds 50000 of a fee of 100000" in reason for reason in refused] == [True, True]
+        assert [each.balance(chain) for each in attributors] == [100, 90], "the rest would be lost"
+        giver, pool = chain.payers[1], checksummed(chain.deployment.check_pool)
+        chain.devchain.fund(giver.owner.address, 150_000)
+        giver.client.send("transfer", giver.client.function("CommonloreToken", "transfer", pool, 150_000))
+        assert await lane.look() == []
+        assert [each.balance(chain) for each in attributors] == [100_100, 100_090]
+
+
+async def test_garbage_of_a_stranger_keeps_no_round_from_its_seed(open_lane, attributors, chain):
+    async with open_lane() as lane:
+        await lane.serve(9_000, weights(700_000))
+        await lane.draw()
+        lane.node.published = dict.fromkeys(lane.node.published, b"garbage")
+        assert all("epoch 0 of lane" in reason for reason in await lane.look())
+
+
+async def test_who_thaws_its_bond_still_shows_what_it_hid(open_lane, attributors, chain):
+    one, half = attributors[0], chain.deployment.round_length // 2
+    async with open_lane() as lane:
+        await lane.serve(9_000, weights(700_000))
+        chain.now = chain.deployment.genesis + chain.deployment.round_length
+        await lane.look()
+        assert one.balance(chain) == 100 - 20
+        one.party.client.bonds.thaw(BondRole.ATTRIBUTOR, BOND)
+        chain.now += half
+        assert await lane.look() == []
+        assert one.balance(chain) == 100, "its stake would have burned"
+
+
+async def test_rounds_from_before_the_bond_are_nobodys_expense(open_lane, attributors, chain):
+    one = attributors[0]
+    async with open_lane() as lane:
+        await lane.serve(9_000, weights(700_000))
+        chain.now = chain.deployment.genesis + 3 * chain.deployment.round_length
+        for each in attributors:
+            each.party.client.bonds.bond(BondRole.ATTRIBUTOR, 1)
+        assert await lane.look() == []
+        assert not chain.client().beacon.state(1).is_closed
+        assert one.balance(chain) == 99
