@@ -27,12 +27,12 @@ class Prefixes:
         return len(self._readers)
 
     def look(self, view: NetworkView, spec: AskSpec) -> dict[Member, int]:
-        """Workers that read a beginning of this prompt before, and how many of its tokens."""
+        """Workers of its base that read a beginning of this prompt before, and how many of its tokens."""
         found: dict[Member, int] = {}
         for key, tokens in spec.prefixes:
             for peer in self._readers.get(key, ()):
                 member = view.member(peer)
-                if member is not None:
+                if member is not None and member.ad.base == spec.base:
                     found[member] = max(tokens, found.get(member, 0))
         return found
 

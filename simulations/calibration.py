@@ -243,6 +243,7 @@ KIND = Kind(
     run=run_calibration,
     check=check_logs,
     locate=locate_logs,
+    inputs=lambda scenario: (*scenario.calibration.fit, *scenario.calibration.held_out),
     columns=("fitted", "held_out", "ttft_p50_err", "ttft_p95_err", "tpot_p50_err", "tpot_p95_err"),
     figures=Figures(
         rows=True,

@@ -51,6 +51,11 @@ def _unlocated(config: Any, _folder: Path) -> Any:
     return config
 
 
+def _without_files(_config: Any) -> tuple[str, ...]:
+    """It reads no files."""
+    return ()
+
+
 def _plain_label(_config: Any) -> str:
     return "as written"
 
@@ -58,7 +63,8 @@ def _plain_label(_config: Any) -> str:
 @dataclass(frozen=True, slots=True)
 class Kind:
     """`run(config, seed)` is pure: the same outcome wherever and whenever it runs. `check` raises WrongKey;
-    `locate` makes the file names in a configuration absolute; `columns` are what a terminal shows."""
+    `locate` makes the file names in a configuration absolute, `inputs` lists them; `columns` are what a
+    terminal shows."""
 
     name: str
     config: type
@@ -67,6 +73,7 @@ class Kind:
     columns: tuple[str, ...]
     check: Callable[[Any], None] = _unchecked
     locate: Callable[[Any, Path], Any] = _unlocated
+    inputs: Callable[[Any], tuple[str, ...]] = _without_files
     label: Callable[[Any], str] = _plain_label
 
 

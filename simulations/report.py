@@ -90,7 +90,7 @@ def _files(made: dict[str, Any]) -> str:
 
 
 def _scenario(experiment: Experiment) -> str:
-    return json.dumps(asdict(experiment.arms[0].scenario), indent=1)
+    return json.dumps(asdict(experiment.arms[0].written), indent=1)
 
 
 def _ranges(seeds: Sequence[int]) -> str:

@@ -114,13 +114,15 @@ def _of_one_type(values: list[Any]) -> list[Any]:
 
 
 def manifest_json(experiment: Experiment, seeds: Sequence[int], files: dict[str, bytes]) -> str:
-    """What the files were made of and by: scenario, seeds, versions, and each file's sha-256."""
+    """What the files were made of and by: scenario, seeds, versions, and the sha-256 of each file, read or
+    written."""
     manifest = {
         "scenario": experiment.name,
         "about": experiment.about,
         "kind": experiment.kind.name,
         "scenario_sha256": experiment.digest,
-        "arms": {arm.label: asdict(arm.scenario) for arm in experiment.arms},
+        "arms": {arm.label: asdict(arm.written) for arm in experiment.arms},
+        "inputs": dict(experiment.inputs),
         "swept": list(experiment.swept),
         "seeds": list(seeds),
         "code_sha256": code_digest(),

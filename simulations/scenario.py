@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -29,24 +29,27 @@ Overrides = Mapping[str, tuple[Any, ...]]
 @dataclass(frozen=True, slots=True)
 class Arm:
     """One combination of the sweep: its label, such as `policy=random`, what was chosen by dotted key, and
-    the configuration that follows (of the kind's own type, such as `models.Scenario`)."""
+    the configuration that follows (of the kind's own type, such as `models.Scenario`): `scenario` names files
+    where they are, `written` as the scenario does, which is the same on every machine."""
 
     label: str
     scenario: Any
-    kind: str = "service"
-    choice: tuple[tuple[str, Any], ...] = ()
+    kind: str
+    choice: tuple[tuple[str, Any], ...]
+    written: Any
 
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """A scenario file: its arms, in the order of the sweep, and the digest (sha-256, hexadecimal) of its
-    meaning.
+    """A scenario file: its arms, in the order of the sweep, the digest (sha-256, hexadecimal) of its meaning,
+    and those of the files that it reads, by name.
     """
 
     name: str
     about: str
     arms: tuple[Arm, ...]
     digest: str
+    inputs: tuple[tuple[str, str], ...] = ()
 
     @property
     def kind(self) -> Kind:
@@ -83,8 +86,16 @@ def parse_overrides(texts: list[str]) -> dict[str, tuple[Any, ...]]:
         key, sign, values = text.partition("=")
         if not sign or not key.strip() or not values.strip():
             raise ConfigError(f"not a parameter: {text!r}; write it like adapters.zipf=0.6,1.0")
-        overrides[key.strip()] = tuple(_parse_value(each.strip()) for each in values.split(","))
+        overrides[key.strip()] = _parse_values(values)
     return overrides
+
+
+def _parse_values(text: str) -> tuple[Any, ...]:
+    """TOML values, lists among them, between commas; or words, which need no quotes."""
+    try:
+        return tuple(tomllib.loads(f"values = [{text}]")["values"])
+    except tomllib.TOMLDecodeError:
+        return tuple(_parse_value(each.strip()) for each in text.split(","))
 
 
 def _parse_value(text: str) -> Any:
@@ -154,16 +165,25 @@ def read_experiment(table: Table, folder: Path | None = None) -> Experiment:
     )
     canonical = json.dumps({**table, "sweep": sweep}, sort_keys=True, separators=(",", ":"))
     name, about = arms[0].scenario.name, arms[0].scenario.about
-    return Experiment(name, about, arms, hashlib.sha256(canonical.encode()).hexdigest())
+    digest = hashlib.sha256(canonical.encode()).hexdigest()
+    return Experiment(name, about, arms, digest, () if folder is None else _digests(kind, arms))
+
+
+def _digests(kind: Kind, arms: tuple[Arm, ...]) -> tuple[tuple[str, str], ...]:
+    """What stands in the files that the arms read."""
+    names = (zip(kind.inputs(arm.written), kind.inputs(arm.scenario), strict=True) for arm in arms)
+    paths = dict(chain.from_iterable(names))
+    return tuple(
+        (name, hashlib.sha256(Path(path).read_bytes()).hexdigest()) for name, path in sorted(paths.items())
+    )
 
 
 def _arm(kind: Kind, table: Table, choice: Mapping[str, Any], folder: Path | None) -> Arm:
     chosen = deepcopy(dict(table))
     for key, value in choice.items():
         _set(chosen, key, value)
-    scenario: Any = read_table(kind.config, chosen)
-    kind.check(scenario)
-    if folder is not None:
-        scenario = kind.locate(scenario, folder)
+    written: Any = read_table(kind.config, chosen)
+    kind.check(written)
+    scenario = written if folder is None else kind.locate(written, folder)
     label = ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in choice.items())
-    return Arm(label or kind.label(scenario), scenario, kind.name, tuple(choice.items()))
+    return Arm(label or kind.label(written), scenario, kind.name, tuple(choice.items()), written)

@@ -20,7 +20,7 @@ from .figures import Figures, Panel
 from .kinds import Columns, Kind, Outcome, Scalar
 from .measures import jain, percentile_ms, ratio
 from .models import Scenario, check_scenario
-from .traces import check_trace, locate_trace
+from .traces import check_trace, locate_trace, trace_files
 from .workload import check_lengths
 
 Ints = npt.NDArray[np.int64]
@@ -149,6 +149,7 @@ KIND = Kind(
     run=run_service,
     check=_check,
     locate=_locate,
+    inputs=lambda scenario: trace_files(scenario.work),
     label=lambda scenario: scenario.scheduler.policy,
     columns=("asks", "completed", "goodput", "ttft_p50_ms", "ttft_p99_ms", "hit_rate", "volume"),
     figures=Figures(

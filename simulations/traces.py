@@ -13,7 +13,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
@@ -27,6 +27,8 @@ Ints = npt.NDArray[np.int64]
 Row = tuple[float, int, int]
 """Seconds, prompt tokens, output tokens."""
 KEY = "work.trace"
+MOST_SECONDS, MOST_TOKENS = 1 << 40, 1 << 40
+"""No recorded request is so far from 0, nor so long: larger numbers would not be whole microseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +63,28 @@ def locate_trace(work: WorkModel, folder: Path) -> WorkModel:
     return located
 
 
-@lru_cache(maxsize=4)
+def trace_files(work: WorkModel) -> tuple[str, ...]:
+    """The file that the trace is in, if there is one."""
+    return (work.trace.partition(":")[2],) if work.trace else ()
+
+
 def read_trace(text: str) -> Trace:
-    """The trace of `format:path`. Raises WrongKey with the line of the file that is wrong."""
+    """The trace of `format:path`, read once as long as the file stays as it is.
+
+    Raises WrongKey with the line of the file that is wrong.
+    """
     form, _, name = text.partition(":")
     try:
-        with Path(name).open(encoding="utf-8", newline="") as lines:
+        found = Path(name).stat()
+    except OSError as error:
+        raise WrongKey(KEY, f"{KEY}: {error}") from error
+    return _read(form, name, found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=4)
+def _read(form: str, name: str, _changed_ns: int, _size: int) -> Trace:
+    try:
+        with Path(name).open(encoding="utf-8-sig", newline="") as lines:
             rows = list(FORMATS[form].rows(lines, name))
     except (OSError, UnicodeDecodeError) as error:
         raise WrongKey(KEY, f"{KEY}: {error}") from error
@@ -79,7 +97,8 @@ def read_trace(text: str) -> Trace:
 
 
 def _azure_row(row: list[str]) -> Row:
-    return datetime.fromisoformat(row[0][:26]).timestamp(), int(row[1]), int(row[2])
+    came = datetime.fromisoformat(row[0][:26]).replace(tzinfo=UTC)  # the same on machines of every time zone
+    return came.timestamp(), int(row[1]), int(row[2])
 
 
 def _csv_row(row: list[str]) -> Row:
@@ -119,13 +138,14 @@ class Format:
         for line, record in _records(lines, name, self.columns):
             try:
                 yield _checked(self.row(record))
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, OverflowError) as error:
                 raise WrongKey(KEY, f"{name}, line {line}: not a request: {error}") from error
 
 
 def _checked(row: Row) -> Row:
     seconds, prompt, output = row
-    if not math.isfinite(seconds) or prompt < 0 or output < 0:
+    is_whole = 0 <= prompt <= MOST_TOKENS and 0 <= output <= MOST_TOKENS
+    if not math.isfinite(seconds) or abs(seconds) > MOST_SECONDS or not is_whole:
         raise ValueError(f"time {seconds}, {prompt} prompt tokens, {output} output tokens")
     return row
 

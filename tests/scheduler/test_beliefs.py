@@ -122,6 +122,18 @@ def test_a_conversation_goes_on_where_its_past_is_cached(worker, ask, now_ms, po
     assert strangers != {first} or policy == "affinity_and_load"
 
 
+@pytest.mark.parametrize("policy", ["affinity_and_load", "prefix_affinity"])
+def test_who_serves_another_base_now_is_not_asked_for_what_it_read(worker, ask, now_ms, policy):
+    serving = Serving(now_ms, ask, {}, policy)
+    serving.advert(worker(1))
+    turns = ((b"one", 900),)
+    first = serving.answer(prompt_tokens=1_000, prefixes=turns)
+    other = cid_of(b"another base")
+    serving.advert(worker(1, seq=2, base=other, artefact=other))
+    serving.advert(worker(2))
+    assert serving.route(prompt_tokens=1_000, prefixes=turns) == worker(2).peer != first
+
+
 def test_who_once_held_an_adapter_is_asked_before_strangers(worker, ask, now_ms):
     serving = Serving(now_ms, ask, {}, "affinity_and_load")
     serving.advert(worker(0, resident=(ADAPTER,)))

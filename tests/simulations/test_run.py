@@ -10,6 +10,7 @@ import pytest
 from commonlore.protocol.errors import ConfigError
 from commonlore.simulations.plot import draw
 from commonlore.simulations.pool import Pool
+from commonlore.simulations.results import manifest_json
 from commonlore.simulations.run import parse_seeds, run, run_arm, run_seeds
 from commonlore.simulations.scenario import read_experiment
 from commonlore.simulations.service import ROLES
@@ -109,6 +110,21 @@ def test_files_say_what_they_were_made_of(tiny, tmp_path):
         rows = list(csv.DictReader(lines))
     assert [row["arm"] for row in rows] == ["policy=affinity_and_load", "policy=random"]
     assert rows[0]["asks"] == rows[1]["asks"]
+
+
+def test_files_that_were_read_are_named_alike_wherever_they_lie(table, tmp_path):
+    del table["sweep"]
+    table["work"]["trace"] = "csv:trace.csv"
+    manifests = []
+    for place, tokens in (("here", 9), ("there", 9), ("other", 8)):
+        folder = tmp_path / place
+        folder.mkdir()
+        (folder / "trace.csv").write_text(f"arrival_s,prompt_tokens,output_tokens\n0,9,{tokens}\n")
+        experiment = read_experiment(table, folder)
+        manifests.append(manifest_json(experiment, [1], {}))
+        assert str(folder / "trace.csv") in experiment.arms[0].scenario.work.trace
+    assert manifests[0] == manifests[1] != manifests[2]
+    assert list(json.loads(manifests[0])["inputs"]) == ["trace.csv"]
 
 
 def test_the_plot_is_drawn(tiny, tmp_path):

@@ -141,7 +141,9 @@ def test_mistakes_are_named_with_their_line(tmp_path, lines, line, reason):
 
 
 def test_parameters_are_read():
-    assert parse_overrides(["adapters.zipf=0.6,1", "scheduler.policy=random", "money.trees=false"]) == {
+    texts = ["adapters.zipf=0.6,1", "scheduler.policy=random", "money.trees=false", "workers.mix=[[1, 2]],[]"]
+    assert parse_overrides(texts) == {
+        "workers.mix": ([[1, 2]], []),
         "adapters.zipf": (0.6, 1),
         "scheduler.policy": ("random",),
         "money.trees": (False,),

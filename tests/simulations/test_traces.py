@@ -3,6 +3,7 @@ import json
 import pytest
 
 from commonlore.simulations.models import Scenario, WorkModel
+from commonlore.simulations.tables import WrongKey
 from commonlore.simulations.traces import read_trace
 from commonlore.simulations.workload import draw_workload
 
@@ -38,6 +39,32 @@ def test_formats(files, trace, arrivals, prompts, outputs):
     assert read.arrival_us.tolist() == pytest.approx(arrivals, abs=1)
     assert read.prompt_tokens.tolist() == prompts
     assert read.output_tokens.tolist() == outputs
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "line"),
+    [
+        ("csv", "arrival_s,prompt_tokens,output_tokens\n0,1,2\n1e300,3,4\n", 3),
+        ("csv", f"arrival_s,prompt_tokens,output_tokens\n0,{10**30},2\n", 2),
+        ("mooncake", '{"timestamp": 0, "input_length": Infinity, "output_length": 1}\n', 1),
+    ],
+)
+def test_numbers_beyond_all_measure_are_refused(tmp_path, form, text, line):
+    (tmp_path / "trace").write_text(text)
+    with pytest.raises(WrongKey, match=f"trace, line {line}: not a request"):
+        read_trace(f"{form}:{tmp_path / 'trace'}")
+
+
+def test_a_mark_of_the_byte_order_is_no_part_of_a_column(tmp_path):
+    (tmp_path / "trace").write_text("arrival_s,prompt_tokens,output_tokens\n0,1,2\n", encoding="utf-8-sig")
+    assert read_trace(f"csv:{tmp_path / 'trace'}").output_tokens.tolist() == [2]
+
+
+def test_a_file_that_was_changed_is_read_again(files):
+    name = f"csv:{files / 'plain.csv'}"
+    assert read_trace(name) is read_trace(name)
+    (files / "plain.csv").write_text("arrival_s,prompt_tokens,output_tokens\n0,1,2\n")
+    assert read_trace(name).prompt_tokens.tolist() == [1]
 
 
 def test_a_trace_is_a_workload(files):
