@@ -72,6 +72,8 @@ def read_summary(folder: Path) -> Figures:
         raise ConfigError(f"{path}: {error}; give a folder that `simulate run` wrote") from error
     if not rows or not {"arm", "seed"} <= set(rows[0]):
         raise ConfigError(f"{path} is no summary: it has no columns arm and seed")
+    if not all((row["seed"] or "").isdecimal() for row in rows):
+        raise ConfigError(f"{path} is no summary: a seed in it is no number")
     return {(row["arm"], int(row["seed"])): _numbers(row) for row in rows}
 
 

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from ..scheduler.core import SchedulerConfig
 from .tables import WrongKey, above, at_least, between, one_of
 
+MOST_ASKS = 100_000_000
+"""No machine holds more asks than this, nor would it end."""
+
 
 @dataclass(frozen=True, slots=True)
 class NetworkModel:
@@ -183,6 +186,9 @@ def check_scenario(scenario: Scenario) -> None:
         raise WrongKey("duration_ms", "duration_ms must be above warmup_ms")
     if scenario.work.start_ms >= scenario.duration_ms:
         raise WrongKey("work.start_ms", "work.start_ms must be below duration_ms")
+    asks = scenario.work.rate_per_s * scenario.duration_ms / 1000
+    if asks > MOST_ASKS and not scenario.work.trace:
+        raise WrongKey("work.rate_per_s", f"work.rate_per_s gives {asks:.0e} asks, more than {MOST_ASKS:,}")
     if scenario.adapters.zipf is not None and scenario.adapters.power is not None:
         raise WrongKey("adapters.zipf", "give either adapters.zipf or adapters.power")
     _check_pairs("workers.mix", scenario.workers.mix, "factor of time")

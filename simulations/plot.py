@@ -109,8 +109,8 @@ def _draw_share(axes: Axes, results: Sequence[RunResult], panel: Panel) -> None:
     for row, value in enumerate(_intervals(results, panel.metrics[0])):
         axes.barh(row, value.mean, height=0.5, color=_BAR, zorder=2)
         axes.plot([max(0.0, value.low), min(1.0, value.high)], [row, row], color=INK, linewidth=1.6, zorder=3)
-        axes.text(1.2, row, f"{value.mean:.1%}", va="center", ha="right", color=INK, fontsize=8.5, zorder=4)
-    axes.set_xlim(0, 1.21)
+        axes.text(1.34, row, f"{value.mean:.1%}", va="center", ha="right", color=INK, fontsize=8.5, zorder=4)
+    axes.set_xlim(0, 1.35)
     axes.set_xticks([0, 0.5, 1])
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     dress(axes, panel.title, "x")

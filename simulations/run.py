@@ -91,7 +91,12 @@ def run_seeds(
     form: str = "csv",
 ) -> Files:
     """Run and write `summary.csv`, `TABLE-SEED.csv` (or `.parquet`) and `manifest.json` into `out_dir`, which
-    is made if need be."""
+    is made if need be.
+
+    Raises OSError or MissingDependency where nothing could be written, before anything is computed.
+    """
+    out_dir.mkdir(parents=True, exist_ok=True)
+    to_bytes({"seed": list(seeds)}, form)
     return write_files(experiment, run_all(experiment, seeds, pool, report), out_dir, form)
 
 

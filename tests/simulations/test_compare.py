@@ -32,7 +32,12 @@ def test_what_is_the_same_is_not_listed(before):
 
 @pytest.mark.parametrize(
     ("rows", "message"),
-    [(["z,0,random,1,1"], "no arm in common"), (["x,9,random,1,1"], "other seeds"), ([], "is no summary")],
+    [
+        (["z,0,random,1,1"], "no arm in common"),
+        (["x,9,random,1,1"], "other seeds"),
+        (["x,one,random,1,1"], "a seed in it is no number"),
+        ([], "is no summary"),
+    ],
 )
 def test_what_cannot_be_compared_is_said(before, tmp_path, rows, message):
     with pytest.raises(ConfigError, match=message):

@@ -127,6 +127,14 @@ def test_files_that_were_read_are_named_alike_wherever_they_lie(table, tmp_path)
     assert list(json.loads(manifests[0])["inputs"]) == ["trace.csv"]
 
 
+def test_where_nothing_can_be_written_nothing_is_computed(tiny, tmp_path):
+    (tmp_path / "file").touch()
+    heard = []
+    with pytest.raises(FileExistsError):
+        run_seeds(tiny, [1], tmp_path / "file", report=lambda *done: heard.append(done))
+    assert heard == []
+
+
 def test_the_plot_is_drawn(tiny, tmp_path):
     results = [run(tiny, seed) for seed in (1, 2)]
     draw(tiny, results, tmp_path / "tiny.png")
