@@ -121,12 +121,14 @@ class Desk:
         member = self._view.member(peer) if self.waiting.lines else None
         if member is None:
             return
-        for task in self.waiting.first(member.ad.base, OFFERED):
+        waiting = self.waiting.first(member.ad.base, OFFERED)
+        for place, task in enumerate(waiting):
             query = self._query(task)
             bar = bar_of(member, query) if query is not None else Bar.EXCLUDED
             if bar is None and query is not None:
                 self._dispatch(task, query, member)
             elif bar in (Bar.FULL, Bar.RESTING):
+                self._poll(waiting[place:])
                 return
             else:
                 self.waiting.yield_place(task)
@@ -220,12 +222,10 @@ class Desk:
             self._set_due(task, self.now_ms + POLL_MS)
             return
         survey = self._router.survey(query, task.rest)
-        if survey.next_ms is not None:
-            self._set_due(task, survey.next_ms)
-        elif survey.bars[Bar.FULL]:
-            self._set_due(task, self.now_ms + POLL_MS)
-        else:
-            self._set_due(task, task.give_up_ms)
+        due_ms = task.give_up_ms if survey.next_ms is None else survey.next_ms
+        if survey.bars[Bar.FULL]:
+            due_ms = min(due_ms, self.now_ms + POLL_MS)
+        self._set_due(task, due_ms)
 
     # ---- what is due
 
@@ -256,6 +256,13 @@ class Desk:
         member = self._router.choose(other) if other is not None else None
         if member is not None and other is not None and self._hedges.take(other, member):
             self._dispatch(task, other, member, hedge=True)
+
+    def _poll(self, tasks: list[Task]) -> None:
+        """They wait for a worker that may soon have room, of which nobody might tell."""
+        due_ms = self.now_ms + POLL_MS
+        for task in tasks:
+            if self._timers.due_ms(task.spec.ask_id) > due_ms:
+                self._set_due(task, due_ms)
 
     def _expire(self, task: Task) -> None:
         if task.leg is not None:

@@ -42,6 +42,10 @@ class Timers(Generic[Key]):
         """`key` is not due any more."""
         self._due.pop(key, None)
 
+    def due_ms(self, key: Key) -> int:
+        """When `key`, which was set, is due."""
+        return self._due[key][0]
+
     def next_ms(self) -> int | None:
         """When something is due next."""
         while self._heap and self._due.get(self._heap[0][2]) is not self._heap[0]:

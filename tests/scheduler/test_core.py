@@ -19,6 +19,7 @@ from commonlore.scheduler.events import (
     Tick,
     Wake,
 )
+from commonlore.scheduler.standing import FOREIGN_LIFE_MS
 
 
 class Driver:
@@ -264,6 +265,25 @@ def test_full_workers_leave_asks_here_and_take_the_longest_waiting_first(driver,
     driver.at.pop(0)
     driver.send(Cancelled(0))
     assert sorted(driver.at) == [1, 3, 4, 5]
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_an_ask_looks_again_for_a_full_worker_of_which_nobody_tells(driver, worker, ask, is_first):
+    full = worker(2, running=100)
+    driver.adverts(*([full] if is_first else []), worker(1, rates=Rates(10**9, 0, 0)))
+    driver.send(AskArrived(ask(1)))
+    driver.adverts(*([] if is_first else [full]))
+    driver.advance_to(driver.now_ms + FOREIGN_LIFE_MS)
+    assert driver.at == {1: full.peer}
+
+
+def test_who_declined_hides_nobody_who_is_full(driver, worker, ask):
+    driver.adverts(worker(1))
+    driver.send(AskArrived(ask(1)))
+    driver.adverts(worker(2, running=100))
+    refuse(driver, 1, RefusalCode.UNKNOWN_ADAPTER)
+    driver.advance_to(driver.now_ms + FOREIGN_LIFE_MS)
+    assert driver.at == {1: worker(2).peer}
 
 
 def test_events_of_ended_asks_and_former_workers_are_ignored(driver, worker, ask):
