@@ -67,8 +67,7 @@ def run_all(
     experiment: Experiment, seeds: Sequence[int], pool: Pool | None = None, report: Report | None = None
 ) -> tuple[RunResult, ...]:
     """Every arm with every seed, in order, whoever computes them. Raises ConfigError."""
-    if not seeds:
-        raise ConfigError("no seeds to run; write them like 7 or 0-9")
+    _check(seeds)
     work = [(arm, seed) for seed in seeds for arm in experiment.arms]
     done: list[ArmResult] = []
     for result in spread(run_arm, work, pool or Pool()):
@@ -80,6 +79,11 @@ def run_all(
         RunResult(experiment.name, experiment.digest, seed, tuple(done[at * width : (at + 1) * width]))
         for at, seed in enumerate(seeds)
     )
+
+
+def _check(seeds: Sequence[int]) -> None:
+    if not seeds:
+        raise ConfigError("no seeds to run; write them like 7 or 0-9")
 
 
 def run_seeds(
@@ -95,6 +99,7 @@ def run_seeds(
 
     Raises OSError or MissingDependency where nothing could be written, before anything is computed.
     """
+    _check(seeds)
     out_dir.mkdir(parents=True, exist_ok=True)
     to_bytes({"seed": list(seeds)}, form)
     return write_files(experiment, run_all(experiment, seeds, pool, report), out_dir, form)
