@@ -67,7 +67,8 @@ contract WorkPool is ReentrancyGuard {
     /// @notice Hands in the caller's attestation on a receipt of a final commitment: made-up ones are taken back before.
     /// @param signature goes into the event, so that anyone can bring whom the caller contradicts before the arbiter, and the
     /// caller too
-    /// @dev The round is the one that began after the receipt was committed: nobody knew then who would be drawn.
+    /// @dev The round is the one that began after the receipt was committed: nobody knew then who would be drawn. A bond that
+    /// leaves answers for nothing new: it could be gone before anybody contradicts.
     function attest(
         address lane,
         Commitment calldata commitment,
@@ -85,7 +86,7 @@ contract WorkPool is ReentrancyGuard {
         if (!settlement.isFinal(lane, commitment.epoch)) revert CommitmentNotFinal(lane, commitment.epoch);
         uint64 round = arbiter.beacon().roundAt(postedAt) + 1;
         if (attestation.round != round) revert WrongRound(attestation.round, round);
-        if (!arbiter.isDrawn(msg.sender, role, subject, round)) revert NotDrawn(msg.sender);
+        if (!arbiter.isDrawn(msg.sender, role, subject, round) || !_isBacked(role)) revert NotDrawn(msg.sender);
         Work[] storage works = _works[subject][role];
         if (works.length == PLACES || (works.length == 1 && works[0].attester == msg.sender)) {
             revert NoPlace(subject, role);
@@ -93,6 +94,11 @@ contract WorkPool is ReentrancyGuard {
         uint128 fee = SafeCast.toUint128(uint256(leaf.price) * feeBps / WHOLE);
         works.push(Work(msg.sender, uint64(block.timestamp), attestation.verdict, fee, false));
         emit Attested(subject, role, msg.sender, attestation.verdict, fee, round, signature);
+    }
+
+    function _isBacked(uint8 role) private view returns (bool) {
+        uint128 standing = arbiter.bonds().standing(msg.sender, role);
+        return standing != 0 && standing >= arbiter.minimumBond();
     }
 
     /// @notice Pays an attestation. Anyone may submit it; only the attester settles for less, where the pool has no more.
