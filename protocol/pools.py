@@ -107,10 +107,13 @@ def draw_second(
 ) -> bytes | None:
     """Who of the candidates (Ed25519 key → owner's account) scores a receipt beside its worker: only those
     whose owner has bonded as an attributor, where there are any; else anybody. None where there is nobody.
+
+    The lot falls on an owner, then on one of its keys: keys cost nothing, and many would draw it to one bond.
     """
-    behind = [key for key, owner in owners.items() if owner in bonded]
-    drawn = draw_attributors(beacon, receipt_hash, behind or owners, 1)
-    return drawn[0] if drawn else None
+    behind = {owner for owner in owners.values() if owner in bonded} or set(owners.values())
+    for owner in draw_attributors(beacon, receipt_hash, behind, 1):
+        return draw_attributors(beacon, receipt_hash, [key for key in owners if owners[key] == owner], 1)[0]
+    return None
 
 
 def total_variation_ppm(a: Sequence[Weight], b: Sequence[Weight]) -> int:

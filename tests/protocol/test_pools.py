@@ -79,6 +79,13 @@ def test_who_has_bonded_seconds_before_anybody_else() -> None:
     assert draw_second(b"b", bytes(32), {}, bonded) is None
 
 
+def test_many_keys_of_one_owner_draw_no_more_than_one_key() -> None:
+    owners = {bytes([key]) * 32: A for key in range(50)} | {b"\xff" * 32: B}
+    drawn = [draw_second(b"b", receipt(i).receipt_hash, owners, (A, B)) for i in range(60)]
+    assert 15 <= drawn.count(b"\xff" * 32) <= 45
+    assert len(set(drawn)) > 10
+
+
 def test_two_who_agree_are_averaged_and_two_who_do_not_are_disputed() -> None:
     assert judge((), PRIORS).basis is Basis.PRIOR
     assert judge((weights(700_000),), PRIORS) == judge((weights(700_000),), ())
