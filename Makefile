@@ -35,8 +35,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: install ## the main job: a real network on this machine that trains, answers, attributes and pays
 	$(BIN)/commonlore demo $(DEMO_ARGS)
 
-test: install ## the whole default suite, CPU only
-	$(BIN)/python -m pytest
+test: install ## the whole default suite, CPU only, two files at a time
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
 
 lint: install ## ruff: rules and format
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
