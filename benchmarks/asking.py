@@ -7,7 +7,7 @@ from collections import deque
 
 import trio
 
-from commonlore.peer.answers import AskOptions
+from commonlore.peer.asking.answers import AskOptions
 from commonlore.peer.client import Client
 from commonlore.peer.config import Config
 from commonlore.protocol.requests import ChatMessage

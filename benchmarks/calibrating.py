@@ -23,11 +23,11 @@ from pathlib import Path
 
 import trio
 
-from commonlore.peer.answers import AskOptions
+from commonlore.peer.asking.answers import AskOptions
 from commonlore.peer.client import Client
 from commonlore.peer.config import Config
 from commonlore.peer.home import Home
-from commonlore.peer.processes import PeerProcess, without_settings, write_settings
+from commonlore.peer.local.processes import PeerProcess, without_settings, write_settings
 from commonlore.protocol.adverts import AdapterRecord
 from commonlore.protocol.codec import encode
 from commonlore.protocol.credits import DEFAULT_SPLIT

@@ -18,8 +18,8 @@ from pathlib import Path
 import psutil
 
 from commonlore.peer.home import Home
-from commonlore.peer.local_network import NetworkPlan, PeerPlan, hold_network
-from commonlore.peer.processes import PeerProcess, without_settings, write_settings
+from commonlore.peer.local.local_network import NetworkPlan, PeerPlan, hold_network
+from commonlore.peer.local.processes import PeerProcess, without_settings, write_settings
 from commonlore.worker.models.cache import default_cache_dir
 from commonlore.worker.models.importing import import_base
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import trio
 
-from commonlore.peer.blob_store import BlobStore
+from commonlore.peer.blobs.blob_store import BlobStore
 from commonlore.peer.network import Network, NetworkConfig, open_network
 from commonlore.protocol.adverts import Rates, WorkerAd
 from commonlore.protocol.bindings import bind

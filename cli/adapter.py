@@ -88,7 +88,7 @@ def merge(
     json: JsonOption = False,
 ) -> None:
     """Make one adapter out of several, without training, and announce it."""
-    from ..peer.composition import read_ppm, read_weighted
+    from ..peer.asking.composition import read_ppm, read_weighted
 
     parts = [{"name": part, "weight_ppm": ppm} for part, ppm in read_weighted(adapter)]
     density_ppm = None if density is None else read_ppm(density, "the density")
@@ -125,7 +125,7 @@ def faithfulness(
 
     An adapter that its author announces to be no better than chance pays its contributors by the priors.
     """
-    from ..peer.faithfulness_command import announce_found, describe, measure_here
+    from ..peer.attribution.faithfulness_command import announce_found, describe, measure_here
 
     with ended_by_signals(), bars() as advance:
         found = measure_here(
@@ -154,7 +154,7 @@ def check(
     json: JsonOption = False,
 ) -> None:
     """Judge an adapter file as every worker will: format, names, shapes, numbers. Changes nothing."""
-    from ..peer.adapter_files import check_file
+    from ..peer.training.adapter_files import check_file
     from ..worker.models.importing import open_base
 
     chosen = base or config_of(home_at(home)).base

@@ -125,7 +125,7 @@ def chat(
 
 def _chosen(adapters: list[str] | None) -> dict[str, object]:
     """The field of an ask that names these adapters: one alone may also be a base. Raises ConfigError."""
-    from ..peer.composition import is_composition, read_composition
+    from ..peer.asking.composition import is_composition, read_composition
 
     match adapters or []:
         case []:
@@ -141,7 +141,7 @@ def _chosen(adapters: list[str] | None) -> dict[str, object]:
 def _node(
     home: Path | None, flags: Mapping[str, object], adapters: list[str] | None
 ) -> Iterator[ControlClient]:
-    from ..peer.visits import get_acquainted, visit
+    from ..peer.local.visits import get_acquainted, visit
     from .ending import ended_by_signals
 
     with ended_by_signals(), visit(home_at(home), flags) as client:
@@ -181,7 +181,7 @@ def _retrieved(text: str | None) -> dict[str, object]:
     """The field of an ask that wants rows before the question. Raises ConfigError."""
     if text is None:
         return {}
-    from ..peer.retrieving import read_retrieval
+    from ..peer.datanets.retrieving import read_retrieval
 
     wanted = read_retrieval(text)
     return {"retrieve": {"datanet": wanted.datanet, "rows": wanted.rows}}
@@ -191,7 +191,7 @@ def _templated(text: str | None) -> dict[str, object]:
     """The field of an ask that wants a template. Raises ConfigError."""
     if text is None:
         return {}
-    from ..peer.retrieving import read_template
+    from ..peer.datanets.retrieving import read_template
 
     wanted = read_template(text)
     return {"template": {"datanet": wanted.datanet, "row": wanted.row}}

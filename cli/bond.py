@@ -31,8 +31,8 @@ def show(
     json: JsonOption = False,
 ) -> None:
     """The owner's bonds."""
-    from ..peer.bond_orders import owner_client, read_bonds
-    from ..peer.one_machine import running_home
+    from ..peer.local.one_machine import running_home
+    from ..peer.settling.bond_orders import owner_client, read_bonds
 
     place = running_home(home_at(home))
     config = config_of(place, chain_url=chain_url, deployment=deployment)
@@ -92,8 +92,8 @@ def _send(
     json: bool,
 ) -> None:
     """Send one transaction about a role's bond, and tell what is bonded after it."""
-    from ..peer.bond_orders import owner_client, read_bonds, role_named
-    from ..peer.one_machine import running_home
+    from ..peer.local.one_machine import running_home
+    from ..peer.settling.bond_orders import owner_client, read_bonds, role_named
 
     which, (chain_url, deployment, home) = role_named(role), where
     place = running_home(home_at(home))

@@ -31,7 +31,7 @@ def datanets(context: typer.Context, incomplete: str) -> list[str]:
 
 def _names(context: typer.Context, kind: type[AdapterRecord] | type[DatanetRecord]) -> list[str]:
     from ..peer.known_names import known_names
-    from ..peer.one_machine import remembering_home
+    from ..peer.local.one_machine import remembering_home
     from .options import home_at
 
     with suppress(Exception):

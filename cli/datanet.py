@@ -124,7 +124,7 @@ def _text_of(notice: Path | None) -> str:
 
 
 def _from_files(name: str, purpose: str, rows: list[str], travels: dict[str, str]) -> dict[str, Any]:
-    from ..peer.row_files import read_rows
+    from ..peer.datanets.row_files import read_rows
 
     contributions = []
     for text in rows:
@@ -139,9 +139,9 @@ def _from_files(name: str, purpose: str, rows: list[str], travels: dict[str, str
 
 def _from_corpus(name: str, corpus: str, home: Path | None) -> dict[str, Any]:
     """A packaged corpus in the hands of its contributors; identities that are missing are made."""
-    from ..peer.corpora import corpus as load_corpus
-    from ..peer.corpus_orders import contributors_of, publication_of
-    from ..peer.one_machine import running_home
+    from ..peer.datanets.corpora import corpus as load_corpus
+    from ..peer.datanets.corpus_orders import contributors_of, publication_of
+    from ..peer.local.one_machine import running_home
     from .options import home_at, keystore_of
 
     source = load_corpus(corpus)

@@ -32,10 +32,10 @@ def demo(
 
     Takes at most eight minutes on two cores; it downloads its base model once.
     """
-    from ..peer.demo import run_demo
-    from ..peer.demo_events import Finished
-    from ..peer.demo_plan import DemoOptions
-    from ..peer.extras import require
+    from ..peer.demo.course import run_demo
+    from ..peer.demo.events import Finished
+    from ..peer.demo.plan import DemoOptions
+    from ..peer.local.extras import require
 
     require("worker", "devchain", "corpora")
     cache_dir = config_of(home_at(None)).cache_dir

@@ -10,8 +10,8 @@ from .printing import aligned, console
 from .progress import Advance, bars
 
 if TYPE_CHECKING:
-    from ..peer.books import Books
-    from ..peer.demo_events import Answered, Event, Finished
+    from ..peer.demo.events import Answered, Event, Finished
+    from ..peer.settling.books import Books
 
 LABEL = 12
 
@@ -34,7 +34,7 @@ class Screen:
 
     def show(self, event: Event) -> None:
         """Print what an event tells."""
-        from ..peer import demo_events as told
+        from ..peer.demo import events as told
 
         if isinstance(event, told.Advanced):
             self._end_text()

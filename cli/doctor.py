@@ -16,7 +16,7 @@ def doctor(home: HomeOption = None, json: JsonOption = False) -> None:
 
     Exit status 1 when something is.
     """
-    from ..peer.doctor import State, examine
+    from ..peer.local.doctor import State, examine
 
     marks = {State.OK: "ok", State.MISSING: "--", State.WRONG: "!!"}
     findings = []

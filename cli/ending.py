@@ -131,7 +131,7 @@ def _is_defect(error: BaseException) -> bool:
 
 def _extra_line(module: str) -> str | None:
     """What brings a module that is not installed; None where no extra does."""
-    from ..peer.extras import extra_of, lacking
+    from ..peer.local.extras import extra_of, lacking
 
     extra = extra_of(module)
     return None if extra is None else lacking(module.partition(".")[0], (extra,))

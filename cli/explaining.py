@@ -11,7 +11,7 @@ from .options import HomeOption, JsonOption, config_of, home_at
 from .printing import one_line, print_facts, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from ..peer.explaining import Explanation
+    from ..peer.attribution.explaining import Explanation
 
 
 def explain(
@@ -26,10 +26,10 @@ def explain(
 
     What is missing here is fetched where a node runs, and named where it cannot be had.
     """
-    from ..peer.explain_command import explain_receipt
+    from ..peer.attribution.explain_command import explain_receipt
     from ..peer.gateway.control_client import ControlClient, is_running
     from ..peer.gateway.views import id_of, plain
-    from ..peer.one_machine import remembering_home
+    from ..peer.local.one_machine import remembering_home
     from ..protocol.errors import CommonloreError
 
     place = remembering_home(home_at(home))
@@ -42,7 +42,7 @@ def explain(
     evidence, found = explain_receipt(place, config_of(place), receipt)
     told = {"receipt": id_of(evidence.stored.signed), **plain(found)}
     if plot is not None:
-        from ..peer.explain_plot import draw
+        from ..peer.attribution.explain_plot import draw
 
         draw(found, told["receipt"], plot)
     if json:

@@ -12,7 +12,7 @@ from .printing import print_facts, print_json, print_table
 
 if TYPE_CHECKING:
     from ..peer.home import Home
-    from ..peer.keystore import Identity
+    from ..peer.identity.keystore import Identity
 
 app = typer.Typer(help="Keys: this peer's own, and the identities that sign Datanet shards.")
 AskOption = Annotated[
@@ -72,7 +72,7 @@ def rotate(name: NameArgument, home: HomeOption = None, json: JsonOption = False
     """Give an identity a new payee account, and tell the chain, if one is configured, to pay it from now
     on.
     """
-    from ..peer.rotation import rotate_payee
+    from ..peer.settling.rotation import rotate_payee
     from ..protocol.ids import checksummed
 
     place = _place(home)
@@ -85,7 +85,7 @@ def rotate(name: NameArgument, home: HomeOption = None, json: JsonOption = False
 
 def _place(home: Path | None) -> Home:
     """The home of the node that answers here, so that it can sign with what is made here."""
-    from ..peer.one_machine import running_home
+    from ..peer.local.one_machine import running_home
 
     return running_home(home_at(home))
 

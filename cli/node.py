@@ -33,7 +33,7 @@ def worker(
     base: Annotated[str | None, typer.Option(help="The base model: starter, or one you added.")] = None,
 ) -> None:
     """Run a worker peer: serve a base model and any adapter on it, and be paid; until Ctrl-C."""
-    from ..peer.extras import require
+    from ..peer.local.extras import require
     from ..worker.models.importing import import_base
     from .progress import bars
 
@@ -48,7 +48,7 @@ def run_peer(home: Home, config: Config, as_json: bool) -> None:
     """Run a peer until it is told to stop; say where it is when it is ready."""
     import trio
 
-    from ..peer.extras import require
+    from ..peer.local.extras import require
     from ..peer.logs import open_logs
     from ..peer.run import print_ready, run_node
 

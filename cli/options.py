@@ -14,7 +14,7 @@ import typer
 if TYPE_CHECKING:
     from ..peer.config import Config
     from ..peer.home import Home
-    from ..peer.keystore import Keystore
+    from ..peer.identity.keystore import Keystore
 
 HomeOption = Annotated[
     Path | None,
@@ -109,7 +109,7 @@ def keystore_of(home: Home, *, ask: bool = False) -> Keystore:
     """The home's keys; a person at a terminal is asked for a passphrase where nothing else gives it."""
     import sys
 
-    from ..peer.keystore import Keystore
+    from ..peer.identity.keystore import Keystore
 
     interactive = sys.stdin.isatty()
     return Keystore(home.create().keys, prompt=_prompt if interactive or ask else None, ask=ask)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def node_of(home: Path | None) -> Iterator[ControlClient]:
     """The node that runs in a home, or in the network that `up` keeps there. Raises Unreachable."""
     from ..peer.gateway.control_client import ControlClient
-    from ..peer.one_machine import running_home
+    from ..peer.local.one_machine import running_home
 
     with ControlClient(running_home(home_at(home))) as client:
         yield client

@@ -15,7 +15,7 @@ from .printing import one_line, print_facts, print_json, print_table
 from .progress import bars
 
 if TYPE_CHECKING:
-    from ..peer.verifying import Finding
+    from ..peer.attribution.verifying import Finding
 
 app = typer.Typer(help="Receipts of the answers this peer asked for or gave.")
 app.command("explain")(explain)
@@ -78,10 +78,10 @@ def verify(
 
     What is missing here is fetched where a node runs. Ends with 1 where something is wrong.
     """
+    from ..peer.attribution.receipt_check import CheckOptions, check, read_evidence
     from ..peer.gateway.control_client import ControlClient, is_running
     from ..peer.gateway.views import id_of, plain
-    from ..peer.one_machine import remembering_home
-    from ..peer.receipt_check import CheckOptions, check, read_evidence
+    from ..peer.local.one_machine import remembering_home
 
     place = remembering_home(home_at(home))
     config, options = config_of(place), CheckOptions(receipt, level, steps)
@@ -123,7 +123,7 @@ def _listed(home: Path | None, limit: int) -> list[dict[str, Any]]:
     """From the node that runs here, else from its store."""
     from ..peer.closed_home import read_closed_home, receipts_of
     from ..peer.gateway.control_client import ControlClient, is_running
-    from ..peer.one_machine import remembering_home
+    from ..peer.local.one_machine import remembering_home
 
     place = remembering_home(home_at(home))
     if is_running(place):
@@ -138,7 +138,7 @@ def _listed(home: Path | None, limit: int) -> list[dict[str, Any]]:
 def _shown(home: Path | None, name: str) -> dict[str, Any]:
     from ..peer.closed_home import read_closed_home, receipts_of
     from ..peer.gateway.control_client import ControlClient, is_running
-    from ..peer.one_machine import remembering_home
+    from ..peer.local.one_machine import remembering_home
 
     place = remembering_home(home_at(home))
     if is_running(place):

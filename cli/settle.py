@@ -61,9 +61,9 @@ def deposit(
     """Move token units into escrow, to pay for answers: through the node that runs in this home, else by its
     keys alone.
     """
-    from ..peer.depositing import deposit_alone
     from ..peer.gateway.control_client import ControlClient, is_running
-    from ..peer.one_machine import running_home
+    from ..peer.local.one_machine import running_home
+    from ..peer.settling.depositing import deposit_alone
 
     place = running_home(home_at(home))
     if is_running(place):
@@ -87,7 +87,7 @@ def faucet(
     """Give an account play money and gas; only a development chain has this."""
     from ..contracts.controls import fund
     from ..contracts.endpoint import Endpoint
-    from ..peer.one_machine import running_home
+    from ..peer.local.one_machine import running_home
     from ..protocol.ids import checksummed, to_address
 
     place = running_home(home_at(home))

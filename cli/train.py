@@ -47,7 +47,7 @@ def train(
 
     Stopped, the same command goes on where it was.
     """
-    from ..peer.train_stages import TrainStages
+    from ..peer.training.train_stages import TrainStages
 
     config: dict[str, Any] = {"steps": steps, "rank": rank, "alpha": 2 * rank}
     config |= {"batch_size": batch_size, "seed": seed}

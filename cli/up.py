@@ -12,7 +12,7 @@ from .printing import print_facts, print_json, say
 from .progress import bars
 
 if TYPE_CHECKING:
-    from ..peer.local_network import LocalNetwork
+    from ..peer.local.local_network import LocalNetwork
 
 
 def up(
@@ -28,11 +28,11 @@ def up(
 
     Started again, it goes on with the same keys, content and chain.
     """
-    from ..peer.extras import require
     from ..peer.gateway.control_client import ControlClient
-    from ..peer.local_network import open_network
-    from ..peer.one_machine import YOURS, Wanted, alone, plan_one_machine, require_gateway_port
-    from ..peer.visits import get_acquainted
+    from ..peer.local.extras import require
+    from ..peer.local.local_network import open_network
+    from ..peer.local.one_machine import YOURS, Wanted, alone, plan_one_machine, require_gateway_port
+    from ..peer.local.visits import get_acquainted
     from ..worker.models.importing import import_base
     from .base import cache_dir
 
@@ -57,7 +57,7 @@ def up(
 
 
 def _facts(network: LocalNetwork) -> dict[str, object]:
-    from ..peer.one_machine import YOURS
+    from ..peer.local.one_machine import YOURS
 
     yours = network.peers[YOURS].ready
     peers = {name: peer.ready.address for name, peer in network.peers.items()}

@@ -9,7 +9,7 @@ from .printing import print_facts, print_json, say
 
 if TYPE_CHECKING:
     from ..peer.node import Node
-    from ..peer.watching import WatchReport
+    from ..peer.watchtower.watching import WatchReport
 
 
 @takes_peer_options
@@ -21,7 +21,7 @@ def watch(options: PeerOptions) -> None:
     """
     import trio
 
-    from ..peer.extras import require
+    from ..peer.local.extras import require
     from ..peer.logs import open_logs
     from ..peer.run import run_node
 

@@ -16,18 +16,18 @@ from ..protocol.errors import ChainError, ConfigError, NotFound, Unreachable
 from ..protocol.faithfulness import Faithfulness
 from ..protocol.ids import Address, Cid, checksummed
 from ..protocol.manifests import Row
-from .claiming import Claimer
-from .datanets import Contribution, DatanetPlan, publish_datanet, publish_shard, record_of
-from .depositing import deposit, purse_of
-from .evidence import Evidence, Sources, gather
-from .faithfulness import announce, read_measured
+from .attribution.evidence import Evidence, Sources, gather
+from .attribution.faithfulness import announce, read_measured
+from .datanets.shards import Contribution, DatanetPlan, publish_datanet, publish_shard, record_of
+from .datanets.takedown import withdraw
 from .gateway.node import MergeOrder, RowsDraft, TrainOrder
-from .keystore import Keystore
-from .ledger_rows import StoredReceipt
+from .identity.keystore import Keystore
 from .node import Node
-from .receipt_progress import progress_within
-from .settle_plan import SettleReport
-from .takedown import withdraw
+from .settling.claiming import Claimer
+from .settling.depositing import deposit, purse_of
+from .settling.receipt_progress import progress_within
+from .settling.settle_plan import SettleReport
+from .store.ledger_rows import StoredReceipt
 
 CHAIN_PATIENCE_S = 3.0
 """How long somebody who asks how the node is doing waits for what only the chain knows."""
@@ -144,7 +144,7 @@ class Actions:
         """Train, index and publish an adapter; the last update tells what was published. Leaving the block
         stops the training; ordered again, it goes on.
         """
-        from .training import open_training
+        from .training.pipeline import open_training
 
         return open_training(self._node, order)
 
@@ -152,7 +152,7 @@ class Actions:
         """Merge adapters into one and publish it; the last update tells what was published. Leaving the block
         stops it.
         """
-        from .merging import open_merging
+        from .training.merging import open_merging
 
         return open_merging(self._node, order)
 

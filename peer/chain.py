@@ -23,9 +23,9 @@ from ..protocol.errors import ChainError, ConfigError, MissingDependency, Unreac
 from ..protocol.ids import ZERO_ADDRESS
 from .clock import ChainClock, Clock
 from .config import Config
-from .crediting import NetworkAccounts
-from .keystore import Keys
-from .store import Settings
+from .identity.keystore import Keys
+from .settling.crediting import NetworkAccounts
+from .store.node_store import Settings
 
 if TYPE_CHECKING:
     from ..contracts.client import ChainClient

@@ -19,12 +19,12 @@ from pathlib import Path
 import trio
 
 from ..protocol.adverts import AdapterRecord
-from .answers import Answer, AskOptions, ask_options, receipt_ids
+from .asking.answers import Answer, AskOptions, ask_options, receipt_ids
+from .attribution.statements import ReceiptCredits
 from .config import Config, load_config
 from .home import Home
-from .keystore import Keystore
+from .identity.keystore import Keystore
 from .node import Node, open_node
-from .statements import ReceiptCredits
 
 
 class Client:

@@ -20,18 +20,18 @@ from ..protocol.errors import ConfigError, NotFound
 from ..protocol.ids import ZERO_ADDRESS, Address, Cid
 from .actions import CHAIN_PATIENCE_S, names_of
 from .aio import open_aio
+from .attribution.evidence import Sources
+from .attribution.statements import KnownStatements
 from .catalog import Catalog
 from .chain import OFFLINE, last_deployment, load_deployment
 from .config import Config
-from .crediting import NetworkAccounts
-from .evidence import Sources
 from .gateway.receipts import Receipts
 from .home import Home
-from .keystore import Keystore
-from .ledger_rows import StoredReceipt
-from .receipt_progress import progress_within
-from .statements import KnownStatements
-from .store import Store, open_store
+from .identity.keystore import Keystore
+from .settling.crediting import NetworkAccounts
+from .settling.receipt_progress import progress_within
+from .store.ledger_rows import StoredReceipt
+from .store.node_store import Store, open_store
 
 T = TypeVar("T")
 

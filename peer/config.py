@@ -23,7 +23,7 @@ from typing import Any, get_type_hints
 from ..protocol.adverts import Rates
 from ..protocol.errors import ConfigError
 from ..scheduler.policies import DEFAULT_POLICY, POLICIES
-from .splits import SPLITS
+from .training.splits import SPLITS
 
 PREFIX = "COMMONLORE_"
 RESERVED = frozenset({"NATIVE", "HOME", "PASSPHRASE", "PASSPHRASE_FILE", "CACHE"})

@@ -17,14 +17,14 @@ import trio
 
 from ..protocol.eip712 import Domain
 from ..protocol.keys import PeerKey
-from .blob_store import BlobStore
-from .blobs import BlobService
-from .discovery import Discovery
-from .gossip import Gossip
-from .host import Host, HostConfig, open_host
-from .reconcile import Reconciler
-from .rpc import Rpc
+from .blobs.blob_store import BlobStore
+from .blobs.exchange import BlobService
 from .unwrap import single_leaf
+from .wire.discovery import Discovery
+from .wire.gossip import Gossip
+from .wire.host import Host, HostConfig, open_host
+from .wire.reconcile import Reconciler
+from .wire.rpc import Rpc
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +57,8 @@ async def open_network(config: NetworkConfig, store: BlobStore) -> AsyncIterator
 
     Raises ConfigError.
     """
-    from .host_dht import open_dht  # half of libp2p: not for who only parses a command line
-    from .host_pubsub import open_pubsub
+    from .wire.host_dht import open_dht  # half of libp2p: not for who only parses a command line
+    from .wire.host_pubsub import open_pubsub
 
     host_config = HostConfig(config.key.seed, config.listen, config.announce)
     with single_leaf():

@@ -22,33 +22,33 @@ from ..protocol.errors import CommonloreError
 from ..protocol.ids import Cid, PeerId
 from ..scheduler.core import Scheduler, SchedulerConfig
 from .aio import open_aio
-from .answers import Answer, AskOptions
-from .asker import Asker
-from .attempt_parts import AttemptParts
-from .blob_store import BlobStore
+from .asking.answers import Answer, AskOptions
+from .asking.asker import Asker
+from .asking.attempt_parts import AttemptParts
+from .attribution.statements import Statements
+from .blobs.blob_store import BlobStore
+from .blobs.content import Content
 from .catalog import Catalog
 from .chain import ChainLink, open_chain
 from .clock import Clock, WallClock
 from .config import Config
-from .content import Content
-from .discovery import Discovery
+from .datanets.retrieving import Retriever
+from .datanets.withdrawing import Withdrawals
 from .home import Home
-from .host import Host
+from .identity.keystore import Keys
+from .identity.own_binding import OwnBinding
 from .keyed_lock import KeyedLock
-from .keystore import Keys
 from .network import Network, NetworkConfig, open_network
-from .own_binding import OwnBinding
-from .retrieving import Retriever
-from .statements import Statements
-from .store import Store, open_store
-from .withdrawing import Withdrawals
+from .store.node_store import Store, open_store
+from .wire.discovery import Discovery
+from .wire.host import Host
 
 if TYPE_CHECKING:
-    from .checker_role import Checker
-    from .registering import Registrar
-    from .settle import Settler
-    from .watch_role import Watchman
-    from .worker_role import WorkerRole
+    from .roles.checker import Checker
+    from .roles.watcher import Watchman
+    from .roles.worker import WorkerRole
+    from .settling.lane import Settler
+    from .settling.registering import Registrar
 
 log = logging.getLogger("commonlore.peer.node")
 FIRST_PEER_AD_S, PEER_AD_INTERVAL_S = 1.0, 30.0
@@ -201,25 +201,25 @@ async def _start(node: Node) -> None:
 async def _open_roles(node: Node, stack: AsyncExitStack) -> None:
     roles = node.config.roles
     if node.chain.client is not None:
-        from .registering import Registrar
+        from .settling.registering import Registrar
 
         owner = node.keys.owner
         node.registrar = Registrar(node.chain.client, node.catalog, node.keys.peer.public, owner)
         node.nursery.start_soon(node.registrar.run)
     if "worker" in roles:
-        from .worker_role import open_worker
+        from .roles.worker import open_worker
 
         node.worker = await stack.enter_async_context(open_worker(node))
     if node.chain.client is not None and ("worker" in roles or "settler" in roles):
-        from .settler_role import open_settler
+        from .roles.settler import open_settler
 
         node.settler = await stack.enter_async_context(open_settler(node))
     if node.chain.client is not None and "worker" in roles:
-        from .checker_role import open_checker
+        from .roles.checker import open_checker
 
         node.checker = await stack.enter_async_context(open_checker(node))
     if "watchtower" in roles:
-        from .watch_role import open_watchman
+        from .roles.watcher import open_watchman
 
         node.watchman = await stack.enter_async_context(open_watchman(node))
 

@@ -23,7 +23,7 @@ from .actions import Actions
 from .config import Config, load_config, parse_text
 from .gateway.doors import open_doors
 from .home import Home
-from .keystore import Keystore
+from .identity.keystore import Keystore
 from .logs import open_logs
 from .node import Node, open_node
 

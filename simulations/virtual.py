@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 
 import trio
 
-from ..peer.answers import AskOptions
-from ..peer.asker import Asker
-from ..peer.offers import Load, Offers
+from ..peer.asking.answers import AskOptions
+from ..peer.asking.asker import Asker
+from ..peer.serving.offers import Load, Offers
 from ..protocol.adverts import WorkerAd
 from ..protocol.envelope import open_sealed, seal
 from ..protocol.errors import CommonloreError

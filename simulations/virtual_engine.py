@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 
 import trio
 
-from ..peer.ask_run import CHARACTERS_PER_TOKEN
+from ..peer.asking.ask_run import CHARACTERS_PER_TOKEN
 from ..protocol.ids import Cid
 from ..protocol.requests import ChatMessage
 from ..worker.engine.types import AdapterSource, EngineFacts, FinishReason, GenerationRequest, TokenEvent

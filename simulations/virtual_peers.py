@@ -15,18 +15,18 @@ from typing import Any, cast
 
 import trio
 
-from ..peer.asker import Asker
-from ..peer.attempt_parts import AttemptParts
-from ..peer.calls import Call
+from ..peer.asking.asker import Asker
+from ..peer.asking.attempt_parts import AttemptParts
+from ..peer.asking.prefetch import METHOD as PREFETCH
 from ..peer.catalog import Catalog
 from ..peer.clock import ChainClock
-from ..peer.funds import Funds
 from ..peer.keyed_lock import KeyedLock
-from ..peer.offers import Offers, Terms
-from ..peer.prefetch import METHOD as PREFETCH
-from ..peer.rpc import Rpc
-from ..peer.serve import DoorParts, WorkerService
-from ..peer.serving_parts import PaidStep, ServingParts
+from ..peer.serving.conversation_parts import PaidStep, ServingParts
+from ..peer.serving.door import DoorParts, WorkerService
+from ..peer.serving.offers import Offers, Terms
+from ..peer.settling.funds import Funds
+from ..peer.wire.calls import Call
+from ..peer.wire.rpc import Rpc
 from ..protocol.bindings import bind
 from ..protocol.codec import decode, encode, record_cid
 from ..protocol.credits import BASE_SPLIT, DEFAULT_SPLIT

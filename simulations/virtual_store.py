@@ -6,9 +6,9 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any, TypeVar, cast
 
-from ..peer.database import Database, Row, Transaction, Work
-from ..peer.schema import MIGRATIONS
-from ..peer.store import Store
+from ..peer.store.database import Database, Row, Transaction, Work
+from ..peer.store.node_store import Store
+from ..peer.store.schema import MIGRATIONS
 
 T = TypeVar("T")
 

@@ -17,8 +17,10 @@ import pytest
 import typer
 
 from commonlore.cli.main import app
-from commonlore.peer import attempt, paying, prefetch, reconcile, second_opinions, statements
+from commonlore.peer.asking import attempt, paying, prefetch
+from commonlore.peer.attribution import second_opinions, statements
 from commonlore.peer.config import CHOICES, RESERVED, Config
+from commonlore.peer.wire import reconcile
 from commonlore.protocol import credits
 from commonlore.protocol.manifests import Split
 from commonlore.protocol.messages import Message, RefusalCode

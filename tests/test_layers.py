@@ -20,9 +20,14 @@ IMPURE = {
     *("trio", "asyncio", "socket", "time", "random", "os", "logging", "torch", "web3", "libp2p", "aiosqlite"),
     *("threading", "secrets", "subprocess", "httpx", "anyio"),
 }
+PEER_ROOMS = (
+    *("store", "wire", "identity", "blobs", "settling", "asking", "watchtower"),
+    *("local", "datanets", "serving", "attribution", "roles", "training", "demo"),
+)
+"""From below upward. The files beside them wire them together, and `gateway` shows them to programs."""
 ONLY_IN = {
-    "libp2p": {"peer/compat.py", "peer/host"},
-    "aiosqlite": {"peer/database.py"},
+    "libp2p": {"peer/wire/compat.py", "peer/wire/host"},
+    "aiosqlite": {"peer/store/database.py"},
     "exllamav2": {"worker/engine"},
 }
 
@@ -53,6 +58,21 @@ def test_a_room_imports_only_rooms_below_it(room: str) -> None:
             parts = name.split(".")
             other = parts[1] if parts[0] == "commonlore" and len(parts) > 1 else room
             assert other == room or other in MAY_IMPORT[room] or other not in MAY_IMPORT, f"{path}: {name}"
+
+
+@pytest.mark.parametrize("room", PEER_ROOMS)
+def test_a_room_of_a_peer_imports_no_room_above_it(room: str) -> None:
+    above = PEER_ROOMS[PEER_ROOMS.index(room) + 1 :]
+    assert files(f"peer/{room}")
+    for path in files(f"peer/{room}"):
+        for name in imported(path):
+            parts = name.split(".")
+            assert parts[:2] != ["commonlore", "peer"] or parts[2] not in above, f"{path}: {name}"
+
+
+def test_every_room_of_a_peer_has_its_place() -> None:
+    rooms = {path.name for path in (ROOT / "peer").iterdir() if (path / "__init__.py").exists()}
+    assert rooms == {*PEER_ROOMS, "gateway"}
 
 
 @pytest.mark.parametrize("room", ["protocol", "scheduler"])

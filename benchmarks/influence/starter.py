@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from commonlore.peer.corpora import corpus
+from commonlore.peer.datanets.corpora import corpus
 from commonlore.worker.factory.examples import Encoder
 from commonlore.worker.factory.job import Pair
 from commonlore.worker.models.importing import import_base

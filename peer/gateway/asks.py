@@ -10,7 +10,7 @@ import trio
 from ...protocol.errors import CommonloreError, Refused
 from ...protocol.messages import RefusalCode
 from ...protocol.requests import AdapterWeight
-from ..answers import Answer, AskOptions, Citation, Delta, Transcript
+from ..asking.answers import Answer, AskOptions, Citation, Delta, Transcript
 from .metrics import Metrics
 from .node import GatewayNode
 

@@ -10,7 +10,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ...protocol.eip712 import Domain
-from ..answers import AskOptions
+from ..asking.answers import AskOptions
 from ..clock import Clock
 from .asks import Asks, CountedAnswer
 from .bodies import Body, read_fields, server_sent_events, while_connected

@@ -13,7 +13,7 @@ from typing import Any
 from ...protocol.credits import heaviest_adapter
 from ...protocol.eip712 import Domain
 from ...protocol.messages import TokenLogprob
-from ..answers import Delta, Transcript
+from ..asking.answers import Delta, Transcript
 from .asks import CountedAnswer
 from .views import id_of, is_verified, plain
 

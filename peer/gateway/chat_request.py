@@ -17,7 +17,7 @@ from typing import Any
 
 from ...protocol.request_rules import MAX_TOP_LOGPROBS
 from ...protocol.requests import ChatMessage, Sampling
-from ..answers import AskOptions, Retrieval, Template
+from ..asking.answers import AskOptions, Retrieval, Template
 from .fields import Fields
 from .models import MAX_MODEL, Target
 from .retrieve import read_retrieve, read_template

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ...protocol.codec import decode
 from ...protocol.faithfulness import Faithfulness
-from ..answers import AskOptions
+from ..asking.answers import AskOptions
 from . import views
 from .asks import Asks
 from .bodies import Body, json_lines, read_fields

@@ -12,9 +12,9 @@ from ...protocol.request_rules import MAX_DEADLINE_S, MAX_TOP_LOGPROBS
 from ...protocol.requests import MAX_ADAPTERS, PPM, ChatMessage, Disclosure
 from ...worker.factory.job import Pair, TrainConfig
 from ...worker.factory.merge_job import make_plan
-from ..answers import DEFAULT_DEADLINE_S, AskOptions
-from ..composition import Weighted
-from ..datanets import DatanetPlan
+from ..asking.answers import DEFAULT_DEADLINE_S, AskOptions
+from ..asking.composition import Weighted
+from ..datanets.shards import DatanetPlan
 from .fields import Fields
 from .models import MAX_MODEL, Models, Target
 from .node import MergeOrder, RowsDraft, TrainOrder

@@ -27,15 +27,15 @@ from ...protocol.messages import TokenLogprob
 from ...protocol.outputs import output_root
 from ...protocol.receipts import Credit, Receipt, ReceiptDetails, SignedReceipt
 from ...protocol.requests import AdapterWeight
-from ..answers import Answer, AskOptions, Delta
-from ..attempt_parts import Offer
+from ..asking.answers import Answer, AskOptions, Delta
+from ..asking.attempt_parts import Offer
+from ..attribution.statements import ReceiptCredits
 from ..catalog import Catalog
 from ..clock import Clock, ManualClock
 from ..config import Config
 from ..home import Home
-from ..ledger_rows import ReceiptState, Role, StoredReceipt
-from ..receipt_search import ReceiptName
-from ..statements import ReceiptCredits
+from ..store.ledger_rows import ReceiptState, Role, StoredReceipt
+from ..store.receipt_search import ReceiptName
 from .node import GatewayNode
 
 NOW_MS = 1_800_000_000_000

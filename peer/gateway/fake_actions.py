@@ -12,8 +12,8 @@ from ...protocol.errors import CommonloreError
 from ...protocol.faithfulness import Faithfulness
 from ...protocol.ids import Address, Cid, cid_of
 from ...worker.factory.job import TrainProgress
-from ..datanets import DatanetPlan
-from ..ledger_rows import StoredReceipt
+from ..datanets.shards import DatanetPlan
+from ..store.ledger_rows import StoredReceipt
 from .fake import CONTRIBUTOR, NOW_MS, FakeNode
 from .node import MergeOrder, NodeActions, RowsDraft, TrainOrder
 

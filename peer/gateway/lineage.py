@@ -10,7 +10,7 @@ from ...protocol.errors import CommonloreError
 from ...protocol.ids import Cid
 from ...protocol.manifests import AdapterManifest, Merge
 from ...protocol.requests import PPM, AdapterWeight
-from ..composition import write_weight, write_weighted
+from ..asking.composition import write_weight, write_weighted
 from .node import CatalogView, ContentView
 from .views import adapter_view, plain
 

@@ -13,7 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from ..answers import Transcript
+from ..asking.answers import Transcript
 from .node import GatewayNode
 
 MEDIA_TYPE = CONTENT_TYPE_LATEST

@@ -16,7 +16,7 @@ from ...protocol.adverts import AdapterRecord
 from ...protocol.errors import ConfigError, RemoteProtocolError
 from ...protocol.ids import Cid, parse_cid
 from ...protocol.requests import PPM
-from ..composition import Weighted, is_composition, read_composition
+from ..asking.composition import Weighted, is_composition, read_composition
 from .errors import InvalidRequest, UnknownModel
 from .node import GatewayNode
 

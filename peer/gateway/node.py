@@ -14,16 +14,16 @@ from ...protocol.ids import Address, Cid, PeerId, ReceiptId
 from ...protocol.manifests import AdapterManifest, DatanetManifest
 from ...worker.factory.job import Pair, TrainConfig
 from ...worker.factory.merge_job import MergePlan
-from ..answers import Answer, AskOptions
-from ..attempt_parts import Offer
+from ..asking.answers import Answer, AskOptions
+from ..asking.attempt_parts import Offer
+from ..asking.composition import Weighted
+from ..attribution.statements import ReceiptCredits
 from ..clock import Clock
-from ..composition import Weighted
 from ..config import Config
-from ..datanets import DatanetPlan
+from ..datanets.shards import DatanetPlan
 from ..home import Home
-from ..ledger_rows import StoredReceipt
-from ..receipt_search import ReceiptName
-from ..statements import ReceiptCredits
+from ..store.ledger_rows import StoredReceipt
+from ..store.receipt_search import ReceiptName
 
 
 class CatalogView(Protocol):

@@ -13,8 +13,8 @@ from ...protocol.eip712 import Domain
 from ...protocol.errors import CommonloreError, NotFound
 from ...protocol.ids import Address
 from ..home import Home
-from ..ledger_rows import StoredReceipt
-from ..receipt_search import HASH_DIGITS, ReceiptName
+from ..store.ledger_rows import StoredReceipt
+from ..store.receipt_search import HASH_DIGITS, ReceiptName
 from . import views
 from .errors import InvalidRequest
 from .lineage import Lineage, Named

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from ...protocol.manifests import MAX_ROWS_PER_SHARD
 from ...protocol.requests import MAX_ROWS_SHOWN
-from ..answers import Retrieval, Template
+from ..asking.answers import Retrieval, Template
 from .fields import Fields
 
 _DEFAULT = Retrieval("")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ...protocol.requests import MAX_OUTPUT_TOKENS, PPM, ChatMessage, Sampling
-from ..answers import DEFAULT_MAX_TOKENS
+from ..asking.answers import DEFAULT_MAX_TOKENS
 from .errors import InvalidRequest
 from .fields import Fields, check_text
 

@@ -19,10 +19,10 @@ from ...protocol.errors import RemoteProtocolError
 from ...protocol.ids import Address, PeerId, checksummed, receipt_id_of
 from ...protocol.receipts import SignedReceipt
 from ...protocol.requests import AdapterWeight
-from ..answers import Citation, Transcript
-from ..attempt_parts import Offer
-from ..ledger_rows import StoredReceipt
-from ..statements import ReceiptCredits
+from ..asking.answers import Citation, Transcript
+from ..asking.attempt_parts import Offer
+from ..attribution.statements import ReceiptCredits
+from ..store.ledger_rows import StoredReceipt
 
 _ADDRESS_BYTES = 20
 _MICRO = 1_000_000

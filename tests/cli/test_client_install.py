@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from commonlore.peer.extras import extras, modules_of
+from commonlore.peer.local.extras import extras, modules_of
 from commonlore.worker.adapters.fake import write_fake_adapter
 from commonlore.worker.models.tiny import build_tiny
 

@@ -11,9 +11,9 @@ import trio
 from commonlore.peer.aio import open_aio
 from commonlore.peer.chain import OFFLINE
 from commonlore.peer.home import Home
-from commonlore.peer.keystore import Keystore
-from commonlore.peer.ledger_rows import NewReceipt, Role
-from commonlore.peer.store import open_store
+from commonlore.peer.identity.keystore import Keystore
+from commonlore.peer.store.ledger_rows import NewReceipt, Role
+from commonlore.peer.store.node_store import open_store
 from commonlore.protocol.bindings import bind
 from commonlore.protocol.codec import record_hash
 from commonlore.protocol.credits import BASE_SPLIT, compute_shares

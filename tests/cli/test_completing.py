@@ -12,7 +12,7 @@ import trio
 
 from commonlore.peer.aio import open_aio
 from commonlore.peer.home import Home
-from commonlore.peer.store import open_store
+from commonlore.peer.store.node_store import open_store
 from commonlore.protocol.adverts import AdapterRecord, DatanetRecord
 from commonlore.protocol.envelope import open_sealed, seal
 from commonlore.protocol.ids import cid_of

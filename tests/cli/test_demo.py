@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 
 from commonlore.cli.demo_screen import Screen, as_json
-from commonlore.peer.books import Books, Line, PaidAnswer
-from commonlore.peer.demo_events import (
+from commonlore.peer.demo.events import (
     Advanced,
     Answered,
     Asked,
@@ -29,6 +28,7 @@ from commonlore.peer.demo_events import (
     Told,
     Trained,
 )
+from commonlore.peer.settling.books import Books, Line, PaidAnswer
 from commonlore.protocol.ids import Address, cid_of
 
 WORKER, ALICE = Address(b"w" * 20), Address(b"a" * 20)

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from commonlore.peer.config import Config
-from commonlore.peer.doctor import (
+from commonlore.peer.home import Home
+from commonlore.peer.local.doctor import (
     State,
     check_bootstrap,
     check_chain,
@@ -20,7 +21,6 @@ from commonlore.peer.doctor import (
     check_port,
     settlement_of_node,
 )
-from commonlore.peer.home import Home
 from commonlore.protocol.errors import CommonloreError
 from commonlore.worker.engine.native import library
 
@@ -111,7 +111,7 @@ def test_which_engine_a_worker_has(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 def test_it_loads_no_torch() -> None:
     program = (
-        "import sys; from commonlore.peer.doctor import *; "
+        "import sys; from commonlore.peer.local.doctor import *; "
         "check_engine(Config()); print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

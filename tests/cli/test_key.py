@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from commonlore.peer.keystore import Keystore
+from commonlore.peer.identity.keystore import Keystore
 
 
 def test_an_identity_is_made_listed_and_shown(lore, home: Path) -> None:

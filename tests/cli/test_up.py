@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 
 from commonlore.peer.home import Home
-from commonlore.peer.one_machine import alone
+from commonlore.peer.local.one_machine import alone
 
 
 def test_a_second_network_in_a_home_is_refused_with_what_to_do(lore, home: Path) -> None:

@@ -12,9 +12,9 @@ from commonlore.contracts.bonding import BondRole
 from commonlore.contracts.records import AdapterRegistration
 from commonlore.contracts.registering import datanet_entry
 from commonlore.contracts.stage import ALICE, AUTHOR, BOB, LANE, MANIFEST, PAYER, key_of
-from commonlore.peer.blob_store import BlobStore
+from commonlore.peer.blobs.blob_store import BlobStore
 from commonlore.peer.home import Home
-from commonlore.peer.keystore import Keystore
+from commonlore.peer.identity.keystore import Keystore
 from commonlore.protocol.bindings import bind
 from commonlore.protocol.codec import decode, encode, record_cid
 from commonlore.protocol.credits import DEFAULT_SPLIT, RolePayees, compute_credits, compute_shares

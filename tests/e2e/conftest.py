@@ -22,13 +22,13 @@ import trio
 
 from commonlore.contracts.controls import advance, fund
 from commonlore.contracts.records import LaneState
-from commonlore.peer.answers import Answer, ask_options
+from commonlore.peer.asking.answers import Answer, ask_options
 from commonlore.peer.client import Client
 from commonlore.peer.config import Config
 from commonlore.peer.gateway.control_client import ControlClient
 from commonlore.peer.home import Home
-from commonlore.peer.keystore import Keystore
-from commonlore.peer.local_network import LocalNetwork, NetworkPlan, PeerPlan, open_network
+from commonlore.peer.identity.keystore import Keystore
+from commonlore.peer.local.local_network import LocalNetwork, NetworkPlan, PeerPlan, open_network
 from commonlore.protocol.adverts import AdapterRecord
 from commonlore.protocol.codec import encode
 from commonlore.protocol.errors import ConfigError

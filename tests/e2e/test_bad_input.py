@@ -18,9 +18,9 @@ import pytest
 import trio
 
 from commonlore.peer.client import Client
-from commonlore.peer.datanets import DatanetPlan, publish_datanet, record_of
+from commonlore.peer.datanets.shards import DatanetPlan, publish_datanet, record_of
 from commonlore.peer.home import Home
-from commonlore.peer.keystore import Identity, Keystore
+from commonlore.peer.identity.keystore import Identity, Keystore
 from commonlore.protocol.blob_names import describe_blob
 from commonlore.protocol.codec import encode
 from commonlore.protocol.manifests import Row, Shard, ShardHeader

@@ -26,10 +26,10 @@ from safetensors import safe_open
 
 from commonlore.contracts.artefacts import artefact
 from commonlore.contracts.controls import advance
+from commonlore.peer.asking.prefetch import suggest
 from commonlore.peer.gateway.control_client import ControlClient
-from commonlore.peer.ledger_rows import Role
-from commonlore.peer.prefetch import suggest
-from commonlore.peer.processes import PeerProcess, without_settings
+from commonlore.peer.local.processes import PeerProcess, without_settings
+from commonlore.peer.store.ledger_rows import Role
 from commonlore.protocol.errors import CommonloreError, Unreachable
 from commonlore.protocol.ids import Address, Cid, checksummed
 from commonlore.protocol.manifests import CHUNK_SIZE
@@ -292,7 +292,7 @@ async def test_a_worker_killed_before_its_voucher_is_paid_at_the_next_ask(
 DIE = """
 import json, os, signal, sys
 import trio
-from commonlore.peer.answers import ask_options
+from commonlore.peer.asking.answers import ask_options
 from commonlore.peer.client import Client
 from commonlore.peer.config import Config
 

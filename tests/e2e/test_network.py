@@ -14,11 +14,11 @@ import trio
 
 from commonlore.contracts.registering import adapter_record_id
 from commonlore.peer.actions import gather_here
-from commonlore.peer.answers import Answer, ask_options, receipt_ids
+from commonlore.peer.asking.answers import Answer, ask_options, receipt_ids
+from commonlore.peer.attribution.verifying import verify_integers, verify_signatures
 from commonlore.peer.client import Client
-from commonlore.peer.keystore import Keystore
-from commonlore.peer.ledger_rows import ReceiptState, Role
-from commonlore.peer.verifying import verify_integers, verify_signatures
+from commonlore.peer.identity.keystore import Keystore
+from commonlore.peer.store.ledger_rows import ReceiptState, Role
 from commonlore.protocol.codec import record_cid
 from commonlore.protocol.errors import CommonloreError, NotFound, Unreachable
 from commonlore.protocol.ids import Address, PeerId, digest_of

@@ -8,9 +8,9 @@ import pytest
 import trio
 
 from commonlore.peer.actions import gather_here
-from commonlore.peer.answers import Retrieval
-from commonlore.peer.keystore import Keystore
-from commonlore.peer.verifying import verify_integers, verify_query, verify_signatures
+from commonlore.peer.asking.answers import Retrieval
+from commonlore.peer.attribution.verifying import verify_integers, verify_query, verify_signatures
+from commonlore.peer.identity.keystore import Keystore
 from commonlore.protocol.errors import InvalidAdapter
 from commonlore.protocol.pools import Basis
 from commonlore.protocol.requests import Sampling

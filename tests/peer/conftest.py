@@ -11,8 +11,8 @@ import pytest
 import trio
 
 if TYPE_CHECKING:
-    from commonlore.peer.host import Host
     from commonlore.peer.network import Network
+    from commonlore.peer.wire.host import Host
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -29,7 +29,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 @asynccontextmanager
 async def open_hosts(count: int, connected: bool = True) -> AsyncIterator[list["Host"]]:
     """Hosts on loopback with fixed keys; unless told otherwise the first is connected to every other."""
-    from commonlore.peer.host import (
+    from commonlore.peer.wire.host import (
         HostConfig,
         open_host,
     )  # libp2p takes half a second: only where it is needed
@@ -61,7 +61,7 @@ def clock() -> Clock:
 @pytest.fixture
 def networks(tmp_path: Path, clock: Clock) -> Callable[..., AbstractAsyncContextManager["Network"]]:
     """Opens the network services of peer `n`, starting from networks or addresses; not yet joined."""
-    from commonlore.peer.blob_store import BlobStore
+    from commonlore.peer.blobs.blob_store import BlobStore
     from commonlore.peer.network import NetworkConfig, open_network
     from commonlore.protocol.eip712 import Domain
     from commonlore.protocol.ids import Address
@@ -132,8 +132,8 @@ class DatanetShelf:
 
     async def contribute(self, name: str, *pairs: tuple[str, str]) -> Any:
         """A shard of the Datanet `codes`, (id, shard); without pairs of one row of its own."""
-        from commonlore.peer.datanets import Contribution, publish_shard
-        from commonlore.peer.keystore import Identity
+        from commonlore.peer.datanets.shards import Contribution, publish_shard
+        from commonlore.peer.identity.keystore import Identity
         from commonlore.protocol.keys import AccountKey, PeerKey
         from commonlore.protocol.manifests import Row
 
@@ -146,7 +146,7 @@ class DatanetShelf:
 
     async def publish(self, shards: Any, previous: Any = None) -> Any:
         """A version of it, (id, manifest)."""
-        from commonlore.peer.datanets import DatanetPlan, publish_datanet
+        from commonlore.peer.datanets.shards import DatanetPlan, publish_datanet
         from commonlore.protocol.keys import PeerKey
 
         plan = DatanetPlan("codes", "", "questions", "CC0-1.0")

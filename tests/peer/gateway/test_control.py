@@ -6,7 +6,7 @@ import threading
 import pytest
 import trio
 
-from commonlore.peer.answers import Retrieval, Template
+from commonlore.peer.asking.answers import Retrieval, Template
 from commonlore.peer.gateway.control_client import ControlClient, is_running
 from commonlore.peer.gateway.errors import Defect, InvalidRequest, UnknownModel
 from commonlore.peer.gateway.fake import BASE, CONTRIBUTOR, RATES, Script

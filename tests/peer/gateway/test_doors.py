@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from commonlore.peer.answers import ask_options
+from commonlore.peer.asking.answers import ask_options
 from commonlore.peer.config import Config
 from commonlore.peer.gateway.asks import Asks
 from commonlore.peer.gateway.bodies import MAX_BODY

@@ -13,21 +13,21 @@ import pytest
 import trio
 
 from commonlore.peer.aio import open_aio
-from commonlore.peer.answers import Answer, AskOptions
-from commonlore.peer.asker import Asker
-from commonlore.peer.attempt import Attempt
-from commonlore.peer.attempt_parts import AttemptParts, AttemptTerms, Offer
+from commonlore.peer.asking.answers import Answer, AskOptions
+from commonlore.peer.asking.asker import Asker
+from commonlore.peer.asking.attempt import Attempt
+from commonlore.peer.asking.attempt_parts import AttemptParts, AttemptTerms, Offer
 from commonlore.peer.catalog import Catalog
 from commonlore.peer.clock import ChainClock, WallClock
-from commonlore.peer.funds import Funds
 from commonlore.peer.keyed_lock import KeyedLock
-from commonlore.peer.ledger_rows import Channel, ReceiptState, Role
-from commonlore.peer.offers import Load, Offers
-from commonlore.peer.offers import Terms as Standing
-from commonlore.peer.rpc import Rpc
-from commonlore.peer.serve import DoorParts, WorkerService
-from commonlore.peer.serving_parts import PaidStep, ServingParts
-from commonlore.peer.store import Store, open_store
+from commonlore.peer.serving.conversation_parts import PaidStep, ServingParts
+from commonlore.peer.serving.door import DoorParts, WorkerService
+from commonlore.peer.serving.offers import Load, Offers
+from commonlore.peer.serving.offers import Terms as Standing
+from commonlore.peer.settling.funds import Funds
+from commonlore.peer.store.ledger_rows import Channel, ReceiptState, Role
+from commonlore.peer.store.node_store import Store, open_store
+from commonlore.peer.wire.rpc import Rpc
 from commonlore.protocol.adverts import Rates, WorkerAd
 from commonlore.protocol.bindings import bind
 from commonlore.protocol.codec import encode, record_cid

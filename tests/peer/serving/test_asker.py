@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import trio
 
-from commonlore.peer.answers import AskOptions, Delta
-from commonlore.peer.asker import Asker
+from commonlore.peer.asking.answers import AskOptions, Delta
+from commonlore.peer.asking.asker import Asker
 from commonlore.peer.clock import ChainClock
 from commonlore.protocol.credits import DEFAULT_SPLIT, compute_shares
 from commonlore.protocol.errors import (
@@ -49,7 +49,7 @@ async def test_errors_of_this_peer_end_the_ask_and_not_the_node(
             raise ValueError("a defect")
 
         with monkeypatch.context() as patched:
-            patched.setattr("commonlore.peer.attempt.Attempt.run", broken)
+            patched.setattr("commonlore.peer.asking.attempt.Attempt.run", broken)
             with pytest.raises(CommonloreError, match="failed inside this peer"):
                 await read(asker, p.options())
         script = await read(asker, p.options())
@@ -71,7 +71,7 @@ async def test_an_answer_whose_receipts_stand_their_check_brings_trust_back(pair
 
 
 async def test_nobody_pays_whatever_a_worker_asks(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("commonlore.peer.ask_run.NEWCOMER_PATIENCE_S", 0.2)
+    monkeypatch.setattr("commonlore.peer.asking.ask_run.NEWCOMER_PATIENCE_S", 0.2)
     async with pair() as p, trio.open_nursery() as nursery:
         asker = p.asker(nursery)
         object.__setattr__(p.parts, "max_price", 150)
@@ -162,7 +162,7 @@ async def test_what_was_delivered_is_continued_on_the_same_artefact_where_there_
                 raise Unreachable("it died")
             whole()
 
-        monkeypatch.setattr("commonlore.peer.attempt.Attempt.run", run)
+        monkeypatch.setattr("commonlore.peer.asking.attempt.Attempt.run", run)
         for seed in range(6):
             tried.clear()
             asker = Asker(Scheduler(SchedulerConfig(), seed), p.parts, p.parts.catalog, nursery)
@@ -196,7 +196,7 @@ async def test_a_client_that_has_not_seen_its_chain_takes_the_epoch_from_the_wor
 async def test_the_scheduler_learns_the_largest_rank_of_a_composition(
     pair: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("commonlore.peer.ask_run.NEWCOMER_PATIENCE_S", 0.2)
+    monkeypatch.setattr("commonlore.peer.asking.ask_run.NEWCOMER_PATIENCE_S", 0.2)
     async with pair() as p, trio.open_nursery() as nursery:
         asker = p.asker(nursery)
         manifests = [adapter_manifest(name, BASE, DEFAULT_SPLIT) for name in ("small", "large")]

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import trio
 
-from commonlore.peer.answers import Answer, AskOptions, Delta
-from commonlore.peer.asker import Asker
-from commonlore.peer.attempt import INFER, Attempt
-from commonlore.peer.attempt_parts import AttemptTerms
-from commonlore.peer.calls import Call
-from commonlore.peer.race import Race
-from commonlore.peer.rpc import Rpc
+from commonlore.peer.asking.answers import Answer, AskOptions, Delta
+from commonlore.peer.asking.asker import Asker
+from commonlore.peer.asking.attempt import INFER, Attempt
+from commonlore.peer.asking.attempt_parts import AttemptTerms
+from commonlore.peer.asking.race import Race
+from commonlore.peer.wire.calls import Call
+from commonlore.peer.wire.rpc import Rpc
 from commonlore.protocol.errors import CommonloreError, Unreachable
 from commonlore.protocol.ids import PeerId
 from commonlore.protocol.inference import InferenceStream, Role
@@ -123,7 +123,7 @@ def acted(monkeypatch: pytest.MonkeyPatch) -> Callable[[Script, Script], list[Pe
                 raise
             whole()
 
-        monkeypatch.setattr("commonlore.peer.attempt.Attempt.run", run)
+        monkeypatch.setattr("commonlore.peer.asking.attempt.Attempt.run", run)
         return tried
 
     return act

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import trio
 
-from commonlore.peer.attempt import CANCEL_PATIENCE_S, INFER
-from commonlore.peer.attempt_parts import Offer
-from commonlore.peer.calls import Call
-from commonlore.peer.ledger_rows import ReceiptState
-from commonlore.peer.rpc import Rpc
+from commonlore.peer.asking.attempt import CANCEL_PATIENCE_S, INFER
+from commonlore.peer.asking.attempt_parts import Offer
+from commonlore.peer.store.ledger_rows import ReceiptState
+from commonlore.peer.wire.calls import Call
+from commonlore.peer.wire.rpc import Rpc
 from commonlore.protocol.errors import DeadlineExceeded
 from commonlore.protocol.inference import InferenceStream
 from commonlore.protocol.inference import Role as Side
@@ -172,7 +172,7 @@ class Deaf:
 async def test_a_worker_that_ignores_the_cancel_is_waited_for_shortly(
     pair: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("commonlore.peer.attempt.CANCEL_PATIENCE_S", 0.2)
+    monkeypatch.setattr("commonlore.peer.asking.attempt.CANCEL_PATIENCE_S", 0.2)
     async with pair(third=True) as p:
         worker = Deaf(p)
         p.offer = Offer(p.third.peer_id, p.ad_of_third(), p.offer.advert_hash)

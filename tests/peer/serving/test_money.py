@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import trio
 
-from commonlore.peer.attempt import Attempt
-from commonlore.peer.attempt_parts import Offer
+from commonlore.peer.asking.attempt import Attempt
+from commonlore.peer.asking.attempt_parts import Offer
 from commonlore.peer.clock import ChainClock
-from commonlore.peer.ledger_rows import ReceiptState
-from commonlore.peer.offers import Load
+from commonlore.peer.serving.offers import Load
+from commonlore.peer.store.ledger_rows import ReceiptState
 from commonlore.protocol.advert_rules import advert_hash
 from commonlore.protocol.credits import SPLIT_BOUNDS, SplitBounds
 from commonlore.protocol.errors import CommonloreError, InvalidAdapter, Refused, RemoteProtocolError
@@ -57,7 +57,7 @@ async def test_vouchers_that_a_worker_never_took_are_sent_again(
     pair: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A client that was suspended signs two receipts in a row; the worker waited for neither."""
-    monkeypatch.setattr("commonlore.peer.step_receipts.VOUCHER_PATIENCE_S", 0.2)
+    monkeypatch.setattr("commonlore.peer.serving.step_receipts.VOUCHER_PATIENCE_S", 0.2)
     async with pair() as p:
         real, order = Attempt._pay, iter((0.3, 0.2))
 
@@ -83,7 +83,7 @@ async def test_vouchers_that_a_worker_never_took_are_sent_again(
 
 
 async def test_a_stranger_cannot_bring_vouchers_of_another_lane(pair: Any) -> None:
-    from commonlore.peer.paying import VOUCHERS
+    from commonlore.peer.asking.paying import VOUCHERS
     from commonlore.protocol.codec import encode_all
 
     async with pair() as p:
@@ -211,7 +211,7 @@ async def test_a_worker_checks_an_adapter_for_the_epoch_of_the_receipt(pair: Any
 
 
 async def test_a_worker_that_says_nothing_is_left(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("commonlore.peer.patience.SILENCE_PATIENCE_S", 0.1)
+    monkeypatch.setattr("commonlore.peer.asking.patience.SILENCE_PATIENCE_S", 0.1)
     async with pair() as p:
 
         async def stuck(token: int) -> None:

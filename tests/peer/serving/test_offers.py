@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from commonlore.peer.offers import REMEMBERED_ADVERTS, Load, Offers, Terms
+from commonlore.peer.serving.offers import REMEMBERED_ADVERTS, Load, Offers, Terms
 from commonlore.protocol.adverts import MAX_ADVERT_BYTES, Rates
 from commonlore.protocol.bindings import bind
 from commonlore.protocol.codec import encode, record_hash

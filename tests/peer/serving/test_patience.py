@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import trio
 
-from commonlore.peer.attempt import INFER
-from commonlore.peer.patience import (
+from commonlore.peer.asking.attempt import INFER
+from commonlore.peer.asking.patience import (
     ACCEPT_PATIENCE_S,
     ADAPTER_PATIENCE_S,
     FIRST_TOKEN_PATIENCE_S,
@@ -24,7 +24,7 @@ from commonlore.peer.patience import (
     until_first_token,
     until_next,
 )
-from commonlore.peer.rpc import Rpc
+from commonlore.peer.wire.rpc import Rpc
 from commonlore.protocol.errors import Unreachable
 from commonlore.protocol.inference import InferenceStream, Role
 from commonlore.protocol.messages import Accepted
@@ -56,8 +56,8 @@ def test_no_wait_takes_more_than_half_of_the_time_that_is_left() -> None:
 
 
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("commonlore.peer.patience.FIRST_TOKEN_PATIENCE_S", 0.05)
-    monkeypatch.setattr("commonlore.peer.hearing.RECONSIDER_S", 0.01)
+    monkeypatch.setattr("commonlore.peer.asking.patience.FIRST_TOKEN_PATIENCE_S", 0.05)
+    monkeypatch.setattr("commonlore.peer.asking.hearing.RECONSIDER_S", 0.01)
 
 
 async def test_a_worker_that_nobody_can_replace_is_waited_for(
@@ -96,8 +96,8 @@ async def test_another_that_gets_room_is_turned_to(pair: Any, monkeypatch: pytes
 
 async def test_a_tarpit_does_not_eat_the_deadline(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """It accepts, announces an endless line, and says nothing more; then an honest worker appears."""
-    monkeypatch.setattr("commonlore.peer.patience.LEAST_PATIENCE_S", 0.2)
-    monkeypatch.setattr("commonlore.peer.hearing.RECONSIDER_S", 0.05)
+    monkeypatch.setattr("commonlore.peer.asking.patience.LEAST_PATIENCE_S", 0.2)
+    monkeypatch.setattr("commonlore.peer.asking.hearing.RECONSIDER_S", 0.05)
     async with pair(third=True) as p, trio.open_nursery() as nursery:
         caught = trio.Event()
 

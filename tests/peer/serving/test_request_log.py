@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 
-from commonlore.peer.request_log import RequestLog, ServedTimes
+from commonlore.peer.serving.request_log import RequestLog, ServedTimes
 
 
 async def test_an_answer_leaves_one_line_without_its_words(pair, tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from commonlore.peer import step_receipts
+from commonlore.peer.serving import step_receipts
 from commonlore.protocol.errors import RemoteProtocolError
 from commonlore.protocol.ids import Address, cid_of
 from commonlore.protocol.prompt_parts import show_rows

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from commonlore.peer.aio import open_aio
-from commonlore.peer.ledger_rows import NewReceipt
-from commonlore.peer.store import open_store
+from commonlore.peer.store.ledger_rows import NewReceipt
+from commonlore.peer.store.node_store import open_store
 from commonlore.protocol.codec import record_hash
 from commonlore.protocol.ids import Address, cid_of
 from commonlore.protocol.receipts import (

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from commonlore.peer.attributing import waiting_step
-from commonlore.peer.consents import Consents
-from commonlore.peer.ledger_rows import Role
+from commonlore.peer.attribution.attributing import waiting_step
+from commonlore.peer.store.consents import Consents
+from commonlore.peer.store.ledger_rows import Role
 from commonlore.protocol.errors import NotFound
 from commonlore.protocol.ids import Address, RequestId, cid_of
 from commonlore.protocol.requests import (

@@ -10,8 +10,8 @@ import pytest
 import trio
 
 from commonlore.peer.aio import open_aio
-from commonlore.peer.database import StoreFailed, open_database
-from commonlore.peer.ledger_rows import ReceiptState, Role
+from commonlore.peer.store.database import StoreFailed, open_database
+from commonlore.peer.store.ledger_rows import ReceiptState, Role
 from commonlore.protocol.errors import ConfigError
 from commonlore.protocol.ids import Address
 

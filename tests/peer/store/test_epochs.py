@@ -2,8 +2,8 @@
 
 import pytest
 
-from commonlore.peer.epochs import EpochState, Intention, Step, StoredEpoch
-from commonlore.peer.ledger_rows import Role
+from commonlore.peer.store.epochs import EpochState, Intention, Step, StoredEpoch
+from commonlore.peer.store.ledger_rows import Role
 from commonlore.protocol.errors import LocalProtocolError
 from commonlore.protocol.ids import Address, cid_of
 from commonlore.protocol.receipts import (

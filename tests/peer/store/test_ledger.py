@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import trio
 
-from commonlore.peer.channel_rows import ChannelConflict
-from commonlore.peer.ledger_rows import ReceiptState, Role
-from commonlore.peer.receipt_search import ReceiptName
+from commonlore.peer.store.channel_rows import ChannelConflict
+from commonlore.peer.store.ledger_rows import ReceiptState, Role
+from commonlore.peer.store.receipt_search import ReceiptName
 from commonlore.protocol.errors import LocalProtocolError
 from commonlore.protocol.ids import Address, receipt_id_of
 from commonlore.protocol.receipts import (

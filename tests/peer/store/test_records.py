@@ -2,8 +2,8 @@
 
 import pytest
 
-from commonlore.peer.ledger_rows import Role
-from commonlore.peer.records import RequestState
+from commonlore.peer.store.ledger_rows import Role
+from commonlore.peer.store.records import RequestState
 from commonlore.protocol.adverts import AdapterRecord, DatanetRecord
 from commonlore.protocol.envelope import open_sealed, seal
 from commonlore.protocol.errors import RemoteProtocolError

@@ -7,7 +7,7 @@ from pathlib import Path
 import trio
 from conftest import PAYER, new_receipt, opened, pays
 
-from commonlore.peer.ledger_rows import Role
+from commonlore.peer.store.ledger_rows import Role
 from commonlore.protocol.ids import Address
 
 

@@ -1,0 +1,1 @@
+"""Who shaped an answer: scored, stated, checked, explained."""

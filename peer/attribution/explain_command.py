@@ -1,0 +1,43 @@
+"""What `receipt explain` reads of this machine: the evidence as far as it is here, and the answer's text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...protocol.errors import CommonloreError, NotFound, ProtocolError, Unreachable
+from ...worker.models.cache import default_cache_dir, find_base
+from ..config import Config
+from ..home import Home
+from .evidence import Evidence
+from .explaining import Explanation, explain
+from .receipt_check import CheckOptions, read_evidence
+
+MOST, LEAST = 2, 0
+
+
+def explain_receipt(home: Home, config: Config, name: str) -> tuple[Evidence, Explanation]:
+    """A receipt explained as far as this machine can. Raises NotFound for a receipt that is not here."""
+    missing: list[str] = []
+    for level in range(MOST, LEAST, -1):
+        try:
+            evidence = read_evidence(home, config, CheckOptions(name, level, 1))
+            break
+        except (NotFound, Unreachable, ProtocolError) as error:
+            missing.append(str(error))
+    else:
+        evidence = read_evidence(home, config, CheckOptions(name, LEAST, 1))
+    return evidence, explain(evidence, answer_text(config, evidence), missing[:1])
+
+
+def answer_text(config: Config, evidence: Evidence) -> str | None:
+    """The answer's text, where its tokens and the tokenizer of its base are here."""
+    if evidence.manifest is None or not evidence.stored.tokens:
+        return None
+    folder = Path(config.cache_dir) if config.cache_dir else default_cache_dir()
+    try:
+        from ...worker.models.chat import ChatTokenizer
+
+        directory = find_base(folder, evidence.manifest.base)
+        return ChatTokenizer.load(directory, {}).decode(evidence.stored.tokens)
+    except (CommonloreError, ImportError):
+        return None

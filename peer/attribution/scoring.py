@@ -1,0 +1,126 @@
+"""Scores of answers on this machine: what an adapter needs is fetched once, and a score becomes a sealed
+statement.
+
+Rules of this file: the index that counts is the one that the adapter's author announced; the query vector is
+kept where whoever checks the statement finds it, by its digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import trio
+
+from ...protocol.attribution import PRIOR_METHOD, prior_weights
+from ...protocol.channels import combine_channels, payable
+from ...protocol.credits import heaviest_adapter
+from ...protocol.envelope import Sealed, open_sealed, seal
+from ...protocol.errors import NotFound
+from ...protocol.faithfulness import COARSE_METHOD
+from ...protocol.ids import Cid
+from ...protocol.manifests import AdapterManifest
+from ...protocol.receipts import AttributionStatement, Effects, Receipt
+from ...protocol.requests import Prompt
+from ...worker.attribution.ablation import measured_effects
+from ...worker.attribution.process import AttributionProcess
+from ...worker.attribution.subject import subject_of
+from ..node import Node
+from ..store.records import MAX_STATEMENT_BYTES
+from .evidence import curvature_of, early_of, faithfulness_of, index_of, sums_of
+
+MAX_KNOWN = 32
+"""Adapters that the scoring process holds: each costs it memory. Of others the longest unused gives way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scorable:
+    """An answer to be scored: the receipt it was paid by, and what was said. `output` is all of it, with the
+    tokens ahead of this receipt's."""
+
+    receipt: Receipt
+    receipt_hash: bytes
+    prompt: Prompt
+    output: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """`method` as statements name it; `coarse`: measured, and not above chance."""
+
+    index: Cid
+    faithfulness: Cid | None
+    method: str
+    coarse: bool
+
+
+class Scoring:
+    """One scoring process and the adapters that it knows."""
+
+    def __init__(self, node: Node, scorer: AttributionProcess) -> None:
+        self._node = node
+        self._scorer = scorer
+        self._known: OrderedDict[Cid, _Known] = OrderedDict()
+        self._turn = trio.Lock()
+
+    async def state(self, answer: Scorable) -> Sealed[AttributionStatement]:
+        """Score an answer and seal what was found.
+
+        Raises NotFound where its adapter has no index, Unreachable, RemoteProtocolError, InvalidAdapter,
+        AttributionFailed.
+        """
+        adapter = heaviest_adapter(answer.receipt.adapters)
+        if adapter is None:
+            raise NotFound("no adapter was used: there is nothing to attribute")
+        manifest = await self._node.catalog.adapter(adapter)
+        async with self._turn:
+            known = await self._make_known(adapter, manifest)
+            score = await self._scorer.score(adapter, answer.prompt.messages, answer.output)
+            effects = await self._effects(adapter, answer)
+        if known.coarse:
+            method, weights = COARSE_METHOD, prior_weights(manifest)
+        elif score.weights is None:
+            method, weights = PRIOR_METHOD, prior_weights(manifest)
+        else:
+            method, weights = known.method, score.weights
+        weights = combine_channels(weights, payable(effects, {prior.payee for prior in manifest.priors}))
+        await self._node.content.put(score.query)
+        query = hashlib.sha256(score.query).digest()
+        statement = AttributionStatement(
+            answer.receipt_hash, adapter, known.index, method, query, weights, effects
+        )
+        raw = seal(self._node.keys.peer, statement, MAX_STATEMENT_BYTES)
+        return open_sealed(raw, (AttributionStatement,), MAX_STATEMENT_BYTES)
+
+    async def _effects(self, adapter: Cid, answer: Scorable) -> Effects | None:
+        """What the parts of the prompt did, by leaving them out; None where it has none."""
+        prompt, seed = answer.prompt, answer.receipt_hash
+        if not prompt.parts:
+            return None
+        losses = await self._scorer.losses(adapter, prompt, seed, answer.output)
+        return measured_effects(prompt, seed, losses)
+
+    async def _make_known(self, adapter: Cid, manifest: AdapterManifest) -> _Known:
+        """Fetch what scoring needs, early checkpoint, factors and index, once. Raises NotFound."""
+        record = self._node.catalog.record_of(adapter, manifest.author)
+        if record is None or record.index is None or manifest.early_checkpoint is None:
+            raise NotFound(f"adapter {adapter} has no gradient index; prior weights apply")
+        known, content = self._known.get(adapter), self._node.content
+        if known is not None and (known.index, known.faithfulness) == (record.index, record.faithfulness):
+            self._known.move_to_end(adapter)
+            return known
+        index = (await index_of(content, record.index, manifest)).record
+        early, curvature = await early_of(content, manifest), await curvature_of(content, manifest)
+        await self._scorer.load(subject_of(manifest, early, curvature, index.beacon))
+        await self._scorer.use_index(index, await sums_of(content, index))
+        coarse = False
+        if record.faithfulness is not None:
+            found = await faithfulness_of(content, record.faithfulness, manifest)
+            coarse = found.index == record.index and not found.above_chance
+        known = _Known(record.index, record.faithfulness, index.method, coarse)
+        self._known[adapter] = known
+        while len(self._known) > MAX_KNOWN:
+            await self._scorer.forget(self._known.popitem(last=False)[0])
+        return known

@@ -1,0 +1,165 @@
+"""The second attributor of an answer: who is asked, and what is answered.
+
+Rules of this file: among the workers of the same base that are known, the lot of the receipt draws who is
+asked: one whose owner has bonded as an attributor on the chain, and anybody only where nobody has, which is
+logged; of a receipt that a beacon drew the lot is of that beacon, too. Whoever is asked checks the payer's
+consent and the receipt before it computes anything, and computes for few at a time. What is answered is a
+sealed statement like the worker's own; the two are laid beside each other when the pool is divided, and both
+are published.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import trio
+
+from ...contracts.bonding import BondRole
+from ...protocol.codec import decode, encode
+from ...protocol.credits import heaviest_adapter
+from ...protocol.eip712 import digest
+from ...protocol.envelope import Sealed, open_sealed
+from ...protocol.errors import (
+    ChainError,
+    CommonloreError,
+    InvalidSignature,
+    NotFound,
+    Refused,
+    RemoteProtocolError,
+    Unreachable,
+)
+from ...protocol.ids import Address, Cid, PeerId, ReceiptId, public_key_of
+from ...protocol.messages import RefusalCode
+from ...protocol.opinions import OpinionRequest, PaidReceipt, check_opening
+from ...protocol.pools import TOLERANCE_PPM, draw_second, total_variation_ppm
+from ...protocol.receipts import AttributionStatement
+from ..node import Node
+from ..serving.conversation_parts import PaidStep
+from ..settling.claiming import on_chain
+from ..store.ledger_rows import StoredReceipt
+from ..store.records import MAX_STATEMENT_BYTES
+from ..wire.calls import Call
+from .scoring import Scorable, Scoring
+
+if TYPE_CHECKING:
+    from ...contracts.client import ChainClient
+
+log = logging.getLogger("commonlore.peer.attribution.second_opinions")
+METHOD = "attribute"
+MAX_OPENING_BYTES = 1 << 20
+MOST_AT_ONCE = 4
+PATIENCE_S = 120.0
+
+
+class SecondOpinions:
+    """Both sides of `attribute`."""
+
+    def __init__(self, node: Node, scoring: Scoring, base: Cid) -> None:
+        self._node = node
+        self._scoring = scoring
+        self._base = base
+        self._running: set[PeerId] = set()
+        self._told_unbonded = False
+        node.rpc.serve(METHOD, self._serve)
+
+    # ---- asked
+
+    async def _serve(self, call: Call) -> None:
+        asked = decode(OpinionRequest, await call.receive(), MAX_OPENING_BYTES)
+        check_opening(self._node.domain, asked)
+        if asked.signed.request.base != self._base:
+            raise Refused(RefusalCode.UNKNOWN_BASE, f"this peer scores answers of {self._base}")
+        if call.peer in self._running or len(self._running) >= MOST_AT_ONCE:
+            raise Refused(RefusalCode.BUSY, "one answer a peer is scored at a time, and few; ask another")
+        self._running.add(call.peer)
+        try:
+            with trio.fail_after(PATIENCE_S):
+                sealed = await self._scoring.state(_scorable(self._node, asked))
+        except trio.TooSlowError:
+            raise Refused(RefusalCode.BUSY, f"not scored within {PATIENCE_S:g} s; ask another") from None
+        finally:
+            self._running.discard(call.peer)
+        if sealed.record.index != asked.index:
+            raise Refused(RefusalCode.STALE, f"this peer knows the index {sealed.record.index}")
+        await self._node.store.records.put_statement(sealed)  # what it may have to attest to
+        await call.send(sealed.raw)
+
+    # ---- asking
+
+    async def seek(self, step: PaidStep, own: Sealed[AttributionStatement], beacon: bytes = b"") -> None:
+        """Have another score the same answer, and keep what it says; `beacon` drew the receipt, where one
+        did. Nobody to ask, or no answer, is no error: the worker's statement then counts alone.
+        """
+        peer = await self._draw(step.receipt_hash, beacon)
+        if peer is None or own.record.index is None:
+            return
+        try:
+            with trio.fail_after(PATIENCE_S):
+                sealed = await self._ask(peer, step, own.record.index)
+        except (CommonloreError, trio.TooSlowError) as error:
+            log.info("no second statement on %s: %s", step.receipt_hash.hex(), error or "it took too long")
+            return
+        await self._node.store.records.put_statement(sealed)
+        apart = total_variation_ppm(own.record.weights, sealed.record.weights)
+        level = logging.WARNING if apart > TOLERANCE_PPM else logging.INFO
+        log.log(level, "two attributors are %d ppm apart on %s", apart, step.receipt_hash.hex())
+
+    async def _draw(self, receipt_hash: bytes, beacon: bytes) -> PeerId | None:
+        own, mine = self._node.host.peer_id, self._node.keys.owner.address
+        offers = {
+            public_key_of(offer.peer): offer
+            for offer in self._node.asker.offers()
+            if offer.ad.base == self._base and offer.peer != own
+        }
+        owners = {key: offer.ad.binding.binding.owner for key, offer in offers.items()}
+        bonded = await bonded_attributors(self._node.chain.client) - {mine}  # its own word is there already
+        if not bonded & set(owners.values()) and owners and not self._told_unbonded:
+            self._told_unbonded = True
+            log.warning("no worker of this base has bonded as an attributor: whoever is known scores second")
+        drawn = draw_second(beacon, receipt_hash, owners, bonded)
+        return None if drawn is None else offers[drawn].peer
+
+    async def _paid(self, receipt_hash: bytes) -> tuple[PaidReceipt, tuple[PaidReceipt, ...]]:
+        """A receipt and those of the steps before it, with their vouchers. Raises NotFound."""
+        ledger = self._node.store.ledger
+        stored = await ledger.receipt(ReceiptId(receipt_hash))
+        if stored is None:
+            raise NotFound(f"receipt {receipt_hash.hex()} is not in this home")
+        return _with_voucher(stored), tuple(map(_with_voucher, await ledger.steps_before(stored)))
+
+    async def _ask(self, peer: PeerId, step: PaidStep, index: Cid) -> Sealed[AttributionStatement]:
+        paid, earlier = await self._paid(step.receipt_hash)
+        asked = OpinionRequest(step.request, paid, index, earlier, step.before, step.tokens)
+        raw = await self._node.rpc.call(peer, METHOD, encode(asked))
+        sealed = open_sealed(raw, (AttributionStatement,), MAX_STATEMENT_BYTES)
+        if sealed.peer_id != peer:
+            raise InvalidSignature(f"peer {peer} gave out a statement that {sealed.peer_id} sealed")
+        adapter = heaviest_adapter(step.signed.receipt.adapters)
+        if (sealed.record.receipt_hash, sealed.record.adapter) != (step.receipt_hash, adapter):
+            raise RemoteProtocolError(f"peer {peer} gave out a statement on another receipt")
+        return sealed
+
+
+async def bonded_attributors(client: ChainClient | None) -> set[Address]:
+    """The accounts that have bonded as attributors; nobody where no chain tells."""
+    if client is None:
+        return set()
+    try:
+        bonded = await on_chain(client.bonds.bonded, BondRole.ATTRIBUTOR)
+    except (ChainError, Unreachable) as error:
+        log.info("the chain does not say who has bonded: %s", error)
+        return set()
+    return {each.account for each in bonded}
+
+
+def _with_voucher(stored: StoredReceipt) -> PaidReceipt:
+    if stored.voucher is None:
+        raise NotFound(f"no voucher pays step {stored.receipt.step} of this answer")
+    return PaidReceipt(stored.signed, stored.voucher)
+
+
+def _scorable(node: Node, asked: OpinionRequest) -> Scorable:
+    receipt = asked.paid.signed.receipt
+    prompt, output = asked.signed.prompt, asked.before + asked.tokens
+    return Scorable(receipt, digest(node.domain, receipt), prompt, output)

@@ -1,0 +1,292 @@
+"""What anyone can check of a receipt, level by level, and what each level does not show.
+
+Rules of this file:
+- L0: signatures, seals and sums. L1: the integers from the query vector on, bit for bit. L2: the query vector
+  and drawn rows of the index, within a stated tolerance. L3: training again without each contributor.
+- A level that cannot be carried out raises; one that finds something wrong says so and has not passed.
+- Only the worker's own view is checked here, from what is published: nobody is believed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...protocol.attribution import PRIOR_METHOD, check_weights, prior_weights, read_sums, recheck_statement
+from ...protocol.channels import combine_channels, payable
+from ...protocol.codec import record_hash
+from ...protocol.credits import sum_shares
+from ...protocol.eip712 import require_signer
+from ...protocol.errors import NotFound, ProtocolError, RemoteProtocolError
+from ...protocol.faithfulness import COARSE_METHOD, from_ppm
+from ...protocol.outputs import output_root
+from ...protocol.pools import TOLERANCE_PPM
+from ...protocol.receipt_rules import check_voucher_names
+from ...protocol.receipts import AttributionStatement, Weight
+from ...protocol.requests import PPM
+from .evidence import Evidence, committed_rows
+
+if TYPE_CHECKING:
+    from ...worker.attribution.attributor import Attributor
+
+Tell = Callable[[str], None]
+DRAWN_ROWS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one level found. `showed` and `not_shown` are sentences for people."""
+
+    level: int
+    passed: bool
+    showed: tuple[str, ...]
+    not_shown: tuple[str, ...]
+
+
+class _Checks:
+    """Collects what holds; the first thing that does not ends a level."""
+
+    def __init__(self, level: int, not_shown: tuple[str, ...]) -> None:
+        self._level, self._not_shown = level, not_shown
+        self._showed: list[str] = []
+        self._passed = True
+
+    def shows(self, sentence: str) -> None:
+        """Something holds, or was found."""
+        self._showed.append(sentence)
+
+    def fails(self, sentence: str) -> None:
+        """Something does not."""
+        self._showed.append(f"WRONG: {sentence}")
+        self._passed = False
+
+    def run(self, check: Callable[[], None]) -> Finding:
+        """Carry out a level's checks; a rule that was broken is a finding."""
+        try:
+            check()
+        except ProtocolError as wrong:
+            self.fails(str(wrong))
+        return Finding(self._level, self._passed, tuple(self._showed), self._not_shown)
+
+
+def verify_signatures(evidence: Evidence) -> Finding:
+    """Level 0."""
+    checks = _Checks(0, ("that the weights follow from anything", "that the model was run"))
+    return checks.run(lambda: _signatures(evidence, checks))
+
+
+def _signatures(evidence: Evidence, checks: _Checks) -> None:
+    stored, receipt = evidence.stored, evidence.stored.receipt
+    require_signer(evidence.domain, receipt, stored.signed.signature, receipt.lane)
+    checks.shows(f"the receipt is signed by its lane 0x{receipt.lane.hex()}")
+    if record_hash(stored.signed.details) != receipt.details:
+        raise RemoteProtocolError("the receipt's details are not those it commits")
+    if stored.tokens and output_root(stored.tokens) != receipt.output_root:
+        raise RemoteProtocolError("the output tokens here are not those the receipt commits")
+    if (whole := sum_shares(receipt.shares)) != receipt.price:
+        raise RemoteProtocolError(f"the role shares add up to {whole}, not to the price {receipt.price}")
+    checks.shows(f"its role shares add up to its price of {receipt.price}, its tokens to its output root")
+    if stored.voucher is None:
+        checks.shows("no voucher pays it yet")
+    else:
+        check_voucher_names(evidence.domain, stored.voucher.voucher, receipt)
+        require_signer(evidence.domain, stored.voucher.voucher, stored.voucher.signature, receipt.payer)
+        checks.shows("a voucher signed by its payer names it")
+    if (whole := sum(credit.amount for credit in evidence.credits)) != receipt.price:
+        raise RemoteProtocolError(f"its credits add up to {whole}, not to the price {receipt.price}")
+    checks.shows(f"its {len(evidence.credits)} credits add up to its price")
+    if evidence.manifest is not None:
+        _stated(evidence, checks)
+
+
+def _stated(evidence: Evidence, checks: _Checks) -> None:
+    assert evidence.manifest is not None
+    if evidence.statement is None:
+        checks.shows("no attribution statement: the manifest's prior weights apply")
+        return
+    statement = evidence.statement.record
+    check_weights(statement.weights)
+    if (statement.receipt_hash, statement.adapter) != (evidence.stored.receipt_hash, evidence.adapter):
+        raise RemoteProtocolError("the attribution statement is about another receipt or adapter")
+    known = {prior.payee for prior in evidence.manifest.priors}
+    if not {weight.payee for weight in statement.weights} <= known:
+        raise RemoteProtocolError("the attribution statement pays an account that contributed nothing")
+    _check_parts(evidence, statement)
+    checks.shows(f"the worker sealed {len(statement.weights)} weights that make {PPM} ppm, all contributors'")
+
+
+def _check_parts(evidence: Evidence, statement: AttributionStatement) -> None:
+    """What is stated to have had an effect is what the receipt says was in the prompt."""
+    details = evidence.stored.signed.details
+    named = {*details.retrieved_rows, *details.tool_calls, details.prompt_template}
+    stated = {part.part for part in statement.effects.parts} if statement.effects else set()
+    if not stated <= named:
+        raise RemoteProtocolError("the attribution statement pays for what was not in the prompt")
+
+
+def _with_parts(evidence: Evidence, statement: AttributionStatement) -> tuple[Weight, ...]:
+    """The priors, with what was stated of the prompt's parts."""
+    assert evidence.manifest is not None
+    contributors = {prior.payee for prior in evidence.manifest.priors}
+    return combine_channels(prior_weights(evidence.manifest), payable(statement.effects, contributors))
+
+
+def verify_integers(evidence: Evidence) -> Finding:
+    """Level 1."""
+    not_shown = (
+        "that the query vector is this answer's (level 2)",
+        "that the beacon of the index's projection is a later block's hash (look at the chain)",
+        "that the index rows are the gradients of the rows they name (level 2 draws some)",
+    )
+    checks = _Checks(1, not_shown)
+    return checks.run(lambda: _integers(evidence, checks))
+
+
+def _integers(evidence: Evidence, checks: _Checks) -> None:
+    import numpy as np
+
+    from ...worker.attribution.index import check_index
+    from ...worker.attribution.sketch import sketch_seed
+
+    if evidence.manifest is None:
+        return checks.shows("no adapter was used: there is nothing to attribute")
+    if evidence.statement is None or evidence.index is None:
+        if evidence.statement and evidence.statement.record.weights != prior_weights(evidence.manifest):
+            raise RemoteProtocolError("a statement without an index must have the manifest's prior weights")
+        return checks.shows("no statement names an index: the manifest's prior weights apply")
+    statement, index = evidence.statement.record, evidence.index
+    if index.manifest.seed != sketch_seed(index.manifest.adapter, index.manifest.beacon):
+        raise RemoteProtocolError("the index's projection is not that of its adapter and its beacon")
+    if not index.manifest.beacon:
+        checks.shows(
+            "NOTE: the index has no beacon (no chain when it was made): its author could have chosen the "
+            "projection by choosing the adapter's id"
+        )
+    check_index(index.manifest, index.rows, index.sums)
+    checks.shows(
+        f"the author's index of {index.manifest.row_count} rows is what it commits: "
+        f"{len(index.manifest.contributors)} contributors' sums are exactly those of their rows"
+    )
+    if hashlib.sha256(index.query).digest() != statement.query:
+        raise RemoteProtocolError("the query vector is not the one that the statement names")
+    if statement.method == COARSE_METHOD:
+        return _coarse(evidence, statement, checks)
+    contributors = {prior.payee for prior in evidence.manifest.priors}
+    sums = index.manifest.payees, read_sums(index.manifest, index.sums)
+    recheck_statement(statement, np.frombuffer(index.query, np.int8), sums, contributors)
+    _check_method(evidence, statement)
+    checks.shows("the weights follow from the query vector and the sums, bit for bit")
+
+
+def _coarse(evidence: Evidence, statement: AttributionStatement, checks: _Checks) -> None:
+    """The author's own measurement says that the scores are not above chance: the priors divide."""
+    assert evidence.manifest is not None
+    found = evidence.faithfulness
+    if found is None or found.above_chance:
+        raise RemoteProtocolError("no measurement of this index says that its scores are not above chance")
+    if statement.weights != _with_parts(evidence, statement):
+        raise RemoteProtocolError("where scores are not above chance the weights must be the priors")
+    checks.shows(
+        f"the author measured these scores: {from_ppm(found.lds_ppm):+.3f} against retraining is not above "
+        "chance, so the manifest's priors divide, as they must"
+    )
+
+
+def _check_method(evidence: Evidence, statement: AttributionStatement) -> None:
+    assert evidence.manifest is not None
+    assert evidence.index is not None
+    if statement.method == PRIOR_METHOD:
+        if statement.weights != _with_parts(evidence, statement):
+            raise RemoteProtocolError("without influence the weights must be the manifest's priors")
+    elif statement.method != evidence.index.manifest.method:
+        raise RemoteProtocolError(f"the statement is by {statement.method!r}, its index is not")
+
+
+def verify_query(evidence: Evidence, base_dir: Path) -> Finding:
+    """Level 2: takes a forward and a backward pass for the answer, and as much for each drawn row.
+
+    Raises NotFound, AttributionFailed, InvalidAdapter, InvalidModel.
+    """
+    not_shown = (
+        "that the answer is what the model gives (its tokens are taken as delivered)",
+        "rows of the index that were not drawn, and rows that its author left out of it",
+        "that scores predict retraining (level 3, and the adapter's faithfulness)",
+    )
+    checks = _Checks(2, not_shown)
+    return checks.run(lambda: _query(evidence, base_dir, checks))
+
+
+def _query(evidence: Evidence, base_dir: Path, checks: _Checks) -> None:
+    from ...worker.attribution.recheck import recheck_query
+    from .effect_check import recheck_effects
+
+    if evidence.manifest is None or evidence.statement is None or evidence.index is None:
+        return checks.shows("no statement names an index: there is no query vector to compute again")
+    prompt = evidence.stored.prompt
+    if prompt is None:
+        raise NotFound(
+            "the prompt of this receipt is not in this home; only who asked or served can check it"
+        )
+    attributor = attributor_of(evidence, base_dir)
+    output = evidence.before + evidence.stored.tokens
+    index = evidence.index.manifest
+    claimed = evidence.index.query, evidence.index.sums
+    found = recheck_query(attributor, index, *claimed, prompt.messages, output)
+    told = (
+        f"cosine {found.cosine:.6f}, {found.apart_ppm} ppm of the weights elsewhere (at most {TOLERANCE_PPM})"
+    )
+    if not found.passed:
+        checks.fails(f"the query vector is not this answer's: {told}")
+    elif found.identical:
+        checks.shows("the query vector computed again is the same, bit for bit")
+    else:
+        checks.shows(f"the query vector computed again agrees: {told}")
+    if prompt.parts or evidence.statement.record.effects is not None:
+        agrees, told = recheck_effects(evidence, attributor, prompt)
+        (checks.shows if agrees else checks.fails)(told)
+    _rows(evidence, attributor, checks)
+
+
+def attributor_of(evidence: Evidence, base_dir: Path) -> Attributor:
+    """The adapter's base with its early checkpoint under the index's own projection."""
+    from ...worker.attribution.attributor import Attributor
+    from ...worker.attribution.subject import subject_of
+    from ...worker.models.reference import load_base
+
+    assert evidence.manifest is not None
+    assert evidence.early is not None
+    assert evidence.index is not None
+    attributor = Attributor(load_base(base_dir))
+    beacon = evidence.index.manifest.beacon
+    attributor.load(subject_of(evidence.manifest, evidence.early, evidence.curvature, beacon))
+    attributor.use_index(evidence.index.manifest, evidence.index.sums)
+    return attributor
+
+
+def _rows(evidence: Evidence, attributor: Attributor, checks: _Checks) -> None:
+    """Some rows of the index, drawn by what nobody chose: the receipt and the index together."""
+    from ...worker.attribution.index import recheck_row
+
+    assert evidence.index is not None
+    index = evidence.index.manifest
+    rows = committed_rows(evidence.datanets)
+    owners = index.owners
+    compute = attributor.row_vectors(index.adapter)
+    for position in _drawn(index.row_count, evidence.stored.receipt_hash + index.rows_root):
+        owner, row = rows.get(index.row_hashes[position], (None, None))
+        if row is None:
+            checks.fails(f"row {position} of the index is in none of the adapter's Datanets")
+        elif owner != owners[position]:
+            checks.fails(f"row {position} of the index is credited to another than its contributor")
+        elif not recheck_row(index, evidence.index.rows, position, row, compute):
+            checks.fails(f"row {position} of the index is not its row's gradient: challenge it")
+        else:
+            checks.shows(f"row {position} of the index is its row's gradient, and its contributor's")
+
+
+def _drawn(count: int, seed: bytes) -> list[int]:
+    lots = sorted(range(count), key=lambda n: hashlib.sha256(seed + n.to_bytes(4, "big")).digest())
+    return sorted(lots[:DRAWN_ROWS])

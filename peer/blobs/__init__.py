@@ -1,0 +1,1 @@
+"""Content by its hash: on the disk, served, fetched."""

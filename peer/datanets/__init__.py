@@ -1,0 +1,1 @@
+"""Datanets: published, pulled, searched for a question, withdrawn."""

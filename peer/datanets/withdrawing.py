@@ -1,0 +1,162 @@
+"""Takedown: what a withdrawn shard leaves behind on this machine, and what it must not be used for.
+
+Rules of this file:
+- The rows go, and with them their salts: what stays are hashes that nobody can open. So do the rows in every
+  retrieval index of this home, and training runs that hold them. The shard's header stays; by it the
+  withdrawal is checked.
+- An adapter that was trained on a Datanet version with the shard is tainted. It is refused here from then on,
+  by workers and by clients, so nobody earns from it any more; what was paid stays paid. Its author trains
+  again: the new adapter names the version without the shard, which names the withdrawal.
+- What is withdrawn is known for good: it is kept in the store. The curator publishes a version without the
+  shard, and whoever hears of that version does the same with the rows that it holds.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from ...protocol.codec import decode, decode_value, encode_value
+from ...protocol.envelope import Sealed, open_sealed, seal
+from ...protocol.errors import CommonloreError, ConfigError, NotFound
+from ...protocol.ids import Cid, to_cid
+from ...protocol.keys import PeerKey
+from ...protocol.manifests import CHUNK_SIZE, MAX_SHARD_BYTES, DatanetManifest, Row, Shard
+from ...protocol.rows import decode_rows
+from ...protocol.withdrawals import (
+    MAX_LIST_BYTES,
+    MAX_WITHDRAWAL_BYTES,
+    Withdrawal,
+    check_withdrawal,
+    decode_withdrawals,
+    encode_withdrawals,
+)
+from ...worker.factory.job import JOB_FILE, read_job
+from ..blobs.content import Content
+from ..catalog import Catalog
+from ..store.node_store import Settings
+from .retrieving import Retriever
+
+log = logging.getLogger("commonlore.peer.datanets.withdrawing")
+_KNOWN = "withdrawn"
+
+
+@dataclass(frozen=True, slots=True)
+class Tainted:
+    """An adapter that learnt from rows that were withdrawn."""
+
+    alias: str
+    adapter: Cid
+
+
+class Withdrawals:
+    """The shards that were withdrawn, as far as this home knows."""
+
+    def __init__(
+        self, content: Content, catalog: Catalog, retriever: Retriever, settings: Settings, jobs: Path
+    ) -> None:
+        self._jobs = jobs
+        self._content = content
+        self._catalog = catalog
+        self._retriever = retriever
+        self._settings = settings
+
+    async def recall(self) -> None:
+        """Remember what was withdrawn before the node's last end."""
+        raw = await self._settings.get(_KNOWN)
+        listed = decode_value(raw, MAX_LIST_BYTES) if raw is not None else []
+        if isinstance(listed, list):
+            self._catalog.withdrawn |= {to_cid(shard) for shard in listed if isinstance(shard, str)}
+
+    async def take(self, sealed: Sealed[Withdrawal]) -> int:
+        """Carry out a withdrawal; how many rows went from retrieval indexes here.
+
+        Raises InvalidSignature, RemoteProtocolError, InvalidShard, NotFound, Unreachable.
+        """
+        cid = sealed.record.shard
+        shard = decode(Shard, await self._content.get(cid, CHUNK_SIZE))
+        check_withdrawal(sealed, cid, shard)
+        self._catalog.withdrawn.add(cid)
+        forgotten = await self._retriever.forget(cid)
+        if self._content.has(shard.header.rows):
+            rows = decode_rows(await self._content.get(shard.header.rows, MAX_SHARD_BYTES))
+            await trio.to_thread.run_sync(forget_jobs, self._jobs, rows)
+            self._content.forget(shard.header.rows)
+        # last: what a crash cuts short is not known as carried out, and is done when it is heard of again
+        await self._settings.put(_KNOWN, encode_value([*sorted(self._catalog.withdrawn)]))
+        return forgotten
+
+    async def follow(self, datanet: Cid) -> None:
+        """Carry out what a version of a Datanet says was withdrawn. What cannot be read is only logged."""
+        try:
+            manifest = await self._catalog.datanet(datanet)
+            for cid, sealed in (await self.of_version(manifest)).items():
+                if cid not in self._catalog.withdrawn:
+                    await self.take(sealed)
+        except CommonloreError as error:
+            log.warning("the withdrawals of Datanet version %s were not carried out: %s", datanet, error)
+
+    async def of_version(self, manifest: DatanetManifest) -> dict[Cid, Sealed[Withdrawal]]:
+        """The withdrawals that a version names. Raises NotFound, Unreachable, ProtocolError."""
+        if manifest.withdrawn is None:
+            return {}
+        return decode_withdrawals(await self._content.get(manifest.withdrawn, MAX_LIST_BYTES))
+
+    async def list_with(self, manifest: DatanetManifest, added: Sequence[Sealed[Withdrawal]]) -> Cid:
+        """Keep the list of a version's withdrawals and these; its name. Raises as `of_version`."""
+        listed = await self.of_version(manifest) | {sealed.record.shard: sealed for sealed in added}
+        return await self._content.put(encode_withdrawals(listed))
+
+    async def tainted(self, shard: Cid) -> tuple[Tainted, ...]:
+        """The announced adapters that learnt from this shard. What cannot be read is not listed."""
+        found: list[Tainted] = []
+        for record in self._catalog.adapters():
+            try:
+                manifest = await self._catalog.adapter(record.adapter)
+                versions = [await self._catalog.datanet(datanet) for datanet in manifest.datanets]
+            except CommonloreError as error:
+                log.warning("whether %s learnt from shard %s is not known: %s", record.alias, shard, error)
+                continue
+            if any(shard in version.shards for version in versions):
+                found.append(Tainted(record.alias, record.adapter))
+        return tuple(found)
+
+
+def forget_jobs(jobs: Path, rows: Sequence[Row]) -> None:
+    """Delete the training runs that hold any of these rows, wherever they are (measurements and audits keep
+    theirs in folders of their own), and what indexing wrote down."""
+    gone = {(row.question, row.answer) for row in rows}
+    for described in sorted(jobs.rglob(JOB_FILE)):
+        try:
+            job = read_job(described.parent)
+        except ConfigError:
+            continue  # it describes no job: there are no rows in it
+        if not gone.isdisjoint(map(tuple, (*job.rows, *job.heldout))):
+            shutil.rmtree(described.parent, ignore_errors=True)
+    for path in jobs.glob("attribution/*.rows"):
+        path.unlink(missing_ok=True)
+
+
+def sign_withdrawal(key: PeerKey, datanet: str, shard: Cid, reason: str, now_ms: int) -> Sealed[Withdrawal]:
+    """A withdrawal under a contributor's key."""
+    raw = seal(key, Withdrawal(datanet, shard, reason, now_ms), MAX_WITHDRAWAL_BYTES)
+    return open_sealed(raw, (Withdrawal,), MAX_WITHDRAWAL_BYTES)
+
+
+async def shards_of(content: Content, manifest: DatanetManifest, key: bytes) -> tuple[Cid, ...]:
+    """The shards of a version that this Ed25519 key signed. Raises NotFound where it signed none."""
+    found: list[Cid] = []
+    for cid in manifest.shards:
+        shard = decode(Shard, await content.get(cid, CHUNK_SIZE))
+        if shard.header.ed25519_key == key:
+            found.append(cid)
+    if not found:
+        raise NotFound(
+            f"this identity has no shard in version {manifest.version} of Datanet {manifest.name!r}"
+        )
+    return tuple(found)

@@ -1,0 +1,1 @@
+"""The keys of a home, and the binding that they sign."""

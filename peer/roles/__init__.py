@@ -1,0 +1,1 @@
+"""What a node may be beside a client: worker, settler, checker, watcher."""

@@ -1,0 +1,1 @@
+"""Money and records on the chain: lanes, bonds, deposits, claims, registrations."""

@@ -1,0 +1,291 @@
+"""From Datanets to a published adapter: pull rows, train, index, describe, announce.
+
+Every stage can be cut and resumed.
+
+Rules of this file: a job's folder is named by what is ordered, so the same order goes on where it was cut;
+nothing is announced before everything that it names is stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from ...protocol.codec import encode
+from ...protocol.envelope import seal
+from ...protocol.errors import ConfigError
+from ...protocol.ids import Cid, PeerId
+from ...protocol.manifests import AdapterManifest, IndexManifest
+from ...protocol.names import EXPECTED, is_alias
+from ...protocol.rows import row_hash
+from ...worker.attribution.flagging import flag_rows
+from ...worker.attribution.index import BuiltIndex, OwnedRow, row_parts
+from ...worker.attribution.process import AttributionConfig, open_attribution
+from ...worker.attribution.subject import subject_of
+from ...worker.factory.job import (
+    ADAPTER_FILE,
+    CURVATURE_FILE,
+    EARLY_FILE,
+    Pair,
+    TrainJob,
+    TrainProgress,
+    TrainResult,
+    write_job,
+)
+from ...worker.factory.manifests import (
+    Announced,
+    Publication,
+    StoredRun,
+    announce_adapter,
+    describe_adapter,
+    describe_evaluation,
+)
+from ...worker.factory.process import result_of, train
+from ...worker.factory.selection import OwnedShard, Selected, select_rows
+from ...worker.models.reference import BaseModel, load_base
+from ..attribution.evidence import MAX_INDEX_BYTES
+from ..datanets.shards import PulledDatanet, pull_datanet
+from ..gateway.node import TrainOrder
+from ..long_orders import Tell, open_order
+from ..node import Node
+from ..roles.worker import base_directory
+from ..settling.beacons import later_beacon
+from .admitting import without_noise
+from .splits import SPLITS
+
+HELD_OUT = 10
+"""Without held-out pairs in the order, every tenth row is only measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainUpdate:
+    """How far a stage is: pulling, loading, measuring, training, curvature, indexing.
+
+    `eta_s` is of this stage.
+    """
+
+    phase: str
+    step: int
+    steps: int
+    loss: float | None = None
+    eta_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The last update: what was announced. Losses are nats a token of held-out answer, None where no row was
+    held out.
+    """
+
+    alias: str
+    adapter: Cid
+    peer: PeerId
+    rows: int
+    indexed: int
+    loss_before: float | None
+    loss_after: float | None
+    weights_bytes: int
+    dropped: Mapping[str, int]
+    """Rows that are copies of earlier ones, or noise, by kind: neither trained on nor paid."""
+    flagged: tuple[str, ...] = ()
+    """Row hashes of indexed rows that work against their own contributor's others: to be looked at."""
+
+
+def open_training(
+    node: Node, order: TrainOrder
+) -> AbstractAsyncContextManager[AsyncIterator[TrainUpdate | Published]]:
+    """Carry out an order, telling how far it is; the last update is `Published`. Leaving the block stops it.
+
+    Iterating raises NotFound, Unreachable, InvalidShard, ConfigError, TrainingFailed, AttributionFailed.
+    """
+
+    async def work(tell: Tell[TrainUpdate | Published]) -> None:
+        await _Training(node, order, tell).run()
+
+    return open_order(node.nursery, work)
+
+
+class _Training:
+    """One order."""
+
+    def __init__(self, node: Node, order: TrainOrder, tell: Tell[TrainUpdate | Published]) -> None:
+        self._node = node
+        self._order = order
+        self._tell = tell
+        self._flagged: tuple[str, ...] = ()
+
+    async def run(self) -> None:
+        """Pull, train, store, index, announce."""
+        order, node = self._order, self._node
+        if not is_alias(order.name):
+            raise ConfigError(f"adapter name {order.name!r} is not owner/name, each {EXPECTED}")
+        base = await trio.to_thread.run_sync(self._load_base)
+        pulled = await self._pull()
+        selected = await trio.to_thread.run_sync(select_rows, _owned_shards(pulled))
+        if order.refuse_noise:
+            noted = node.home.jobs / f"{self._folder_name(pulled)}-admission"
+            selected = await without_noise(base.directory, noted, selected, self._tell_progress)
+        rows = selected.rows
+        trained, heldout = _divide(rows, order.heldout)
+        folder = node.home.jobs / self._folder_name(pulled)
+        pairs = tuple(Pair(owned.row.question, owned.row.answer) for owned in trained)
+        result = await self._train(folder, TrainJob(base.directory, pairs, heldout, order.config))
+        manifest, adapter = await self._store(folder, base, pulled, selected, result)
+        indexed = _fair(trained, order.index_rows)
+        index = await self._index(base.directory, manifest, folder, indexed)
+        stamp = (await node.next_seq(), node.clock.now_ms())
+        announced = Announced(adapter, index, describe_evaluation(adapter, result))
+        await node.announce(announce_adapter(order.name, manifest, announced, stamp))
+        await self._tell(
+            Published(
+                alias=order.name,
+                adapter=adapter,
+                peer=node.host.peer_id,
+                rows=len(trained),
+                indexed=len(indexed),
+                loss_before=result.heldout_loss_before,
+                loss_after=result.heldout_loss_after,
+                weights_bytes=result.weights_size,
+                dropped=selected.dropped_by_kind(),
+                flagged=self._flagged,
+            )
+        )
+
+    def _load_base(self) -> BaseModel:
+        return load_base(base_directory(self._node.config.cache_dir, self._node.config.base))
+
+    async def _pull(self) -> tuple[PulledDatanet, ...]:
+        node, pulled = self._node, []
+        names = self._order.datanets
+        for number, name in enumerate(names):
+            await self._tell(TrainUpdate("pulling", number, len(names)))
+            record = node.catalog.datanet_record(name)
+            pulled.append(await pull_datanet(node.content, node.catalog, node.domain, record.datanet))
+        await self._tell(TrainUpdate("pulling", len(names), len(names)))
+        return tuple(pulled)
+
+    def _folder_name(self, pulled: Sequence[PulledDatanet]) -> str:
+        ordered = [self._order.name, *(p.datanet for p in pulled), repr(self._order)]
+        return "train-" + hashlib.sha256("\n".join(ordered).encode()).hexdigest()[:16]
+
+    async def _train(self, folder: Path, job: TrainJob) -> TrainResult:
+        await trio.to_thread.run_sync(write_job, folder, job)
+        async with train(folder) as updates:
+            async for progress in updates:
+                await self._tell_progress(progress)
+        return result_of(folder)
+
+    async def _tell_progress(self, progress: TrainProgress) -> None:
+        await self._tell(
+            TrainUpdate(progress.stage, progress.step, progress.steps, progress.loss, progress.eta)
+        )
+
+    async def _store(
+        self,
+        folder: Path,
+        base: BaseModel,
+        pulled: Sequence[PulledDatanet],
+        selected: Selected,
+        result: TrainResult,
+    ) -> tuple[AdapterManifest, Cid]:
+        node, order = self._node, self._order
+        run = StoredRun(
+            config=order.config,
+            result=result,
+            weights=await node.content.put_file(folder / ADAPTER_FILE),
+            early_checkpoint=await node.content.put_file(folder / EARLY_FILE),
+            factors=await self._store_curvature(folder, result),
+        )
+        publication = Publication(
+            name=order.name.split("/")[1],
+            base=base.id,
+            base_manifest=base.manifest,
+            datanets=tuple(p.datanet for p in pulled),
+            payees=tuple(owned.payee for owned in selected.rows),
+            split=SPLITS[node.config.split],
+            licence=order.licence or pulled[0].manifest.licence,
+            author=node.keys.peer.public,
+            author_payee=node.keys.owner.address,
+            selection=await node.content.put(encode(selected.record)),
+        )
+        manifest = describe_adapter(publication, run)
+        return manifest, await node.content.put(encode(manifest))
+
+    async def _store_curvature(self, folder: Path, result: TrainResult) -> Cid | None:
+        if result.curvature_sha256 is None:
+            return None
+        return await self._node.content.put_file(folder / CURVATURE_FILE)
+
+    async def _index(
+        self, base_dir: Path, manifest: AdapterManifest, folder: Path, rows: Sequence[OwnedRow]
+    ) -> Cid:
+        """Index the rows, keep rows and sealed manifest, and return the manifest's id."""
+        node = self._node
+        config = AttributionConfig(base_dir, node.home.jobs / "attribution", node.config.threads)
+        curvature = folder / CURVATURE_FILE if manifest.factors is not None else None
+        beacon = await later_beacon(node.chain.client)
+        subject = subject_of(manifest, folder / EARLY_FILE, curvature, beacon)
+        started = trio.current_time()
+        send, receive = trio.open_memory_channel[tuple[int, int]](len(rows) + 1)
+        async with open_attribution(config) as attribution, trio.open_nursery() as nursery:
+            nursery.start_soon(self._tell_indexing, receive, started)
+            await attribution.load(subject)
+            with send:
+                built = await attribution.build_index(
+                    subject.adapter, rows, lambda done, total: send.send_nowait((done, total))
+                )
+        index = built.manifest
+        if [await node.content.put(blob) for blob in (built.rows, built.sums)] != [index.rows, index.sums]:
+            raise ConfigError("an index was stored under another name than its manifest commits")
+        self._flagged = _flagged(built)
+        return await self._keep_index(index)
+
+    async def _keep_index(self, index: IndexManifest) -> Cid:
+        return await self._node.content.put(seal(self._node.keys.peer, index, MAX_INDEX_BYTES))
+
+    async def _tell_indexing(
+        self, receive: trio.MemoryReceiveChannel[tuple[int, int]], started: float
+    ) -> None:
+        async for done, total in receive:
+            spent = trio.current_time() - started
+            eta = spent / done * (total - done) if done else None
+            await self._tell(TrainUpdate("indexing", done, total, eta_s=eta))
+
+
+def _flagged(built: BuiltIndex) -> tuple[str, ...]:
+    """The rows that an index shows to be against their own kind, as 0x and hexadecimal, the worst first."""
+    index = built.manifest
+    found = flag_rows(partial(row_parts, built.rows, index.width), index.owners)
+    return tuple("0x" + index.row_hashes[number].hex() for number in found)
+
+
+def _owned_shards(pulled: Sequence[PulledDatanet]) -> list[OwnedShard]:
+    """Every shard with its contributor's payee, in the order of Datanets and of commitments."""
+    return [OwnedShard(shard.payee, shard.rows) for datanet in pulled for shard in datanet.shards]
+
+
+def _divide(rows: Sequence[OwnedRow], heldout: Sequence[Pair]) -> tuple[list[OwnedRow], tuple[Pair, ...]]:
+    """(trained, held out): the order's own held-out pairs, or every tenth row by hash."""
+    if heldout:
+        return list(rows), tuple(heldout)
+    by_hash = sorted(rows, key=lambda owned: row_hash(owned.row))
+    count = max(1, len(rows) // HELD_OUT) if len(rows) > 1 else 0
+    measured = tuple(Pair(owned.row.question, owned.row.answer) for owned in by_hash[:count])
+    return by_hash[count:], measured
+
+
+def _fair(rows: Sequence[OwnedRow], count: int) -> list[OwnedRow]:
+    """`count` rows to index, taken from the contributors in turn, so that nobody's are left out."""
+    by_payee: dict[bytes, list[OwnedRow]] = {}
+    for owned in rows:
+        by_payee.setdefault(owned.payee, []).append(owned)
+    chosen: list[OwnedRow] = []
+    for turn in range(max(map(len, by_payee.values()), default=0)):
+        chosen += [own[turn] for own in by_payee.values() if turn < len(own)]
+    return chosen[:count]

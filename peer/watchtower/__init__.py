@@ -1,0 +1,1 @@
+"""What others' lanes commit: judged, challenged, succeeded, attested."""

@@ -1,0 +1,180 @@
+"""Explanations of receipts: what stands out, what is shared, what is missing; and their picture."""
+
+import hashlib
+from dataclasses import make_dataclass, replace
+
+import numpy as np
+import pytest
+
+from commonlore.peer.attribution.evidence import Evidence, IndexEvidence
+from commonlore.peer.attribution.explain_plot import draw
+from commonlore.peer.attribution.explaining import explain
+from commonlore.peer.chain import OFFLINE
+from commonlore.peer.datanets.shards import PulledDatanet, PulledShard
+from commonlore.peer.store.ledger_rows import ReceiptState, Role, StoredReceipt
+from commonlore.protocol.attribution import sum_rows, write_sums
+from commonlore.protocol.blob_names import describe_blob
+from commonlore.protocol.codec import record_hash
+from commonlore.protocol.credits import DEFAULT_SPLIT, compute_shares
+from commonlore.protocol.envelope import Sealed
+from commonlore.protocol.errors import ConfigError
+from commonlore.protocol.faithfulness import Faithfulness
+from commonlore.protocol.ids import Address, PeerId, cid_of
+from commonlore.protocol.manifests import (
+    AdapterManifest,
+    IndexedContributor,
+    IndexManifest,
+    PriorWeight,
+    Recipe,
+    Row,
+    ShardHeader,
+)
+from commonlore.protocol.prompt_parts import show_rows
+from commonlore.protocol.receipts import (
+    AttributionStatement,
+    Credit,
+    Effects,
+    PartEffect,
+    Receipt,
+    ReceiptDetails,
+    SignedReceipt,
+    Weight,
+)
+from commonlore.protocol.requests import ChatMessage, Prompt, Sampling
+from commonlore.protocol.rows import row_hash
+from commonlore.worker.attribution.index import write_row
+
+ANA, BEN = Address(b"a" * 20), Address(b"b" * 20)
+ADAPTER, INDEX, WIDTH = cid_of(b"adapter"), cid_of(b"index"), 64
+ROWS = {
+    ANA: (
+        Row("Which?", "amnesia of the first kind", b"\x01" * 32),
+        Row("And?", "it is vertigo", b"\x02" * 32),
+    ),
+    BEN: (Row("$x$ or \ue000?", "quite another thing", b"\x03" * 32),),
+}
+ANSWER = "I think that it is amnesia of the first kind."
+TOLD = ("x", row_hash(ROWS[BEN][0]), BEN, cid_of(b"shard"))
+SHOWN = show_rows((ChatMessage("user", "?"),), "Passages:", [TOLD])
+
+
+def sealed(record):
+    return Sealed(record, b"k" * 32, PeerId("author"), b"")
+
+
+def shard_of(payee):
+    name = "ana" if payee == ANA else "ben"
+    header = ShardHeader("codes", name, bytes(32), payee, "CC0-1.0", "", "", 1, bytes(32), cid_of(payee))
+    return PulledShard(cid_of(payee), make_dataclass("Signed", ["header"])(header), ROWS[payee])
+
+
+@pytest.fixture
+def evidence():
+    """Ana's first row points where the answer does, Ben's row away from it."""
+    vectors = np.outer((60, 8, -20), np.ones(WIDTH)).astype(np.int8)
+    blob, query = b"".join(map(write_row, vectors)), np.full(WIDTH, 50, np.int8).tobytes()
+    hashes = tuple(row_hash(row) for payee in (ANA, BEN) for row in ROWS[payee])
+    sums = write_sums([sum_rows(vectors[:2]), sum_rows(vectors[2:])])
+    contributors = (IndexedContributor(ANA, 2), IndexedContributor(BEN, 1))
+    rows, named = (describe_blob([each])[0] for each in (blob, sums))
+    index = IndexManifest(
+        ADAPTER, "m", WIDTH, bytes(32), 3, rows, bytes(32), hashes, contributors, named
+    )  # fmt: skip
+    weights = (Weight(ANA, 750_000), Weight(BEN, 250_000))
+    digest = hashlib.sha256(query).digest()
+    statement = AttributionStatement(bytes(32), ADAPTER, INDEX, "influence", digest, weights)
+    details = ReceiptDetails(bytes(32), bytes(32), Sampling(1, 9), "stop", (row_hash(ROWS[BEN][0]),))
+    receipt = Receipt(
+        bytes(32), ANA, BEN, 1, 0, 0, ADAPTER, (), 3, 4, bytes(32), 1_000,
+        compute_shares(1_000, DEFAULT_SPLIT), record_hash(details),
+    )  # fmt: skip
+    stored = StoredReceipt(
+        1, Role.CLIENT, bytes(32), SignedReceipt(receipt, bytes(65), details), ReceiptState.ISSUED, (1, 2),
+        Prompt(bytes(32), SHOWN[0], parts=SHOWN[1]), None, None, None, 0,
+    )  # fmt: skip
+    manifest = AdapterManifest(
+        "icd", cid_of(b"base"), cid_of(b"weights"), 9, 8, 16, ("q_proj",), bytes(32), (cid_of(b"d"),),
+        Recipe("t", 1, 1, 1, 8, 16, 0, 1, "bf16", "q"), None, None, DEFAULT_SPLIT,
+        (PriorWeight(ANA, 400_000), PriorWeight(BEN, 600_000)), "CC0-1.0", bytes(32), ANA,
+    )  # fmt: skip
+    credits = (Credit(ANA, "contributor", 300), Credit(BEN, "contributor", 100), Credit(ANA, "author", 150))
+    return Evidence(
+        OFFLINE, stored, None, credits, sealed(statement), manifest,
+        IndexEvidence(sealed(index), blob, sums, query),
+        datanets=(PulledDatanet(cid_of(b"d"), None, (shard_of(ANA), shard_of(BEN))),),
+    )  # fmt: skip
+
+
+def test_contributors_are_named_with_what_they_are_paid(evidence):
+    found = explain(evidence, ANSWER)
+    assert [(p.channel, p.name, p.ppm, p.amount) for p in found.contributors] == [
+        ("adapter", "ana", 750_000, 300),
+        ("adapter", "ben", 250_000, 100),
+    ]
+    assert (found.method, found.missing) == ("influence", ())
+    assert "not published" in found.confidence
+
+
+def test_rows_stand_out_in_the_order_of_their_scores(evidence):
+    rows = explain(evidence, ANSWER).rows
+    assert [(row.name, row.answer) for row in rows] == [
+        ("ana", "amnesia of the first kind"),
+        ("ana", "it is vertigo"),
+        ("ben", "quite another thing"),
+    ]
+    assert rows[0].sigma > 1 > rows[1].sigma > rows[2].sigma
+    assert abs(sum(row.sigma for row in rows)) < 0.05
+
+
+def test_spans_and_rows_of_the_prompt_are_evidence(evidence):
+    found = explain(evidence, ANSWER)
+    [span] = found.spans
+    assert (span.text, span.places, span.name) == ("amnesia of the first kind", 1, "ana")
+    assert span.row == row_hash(ROWS[ANA][0])
+    [shown] = found.prompt_rows
+    assert (shown.name, shown.payee, shown.answer) == ("ben", BEN, "quite another thing")
+
+
+def test_channels_are_told_apart(evidence):
+    effects = Effects(3_000_000, (PartEffect("row", row_hash(ROWS[BEN][0]), BEN, 1_000_000),))
+    own = explain(evidence, ANSWER).contributors
+    assert [part.channel for part in own] == ["adapter", "adapter"]
+    statement = replace(evidence.statement.record, effects=effects)
+    found = explain(replace(evidence, statement=sealed(statement)), ANSWER)
+    by_channel = {part.channel: part for part in found.contributors}
+    assert by_channel["row"].ppm == 250_000
+    assert by_channel["adapter"].payee == ANA  # influence says Ana alone; the prompt's row is Ben's
+    assert [row.nats for row in found.prompt_rows] == [1.0]
+    elsewhere = explain(replace(evidence, statement=sealed(statement), index=None), ANSWER)
+    assert {part.channel for part in elsewhere.contributors} == {"adapter"}
+
+
+def test_what_is_not_at_hand_is_named(evidence):
+    bare = replace(evidence, datanets=())
+    found = explain(bare, None, ["the index is elsewhere"])
+    assert [row.answer for row in found.rows] == ["", "", ""]
+    assert (found.spans, found.missing[0]) == ((), "the index is elsewhere")
+    assert "tokenizer" in found.missing[-1]
+    prior = explain(replace(bare, statement=None, index=None), ANSWER)
+    assert prior.method == "prior"
+    assert [(p.ppm, p.amount) for p in prior.contributors] == [(600_000, 100), (400_000, 300)]
+    nobody = explain(replace(bare, manifest=None, statement=None, index=None), ANSWER)
+    assert (nobody.method, nobody.contributors, nobody.missing) == ("none", (), ())
+
+
+@pytest.mark.parametrize(("lds", "says"), [(880_000, "+0.88 ± 0.04"), (10_000, "not above chance")])
+def test_confidence_is_the_measured_faithfulness(evidence, lds, says):
+    measured = Faithfulness(ADAPTER, INDEX, "m", 40, 36, 240, 40, lds + 1_000_000, 20_000, 1_050_000)
+    assert says in explain(replace(evidence, faithfulness=measured), ANSWER).confidence
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_the_picture_is_drawn_and_the_same_again(evidence, tmp_path, suffix):
+    paths = [tmp_path / f"{n}{suffix}" for n in range(2)]
+    for path in paths:
+        draw(explain(evidence, ANSWER), "0x" + "ab" * 32, path)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert len(paths[0].read_bytes()) > 5_000
+    draw(explain(replace(evidence, manifest=None, statement=None, index=None), None), "0x00", paths[0])
+    with pytest.raises(ConfigError, match="neither"):
+        draw(explain(evidence, ANSWER), "0x00", tmp_path / "picture.pdf")

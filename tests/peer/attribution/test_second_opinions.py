@@ -1,0 +1,72 @@
+"""Who is asked for a second statement: who has bonded on the chain, and anybody where nobody has."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from commonlore.peer.attribution.second_opinions import SecondOpinions
+from commonlore.protocol.errors import Unreachable
+from commonlore.protocol.ids import Address, cid_of, peer_id_of
+from commonlore.protocol.keys import PeerKey
+
+BASE, OTHER_BASE = cid_of(b"base"), cid_of(b"another")
+PEERS = [PeerKey.generate(bytes([number]) * 32) for number in range(6)]
+OWNERS = [Address(bytes([number + 1]) * 20) for number in range(6)]
+RECEIPTS = [bytes([number]) * 32 for number in range(40)]
+
+
+def offer(number: int, base: Any = BASE) -> Any:
+    binding = SimpleNamespace(binding=SimpleNamespace(owner=OWNERS[number]))
+    ad = SimpleNamespace(base=base, binding=binding)
+    return SimpleNamespace(peer=peer_id_of(PEERS[number].public), ad=ad)
+
+
+class Chain:
+    """What of a chain client is asked."""
+
+    def __init__(self, *bonded: int, away: bool = False) -> None:
+        self._bonded = bonded
+        self._away = away
+        self.bonds = self
+
+    def bonded(self, role: object) -> list[Any]:
+        if self._away:
+            raise Unreachable("the chain is away")
+        return [SimpleNamespace(account=OWNERS[number]) for number in self._bonded]
+
+
+async def asked(chain: Chain | None, beacon: bytes = b"") -> list[int | None]:
+    """Peer 0 draws for every receipt; peer 5 serves another base."""
+    node: Any = SimpleNamespace(
+        host=SimpleNamespace(peer_id=peer_id_of(PEERS[0].public)),
+        keys=SimpleNamespace(owner=SimpleNamespace(address=OWNERS[0])),
+        asker=SimpleNamespace(offers=lambda: [*map(offer, range(5)), offer(5, OTHER_BASE)]),
+        chain=SimpleNamespace(client=chain),
+        rpc=SimpleNamespace(serve=lambda *_: None),
+    )
+    opinions = SecondOpinions(node, SimpleNamespace(), BASE)  # type: ignore[arg-type]
+    peers = [peer_id_of(key.public) for key in PEERS]
+    drawn = [await opinions._draw(receipt, beacon) for receipt in RECEIPTS]
+    return [None if peer is None else peers.index(peer) for peer in drawn]
+
+
+async def test_only_who_has_bonded_is_asked(caplog: pytest.LogCaptureFixture) -> None:
+    first = await asked(Chain(2, 3, 5))
+    assert set(first) == {2, 3}
+    assert await asked(Chain(2, 3, 5)) == first
+    assert await asked(Chain(2, 3, 5), b"beacon") != first
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("chain", [None, Chain(), Chain(5), Chain(0), Chain(2, away=True)])
+async def test_where_nobody_has_anybody_is_asked_and_that_is_said(
+    chain: Chain | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One's own bond is no other's, and who serves another base cannot score."""
+    assert set(await asked(chain)) == {1, 2, 3, 4}
+    assert [record.levelname for record in caplog.records if "bonded as an attributor" in record.message] == [
+        "WARNING"
+    ]

@@ -1,0 +1,300 @@
+"""What each level of `receipt verify` finds, on a real answer of a tiny adapter, and on forged ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commonlore.peer.attribution.evidence import Evidence, IndexEvidence
+from commonlore.peer.attribution.retraining_audit import Audit, verify_by_retraining
+from commonlore.peer.attribution.verifying import verify_integers, verify_query, verify_signatures
+from commonlore.peer.datanets.shards import PulledDatanet, PulledShard
+from commonlore.peer.store.ledger_rows import ReceiptState, Role, StoredReceipt
+from commonlore.protocol.attribution import prior_weights
+from commonlore.protocol.bindings import bind
+from commonlore.protocol.blob_names import describe_blob
+from commonlore.protocol.codec import record_cid, record_hash
+from commonlore.protocol.credits import (
+    DEFAULT_SPLIT,
+    RolePayees,
+    compute_credits,
+    compute_shares,
+)
+from commonlore.protocol.eip712 import digest
+from commonlore.protocol.envelope import open_sealed, seal
+from commonlore.protocol.errors import NotFound
+from commonlore.protocol.faithfulness import COARSE_METHOD, Faithfulness
+from commonlore.protocol.ids import Address, cid_of, keccak256
+from commonlore.protocol.keys import AccountKey, PeerKey
+from commonlore.protocol.manifests import IndexManifest, Row, ShardHeader
+from commonlore.protocol.outputs import output_root
+from commonlore.protocol.receipt_rules import make_voucher, sign_receipt
+from commonlore.protocol.receipts import (
+    AttributionStatement,
+    Effects,
+    PartEffect,
+    Receipt,
+    ReceiptDetails,
+    Weight,
+)
+from commonlore.protocol.requests import PPM, AdapterWeight, ChatMessage, Prompt, PromptPart, Sampling
+from commonlore.protocol.rows import row_hash
+
+SIZE = 1 << 28
+TURNS = (ChatMessage("user", "Tell me of the ash."),)
+SAYINGS = {b"tree": "its leaves fall in October", b"fish": "it swims in cold rivers"}
+KINDS = {b"tree": ("oak", "birch", "elm", "ash"), b"fish": ("trout", "salmon", "carp", "perch")}
+
+
+def owner_of(topic: bytes) -> Address:
+    return Address(hashlib.sha256(topic).digest()[:20])
+
+
+def rows_of(topic: bytes) -> tuple[Row, ...]:
+    return tuple(
+        Row(f"Tell me of the {k}.", f"The {k}: {SAYINGS[topic]}.", hashlib.sha256(k.encode()).digest())
+        for k in KINDS[topic]
+    )
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Evidence, Path]:
+    """The evidence on one answer, and the folder of its base."""
+    from commonlore.worker.attribution.attributor import Attributor
+    from commonlore.worker.attribution.index import OwnedRow, build_index
+    from commonlore.worker.attribution.subject import subject_of
+    from commonlore.worker.factory.job import (
+        CURVATURE_FILE,
+        EARLY_FILE,
+        Pair,
+        TrainConfig,
+        TrainJob,
+        write_job,
+    )
+    from commonlore.worker.factory.manifests import Publication, StoredRun, describe_adapter
+    from commonlore.worker.factory.train import run_job
+    from commonlore.worker.models.tiny import build_tiny
+
+    folder = tmp_path_factory.mktemp("made")
+    base = build_tiny(folder / "cache")
+    author = PeerKey.generate(keccak256(b"author"))
+    owned = [OwnedRow(owner_of(topic), row) for topic in KINDS for row in rows_of(topic)]
+    pairs = tuple(Pair(one.row.question, one.row.answer) for one in owned)
+    config = TrainConfig(
+        steps=9, batch_size=4, learning_rate=1e-2, precision="fp32", threads=1, curvature_rows=4
+    )
+    write_job(folder / "job", TrainJob(base.directory, pairs, (), config))
+    result = run_job(folder / "job", lambda _progress: None)
+    publication = Publication(
+        "sayings", base.id, base.manifest, (cid_of(b"datanet"),), tuple(one.payee for one in owned),
+        DEFAULT_SPLIT, "CC0-1.0", author.public, Address(b"\xaa" * 20),
+    )  # fmt: skip
+    run = StoredRun(config, result, cid_of(b"weights"), cid_of(b"early"), cid_of(b"curvature"))
+    manifest = describe_adapter(publication, run)
+    early, curvature = (folder / "job" / name for name in (EARLY_FILE, CURVATURE_FILE))
+    subject = subject_of(manifest, early, curvature, b"a later block")
+    attributor = Attributor(base)
+    attributor.load(subject)
+    built = build_index(subject, owned, folder / "index", attributor.row_vectors(subject.adapter))
+    index = built.manifest
+    attributor.use_index(index, built.sums)
+    output = tuple(base.tokenizer().encode("The ash: its leaves fall in October."))
+    score = attributor.score(subject.adapter, TURNS, output)
+    assert score.weights is not None
+    sealed = open_sealed(seal(author, index, SIZE), (IndexManifest,), SIZE)
+    known = IndexEvidence(sealed, built.rows, built.sums, score.query)
+    evidence = evidence_of(manifest, known, score.weights, output)
+    return dataclasses.replace(evidence, early=early, curvature=curvature), base.directory
+
+
+def evidence_of(manifest: Any, index: IndexEvidence, weights: Any, output: tuple[int, ...]) -> Evidence:
+    from commonlore.peer.chain import OFFLINE
+
+    owner, lane, payer = (AccountKey.from_secret(keccak256(name)) for name in (b"owner", b"lane", b"payer"))
+    worker, adapter = PeerKey.generate(keccak256(b"worker")), record_cid(manifest)
+    details = ReceiptDetails(bytes(32), bytes(32), Sampling(seed=1, max_tokens=64), "stop")
+    receipt = Receipt(
+        request_hash=bytes(32), payer=payer.address, lane=lane.address, seq=1, epoch=0, step=0,
+        artefact=cid_of(b"base"), adapters=(AdapterWeight(adapter, PPM),), prompt_tokens=3,
+        output_tokens=len(output), output_root=output_root(output), price=10_000,
+        shares=compute_shares(10_000, DEFAULT_SPLIT), details=record_hash(details),
+    )  # fmt: skip
+    stored = StoredReceipt(
+        1, Role.CLIENT, digest(OFFLINE, receipt), sign_receipt(OFFLINE, lane, receipt, details),
+        ReceiptState.VOUCHERED, output, Prompt(bytes(32), TURNS),
+        make_voucher(OFFLINE, payer, receipt, None), None, None, 0,
+    )  # fmt: skip
+    payees = RolePayees(Address(b"\x01" * 20), owner.address, manifest.author_payee, Address(b"\x02" * 20))
+    statement = AttributionStatement(
+        stored.receipt_hash, adapter, cid_of(index.sealed.raw), index.manifest.method,
+        hashlib.sha256(index.query).digest(), weights,
+    )  # fmt: skip
+    shards = tuple(PulledShard(cid_of(topic), shard_of(topic), rows_of(topic)) for topic in KINDS)
+    return Evidence(
+        domain=OFFLINE,
+        stored=stored,
+        worker=bind(OFFLINE, owner, lane, worker, 1, 1 << 40).binding,
+        credits=compute_credits(receipt, payees, weights),
+        statement=open_sealed(seal(worker, statement), (AttributionStatement,)),
+        manifest=manifest,
+        index=index,
+        datanets=(PulledDatanet(cid_of(b"datanet"), None, shards),),  # type: ignore[arg-type]
+    )
+
+
+def shard_of(topic: bytes) -> Any:
+    header = ShardHeader(
+        "d", "c", bytes(32), owner_of(topic), "CC0-1.0", "test", "", 4, bytes(32), cid_of(topic)
+    )
+    return dataclasses.make_dataclass("Signed", ["header"])(header)
+
+
+def restated(evidence: Evidence, **changes: Any) -> Evidence:
+    assert evidence.statement is not None
+    statement = dataclasses.replace(evidence.statement.record, **changes)
+    raw = seal(PeerKey.generate(keccak256(b"worker")), statement)
+    return dataclasses.replace(evidence, statement=open_sealed(raw, (AttributionStatement,)))
+
+
+def reindexed(evidence: Evidence, blob: bytes | None = None, **changes: Any) -> Evidence:
+    assert evidence.index is not None
+    manifest = dataclasses.replace(evidence.index.manifest, **changes)
+    sealed = open_sealed(seal(PeerKey.generate(keccak256(b"author")), manifest, SIZE), (IndexManifest,), SIZE)
+    index = dataclasses.replace(evidence.index, sealed=sealed, rows=blob or evidence.index.rows)
+    return dataclasses.replace(evidence, index=index)
+
+
+def test_an_honest_receipt_passes_every_level(made: tuple[Evidence, Path], tmp_path: Path) -> None:
+    evidence, base = made
+    findings = [verify_signatures(evidence), verify_integers(evidence), verify_query(evidence, base)]
+    told: list[tuple[int, int]] = []
+    audit = Audit(base, tmp_path, steps=6)
+    findings.append(verify_by_retraining(evidence, audit, lambda *at: told.append(at)))
+    assert [(one.level, one.passed) for one in findings] == [(level, True) for level in range(4)], findings
+    assert all(one.showed and one.not_shown for one in findings)
+    assert "bit for bit" in findings[1].showed[-1]
+    assert sum("is its row's gradient" in sentence for sentence in findings[2].showed) == 3
+    assert any("reduced: 2 contributors left out, 6 of 9 steps" in s for s in findings[3].showed)
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_level_0_sees_signatures_and_sums(made: tuple[Evidence, Path]) -> None:
+    evidence, _ = made
+    stored = evidence.stored
+    lying = dataclasses.replace(stored.signed.receipt, price=1)
+    forged = dataclasses.replace(stored, signed=dataclasses.replace(stored.signed, receipt=lying))
+    assert not verify_signatures(dataclasses.replace(evidence, stored=forged)).passed
+    other = dataclasses.replace(stored, tokens=stored.tokens[:-1])
+    assert not verify_signatures(dataclasses.replace(evidence, stored=other)).passed
+    assert not verify_signatures(dataclasses.replace(evidence, credits=evidence.credits[1:])).passed
+    assert not verify_signatures(restated(evidence, receipt_hash=bytes(32))).passed
+    stranger = restated(evidence, weights=(Weight(Address(b"\xee" * 20), PPM),))
+    assert "contributed nothing" in verify_signatures(stranger).showed[-1]
+    without = dataclasses.replace(evidence, statement=None, index=None)
+    assert "prior weights apply" in verify_signatures(without).showed[-1]
+    assert all(check(without).passed for check in (verify_signatures, verify_integers))
+
+
+def test_level_1_sees_every_unit(made: tuple[Evidence, Path]) -> None:
+    evidence, _ = made
+    assert evidence.statement is not None
+    assert evidence.index is not None
+    first, *rest = evidence.statement.record.weights
+    moved = (dataclasses.replace(first, ppm=first.ppm - 1), dataclasses.replace(rest[0], ppm=rest[0].ppm + 1))
+    assert not verify_integers(restated(evidence, weights=(*moved, *rest[1:]))).passed
+    assert not verify_integers(restated(evidence, query=bytes(32))).passed
+    assert not verify_integers(restated(evidence, method="other/1")).passed
+    assert not verify_integers(restated(evidence, method="prior")).passed
+    unnamed = dataclasses.replace(restated(evidence, index=None), index=None)
+    assert "must have the manifest's prior weights" in verify_integers(unnamed).showed[-1]
+    assert not verify_integers(reindexed(evidence, beacon=b"chosen")).passed
+    one = 4 * evidence.index.manifest.width
+    swapped = evidence.index.sums[one:] + evidence.index.sums[:one]
+    lying = reindexed(evidence, sums=describe_blob([swapped])[0])
+    lying = dataclasses.replace(lying, index=dataclasses.replace(lying.index, sums=swapped))
+    assert "not the sum of its rows" in verify_integers(lying).showed[-1]
+
+
+def test_where_scores_are_not_above_chance_the_priors_must_divide(made: tuple[Evidence, Path]) -> None:
+    evidence, _ = made
+    assert evidence.manifest is not None
+    assert evidence.statement is not None
+    priors = prior_weights(evidence.manifest)
+    index = evidence.statement.record.index or cid_of(b"")
+    found = Faithfulness(evidence.statement.record.adapter, index, "m", 8, 8, 8, 9, PPM, 100_000, PPM)
+    coarse = restated(evidence, method=COARSE_METHOD, weights=priors)
+    measured = dataclasses.replace(coarse, faithfulness=found)
+    assert verify_integers(measured).passed
+    assert "not above chance" in verify_integers(measured).showed[-1]
+    good = dataclasses.replace(found, lds_ppm=2 * PPM)
+    assert not verify_integers(dataclasses.replace(coarse, faithfulness=good)).passed
+    assert not verify_integers(coarse).passed, "nobody measured anything"
+    own = restated(measured, weights=evidence.statement.record.weights)
+    assert not verify_integers(own).passed
+
+
+def test_level_2_sees_another_answers_query_and_forged_rows(made: tuple[Evidence, Path]) -> None:
+    evidence, base = made
+    assert evidence.index is not None
+    other = dataclasses.replace(evidence.stored, tokens=evidence.stored.tokens[::-1])
+    found = verify_query(dataclasses.replace(evidence, stored=other), base)
+    assert not found.passed
+    assert "not this answer's" in found.showed[0]
+
+    size, count = evidence.index.manifest.row_bytes, evidence.index.manifest.row_count
+    written = evidence.index.rows
+    rows = b"".join(written[at * size : (at + 1) * size] for at in reversed(range(count)))
+    forged = verify_query(reindexed(evidence, rows, rows=describe_blob([rows])[0]), base)
+    assert sum("not its row's gradient" in sentence for sentence in forged.showed) == 3
+    unknown = (keccak256(b"x"),) * count
+    assert (
+        "in none of the adapter's" in verify_query(reindexed(evidence, row_hashes=unknown), base).showed[-1]
+    )
+
+
+def test_level_2_sees_effects_that_parts_of_the_prompt_did_not_have(made: tuple[Evidence, Path]) -> None:
+    from commonlore.peer.attribution.verifying import attributor_of
+    from commonlore.worker.attribution.ablation import ablated, measured_effects
+
+    evidence, base = made
+    assert evidence.adapter is not None
+    part = PromptPart("row", keccak256(b"row"), owner_of(b"fish"), cid_of(b"fish"), 0, 0, 8)
+    prompt = Prompt(bytes(32), TURNS, parts=(part,))
+    shown = dataclasses.replace(evidence, stored=dataclasses.replace(evidence.stored, prompt=prompt))
+    seed, output = evidence.stored.receipt_hash, evidence.stored.tokens
+    losses = attributor_of(evidence, base).losses(evidence.adapter, ablated(prompt, seed), output)
+    measured = measured_effects(prompt, seed, losses)
+    assert measured is not None
+    honest = verify_query(restated(shown, effects=measured), base)
+    assert honest.passed
+    assert any("parts computed again agree" in sentence for sentence in honest.showed)
+    bought = Effects(0, (PartEffect("row", part.part, part.payee, 9_000_000),))
+    forged = verify_query(restated(shown, effects=bought), base)
+    assert not forged.passed
+    assert any("did not do what is stated" in sentence for sentence in forged.showed)
+
+
+def test_level_1_says_where_a_projection_could_be_chosen(made: tuple[Evidence, Path]) -> None:
+    from commonlore.worker.attribution.sketch import sketch_seed
+
+    evidence, _ = made
+    assert evidence.adapter is not None
+    assert not any("NOTE" in sentence for sentence in verify_integers(evidence).showed)
+    unseeded = reindexed(evidence, beacon=b"", seed=sketch_seed(evidence.adapter))
+    assert any("no beacon" in sentence for sentence in verify_integers(unseeded).showed)
+
+
+def test_what_a_level_needs_and_is_not_here_is_named(made: tuple[Evidence, Path], tmp_path: Path) -> None:
+    evidence, base = made
+    unasked = dataclasses.replace(evidence, stored=dataclasses.replace(evidence.stored, prompt=None))
+    with pytest.raises(NotFound, match="prompt"):
+        verify_query(unasked, base)
+    with pytest.raises(NotFound, match="rows of two contributors"):
+        verify_by_retraining(
+            dataclasses.replace(evidence, datanets=()), Audit(base, tmp_path, 1), lambda *_: None
+        )
+    assert row_hash(rows_of(b"tree")[0]) in (evidence.index.manifest.row_hashes if evidence.index else ())

@@ -1,0 +1,146 @@
+"""Rows before a question: found in a Datanet, bounded, named and cited."""
+
+from dataclasses import replace
+
+import pytest
+
+from commonlore.peer.asking.answers import Retrieval, Template, ask_options
+from commonlore.peer.datanets import retrieving
+from commonlore.peer.datanets.retrieving import (
+    HEADING,
+    MAX_SHOWN,
+    MAX_TEMPLATE,
+    Retriever,
+    read_retrieval,
+    read_template,
+)
+from commonlore.protocol.errors import ConfigError, InvalidShard, NotFound
+from commonlore.protocol.ids import cid_of
+from commonlore.protocol.prompt_parts import check_parts, part_digest
+from commonlore.protocol.requests import ChatMessage, Prompt
+
+VERTIGO = ("What is the code of vertigo?", "R42")
+
+
+@pytest.fixture
+def retriever(shelf, tmp_path):
+    return Retriever(shelf, shelf.catalog, shelf.domain, tmp_path / "retrieval")
+
+
+def wanting(datanet, rows=4, **options):
+    return ask_options("How is vertigo coded?", retrieve=Retrieval(datanet, rows), **options)
+
+
+async def test_rows_that_fit_stand_before_the_question_and_are_cited(shelf, retriever):
+    a, b = (
+        await shelf.contribute("a", ("Which planet is largest?", "Jupiter"), VERTIGO),
+        await shelf.contribute("b"),
+    )
+    datanet, _ = await shelf.publish([a, b])
+    prepared = await retriever.prepare(wanting(datanet, 1))
+    said = f"{HEADING}\n[1] {VERTIGO[0]} {VERTIGO[1]}"
+    assert prepared.messages == (ChatMessage("system", said), ChatMessage("user", "How is vertigo coded?"))
+    [cited], [part] = prepared.citations, prepared.prompt_parts
+    assert (cited.number, cited.datanet, cited.contributor) == (1, datanet, "a")
+    assert (cited.question, cited.answer) == VERTIGO
+    assert (part.part, part.payee, part.source) == (cited.row, a[1].header.payee, a[0])
+    check_parts(Prompt(bytes(32), prepared.messages, parts=prepared.prompt_parts))
+
+
+async def test_nothing_changes_where_nothing_is_wanted_or_fits(shelf, retriever):
+    plain = ask_options("How is vertigo coded?")
+    assert await retriever.prepare(plain) is plain
+    datanet, _ = await shelf.publish([await shelf.contribute("a", ("zebra", "quagga"))])
+    prepared = await retriever.prepare(wanting(datanet))
+    assert (prepared.messages, prepared.prompt_parts, prepared.citations) == (plain.messages, (), ())
+
+
+async def test_an_index_is_made_once_and_outlives_its_datanet(shelf, retriever):
+    a = await shelf.contribute("a", VERTIGO)
+    datanet, _ = await shelf.publish([a])
+    assert len((await retriever.prepare(wanting(datanet))).citations) == 1
+    shelf.kept.clear()
+    assert len((await retriever.prepare(wanting(datanet))).citations) == 1
+    assert await retriever.forget(a[0]) == 1
+    assert (await retriever.prepare(wanting(datanet))).citations == ()
+
+
+async def test_a_datanet_that_vanished_is_not_found(retriever, monkeypatch):
+    with pytest.raises(NotFound):
+        await retriever.prepare(wanting(cid_of(b"gone")))
+    monkeypatch.setattr(retrieving, "NEWCOMER_PATIENCE_S", 0.1)
+    with pytest.raises(NotFound, match="unknown Datanet"):
+        await retriever.prepare(wanting("gone"))
+
+
+async def test_a_shard_that_is_not_what_it_commits_is_never_shown(shelf, retriever):
+    cid, shard = await shelf.contribute("a", VERTIGO)
+    datanet, _ = await shelf.publish([(cid, shard)])
+    shelf.kept[shard.header.rows] = shelf.kept[shard.header.rows].replace(b"R42", b"R43")
+    with pytest.raises(InvalidShard):
+        await retriever.prepare(wanting(datanet))
+
+
+async def test_long_rows_are_cut(shelf, retriever):
+    datanet, _ = await shelf.publish([await shelf.contribute("a", ("vertigo " * 900, "R42"))])
+    prepared = await retriever.prepare(wanting(datanet))
+    assert len(prepared.messages[0].content) <= len(HEADING) + MAX_SHOWN + 6
+    assert prepared.messages[0].content.endswith("…")
+
+
+async def test_a_conversation_without_a_question_is_refused(shelf, retriever):
+    datanet, _ = await shelf.publish([await shelf.contribute("a")])
+    options = ask_options("?", retrieve=Retrieval(datanet))
+    with pytest.raises(ConfigError, match="user's last turn"):
+        await retriever.prepare(replace(options, messages=(ChatMessage("system", "Be brief."),)))
+
+
+@pytest.mark.parametrize("text", ["", "=4", "icd10=", "icd10=0", "icd10=65", "icd10=two", "icd10=-1"])
+def test_what_is_written_wrongly_is_refused(text):
+    with pytest.raises(ConfigError, match="--retrieve"):
+        read_retrieval(text)
+
+
+def test_what_is_written_is_read():
+    assert read_retrieval("icd10") == Retrieval("icd10", 4)
+    assert read_retrieval("icd10=9") == Retrieval("icd10", 9)
+
+
+STYLE = ("a terse answer", "Answer with the code alone.")
+
+
+async def test_a_template_stands_before_rows_and_what_the_system_says(shelf, retriever):
+    style, rows = await shelf.contribute("s", VERTIGO, STYLE), await shelf.contribute("a", VERTIGO)
+    templates, _ = await shelf.publish([style])
+    datanet, _ = await shelf.publish([rows])
+    turns = (ChatMessage("system", "Be brief."), ChatMessage("user", "How is vertigo coded?"))
+    wanted = replace(wanting(datanet, 1), messages=turns, template=Template(templates, 2))
+    prepared = await retriever.prepare(wanted)
+    said = f"{STYLE[1]}\n\n{HEADING}\n[1] {VERTIGO[0]} {VERTIGO[1]}\n\nBe brief."
+    assert prepared.messages == (ChatMessage("system", said), turns[1])
+    template, row = prepared.prompt_parts
+    assert (template.channel, template.part, template.source) == ("template", part_digest(STYLE[1]), None)
+    assert said[template.start : template.end] == STYLE[1]
+    assert (template.payee, row.payee) == (style[1].header.payee, rows[1].header.payee)
+    assert len(prepared.citations) == 1
+    check_parts(Prompt(bytes(32), prepared.messages, parts=prepared.prompt_parts))
+    alone = await retriever.prepare(replace(wanted, retrieve=None))
+    assert alone.messages[0].content == f"{STYLE[1]}\n\nBe brief."
+    assert (alone.prompt_parts, alone.citations) == ((template,), ())
+
+
+async def test_what_is_no_template_is_refused(shelf, retriever):
+    long = ("a long one", "x" * (MAX_TEMPLATE + 1))
+    templates, _ = await shelf.publish([await shelf.contribute("s", STYLE, long)])
+    wanted = replace(ask_options("?"), template=Template(templates, 2))
+    with pytest.raises(ConfigError, match="is no template"):
+        await retriever.prepare(wanted)
+    with pytest.raises(NotFound, match="no row 3"):
+        await retriever.prepare(replace(wanted, template=Template(templates, 3)))
+
+
+@pytest.mark.parametrize("text", ["", "=4", "styles=", "styles=0", "styles=two", "styles=-1"])
+def test_a_template_that_is_written_wrongly_is_refused(text):
+    with pytest.raises(ConfigError, match="--template"):
+        read_template(text)
+    assert (read_template("styles"), read_template("styles=9")) == (Template("styles"), Template("styles", 9))

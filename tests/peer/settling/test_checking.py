@@ -1,0 +1,229 @@
+"""Attributors from their bond to their pay: they make a round's seed, attest to what they were drawn for, are
+paid, and bring before the arbiter whoever contradicts them. On a real embedded chain."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from commonlore.contracts.bonding import BondRole
+from commonlore.peer.aio import open_aio
+from commonlore.peer.roles.checker import Checker
+from commonlore.peer.store.node_store import open_store
+from commonlore.peer.watchtower.attesting import ROLE, Attesting, Sources
+from commonlore.peer.watchtower.seeding import Seeding
+from commonlore.protocol.envelope import open_sealed, seal
+from commonlore.protocol.ids import Address, checksummed
+from commonlore.protocol.pools import TOLERANCE_PPM
+from commonlore.protocol.receipts import AttributionStatement, Weight
+from commonlore.protocol.requests import PPM
+
+BOND = 1_000
+ONE, TWO = (Address(bytes([0xC0 + i]) * 20) for i in range(2))
+
+
+def weights(ppm):
+    return (Weight(ONE, ppm), Weight(TWO, PPM - ppm))
+
+
+PRIORS = tuple(
+    Weight(Address(bytes([0xC0 + i]) * 20), ppm) for i, ppm in enumerate((500_000, 250_000, 250_000))
+)
+
+
+@dataclass
+class Attributor:
+    """A bonded account with statements of its own, by receipt hash."""
+
+    party: object
+    stated: dict = field(default_factory=dict)
+
+    @property
+    def account(self):
+        return self.party.owner.address
+
+    def balance(self, chain):
+        return chain.client().balance(self.account)
+
+    async def look(self, node, settings):
+        """As after a start: nothing but the chain and the store is remembered."""
+
+        async def own(receipt_hash, adapter):
+            return self.stated.get(receipt_hash)
+
+        client = self.party.client
+        attesting = Attesting(client, self.party.owner, Sources(node.fetch, node.manifest, own))
+        checker = Checker(client, Seeding(client, settings), attesting)
+        return await checker.look()
+
+
+@pytest.fixture
+def attributors(chain, make):
+    """Two who are bonded, and money in the work pool."""
+    made = [Attributor(make.Party(chain, name)) for name in ("one", "two")]
+    for each in made:
+        chain.devchain.fund(each.account, BOND + 100)
+        each.party.client.bonds.bond(BondRole.ATTRIBUTOR, BOND)
+    giver, pool = chain.payers[1], checksummed(chain.deployment.check_pool)
+    chain.devchain.fund(giver.owner.address, 50_000)
+    giver.client.send("transfer", giver.client.function("CommonloreToken", "transfer", pool, 50_000))
+    return made
+
+
+class Lane:
+    """One answer of the adapter, posted and paid by the worker's statement; then a round that draws."""
+
+    def __init__(self, node, stores, attributors):
+        self.node, self.chain = node, node.chain
+        self.stores, self.attributors = stores, attributors
+
+    async def serve(self, price, paid_by):
+        chain, node = self.chain, self.node
+        self.receipt = await node.serve(chain.payers[0], price)
+        self.unscored = await node.serve(chain.payers[0], 500)
+        statement = AttributionStatement(self.receipt, node.adapter, None, "gradient", bytes(32), paid_by)
+        sealed = open_sealed(seal(chain.worker.peer, statement), (AttributionStatement,))
+        await node.store.records.put_statement(sealed)
+        for epoch in range(2):
+            chain.end_epoch(epoch)
+            await node.settle()
+
+    async def look(self):
+        """Both look; what they could not do."""
+        pairs = zip(self.attributors, self.stores, strict=True)
+        return [reason for one, store in pairs for reason in await one.look(self.node, store.settings)]
+
+    async def draw(self):
+        """Round 1, from its beginning to its seed, with both in it."""
+        chain = self.chain
+        for part in (0, chain.deployment.round_length // 2):
+            chain.now = chain.deployment.genesis + chain.deployment.round_length + part
+            assert await self.look() == []
+            assert await self.look() == [], "nothing is hidden or shown twice"
+        chain.now += chain.deployment.round_length // 2
+        assert await self.look() == []
+        for _ in range(2):
+            chain.devchain.rpc.handle("evm_mine", [])
+        await self.attributors[0].look(self.node, self.stores[0].settings)
+        assert chain.client().beacon.seed(1) is not None
+
+    def works(self):
+        return self.chain.client().work_pool.works(self.receipt, ROLE)
+
+
+@pytest.fixture
+def open_lane(chain, path, make, attributors):
+    from contextlib import AsyncExitStack, asynccontextmanager
+
+    @asynccontextmanager
+    async def opened():
+        async with AsyncExitStack() as stack:
+            aio = await stack.enter_async_context(open_aio())
+            node = await stack.enter_async_context(make.opened(chain, path))
+            node.adapter = make.ADAPTER
+            stores = [
+                await stack.enter_async_context(open_store(path.with_name(f"{n}.sqlite3"), aio)) for n in "ab"
+            ]
+            yield Lane(node, stores, attributors)
+
+    return opened
+
+
+async def test_attributors_who_round_otherwise_agree_and_are_paid(open_lane, attributors, chain):
+    """Neither has just the weights that were paid; both find them right, and say the same 32 bytes."""
+    one, two = attributors
+    async with open_lane() as lane:
+        await lane.serve(9_000, weights(700_000))
+        one.stated[lane.receipt] = weights(700_000 + TOLERANCE_PPM)
+        two.stated[lane.receipt] = weights(700_000 - TOLERANCE_PPM)
+        await lane.draw()
+        assert [each.balance(chain) for each in attributors] == [100, 100], "stakes came back"
+        await lane.look()
+        (first, second) = lane.works()
+        assert (first.attester, second.attester) == (one.account, two.account)
+        assert first.verdict == second.verdict
+        await lane.look()
+        assert len(lane.works()) == 2, "nothing is attested twice"
+        chain.now += 700
+        assert await lane.look() == []
+        assert [each.balance(chain) for each in attributors] == [100 + 4_500, 100 + 4_500]
+        assert await lane.look() == []
+        assert [each.balance(chain) for each in attributors] == [4_600, 4_600], "nor paid twice"
+        assert chain.client().work_pool.case_of(lane.receipt, ROLE) is None
+
+
+async def test_who_contradicts_is_brought_before_the_arbiter(open_lane, attributors, chain):
+    one, two = attributors
+    async with open_lane() as lane:
+        await lane.serve(9_000, weights(700_000))
+        one.stated[lane.receipt] = weights(700_000)
+        two.stated[lane.receipt] = weights(700_000 - TOLERANCE_PPM - 1)
+        await lane.draw()
+        await lane.look()
+        await lane.look()
+        assert len({work.verdict for work in lane.works()}) == 2
+        assert chain.client().work_pool.works(lane.unscored, ROLE) == (), "nobody has anything to say on it"
+        assert chain.client().work_pool.case_of(lane.receipt, ROLE) is not None
+        for each in attributors:
+            each.stated[lane.unscored] = PRIORS
+        await lane.look()
+        chain.now += 700
+        refused = await lane.look()
+        assert ["NotGood" in reason for reason in refused] == [True, True], "the arbiter has not ruled"
+        assert [each.balance(chain) for each in attributors] == [100 + 250] * 2, "that holds up nothing else"
+
+
+async def test_pay_comes_whatever_became_of_the_bond_and_the_data_and_never_short(
+    open_lane, attributors, chain
+):
+    one, two = attributors
+    async with open_lane() as lane:
+        await lane.serve(200_000, weights(700_000))
+        one.stated[lane.receipt] = two.stated[lane.receipt] = weights(700_000)
+        await lane.draw()
+        await lane.look()
+        assert len(lane.works()) == 2
+        one.party.client.bonds.thaw(BondRole.ATTRIBUTOR, BOND)
+        two.party.client.bonds.bond(BondRole.ATTRIBUTOR, 10)
+        lane.node.published = dict.fromkeys(lane.node.published, b"garbage")
+        chain.now += 700
+        refused = await lane.look()
+        assert ["holds 50000 of a fee of 100000" in reason for reason in refused] == [True, True]
+        assert [each.balance(chain) for each in attributors] == [100, 90], "the rest would be lost"
+        giver, pool = chain.payers[1], checksummed(chain.deployment.check_pool)
+        chain.devchain.fund(giver.owner.address, 150_000)
+        giver.client.send("transfer", giver.client.function("CommonloreToken", "transfer", pool, 150_000))
+        assert await lane.look() == []
+        assert [each.balance(chain) for each in attributors] == [100_100, 100_090]
+
+
+async def test_garbage_of_a_stranger_keeps_no_round_from_its_seed(open_lane, attributors, chain):
+    async with open_lane() as lane:
+        await lane.serve(9_000, weights(700_000))
+        await lane.draw()
+        lane.node.published = dict.fromkeys(lane.node.published, b"garbage")
+        assert all("epoch 0 of lane" in reason for reason in await lane.look())
+
+
+async def test_who_thaws_its_bond_still_shows_what_it_hid(open_lane, attributors, chain):
+    one, half = attributors[0], chain.deployment.round_length // 2
+    async with open_lane() as lane:
+        await lane.serve(9_000, weights(700_000))
+        chain.now = chain.deployment.genesis + chain.deployment.round_length
+        await lane.look()
+        assert one.balance(chain) == 100 - 20
+        one.party.client.bonds.thaw(BondRole.ATTRIBUTOR, BOND)
+        chain.now += half
+        assert await lane.look() == []
+        assert one.balance(chain) == 100, "its stake would have burned"
+
+
+async def test_rounds_from_before_the_bond_are_nobodys_expense(open_lane, attributors, chain):
+    one = attributors[0]
+    async with open_lane() as lane:
+        await lane.serve(9_000, weights(700_000))
+        chain.now = chain.deployment.genesis + 3 * chain.deployment.round_length
+        for each in attributors:
+            each.party.client.bonds.bond(BondRole.ATTRIBUTOR, 1)
+        assert await lane.look() == []
+        assert not chain.client().beacon.state(1).is_closed
+        assert one.balance(chain) == 99
