@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from . import completing
-from .base import cache_dir
+from .base_models import cache_dir
 from .ending import ended_by_signals
 from .options import HomeOption, JsonOption, config_of, home_at
 from .printing import one_line, print_facts, print_json, print_table

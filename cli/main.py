@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from . import adapter, base, bond, datanet, key, receipt, simulate
+from . import adapter, base_models, bond, datanet, key, receipt, simulate
 from .ask import ask, chat
 from .demo import demo
 from .devchain import devchain
@@ -66,7 +66,7 @@ app.command(rich_help_panel=RUN)(node)
 app.command(rich_help_panel=RUN)(watch)
 app.command(rich_help_panel=RUN)(status)
 app.command(rich_help_panel=RUN)(devchain)
-app.add_typer(base.app, name="base", rich_help_panel=MAKE)
+app.add_typer(base_models.app, name="base", rich_help_panel=MAKE)
 app.add_typer(datanet.app, name="datanet", rich_help_panel=MAKE)
 app.command(rich_help_panel=MAKE)(train)
 app.add_typer(adapter.app, name="adapter", rich_help_panel=MAKE)

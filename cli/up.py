@@ -34,7 +34,7 @@ def up(
     from ..peer.local.one_machine import YOURS, Wanted, alone, plan_one_machine, require_gateway_port
     from ..peer.local.visits import get_acquainted
     from ..worker.models.importing import import_base
-    from .base import cache_dir
+    from .base_models import cache_dir
 
     require("worker", "devchain")
     place = home_at(home).create()

@@ -21,9 +21,10 @@ from ...protocol.errors import CommonloreError, Refused
 from ...protocol.ids import PeerId
 from ..bucket import Bucket
 from ..keyed_lock import KeyedLock
-from .calls import MAX_BODY, Call, EndOfCall, Link
+from .calls import MAX_BODY, Call, EndOfCall
 from .host import Host
 from .host_stream import Stream
+from .link import Link
 
 __all__ = ["MAX_BODY", "PROTOCOL", "Call", "EndOfCall", "Handler", "Rpc"]
 

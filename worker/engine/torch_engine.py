@@ -15,84 +15,54 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from ...protocol.codec import record_cid
-from ...protocol.errors import InvalidAdapter, LocalProtocolError, Refused
+from ...protocol.errors import LocalProtocolError, Refused
 from ...protocol.ids import Cid
 from ...protocol.messages import RefusalCode
-from ...protocol.requests import ChatMessage
-from ..adapters.validate import check_adapter_file
 from ..models.reference import BaseModel, artefact_for, load_base
 from . import sampler
 from .backends import choose_backend
 from .batching import Batcher, BatchLimits, Work
-from .engine import Engine, LoadedAdapter
+from .engine import LoadedAdapter
 from .lora_layout import rank_bucket
 from .noise import load_noise
 from .pages import PageAllocator, root_key
-from .prompts import Prepared, Prompts
+from .prompts import Prepared
 from .runner import Backend
 from .sequence import Sequence as Running
+from .tiered_engine import TieredEngine
 from .tiers import AdapterTiers
 from .types import (
     MAX_LISTED_ADAPTERS,
-    AdapterSource,
     EngineConfig,
     EngineFacts,
     EngineStats,
     FinishReason,
-    GenerationRequest,
     RankCount,
     TokenEvent,
 )
 
 
-class TorchEngine(Engine):
+class TorchEngine(TieredEngine):
     """One base at fp32, bf16 or int4, a paged cache, a LoRA composition per request."""
 
     def __init__(self, config: EngineConfig) -> None:
         """Load the base. Raises InvalidModel; MissingDependency, ConfigError without the device."""
         base = load_base(Path(config.base_dir))
-        self._architecture = base.architecture
         artefact = artefact_for(base, config.precision)
         max_context = min(base.architecture.max_positions, (config.pages - 1) * config.page_size)
         backend = choose_backend(config, base, max_context)
         load_noise()
         self._layout = backend.layout
-        self.facts = facts_of(config, base, backend, record_cid(artefact), max_context)
-        self._adapters = AdapterTiers(self._layout, config.slots, config.adapter_ram)
+        facts = facts_of(config, base, backend, record_cid(artefact), max_context)
+        self._open(base, facts, AdapterTiers(self._layout, config.slots, config.adapter_ram))
         self._runner = backend.build(self._adapters.pools)
-        self._prompts = Prompts(base.tokenizer(), base.architecture, self.facts.max_context)
         limits = BatchLimits(config.max_batch, config.max_step_tokens, config.page_size)
         self._batcher = Batcher(limits, PageAllocator(config.pages), self._adapters.table)
         self._sequences: dict[bytes, Running] = {}
         self._over_before_it_began: list[TokenEvent] = []
         self._stuck = False  # nothing can be computed until something changes: all that is here is held
         self._steps = self._output_tokens = self._computed_tokens = 0
-
-    # ---- any thread
-
-    def count_tokens(self, messages: Sequence[ChatMessage]) -> int:
-        """See Engine."""
-        return self._prompts.count_tokens(messages)
-
-    def prepare(self, request: GenerationRequest) -> Prepared:
-        """See Engine."""
-        return self._prompts.prepare(request)
-
-    @torch.inference_mode()
-    def read_adapter(self, source: AdapterSource) -> LoadedAdapter:
-        """See Engine."""
-        if source.rank > self.facts.max_rank:
-            raise InvalidAdapter(
-                f"the adapter {source.adapter} has rank {source.rank}; "
-                f"this engine takes at most {self.facts.max_rank}"
-            )
-        path = Path(source.path)
-        return self._adapters.read(
-            source, lambda allocate: check_adapter_file(path, source, self._architecture, allocate)
-        )
 
     # ---- the stepping thread
 

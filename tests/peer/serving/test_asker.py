@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import trio
 
+from commonlore.contracts.stage import MANIFEST
 from commonlore.peer.asking.answers import AskOptions, Delta
 from commonlore.peer.asking.asker import Asker
 from commonlore.peer.clock import ChainClock
@@ -20,8 +21,8 @@ from commonlore.protocol.errors import (
     Refused,
     Unreachable,
 )
-from commonlore.protocol.ids import Address, Cid, cid_of
-from commonlore.protocol.manifests import AdapterManifest, PriorWeight, Recipe, Split
+from commonlore.protocol.ids import Cid, cid_of
+from commonlore.protocol.manifests import AdapterManifest, Split
 from commonlore.protocol.messages import TokenChunk
 from commonlore.protocol.requests import PPM, AdapterWeight, ChatMessage, Sampling
 from commonlore.scheduler.core import Scheduler, SchedulerConfig
@@ -208,22 +209,4 @@ async def test_the_scheduler_learns_the_largest_rank_of_a_composition(
 
 
 def adapter_manifest(name: str, base: Cid, split: Split) -> AdapterManifest:
-    return AdapterManifest(
-        name=name,
-        base=base,
-        weights=cid_of(name.encode()),
-        weights_size=7,
-        rank=8,
-        alpha=16,
-        targets=("q_proj",),
-        template=bytes(32),
-        datanets=(cid_of(b"datanet"),),
-        recipe=Recipe("t", 1, 1, 1, 8, 16, 0, 0, "fp32", ""),
-        early_checkpoint=None,
-        factors=None,
-        split=split,
-        priors=(PriorWeight(Address(b"c" * 20), PPM),),
-        licence="CC0-1.0",
-        author=bytes(32),
-        author_payee=Address(b"a" * 20),
-    )
+    return replace(MANIFEST, name=name, weights=cid_of(name.encode()), base=base, split=split)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import trio
 
+from commonlore.contracts.stage import MANIFEST
 from commonlore.peer.asking.attempt import Attempt
 from commonlore.peer.asking.attempt_parts import Offer
 from commonlore.peer.clock import ChainClock
@@ -17,7 +18,8 @@ from commonlore.peer.store.ledger_rows import ReceiptState
 from commonlore.protocol.advert_rules import advert_hash
 from commonlore.protocol.credits import SPLIT_BOUNDS, SplitBounds
 from commonlore.protocol.errors import CommonloreError, InvalidAdapter, Refused, RemoteProtocolError
-from commonlore.protocol.manifests import AdapterManifest, PriorWeight, Recipe, Split
+from commonlore.protocol.ids import Address, cid_of
+from commonlore.protocol.manifests import AdapterManifest, PriorWeight, Split
 from commonlore.protocol.receipts import SignedVoucher
 from commonlore.protocol.requests import PPM, AdapterWeight, ChatMessage, Sampling
 
@@ -147,27 +149,8 @@ SPLIT = Split(platform=500, worker=3000, author=1500, work_pool=1000, contributo
 
 
 def manifest(*, split: Split = SPLIT, ppm: int = PPM) -> AdapterManifest:
-    from commonlore.protocol.ids import Address, cid_of
-
-    return AdapterManifest(
-        name="odd",
-        base=cid_of(b"base"),
-        weights=cid_of(b"weights"),
-        weights_size=7,
-        rank=8,
-        alpha=16,
-        targets=("q_proj",),
-        template=bytes(32),
-        datanets=(cid_of(b"datanet"),),
-        recipe=Recipe("t", 1, 1, 1, 8, 16, 0, 0, "fp32", ""),
-        early_checkpoint=None,
-        factors=None,
-        split=split,
-        priors=(PriorWeight(Address(b"c" * 20), ppm),),
-        licence="CC0-1.0",
-        author=bytes(32),
-        author_payee=Address(b"a" * 20),
-    )
+    priors = (PriorWeight(Address(b"c" * 20), ppm),)
+    return replace(MANIFEST, base=cid_of(b"base"), split=split, priors=priors)
 
 
 @pytest.mark.parametrize(

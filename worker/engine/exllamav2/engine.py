@@ -12,33 +12,27 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
-from ....protocol.errors import InvalidAdapter, LocalProtocolError, Refused
+from ....protocol.errors import LocalProtocolError, Refused
 from ....protocol.ids import Cid
 from ....protocol.messages import RefusalCode
-from ....protocol.requests import ChatMessage
-from ...adapters.validate import check_adapter_file
 from ...models.artefacts import load_artefact
 from ...models.reference import load_base
-from ..engine import Engine, LoadedAdapter
+from ..engine import LoadedAdapter
 from ..fairness import OUTPUT_WEIGHT
 from ..lora_layout import rank_bucket
 from ..noise import load_noise
 from ..pages import root_key
-from ..prompts import Prepared, Prompts
+from ..prompts import Prepared
 from ..sequence import Sequence as Request
+from ..tiered_engine import TieredEngine
 from ..tiers import AdapterTiers
 from ..types import (
     MAX_LISTED_ADAPTERS,
-    AdapterSource,
     EngineConfig,
     EngineStats,
     FinishReason,
-    GenerationRequest,
     RankCount,
     TokenEvent,
 )
@@ -54,22 +48,20 @@ from .start import start_generator
 log = logging.getLogger("commonlore.worker.engine")
 
 
-class ExLlamaV2Engine(Engine):
+class ExLlamaV2Engine(TieredEngine):
     """One EXL2 base, exllamav2's paged cache, a LoRA composition per request."""
 
     def __init__(self, config: EngineConfig, library: Library, *, mixed: bool = True) -> None:
         """Load the base; not `mixed` is drain-and-switch. Raises InvalidModel, ConfigError."""
         base, artefact = load_base(Path(config.base_dir)), load_artefact(Path(config.artefact_dir))
-        self._architecture = base.architecture
         limits = limits_of(config, base)
         opened = open_model(library, artefact.directory, base.architecture, limits)
         load_noise()
         self._layout = FactorLayout(opened.shapes)
-        self.facts = facts_of(config, base, artefact, self._layout)
-        self._prompts = Prompts(base.tokenizer(), base.architecture, self.facts.max_context)
+        facts = facts_of(config, base, artefact, self._layout)
         self._job = library.subclass(JobRules, library.job)
         self._generator = start_generator(library, opened, limits, base.architecture.vocabulary, mixed)
-        self._adapters = AdapterTiers(self._layout, config.slots, config.adapter_ram)
+        self._open(base, facts, AdapterTiers(self._layout, config.slots, config.adapter_ram))
         self._slots = DeviceSlots(self._layout, self._adapters.table, opened.device)
         self._adapters.pools = self._slots
         self._admission = Admission(self._adapters.table, config.max_batch, self._generator.mode.may_join)
@@ -78,29 +70,6 @@ class ExLlamaV2Engine(Engine):
         self._over_before_it_began: list[TokenEvent] = []
         self._stuck = False  # nothing can be computed until something changes
         self._steps = self._output_tokens = self._computed = self._cached = 0
-
-    # ---- any thread
-
-    def count_tokens(self, messages: Sequence[ChatMessage]) -> int:
-        """See Engine."""
-        return self._prompts.count_tokens(messages)
-
-    def prepare(self, request: GenerationRequest) -> Prepared:
-        """See Engine."""
-        return self._prompts.prepare(request)
-
-    @torch.inference_mode()
-    def read_adapter(self, source: AdapterSource) -> LoadedAdapter:
-        """See Engine."""
-        if source.rank > self.facts.max_rank:
-            raise InvalidAdapter(
-                f"the adapter {source.adapter} has rank {source.rank}; "
-                f"this engine takes at most {self.facts.max_rank}"
-            )
-        path = Path(source.path)
-        return self._adapters.read(
-            source, lambda allocate: check_adapter_file(path, source, self._architecture, allocate)
-        )
 
     def stats(self) -> EngineStats:
         """See Engine."""
