@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .ending import Terminated, ended_by_signals
 from .options import JsonOption
 from .printing import print_json, print_table, say
 from .progress import bars
+from .simulate_compare import compare
 
 if TYPE_CHECKING:
-    from ..simulations.compare import Change
-    from ..simulations.run import Files
-    from ..simulations.scenario import Experiment
+    from ..simulations.files import Files, Sweep
+    from ..simulations.pool import Pool
 
 app = typer.Typer(help="Simulate a network: the real scheduler and receipts over modelled workers.")
+app.command()(compare)
 MOST_PRINTED = 40
-Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="What `simulate run --out` wrote.")]
 
 
 @app.command()
@@ -31,8 +31,17 @@ def run(
         list[str] | None,
         typer.Option("-p", "--parameter", metavar="KEY=VALUE", help="Set a key; several values sweep it."),
     ] = None,
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where results are written.")] = Path("results"),
-    jobs: Annotated[int, typer.Option(min=1, help="Runs at once.")] = 1,
+    driver: Annotated[
+        str | None, typer.Option(help="Of kind service: kernel (models), virtual (real peers), or both: a,b.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where results are written.  [default: results/SCENARIO]"),
+    ] = None,
+    fresh: Annotated[bool, typer.Option(help="Delete what another sweep left in that folder.")] = False,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Runs at once.  [default: 1, or all of a cluster]")
+    ] = None,
     backend: Annotated[str, typer.Option(help="processes, loky, dask or ray.")] = "processes",
     cluster: Annotated[str, typer.Option(metavar="ADDRESS", help="A running Dask or Ray cluster's.")] = "",
     form: Annotated[str, typer.Option("--format", help="Of the tables: csv or parquet.")] = "csv",
@@ -40,10 +49,13 @@ def run(
 ) -> None:
     """Run every arm of a scenario with every seed; write tables, a manifest, a plot and a report. The same
     seed gives the same files, byte for byte.
+
+    Each run is kept as it ends: after Ctrl-C or a failure the same command goes on with the rest.
     """
+    from ..simulations.files import Sweep
     from ..simulations.pool import BACKENDS, Pool
     from ..simulations.results import FORMATS
-    from ..simulations.run import parse_seeds, run_seeds
+    from ..simulations.run import parse_seeds
     from ..simulations.scenario import load_experiment, parse_overrides, scenario_path
 
     if seed is not None and seeds is not None:
@@ -51,35 +63,10 @@ def run(
     _one_of("--backend", backend, BACKENDS)
     _one_of("--format", form, FORMATS)
     chosen = parse_seeds(seeds) if seeds is not None else (seed or 0,)
-    experiment = load_experiment(scenario_path(scenario), parse_overrides(set_ or []))
-    with bars() as advance:
-        stage = f"{len(experiment.arms)} arms x {len(chosen)} seeds"
-        pool = Pool(jobs, backend, cluster)
-        files = run_seeds(experiment, chosen, out, pool, lambda done, of, _: advance(stage, done, of), form)
-    _show(experiment, files, json)
-    say(f"written: {files.summary}, {files.manifest}, {_picture(experiment, files, out)}")
-
-
-@app.command()
-def compare(
-    before: Folder,
-    after: Folder,
-    all_: Annotated[bool, typer.Option("--all")] = False,
-    json: JsonOption = False,
-) -> None:
-    """What changed between two results of one scenario: clear differences (95 %), seed by seed; `--all`: the
-    others too."""
-    from ..simulations.compare import compare as compare_folders
-
-    changes = compare_folders(before, after)
-    shown = changes if all_ else [change for change in changes if change.is_clear]
-    if json:
-        print_json([asdict(change) | {"is_clear": change.is_clear} for change in shown])
-        return
-    columns = ("arm", "figure", "before", "after", "difference", "95 % interval", "seeds")
-    if shown:
-        print_table(columns, [_row(change) for change in shown])
-    say(f"{len(shown)} of {len(changes)} differences shown; clear: {sum(each.is_clear for each in changes)}")
+    settings = [*(set_ or []), *([] if driver is None else [f"driver={driver}"])]
+    experiment = load_experiment(scenario_path(scenario), parse_overrides(settings))
+    sweep = Sweep(experiment, chosen, out or Path("results") / experiment.name, form)
+    _finish(sweep, _run(sweep, Pool(jobs, backend, cluster), fresh=fresh), json)
 
 
 @app.command("list")
@@ -103,40 +90,47 @@ def _one_of(option: str, value: str, known: tuple[str, ...]) -> None:
         raise typer.BadParameter(f"{option} is {value!r}; choose one of: {', '.join(known)}")
 
 
-def _row(change: Change) -> tuple[object, ...]:
-    low, high = change.difference.low, change.difference.high
-    numbers = (change.before, change.after, change.difference.mean)
-    return (
-        change.arm,
-        change.figure,
-        *(f"{each:.6g}" for each in numbers),
-        f"{low:.4g} … {high:.4g}",
-        change.seeds,
-    )
+def _run(sweep: Sweep, pool: Pool, *, fresh: bool) -> Files:
+    """Run it with a bar; whoever ends it is told how to go on."""
+    from ..simulations.run import run_sweep
 
-
-def _picture(experiment: Experiment, files: Files, out: Path) -> str:
-    """Draw the results and write the report; without matplotlib they stand in the tables all the same."""
-    from ..protocol.errors import MissingDependency
-    from ..simulations.plot import draw
-    from ..simulations.report import write_report
-
-    plot, report = out / "plot.png", out / "report.html"
+    stage, done = f"{len(sweep.experiment.arms)} arms x {len(sweep.seeds)} seeds", 0
     try:
-        draw(experiment, files.results, plot)
-    except MissingDependency as error:
-        write_report(experiment, files.results, files.manifest, None, report)
-        return f"{report}, no plot ({error})"
-    write_report(experiment, files.results, files.manifest, plot, report)
-    return f"{plot}, {report}"
+        with ended_by_signals(), bars() as advance:
+
+            def report(ended: int, whole: int, which: str) -> None:
+                nonlocal done
+                done = ended
+                advance(stage, ended, whole, which)
+
+            return run_sweep(sweep, pool, report, fresh=fresh)
+    except (KeyboardInterrupt, Terminated):
+        say(f"stopped: {done} of {sweep.size} runs are kept in {sweep.folder}; the same command goes on")
+        raise
 
 
-def _show(experiment: Experiment, files: Files, as_json: bool) -> None:
+def _finish(sweep: Sweep, files: Files, as_json: bool) -> None:
+    """Print what came out; failures end the command with 1."""
+    from ..simulations.report import write_pictures
+
+    _show(sweep, files, as_json)
+    if files.results:
+        pictures = write_pictures(sweep.experiment, files)
+        say(f"written: {files.summary}, {files.manifest}, {pictures}")
+    for failure in files.failed:
+        say(f"failed: {failure.arm}, seed {failure.seed}: {failure.reason}")
+    if files.failed:
+        where = sweep.folder / "failed.csv"
+        say(f"{len(files.failed)} of {sweep.size} runs failed ({where}); the same command tries them again")
+        raise typer.Exit(1)
+
+
+def _show(sweep: Sweep, files: Files, as_json: bool) -> None:
     rows = [arm.row for result in files.results for arm in result.arms]
     if as_json:
         print_json(rows)
         return
-    columns = ("arm", "seed", *experiment.kind.columns)
+    columns = ("arm", "seed", *sweep.experiment.kind.columns)
     print_table(columns, [[row.get(name, "") for name in columns] for row in rows[:MOST_PRINTED]])
     if len(rows) > MOST_PRINTED:
         say(f"{len(rows) - MOST_PRINTED} more rows are in {files.summary}")

@@ -12,37 +12,54 @@ from __future__ import annotations
 
 import base64
 import tempfile
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from html import escape
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ..protocol.errors import MissingDependency
+from ..protocol.errors import ConfigError, MissingDependency
+from .files import Files, Sweep, write_files
+from .kept import opened
 from .plot import draw
 from .pool import Pool
-from .results import RunResult, summary_columns, table_columns
-from .run import Files, Report, run_all, write_files
+from .report import write_pictures
+from .results import Failure, RunResult, summary_columns, table_columns
+from .run import Report, read_kept, run_all, run_sweep
 from .scenario import Experiment, load_experiment, scenario_path
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What an experiment gave, in memory."""
+    """What an experiment gave, in memory; `failed` are the runs that gave nothing."""
 
     experiment: Experiment
     runs: tuple[RunResult, ...]
+    failed: tuple[Failure, ...] = ()
 
     @property
     def columns(self) -> dict[str, list[Any]]:
         """The summary: a row an arm and seed."""
         return summary_columns(arm for run in self.runs for arm in run.arms)
 
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The names that `table` knows."""
+        return tuple(dict.fromkeys(name for run in self.runs for name in table_columns(run)))
+
     def table(self, name: str) -> dict[str, list[Any]]:
-        """A table of all arms and seeds, such as `asks`, with its columns; the first two say arm and seed."""
+        """A table of all arms and seeds, such as `asks`, with its columns; the first two say arm and seed.
+
+        Raises ConfigError for an unknown name.
+        """
         joined: dict[str, list[Any]] = {}
         for run in self.runs:
-            columns = table_columns(run)[name]
+            columns = table_columns(run).get(name)
+            if columns is None:
+                known = ", ".join(self.tables) or "none"
+                raise ConfigError(f"no table {name!r}; {self.experiment.name} has: {known}")
             parts = {"arm": columns["arm"], "seed": [run.seed] * len(columns["arm"]), **columns}
             for column, values in parts.items():
                 joined.setdefault(column, []).extend(values)
@@ -57,11 +74,16 @@ class Results:
         return pandas.DataFrame(self.columns if name is None else self.table(name))
 
     def save(self, out_dir: Path | str, form: str = "csv") -> Files:
-        """Write what `commonlore simulate run` writes."""
-        return write_files(self.experiment, self.runs, Path(out_dir), form)
+        """Write what `commonlore simulate run` writes, but for the parts that an interrupted sweep goes on
+        from."""
+        seeds = tuple(run.seed for run in self.runs)
+        files = write_files(Sweep(self.experiment, seeds, Path(out_dir), form), self.runs, self.failed)
+        if files.results:
+            write_pictures(self.experiment, files)
+        return files
 
     def picture(self) -> bytes:
-        """The figure, as PNG."""
+        """The figure, as PNG. Raises MissingDependency without matplotlib."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "plot.png"
             draw(self.experiment, self.runs, path)
@@ -71,30 +93,57 @@ class Results:
         """What a notebook shows."""
         shown = ("arm", "seed", *self.experiment.kind.columns)
         columns = {name: values for name, values in self.columns.items() if name in shown}
-        head = "".join(f"<th>{name}</th>" for name in columns)
+        head = "".join(f"<th>{escape(name)}</th>" for name in columns)
         rows = "".join(
-            f"<tr>{''.join(f'<td>{value}</td>' for value in row)}</tr>"
+            f"<tr>{''.join(f'<td>{escape(str(value))}</td>' for value in row)}</tr>"
             for row in zip(*columns.values(), strict=True)
         )
-        image = base64.b64encode(self.picture()).decode()
-        return f'<img src="data:image/png;base64,{image}"><table><tr>{head}</tr>{rows}</table>'
+        return f"{self._image()}<table><tr>{head}</tr>{rows}</table>"
+
+    def _image(self) -> str:
+        try:
+            image = base64.b64encode(self.picture()).decode()
+        except MissingDependency as error:
+            return f"<p>{escape(str(error))}</p>"
+        return f'<img src="data:image/png;base64,{image}">'
 
 
 def simulate(
     scenario: str | Path,
     seeds: Iterable[int] = (0,),
-    jobs: int = 1,
+    *,
+    jobs: int | None = None,
     pool: Pool | None = None,
     report: Report | None = None,
+    out: Path | str | None = None,
     **parameters: Any,
 ) -> Results:
     """Run a scenario (a name or a file). `parameters` are dotted keys: a value sets one, a list sweeps it.
 
-    Raises ConfigError.
+    With `out` every run is kept in that folder as it ends, and the same call goes on after an interruption.
+    Runs that fail are in `failed`, with a warning. Raises ConfigError.
     """
     overrides = {
         key: tuple(value) if isinstance(value, list | tuple) else (value,)
         for key, value in parameters.items()
     }
     experiment = load_experiment(scenario_path(str(scenario)), overrides)
-    return Results(experiment, run_all(experiment, list(seeds), pool or Pool(jobs), report))
+    chosen, workers = tuple(seeds), pool or Pool(jobs)
+    if out is None:
+        ran = run_all(experiment, chosen, workers, report)
+        results = Results(experiment, ran.results, ran.failed)
+    else:
+        results = _kept(Sweep(experiment, chosen, Path(out)), workers, report)
+    if results.failed:
+        first = results.failed[0]
+        told = f"{len(results.failed)} runs failed, the first: {first.arm}, seed {first.seed}: {first.reason}"
+        warnings.warn(told, RuntimeWarning, stacklevel=2)
+    return results
+
+
+def _kept(sweep: Sweep, pool: Pool, report: Report | None) -> Results:
+    files = run_sweep(sweep, pool, report)
+    if files.results:
+        write_pictures(sweep.experiment, files)
+    with opened(sweep.experiment, sweep.folder) as kept:
+        return Results(sweep.experiment, tuple(read_kept(sweep, kept)), files.failed)

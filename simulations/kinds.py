@@ -60,11 +60,16 @@ def _plain_label(_config: Any) -> str:
     return "as written"
 
 
+def _modelled(_config: Any) -> bool:
+    """No peer of it is real."""
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """`run(config, seed)` is pure: the same outcome wherever and whenever it runs. `check` raises WrongKey;
     `locate` makes the file names in a configuration absolute, `inputs` lists them; `columns` are what a
-    terminal shows."""
+    terminal shows; `real` says whether the code of real peers runs."""
 
     name: str
     config: type
@@ -75,6 +80,7 @@ class Kind:
     locate: Callable[[Any, Path], Any] = _unlocated
     inputs: Callable[[Any], tuple[str, ...]] = _without_files
     label: Callable[[Any], str] = _plain_label
+    real: Callable[[Any], bool] = _modelled
 
 
 def kind_of(name: str) -> Kind:

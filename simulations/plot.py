@@ -14,13 +14,14 @@ from ..protocol.errors import MissingDependency
 from .figures import Panel
 from .measures import Interval, interval
 from .plot_lines import FAINT, GRID, INK, draw_lines, dress, numeric_keys
-from .results import RunResult
+from .results import ArmResult, RunResult, by_arm
 from .scenario import Experiment
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Arms = dict[str, list[ArmResult]]
 _FAST, _SLOW, _BAR = "#0b7285", "#e8590c", "#bac8ff"
 
 
@@ -50,25 +51,25 @@ def draw(experiment: Experiment, results: Sequence[RunResult], path: Path) -> No
 
 
 def _draw_rows(figure: Figure, experiment: Experiment, results: Sequence[RunResult]) -> None:
-    labels = [arm.label for arm in experiment.arms]
+    arms = by_arm(experiment, results)
     panels = experiment.kind.figures.panels
-    figure.set_size_inches(12, 1.9 + min(0.5, 15 / len(labels)) * len(labels))
+    figure.set_size_inches(12, 1.9 + min(0.5, 15 / len(arms)) * len(arms))
     widths = [4 if panel.log else 3 for panel in panels]
     drawn = figure.subplots(1, len(panels), sharey=True, width_ratios=widths, squeeze=False)[0]
     for axes, panel in zip(drawn, panels, strict=True):
         if panel.unit == "share":
-            _draw_share(axes, results, panel)
+            _draw_share(axes, arms, panel)
         else:
-            _draw_times(axes, results, panel)
-    drawn[0].set_yticks(range(len(labels)), [label.replace("policy=", "") for label in labels], color=INK)
-    drawn[0].set_ylim(len(labels) - 0.4, -0.6)
+            _draw_times(axes, arms, panel)
+    drawn[0].set_yticks(range(len(arms)), [label.replace("policy=", "") for label in arms], color=INK)
+    drawn[0].set_ylim(len(arms) - 0.4, -0.6)
 
 
-def _draw_times(axes: Axes, results: Sequence[RunResult], panel: Panel) -> None:
+def _draw_times(axes: Axes, arms: Arms, panel: Panel) -> None:
     """Each arm's metrics (a median and a tail) on a logarithmic scale, milliseconds as seconds."""
     from matplotlib.ticker import LogLocator, NullLocator
 
-    found = [_intervals(results, metric) for metric in panel.metrics]
+    found = [_intervals(arms, metric) for metric in panel.metrics]
     for row, values in enumerate(zip(*found, strict=True)):
         axes.plot(
             [_to_s(value.mean) for value in values], [row] * len(values), color=GRID, linewidth=6, zorder=1
@@ -104,9 +105,9 @@ def _to_s(milliseconds: float) -> float:
     return max(1.0, milliseconds) / 1e3
 
 
-def _draw_share(axes: Axes, results: Sequence[RunResult], panel: Panel) -> None:
+def _draw_share(axes: Axes, arms: Arms, panel: Panel) -> None:
     """A share of each arm as a bar from 0 to 1."""
-    for row, value in enumerate(_intervals(results, panel.metrics[0])):
+    for row, value in enumerate(_intervals(arms, panel.metrics[0])):
         axes.barh(row, value.mean, height=0.5, color=_BAR, zorder=2)
         axes.plot([max(0.0, value.low), min(1.0, value.high)], [row, row], color=INK, linewidth=1.6, zorder=3)
         axes.text(1.34, row, f"{value.mean:.1%}", va="center", ha="right", color=INK, fontsize=8.5, zorder=4)
@@ -116,10 +117,9 @@ def _draw_share(axes: Axes, results: Sequence[RunResult], panel: Panel) -> None:
     dress(axes, panel.title, "x")
 
 
-def _intervals(results: Sequence[RunResult], name: str) -> list[Interval]:
+def _intervals(arms: Arms, name: str) -> list[Interval]:
     """A summary's column for each arm, over seeds."""
-    arms = zip(*(result.arms for result in results), strict=True)
-    return [interval([each.figure(name) for each in seeds]) for seeds in arms]
+    return [interval([each.figure(name) for each in seeds]) for seeds in arms.values()]
 
 
 def _seconds(value: float, _: object) -> str:

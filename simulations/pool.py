@@ -1,58 +1,75 @@
 """Who computes a sweep: this process, processes of this machine, or a cluster behind joblib.
 
-Results come in the order of the work whoever computes them, so files are the same. joblib's own backends are
-`loky` and `threading`; `dask` needs the extra `sim`, `ray` an installed ray.
+Results come as they end, numbered; files are put together in the order of the work, so they are the same
+whoever computed them. joblib's own backend is `loky`; `dask` needs the extra `sim`, `ray` an installed ray,
+which gives its results in lots of `RAY_LOT` for each processor (its joblib backend knows no generators).
 """
 
 from __future__ import annotations
 
-import multiprocessing
+import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, TypeVar
 
 from ..protocol.errors import MissingDependency
+from .attempts import Broken, attempt
+from .processes import compute
 
 T = TypeVar("T")
+Arguments = tuple[Any, ...]
 BACKENDS = ("processes", "loky", "dask", "ray")
+RAY_LOT = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """`jobs` at once; `address` is a cluster's (a local one is started without it)."""
+    """`jobs` at once (None: one on this machine, all of a cluster); `address` is a cluster's (a local one is
+    started without it)."""
 
-    jobs: int = 1
+    jobs: int | None = None
     backend: str = "processes"
     address: str = ""
 
 
-def spread(act: Callable[..., T], work: Sequence[tuple[Any, ...]], pool: Pool) -> Iterator[T]:
-    """`act(*each)` of all work, in order, as they end. Raises MissingDependency."""
+def spread(act: Callable[..., T], work: Sequence[Arguments], pool: Pool) -> Iterator[tuple[int, T | Broken]]:
+    """`act(*each)` of all work: (its place in the work, result), as they end. Raises MissingDependency."""
+    jobs = pool.jobs or 1
+    if not work:
+        return
     if pool.backend != "processes":
         yield from _by_joblib(act, work, pool)
-    elif min(pool.jobs, len(work)) <= 1:
-        yield from (act(*each) for each in work)
+    elif min(jobs, len(work)) == 1:
+        yield from ((place, attempt(act, each)) for place, each in enumerate(work))
     else:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(pool.jobs, len(work)), mp_context=context) as processes:
-            yield from processes.map(act, *zip(*work, strict=True))
+        yield from compute(act, work, jobs)
 
 
-def _by_joblib(act: Callable[..., T], work: Sequence[tuple[Any, ...]], pool: Pool) -> Iterator[T]:
+def _by_joblib(
+    act: Callable[..., T], work: Sequence[Arguments], pool: Pool
+) -> Iterator[tuple[int, T | Broken]]:
     try:
         from joblib import Parallel, delayed, parallel_config
     except ImportError as error:
         raise MissingDependency("sweeps by joblib need it: pip install 'commonlore[simulate]'") from error
+    tasks = [delayed(_numbered)(place, act, each) for place, each in enumerate(work)]
     with ExitStack() as stack:
+        lot, jobs, form = len(tasks), pool.jobs or 1, "generator_unordered"
         if pool.backend == "dask":
             stack.enter_context(_dask_client(pool))
+            jobs = -1
         elif pool.backend == "ray":
-            _register_ray(pool)
-        stack.enter_context(parallel_config(backend=pool.backend, n_jobs=pool.jobs))
-        yield from Parallel(return_as="list")(delayed(act)(*each) for each in work)
+            jobs, form = _start_ray(pool), "list"
+            lot = RAY_LOT * jobs
+        stack.enter_context(parallel_config(backend=pool.backend, n_jobs=jobs))
+        for start in range(0, len(tasks), lot):
+            yield from Parallel(return_as=form)(tasks[start : start + lot])
+
+
+def _numbered(place: int, act: Callable[..., T], arguments: Arguments) -> tuple[int, T | Broken]:
+    return place, attempt(act, arguments)
 
 
 def _dask_client(pool: Pool) -> Any:
@@ -66,10 +83,13 @@ def _dask_client(pool: Pool) -> Any:
     return client(n_workers=pool.jobs, threads_per_worker=1, dashboard_address=None)
 
 
-def _register_ray(pool: Pool) -> None:
+def _start_ray(pool: Pool) -> int:
+    """Join or start a cluster: how many processors of it to use. joblib would run one job here, not there."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         ray, joblib = import_module("ray"), import_module("ray.util.joblib")
     except ImportError as error:
         raise MissingDependency("a Ray cluster needs ray: pip install ray") from error
-    ray.init(address=pool.address or None, ignore_reinit_error=True)
+    ray.init(address=pool.address or None, ignore_reinit_error=True, log_to_driver=False)
     joblib.register_ray()
+    return max(2, pool.jobs or int(ray.cluster_resources()["CPU"]))

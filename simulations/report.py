@@ -10,8 +10,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from ..protocol.errors import MissingDependency
+from .files import Files
+from .kept import PLOT, REPORT
 from .measures import Interval, interval
-from .results import RunResult
+from .plot import draw
+from .results import RunResult, by_arm
 from .scenario import Experiment
 
 _STYLE = """
@@ -26,17 +30,29 @@ pre{background:#f5f7fa;padding:1rem;overflow-x:auto;font-size:.8rem}
 """
 
 
-def write_report(
-    experiment: Experiment, results: Sequence[RunResult], manifest: Path, plot: Path | None, path: Path
-) -> None:
-    """The report of results that were written; `manifest` and `plot` are among its files."""
-    made = json.loads(manifest.read_text(encoding="utf-8"))
-    seeds = [result.seed for result in results]
+def write_pictures(experiment: Experiment, files: Files) -> str:
+    """Draw results that were written and report on them: what was made, in words. Without matplotlib the
+    results stand in the report's table all the same."""
+    plot, report = files.folder / PLOT, files.folder / REPORT
+    try:
+        draw(experiment, files.results, plot)
+    except MissingDependency as error:
+        write_report(experiment, files, None, report)
+        return f"{report}, no plot ({error})"
+    write_report(experiment, files, plot, report)
+    return f"{plot}, {report}"
+
+
+def write_report(experiment: Experiment, files: Files, plot: Path | None, path: Path) -> None:
+    """The report of results that were written."""
+    made = json.loads(files.manifest.read_text(encoding="utf-8"))
+    seeds = [result.seed for result in files.results]
     body = [
         f"<h1>{escape(experiment.about)}</h1>",
         f"<p>{escape(experiment.name)}, {len(experiment.arms)} arms, {_certainty(seeds)}</p>",
+        _missing(files),
         _image(plot),
-        f"<h2>Figures</h2><div class=wide>{_table(results)}</div>",
+        f"<h2>Figures</h2><div class=wide>{_table(experiment, files.results)}</div>",
         f"<h2>Files</h2><pre>{escape(_files(made))}</pre>",
         f"<h2>Scenario of the first arm</h2><pre>{escape(_scenario(experiment))}</pre>",
     ]
@@ -53,6 +69,15 @@ def _certainty(seeds: Sequence[int]) -> str:
     return f"seeds {_ranges(seeds)}: means with 95 % confidence intervals (Student's t)."
 
 
+def _missing(files: Files) -> str:
+    if not files.missing:
+        return ""
+    failed = "".join(
+        f"<li>{escape(each.arm)}, seed {each.seed}: {escape(each.reason)}</li>" for each in files.failed
+    )
+    return f"<p class=bad>{files.missing} runs have no result.</p><ul>{failed}</ul>"
+
+
 def _image(plot: Path | None) -> str:
     if plot is None:
         return "<p>No plot: matplotlib is not installed.</p>"
@@ -60,9 +85,9 @@ def _image(plot: Path | None) -> str:
     return f'<img alt="the experiment\'s figure" src="data:image/png;base64,{data}">'
 
 
-def _table(results: Sequence[RunResult]) -> str:
+def _table(experiment: Experiment, results: Sequence[RunResult]) -> str:
     """A row an arm, a column a figure."""
-    arms = list(zip(*(result.arms for result in results), strict=True))
+    arms = by_arm(experiment, results).values()
     names = dict.fromkeys(
         name
         for seeds in arms

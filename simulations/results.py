@@ -1,5 +1,4 @@
-"""What a run leaves behind: a summary a line an arm and seed, tables, and a manifest, the same for the same
-seed.
+"""What runs give: rows of a summary and tables, and how they become bytes, the same for the same seed.
 
 Rules of this file: whole numbers wherever one can count, ratios rounded to six places; nothing in a file
 depends on the clock, the machine or the order in which runs ended.
@@ -8,25 +7,20 @@ depends on the clock, the machine or the order in which runs ended.
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
-import json
 import os
-import platform
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ..protocol import credits as protocol_room
 from ..protocol.errors import MissingDependency
-from ..scheduler import core as scheduler_room
 from .kinds import Columns, Outcome, Scalar
 from .scenario import Experiment
 
 FORMATS = ("csv", "parquet")
+Choice = tuple[tuple[str, Any], ...]
+"""What was chosen in a sweep, by dotted key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +29,7 @@ class ArmResult:
 
     arm: str
     seed: int
-    choice: tuple[tuple[str, Any], ...]
+    choice: Choice
     outcome: Outcome
 
     @property
@@ -49,20 +43,46 @@ class ArmResult:
 
 
 @dataclass(frozen=True, slots=True)
-class RunResult:
-    """All arms with one seed, in the order of the sweep."""
+class Failure:
+    """One arm with one seed that gave no result, and the reason in a line."""
 
-    name: str
-    digest: str
+    arm: str
+    seed: int
+    choice: Choice
+    reason: str
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """A row of the table of failures."""
+        return {"arm": self.arm, "seed": self.seed, **dict(self.choice), "reason": self.reason}
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """The arms that ran with one seed, in the order of the sweep."""
+
     seed: int
     arms: tuple[ArmResult, ...]
 
 
-def summary_columns(results: Iterable[ArmResult]) -> dict[str, list[Any]]:
-    """A row an arm and seed; what an arm has no figure for is empty."""
-    rows = [result.row for result in results]
+def by_arm(experiment: Experiment, results: Iterable[RunResult]) -> dict[str, list[ArmResult]]:
+    """The results of each arm that has some, a seed each, in the order of the sweep."""
+    arms: dict[str, list[ArmResult]] = {arm.label: [] for arm in experiment.arms}
+    for result in results:
+        for arm in result.arms:
+            arms[arm.arm].append(arm)
+    return {label: found for label, found in arms.items() if found}
+
+
+def to_columns(rows: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Rows below each other; what a row lacks is empty."""
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row.get(name, "") for row in rows] for name in names}
+
+
+def summary_columns(results: Iterable[ArmResult]) -> dict[str, list[Any]]:
+    """A row an arm and seed; what an arm has no figure for is empty."""
+    return to_columns([result.row for result in results])
 
 
 def table_columns(result: RunResult) -> dict[str, dict[str, list[Any]]]:
@@ -78,7 +98,7 @@ def table_columns(result: RunResult) -> dict[str, dict[str, list[Any]]]:
     return tables
 
 
-# ---- files
+# ---- bytes
 
 
 def to_bytes(columns: Columns, form: str) -> bytes:
@@ -111,36 +131,6 @@ def _of_one_type(values: list[Any]) -> list[Any]:
     if kinds <= {int, float} or len(kinds) == 1:
         return values
     return [str(value) for value in values]
-
-
-def manifest_json(experiment: Experiment, seeds: Sequence[int], files: dict[str, bytes]) -> str:
-    """What the files were made of and by: scenario, seeds, versions, and the sha-256 of each file, read or
-    written."""
-    manifest = {
-        "scenario": experiment.name,
-        "about": experiment.about,
-        "kind": experiment.kind.name,
-        "scenario_sha256": experiment.digest,
-        "arms": {arm.label: asdict(arm.written) for arm in experiment.arms},
-        "inputs": dict(experiment.inputs),
-        "swept": list(experiment.swept),
-        "seeds": list(seeds),
-        "code_sha256": code_digest(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "files": {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())},
-    }
-    return json.dumps(manifest, indent=2, sort_keys=True) + "\n"
-
-
-def code_digest() -> str:
-    """The sha-256 over the sources that decide a result: protocol, scheduler and simulations."""
-    digest = hashlib.sha256()
-    for module in (protocol_room.__file__, scheduler_room.__file__, __file__):
-        room = Path(module).parent
-        for path in sorted(room.glob("*.py")):
-            digest.update(f"{room.name}/{path.name}".encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -1,39 +1,36 @@
-"""Running experiments: every arm with every seed, in one process or on many machines, with the same files."""
+"""Running experiments: every arm with every seed, in one process or on many machines, with the same files.
+
+A run that fails is told with its reason, and the others go on. On disk each run is kept as it ends, so that
+an interrupted sweep loses only what was under way.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..protocol.errors import ConfigError
+from .attempts import Broken
+from .files import Files, Sweep, write_files
+from .kept import Kept, opened
 from .kinds import kind_of
 from .pool import Pool, spread
-from .results import (
-    ArmResult,
-    RunResult,
-    manifest_json,
-    summary_columns,
-    table_columns,
-    to_bytes,
-    write_bytes,
-)
+from .results import ArmResult, Failure, RunResult, to_bytes
 from .scenario import Arm, Experiment
 
 MAX_SEED = (1 << 64) - 1
 MAX_SEEDS = 10_000
 Report = Callable[[int, int, str], None]
 """Told after each run: how many are done, of how many, and which it was."""
+Work = list[tuple[Arm, int]]
 
 
 @dataclass(frozen=True, slots=True)
-class Files:
-    """What `run_seeds` wrote, and the results themselves."""
+class Ran:
+    """What came of an experiment in memory."""
 
-    summary: Path
-    tables: tuple[Path, ...]
-    manifest: Path
     results: tuple[RunResult, ...]
+    failed: tuple[Failure, ...]
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -53,9 +50,8 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 
 def run(experiment: Experiment, seed: int) -> RunResult:
-    """All arms of an experiment with one seed."""
-    arms = tuple(run_arm(arm, seed) for arm in experiment.arms)
-    return RunResult(experiment.name, experiment.digest, seed, arms)
+    """All arms of an experiment with one seed; errors pass through."""
+    return RunResult(seed, tuple(run_arm(arm, seed) for arm in experiment.arms))
 
 
 def run_arm(arm: Arm, seed: int) -> ArmResult:
@@ -65,20 +61,58 @@ def run_arm(arm: Arm, seed: int) -> ArmResult:
 
 def run_all(
     experiment: Experiment, seeds: Sequence[int], pool: Pool | None = None, report: Report | None = None
-) -> tuple[RunResult, ...]:
-    """Every arm with every seed, in order, whoever computes them. Raises ConfigError."""
+) -> Ran:
+    """Every arm with every seed, whoever computes them. Raises ConfigError."""
     _check(seeds)
-    work = [(arm, seed) for seed in seeds for arm in experiment.arms]
-    done: list[ArmResult] = []
-    for result in spread(run_arm, work, pool or Pool()):
-        done.append(result)
-        if report is not None:
-            report(len(done), len(work), f"{result.arm}, seed {result.seed}")
-    width = len(experiment.arms)
-    return tuple(
-        RunResult(experiment.name, experiment.digest, seed, tuple(done[at * width : (at + 1) * width]))
-        for at, seed in enumerate(seeds)
-    )
+    work = _work(experiment, seeds)
+    found: dict[tuple[str, int], ArmResult] = {}
+    failed: list[Failure] = []
+    for ended in _spread(work, pool or Pool(), _Counted(report, 0, len(work))):
+        if isinstance(ended, Failure):
+            failed.append(ended)
+        else:
+            found[ended.arm, ended.seed] = ended
+    return Ran(_in_order(experiment, seeds, found), _sorted(failed, work))
+
+
+def run_sweep(
+    sweep: Sweep, pool: Pool | None = None, report: Report | None = None, *, fresh: bool = False
+) -> Files:
+    """Run what the sweep's folder does not have yet, keep each run as it ends, and write `summary.csv`,
+    `TABLE-SEED.csv` (or `.parquet`) and `manifest.json`; after an interruption too, of what is done by then.
+
+    Raises ConfigError where the folder holds another sweep's runs, unless `fresh`; OSError or
+    MissingDependency where nothing could be written, before anything is computed.
+    """
+    _check(sweep.seeds)
+    to_bytes({"seed": list(sweep.seeds)}, sweep.form)
+    work = _work(sweep.experiment, sweep.seeds)
+    with opened(sweep.experiment, sweep.folder, fresh=fresh) as kept:
+        missing = [(arm, seed) for arm, seed in work if not kept.has(arm, seed)]
+        counted, failed = _Counted(report, len(work) - len(missing), len(work)), list[Failure]()
+        try:
+            for ended in _spread(missing, pool or Pool(), counted):
+                if isinstance(ended, Failure):
+                    failed.append(ended)
+                else:
+                    kept.put(ended)
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                _write(sweep, kept, _sorted(failed, work))
+            raise
+        return _write(sweep, kept, _sorted(failed, work))
+
+
+def _write(sweep: Sweep, kept: Kept, failed: tuple[Failure, ...]) -> Files:
+    return write_files(sweep, read_kept(sweep, kept), failed)
+
+
+def read_kept(sweep: Sweep, kept: Kept) -> Iterator[RunResult]:
+    """The runs of a sweep that are done, a seed after the other."""
+    for seed in sweep.seeds:
+        arms = tuple(kept.get(arm, seed) for arm in sweep.experiment.arms if kept.has(arm, seed))
+        if arms:
+            yield RunResult(seed, arms)
 
 
 def _check(seeds: Sequence[int]) -> None:
@@ -86,38 +120,47 @@ def _check(seeds: Sequence[int]) -> None:
         raise ConfigError("no seeds to run; write them like 7 or 0-9")
 
 
-def run_seeds(
-    experiment: Experiment,
-    seeds: Sequence[int],
-    out_dir: Path,
-    pool: Pool | None = None,
-    report: Report | None = None,
-    form: str = "csv",
-) -> Files:
-    """Run and write `summary.csv`, `TABLE-SEED.csv` (or `.parquet`) and `manifest.json` into `out_dir`, which
-    is made if need be.
-
-    Raises OSError or MissingDependency where nothing could be written, before anything is computed.
-    """
-    _check(seeds)
-    out_dir.mkdir(parents=True, exist_ok=True)
-    to_bytes({"seed": list(seeds)}, form)
-    return write_files(experiment, run_all(experiment, seeds, pool, report), out_dir, form)
+def _work(experiment: Experiment, seeds: Sequence[int]) -> Work:
+    return [(arm, seed) for seed in seeds for arm in experiment.arms]
 
 
-def write_files(experiment: Experiment, results: Sequence[RunResult], out_dir: Path, form: str) -> Files:
-    """The files of results. The summary is CSV whatever the format, for people and for `compare`."""
-    out_dir.mkdir(parents=True, exist_ok=True)
-    summary = summary_columns(arm for result in results for arm in result.arms)
-    contents = {"summary.csv": to_bytes(summary, "csv")}
-    if form != "csv":
-        contents[f"summary.{form}"] = to_bytes(summary, form)
-    for result in results:
-        for name, columns in table_columns(result).items():
-            contents[f"{name}-{result.seed}.{form}"] = to_bytes(columns, form)
-    for name, content in contents.items():
-        write_bytes(out_dir / name, content)
-    manifest = manifest_json(experiment, [result.seed for result in results], contents)
-    write_bytes(out_dir / "manifest.json", manifest.encode())
-    tables = tuple(out_dir / name for name in contents if not name.startswith("summary."))
-    return Files(out_dir / "summary.csv", tables, out_dir / "manifest.json", tuple(results))
+class _Counted:
+    """Tells of each run, and how many that makes."""
+
+    def __init__(self, report: Report | None, done: int, whole: int) -> None:
+        self._report, self._done, self._whole = report, done, whole
+        if report is not None and done:
+            report(done, whole, "kept before")
+
+    def __call__(self, which: str) -> None:
+        self._done += 1
+        if self._report is not None:
+            self._report(self._done, self._whole, which)
+
+
+def _spread(work: Work, pool: Pool, counted: _Counted) -> Iterator[ArmResult | Failure]:
+    """Results and failures as runs end."""
+    for place, ended in spread(run_arm, work, pool):
+        arm, seed = work[place]
+        if isinstance(ended, Broken):
+            yield Failure(arm.label, seed, arm.choice, ended.reason)
+            counted(f"{arm.label}, seed {seed}: FAILED, {ended.reason}")
+        else:
+            yield ended
+            counted(f"{arm.label}, seed {seed}")
+
+
+def _in_order(
+    experiment: Experiment, seeds: Sequence[int], found: dict[tuple[str, int], ArmResult]
+) -> tuple[RunResult, ...]:
+    keys = [[(arm.label, seed) for arm in experiment.arms] for seed in seeds]
+    runs = (
+        RunResult(seed, tuple(found[key] for key in own if key in found))
+        for seed, own in zip(seeds, keys, strict=True)
+    )
+    return tuple(run for run in runs if run.arms)
+
+
+def _sorted(failed: list[Failure], work: Work) -> tuple[Failure, ...]:
+    places = {(arm.label, seed): place for place, (arm, seed) in enumerate(work)}
+    return tuple(sorted(failed, key=lambda each: places[each.arm, each.seed]))

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from commonlore.protocol.errors import ConfigError
+from commonlore.simulations import run as runner
 from commonlore.simulations.api import simulate
 from commonlore.simulations.pool import Pool
 
@@ -43,13 +44,30 @@ def test_they_can_be_saved_as_parquet(results, tmp_path):
 
     files = [results.save(tmp_path / name, "parquet") for name in ("a", "b")]
     names = {path.name for path in (tmp_path / "a").iterdir()}
-    assert names == {"summary.csv", "summary.parquet", "asks-1.parquet", "asks-2.parquet", "manifest.json"}
+    tables = {"summary.csv", "summary.parquet", "asks-1.parquet", "asks-2.parquet", "manifest.json"}
+    assert names == tables | {"plot.png", "report.html"}
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     assert (
         pq.read_table(tmp_path / "a" / "summary.parquet")["goodput"].to_pylist() == results.columns["goodput"]
     )
     assert json.loads(files[0].manifest.read_text())["swept"] == ["adapters.zipf"]
+
+
+def test_runs_are_kept_in_a_folder_and_failures_told(tmp_path, monkeypatch):
+    small = {"audit.cheat": "int8", "audit.receipts": [1, 2], "audit.verdicts": 200}
+    act = runner.run_arm
+    monkeypatch.setattr(runner, "run_arm", lambda arm, seed: act(arm, seed if "=1" in arm.label else "x"))
+    with pytest.warns(RuntimeWarning, match="1 runs failed, the first: receipts=2, seed 3: TypeError"):
+        results = simulate("E5", seeds=(3,), out=tmp_path, **small)
+    assert (results.columns["arm"], results.failed[0].arm) == (["receipts=1"], "receipts=2")
+    assert "1 runs have no result" in (tmp_path / "report.html").read_text()
+    monkeypatch.undo()
+    again = simulate("E5", seeds=(3,), out=tmp_path, **small)
+    assert again.columns["arm"] == ["receipts=1", "receipts=2"]
+    assert len(again.table("roc")["arm"]) > len(results.table("roc")["arm"]) > 0
+    with pytest.raises(ConfigError, match="no table 'asks'; e5_audit has: roc"):
+        again.table("asks")
 
 
 def test_wrong_parameters_are_named():
