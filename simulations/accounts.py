@@ -9,7 +9,7 @@ earnings.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ..protocol.credits import compute_credits, compute_price, compute_shares
@@ -84,7 +84,7 @@ class Accounts:
 
     def settle(self) -> Settlement:
         """Post every epoch of every lane and claim everything."""
-        epochs, claimed = self._post_all() if self._money.trees else (0, sum(self._balances.values()))
+        epochs, claimed = post_all(self._lanes) if self._money.trees else (0, sum(self._balances.values()))
         drawn = sum(self._deposit - left for left in self._escrow)
         amounts = {drawn, self._volume, sum(self._earned.values()), sum(self._balances.values()), claimed}
         return Settlement(
@@ -138,13 +138,15 @@ class Accounts:
             settled = SettledReceipt(receipt, _ZERO_SIGNATURE, voucher, _ZERO_SIGNATURE, author, credits)
             self._lanes[channel[1]].append(settled)
 
-    def _post_all(self) -> tuple[int, int]:
-        epochs, claimed = 0, 0
-        for worker in sorted(self._lanes):
-            posted, amount = _post_lane(self._lanes[worker])
-            epochs += posted
-            claimed += amount
-        return epochs, claimed
+
+def post_all(lanes: Mapping[int, Iterable[SettledReceipt]]) -> tuple[int, int]:
+    """Post every lane's epochs and claim everything: (epochs posted, amount that verified claims pay)."""
+    epochs, claimed = 0, 0
+    for worker in sorted(lanes):
+        posted, amount = _post_lane(lanes[worker])
+        epochs += posted
+        claimed += amount
+    return epochs, claimed
 
 
 def _post_lane(receipts: Iterable[SettledReceipt]) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..scheduler.core import SchedulerConfig
+from .drivers import check_driver
 from .tables import WrongKey, above, at_least, between, one_of
 
 MOST_ASKS = 100_000_000
@@ -151,10 +152,13 @@ class Money:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """Everything a service run follows from, but the seed. `rows` keeps a row of every ask."""
+    """Everything a service run follows from, but the seed. `rows` keeps a row of every ask. `driver`:
+    `kernel` models the peers, `virtual` runs real ones in virtual time (see `drivers`, `virtual`).
+    """
 
     name: str
     about: str
+    driver: str = one_of(("kernel", "virtual"), "kernel")
     warmup_ms: int = at_least(0, 10_000)
     duration_ms: int = at_least(1, 120_000)
     rows: bool = True
@@ -196,6 +200,7 @@ def check_scenario(scenario: Scenario) -> None:
     if any(int(rank) != rank or rank > scenario.workers.max_rank for _, rank in scenario.adapters.ranks):
         raise WrongKey("adapters.ranks", "adapters.ranks holds whole ranks, at most workers.max_rank")
     _check_seats(scenario)
+    check_driver(scenario)
     if scenario.churn.mean_lifetime_ms and not scenario.churn.mean_absence_ms:
         raise WrongKey("churn.mean_absence_ms", "churn.mean_absence_ms must be above 0 where workers die")
 

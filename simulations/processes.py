@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from .attempts import Broken, attempt
 
@@ -45,7 +45,7 @@ def compute(act: Callable[..., T], work: Sequence[Arguments], count: int) -> Ite
             _begin(act, waiting, processes)
         while processes:
             for ready in wait(list(processes)):
-                process = processes.pop(ready)  # type: ignore[index]
+                process = processes.pop(cast(Connection, ready))
                 yield _result_of(process)
                 if process.process.is_alive() and _give(process, waiting):
                     processes[process.pipe] = process

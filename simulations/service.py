@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from .accounts import Settlement
 from .agents import World
 from .asks import COMPLETED, Ask
 from .crowd import Crowd
@@ -23,12 +24,20 @@ from .models import Scenario, check_scenario
 from .traces import check_trace, locate_trace, trace_files
 from .workload import check_lengths
 
+if TYPE_CHECKING:
+    from .virtual import Told
+
 Ints = npt.NDArray[np.int64]
 ROLES = ("platform", "worker", "author", "work_pool", "contributor")
 
 
 def run_service(scenario: Scenario, seed: int) -> Outcome:
     """One arm with one seed."""
+    if scenario.driver == "virtual":
+        from .virtual import run_virtual  # the room of peers, which no other driver needs
+
+        told = run_virtual(scenario, seed)
+        return _outcome(scenario, _rows(told.asks), _of_virtual(scenario, told), told.events)
     if scenario.workers.model == "seats":
         crowd = Crowd(scenario, seed)
         crowd.run()
@@ -65,11 +74,24 @@ def _rows(asks: list[Ask]) -> Columns:
 
 
 def _of_world(world: World) -> dict[str, Scalar]:
-    settlement = world.accounts.settle()
     fetched = sum(worker.engine.fetched for worker in world.workers)
     return {
         "fetched_mb": round(fetched * world.scenario.workers.adapter_kb / 1000, 3),
         "fairness": jain([worker.tokens for worker in world.workers]),
+        **_of_money(world.accounts.settle()),
+    }
+
+
+def _of_virtual(scenario: Scenario, told: Told) -> dict[str, Scalar]:
+    return {
+        "fetched_mb": round(told.fetched * scenario.workers.adapter_kb / 1000, 3),
+        "fairness": jain(told.tokens),
+        **_of_money(told.settlement),
+    }
+
+
+def _of_money(settlement: Settlement) -> dict[str, Scalar]:
+    return {
         "receipts": settlement.receipts,
         "volume": settlement.volume,
         **{role: settlement.earned.get(role, 0) for role in ROLES},
@@ -149,6 +171,7 @@ KIND = Kind(
     run=run_service,
     check=_check,
     locate=_locate,
+    real=lambda scenario: scenario.driver == "virtual",
     inputs=lambda scenario: trace_files(scenario.work),
     label=lambda scenario: scenario.scheduler.policy,
     columns=("asks", "completed", "goodput", "ttft_p50_ms", "ttft_p99_ms", "hit_rate", "volume"),

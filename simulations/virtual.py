@@ -1,12 +1,15 @@
 """A scenario with real peers in virtual time: real protocol, receipts and retries, up to some 2,000 peers.
 
 The same workload, latencies, lives and engine model as `agents.World`, and the same scheduler; so both take
-the same decisions, which a test holds. Each gateway is one payer here. Prompts have `LEAST_PROMPT` tokens at
-least.
+the same decisions, which a test holds. Each gateway is one payer here. Schedulers believe prompts to have
+`LEAST_PROMPT` tokens at least, as a client's estimate does.
 """
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import trio
@@ -19,6 +22,7 @@ from ..protocol.envelope import open_sealed, seal
 from ..protocol.errors import CommonloreError
 from ..protocol.ids import PeerId
 from ..protocol.requests import PPM, ChatMessage, Sampling
+from .accounts import Settlement
 from .agents import draw_map
 from .asks import COMPLETED, Ask
 from .decisions import Decision, NotedScheduler
@@ -26,9 +30,11 @@ from .fleet import MOST_LISTED, engine_speed
 from .models import Scenario
 from .people import BASE, People, draw_people
 from .virtual_engine import LEAST_PROMPT, prompt_of
+from .virtual_money import settle_ledgers
 from .virtual_peers import (
     Identity,
     Parts,
+    Served,
     VirtualClock,
     identity,
     make_asker,
@@ -41,7 +47,7 @@ from .virtual_wire import MemoryHost, Wire
 from .workers import Engine
 from .workload import Stream, draw_lives, draw_workload, generator
 
-MAX_PEERS = 2_000
+LAST_VOUCHERS_S = 30
 
 
 @dataclass(slots=True)
@@ -53,17 +59,21 @@ class _Worker:
     host: MemoryHost
     engine: Engine
     offers: Offers
+    served: Served
     life: int = 0
     seq: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What came of a run: its asks, the decisions of each gateway, and money by receipts."""
+    """What came of a run: its asks, the decisions of each gateway, the tokens that each worker gave, adapters
+    that were fetched, and the end of all money."""
 
     asks: list[Ask]
     decisions: list[list[Decision]]
-    volume: int
+    tokens: list[int]
+    fetched: int
+    settlement: Settlement
     events: int
 
 
@@ -81,7 +91,20 @@ def real_people(scenario: Scenario, seed: int) -> People:
 
 def run_virtual(scenario: Scenario, seed: int) -> Told:
     """One arm with one seed, with real peers; the same for the same seed."""
-    return run_virtually(lambda: _simulate(scenario, seed), seed)
+    with _quiet():
+        return run_virtually(lambda: _simulate(scenario, seed), seed)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Real peers log whom they lost, which is what churn is for."""
+    log = logging.getLogger("commonlore.peer")
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 async def _simulate(scenario: Scenario, seed: int) -> Told:
@@ -89,9 +112,7 @@ async def _simulate(scenario: Scenario, seed: int) -> Told:
         world = _VirtualWorld(scenario, seed, nursery)
         nursery.start_soon(world.kernel.drive)
         await world.run()
-        told = Told(
-            world.asks, [each.decisions for each in world.schedulers], world.volume, world.kernel.events
-        )
+        told = await world.told()
         nursery.cancel_scope.cancel()
     return told
 
@@ -102,14 +123,15 @@ class _VirtualWorld:
     def __init__(self, scenario: Scenario, seed: int, nursery: trio.Nursery) -> None:
         self.kernel = TrioKernel()
         self.asks: list[Ask] = []
-        self.volume = 0
         self._scenario = scenario
         self._nursery = nursery
         self._people = real_people(scenario, seed)
         self._work = draw_workload(scenario, seed)
         self._phases, self._latencies = draw_map(scenario, seed)
         library, clock = make_library(scenario.adapters.count), VirtualClock(self.kernel)
-        self._parts = Parts(scenario, library, clock, self._work.output_tokens.__getitem__)
+        work = self._work
+        lengths = list(zip(work.prompt_tokens, work.output_tokens, strict=True))
+        self._parts = Parts(scenario, library, clock, lengths.__getitem__)
         clients = [identity("client", number) for number in range(scenario.network.gateways)]
         self._number_of = {each.peer_id: number for number, each in enumerate(clients)}
         self._worker_of = {peer: number for number, peer in enumerate(self._people.peers)}
@@ -130,6 +152,28 @@ class _VirtualWorld:
                 await trio.sleep_until(arrival_us / 1e6)
                 asking.start_soon(self._ask, number)
 
+    async def told(self) -> Told:
+        """What came of it, once the last vouchers have arrived."""
+        await trio.sleep(LAST_VOUCHERS_S)
+        for ask in self.asks:
+            self._add_job(ask)
+        people, money = self._people, self._scenario.money
+        ledgers = [worker.served.ledger for worker in self._workers]
+        return Told(
+            asks=self.asks,
+            decisions=[each.decisions for each in self.schedulers],
+            tokens=[worker.served.process.tokens for worker in self._workers],
+            fetched=sum(worker.engine.fetched for worker in self._workers),
+            settlement=await settle_ledgers(ledgers, people, trees=money.trees),
+            events=self.kernel.events,
+        )
+
+    def _add_job(self, ask: Ask) -> None:
+        """What the engine of the last worker knows of an ask."""
+        job = self._workers[ask.worker].served.process.jobs.get(ask.number) if ask.worker >= 0 else None
+        if job is not None and ask.outcome == COMPLETED:
+            ask.hit, ask.began_us = job.hit, job.began_us
+
     def _latency_us(self, one: PeerId, other: PeerId) -> int:
         client, worker = (one, other) if one in self._number_of else (other, one)
         return self._latencies[self._number_of[client]][self._worker_of[worker]]
@@ -148,8 +192,7 @@ class _VirtualWorld:
         speed = engine_speed(self._scenario, self._people.speed_ppm[number])
         host, engine = MemoryHost(own.peer_id, self._wire), Engine(self.kernel, speed)
         offers = make_offers(self._scenario, own, self._people, number)
-        serve(host, own, self._parts, offers, engine)
-        return _Worker(number, own, host, engine, offers)
+        return _Worker(number, own, host, engine, offers, serve(host, own, self._parts, offers, engine))
 
     # ---- lives and adverts, as in `fleet`
 
@@ -203,7 +246,6 @@ class _VirtualWorld:
         script = answer.transcript
         ask.price, ask.attempts = script.price, len(script.workers)
         ask.worker = self._worker_of[script.workers[-1]] if script.workers else -1
-        self.volume += ask.price
 
     def _options(self, number: int) -> AskOptions:
         work, adapter = self._work, self._work.adapter[number]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +26,7 @@ from ..peer.serving.conversation_parts import PaidStep, ServingParts
 from ..peer.serving.door import DoorParts, WorkerService
 from ..peer.serving.offers import Offers, Terms
 from ..peer.settling.funds import Funds
+from ..peer.store.ledger import Ledger
 from ..peer.wire.calls import Call
 from ..peer.wire.rpc import Rpc
 from ..protocol.bindings import bind
@@ -65,6 +67,7 @@ class Identity:
         return self.peer.peer_id
 
 
+@cache
 def identity(kind: str, number: int) -> Identity:
     """The one peer of that name: its keys are hashes of what they are for, and worth nothing elsewhere."""
     peer, session, owner = (
@@ -149,12 +152,20 @@ def make_library(count: int) -> Library:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What all peers share. `output_tokens(ask)` is the length that an answer will have."""
+    """What all peers share. `lengths(ask)` are the tokens of a prompt and those that its answer will have."""
 
     scenario: Scenario
     library: Library
     clock: VirtualClock
-    output_tokens: Callable[[int], int]
+    lengths: Callable[[int], tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What a worker's service leaves behind: what its engine gave, and what it was paid."""
+
+    process: ModelledProcess
+    ledger: Ledger
 
 
 def make_facts(scenario: Scenario) -> EngineFacts:
@@ -191,10 +202,10 @@ def serve(
     parts: Parts,
     offers: Offers,
     engine: Engine,
-) -> None:
+) -> Served:
     """Let a real worker service answer at this host, on a modelled engine and an empty store."""
     scenario, library, clock = parts.scenario, parts.library, parts.clock
-    process = ModelledProcess(engine, make_facts(scenario), library.adapter_of, parts.output_tokens)
+    process = ModelledProcess(engine, make_facts(scenario), library.adapter_of, parts.lengths)
     store, catalog = open_memory_store(), Catalog(library.fetch)
 
     async def fetch(adapter: Cid) -> FetchedAdapter:
@@ -226,6 +237,7 @@ def serve(
     rpc = Rpc(cast(Any, host))
     service.register(rpc)
     rpc.serve(PREFETCH, _prefetching(engine, library))
+    return Served(process, store.ledger)
 
 
 def _prefetching(engine: Engine, library: Library) -> Callable[[Call], Any]:

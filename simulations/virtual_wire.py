@@ -1,7 +1,7 @@
-"""Hosts and streams in memory, for the real calls of `peer.rpc`: bytes arrive one latency after they were
+"""Hosts and streams in memory, for the real calls of `peer.wire.rpc`: bytes arrive one latency after they were
 sent, and a host that dies breaks its streams a while later.
 
-`MemoryHost` and `MemoryStream` stand in for `peer.host.Host` and `peer.host_stream.Stream`: same calls, same
+`MemoryHost` and `MemoryStream` stand in for `peer.wire.host.Host` and `peer.wire.host_stream.Stream`: same calls, same
 errors.
 """
 
