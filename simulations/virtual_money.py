@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from ..peer.store.ledger import Ledger
 from ..peer.store.ledger_rows import ReceiptState, Role, StoredReceipt
 from ..protocol.credits import compute_credits
-from ..protocol.ids import ZERO_ADDRESS, Address
+from ..protocol.ids import ZERO_ADDRESS, Address, Cid
 from ..protocol.settled import SettledReceipt
 from .accounts import Settlement, post_all
 from .people import People
@@ -42,9 +42,7 @@ async def _paid(ledger: Ledger) -> AsyncIterator[StoredReceipt]:
                 yield stored
 
 
-def _settled(
-    stored: StoredReceipt, people: People, worker: int, adapters: dict[object, int]
-) -> SettledReceipt:
+def _settled(stored: StoredReceipt, people: People, worker: int, adapters: dict[Cid, int]) -> SettledReceipt:
     receipt, voucher = stored.receipt, stored.voucher
     assert voucher is not None, "a paid receipt has its voucher"
     adapter = adapters[receipt.adapters[0].adapter] if receipt.adapters else -1
