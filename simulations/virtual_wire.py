@@ -1,8 +1,8 @@
-"""Hosts and streams in memory, for the real calls of `peer.wire.rpc`: bytes arrive one latency after they were
-sent, and a host that dies breaks its streams a while later.
+"""Hosts and streams in memory, for the real calls of `peer.wire.rpc`: bytes arrive one latency after they
+were sent, and a host that dies breaks its streams a while later.
 
-`MemoryHost` and `MemoryStream` stand in for `peer.wire.host.Host` and `peer.wire.host_stream.Stream`: same calls, same
-errors.
+`MemoryHost` and `MemoryStream` stand in for `peer.wire.host.Host` and `peer.wire.host_stream.Stream`: same
+calls, same errors.
 """
 
 from __future__ import annotations
