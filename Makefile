@@ -9,7 +9,7 @@ CHECKERS := .venv-checkers
 PEERS_PIP := $(PEERS)/bin/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help system install demo test lint types bench bench-peers contracts contracts-proofs clean
+.PHONY: help system install demo test compiled lint types bench bench-peers contracts contracts-proofs clean
 
 help: ## show these words
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,10 @@ demo: install ## the main job: a real network on this machine that trains, answe
 
 test: install ## the whole default suite, CPU only, two files at a time
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
+
+compiled: install ## compile the scheduler and the simulator, and run their tests over the result
+	$(BIN)/python -m commonlore.simulations.compiled
+	COMMONLORE_COMPILED=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile tests/scheduler tests/simulations
 
 lint: install ## ruff: rules and format
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -1,17 +1,19 @@
 """`python -m benchmarks.simulation --json`: what the simulator does in a second, and how well it predicts.
 
 Four things: the bare event kernel beside simpy on one model (agents that each wait an exponential time, again
-and again); the real scheduler over closed-form workers at 1,000 to 100,000 peers, each in a process of its
-own; the shape of Vidur's capacity search (Agrawal et al., MLSys 2024: the highest load whose 99th percentile
-of scheduling delay stays below 5 s) for its three global policies and ours; and the calibration's error on a
-held-out run of real nodes, by experiment E6's logs. The last line of the output is one JSON object. `--parts`
-takes some of it; with `--out` what was measured before stays, and each part says when it was taken.
+and again); the real scheduler over closed-form workers at 1,000 to 100,000 peers, compiled and interpreted,
+each run in a process of its own; the shape of Vidur's capacity search (Agrawal et al., MLSys 2024: the
+highest load whose 99th percentile of scheduling delay stays below 5 s) for its three global policies and
+ours; and the calibration's error on a held-out run of real nodes, by experiment E6's logs. The last line of
+the output is one JSON object. `--parts` takes some of it; with `--out` what was measured before stays, and
+each part says when it was taken.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import resource
 import subprocess
@@ -20,7 +22,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from commonlore.protocol.errors import MissingDependency
 from commonlore.simulations.calibration import run_calibration
+from commonlore.simulations.compiled import SWITCH, built, is_compiled
 from commonlore.simulations.crowd import Crowd
 from commonlore.simulations.kernel import Kernel, rare_collection
 from commonlore.simulations.models import Scenario
@@ -120,6 +124,7 @@ def run_large(peers: int, asks: int, policy: str) -> dict[str, float]:
     seconds, cpu_s = time.perf_counter() - started, time.process_time() - began_cpu_s
     rows = crowd.rows()
     return {
+        "compiled": is_compiled(),
         "seconds": rounded(seconds),
         "set_up_s": rounded(ready - started),
         "asks": len(rows["ask"]),
@@ -133,10 +138,13 @@ def run_large(peers: int, asks: int, policy: str) -> dict[str, float]:
     }
 
 
-def run_apart(peers: int, asks: int, policy: str) -> dict[str, float]:
+def run_apart(peers: int, asks: int, policy: str, *, compiled: bool) -> dict[str, float]:
     """The same in a process of its own, whose memory is its own."""
     command = [sys.executable, "-m", "benchmarks.simulation", "--one", str(peers), str(asks), policy]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=1_200, cwd=ROOT)
+    environment = {**os.environ, SWITCH: str(int(compiled))}
+    done = subprocess.run(
+        command, check=True, capture_output=True, text=True, timeout=1_200, cwd=ROOT, env=environment
+    )
     figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return figures
 
@@ -179,12 +187,20 @@ def measure_kernel(sizes: Sequence[int], scale: float) -> dict[str, object]:
 
 
 def measure_peers(sizes: Sequence[int], scale: float) -> dict[str, object]:
-    """The real scheduler at size."""
-    peers = {}
+    """The real scheduler at size: compiled where it can be, and beside it, in turns, interpreted."""
+    ways = {"peers_interpreted": False}
+    try:
+        built()
+        ways["peers"] = True
+    except MissingDependency as wrong:
+        note(str(wrong))
+        ways = {"peers": False}
+    found: dict[str, dict[str, dict[str, float]]] = {name: {} for name in ways}
     for size in sizes:
-        peers[str(size)] = run_apart(size, int(ASKS[size] * scale), POLICY)
-        note(f"scheduler at {size}: {peers[str(size)]}")
-    return {"peers": peers, "policy": POLICY}
+        for name, compiled in ways.items():
+            found[name][str(size)] = run_apart(size, int(ASKS[size] * scale), POLICY, compiled=compiled)
+            note(f"scheduler at {size}: {found[name][str(size)]}")
+    return {**found, "policy": POLICY}
 
 
 def measure_capacity(_sizes: Sequence[int], scale: float) -> dict[str, object]:

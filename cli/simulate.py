@@ -45,6 +45,9 @@ def run(
     backend: Annotated[str, typer.Option(help="processes, loky, dask or ray.")] = "processes",
     cluster: Annotated[str, typer.Option(metavar="ADDRESS", help="A running Dask or Ray cluster's.")] = "",
     form: Annotated[str, typer.Option("--format", help="Of the tables: csv or parquet.")] = "csv",
+    compiled: Annotated[
+        bool, typer.Option("--compiled", help="Compile the scheduler first: the same files, sooner.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Run every arm of a scenario with every seed; write tables, a manifest, a plot and a report. The same
@@ -52,6 +55,8 @@ def run(
 
     Each run is kept as it ends: after Ctrl-C or a failure the same command goes on with the rest.
     """
+    if compiled:
+        _compile()
     from ..simulations.files import Sweep
     from ..simulations.pool import BACKENDS, Pool
     from ..simulations.results import FORMATS
@@ -83,6 +88,15 @@ def list_(json: JsonOption = False) -> None:
         print_json(rows)
     else:
         print_table(("name", "kind", "arms", "about"), [tuple(row.values()) for row in rows])
+
+
+def _compile() -> None:
+    """Before anything of the scheduler is imported."""
+    from ..simulations.compiled import home, switch_on
+
+    if not home().is_dir():
+        say("compiling the scheduler and the simulator, once: this takes about a minute")
+    switch_on()
 
 
 def _one_of(option: str, value: str, known: tuple[str, ...]) -> None:

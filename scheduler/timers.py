@@ -48,7 +48,7 @@ class Timers(Generic[Key]):
 
     def next_ms(self) -> int | None:
         """When something is due next."""
-        while self._heap and self._due.get(self._heap[0][2]) is not self._heap[0]:
+        while self._heap and self._due.get(self._heap[0][2]) != self._heap[0]:
             heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 

@@ -30,6 +30,7 @@ from .fleet import MOST_LISTED, engine_speed
 from .models import Scenario
 from .people import BASE, People, draw_people
 from .virtual_engine import LEAST_PROMPT, prompt_of
+from .virtual_kernel import TrioKernel
 from .virtual_money import settle_ledgers
 from .virtual_peers import (
     Identity,
@@ -42,7 +43,7 @@ from .virtual_peers import (
     make_offers,
     serve,
 )
-from .virtual_time import TrioKernel, run_virtually
+from .virtual_time import drive, run_virtually
 from .virtual_wire import MemoryHost, Wire
 from .workers import Engine
 from .workload import Stream, draw_lives, draw_workload, generator
@@ -110,7 +111,7 @@ def _quiet() -> Iterator[None]:
 async def _simulate(scenario: Scenario, seed: int) -> Told:
     async with trio.open_nursery() as nursery:
         world = _VirtualWorld(scenario, seed, nursery)
-        nursery.start_soon(world.kernel.drive)
+        nursery.start_soon(drive, world.kernel)
         await world.run()
         told = await world.told()
         nursery.cancel_scope.cancel()

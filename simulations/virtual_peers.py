@@ -44,8 +44,8 @@ from .accounts import DOMAIN
 from .models import Scenario
 from .people import BASE, People, account
 from .virtual_engine import ModelledProcess
+from .virtual_kernel import TrioKernel
 from .virtual_store import open_memory_store
-from .virtual_time import TrioKernel
 from .virtual_wire import MemoryHost
 from .workers import Engine
 

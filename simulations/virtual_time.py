@@ -14,7 +14,7 @@ import trio
 from trio.testing import MockClock
 
 from ..protocol.errors import LocalProtocolError
-from .kernel import Act, Kernel
+from .virtual_kernel import TrioKernel, trio_us
 
 T = TypeVar("T")
 
@@ -60,40 +60,9 @@ async def _order_of_many() -> list[int]:
     return order
 
 
-class TrioKernel(Kernel):
-    """The kernel's calls in trio's virtual time: what is planned here runs between trio's tasks."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._news = trio.Event()
-        self._next_us = 1 << 62
-
-    def at(self, time_us: int, act: Act, *arguments: Any) -> None:
-        """Call `act(*arguments)` at `time_us`, or now if that has passed."""
-        self.now_us = max(self.now_us, _trio_us())
-        super().at(time_us, act, *arguments)
-        if time_us < self._next_us:
-            self._news.set()
-
-    def after(self, delay_us: int, act: Act, *arguments: Any) -> None:
-        """Call `act(*arguments)` in `delay_us`."""
-        self.at(_trio_us() + delay_us, act, *arguments)
-
-    def time_us(self) -> int:
-        """The present, for tasks; `now_us` is that of the event that runs."""
-        self.now_us = max(self.now_us, _trio_us())
-        return self.now_us
-
-    async def drive(self) -> None:
-        """Run what is planned when its time comes; for ever."""
-        while True:
-            self._news = trio.Event()
-            next_us = self.next_us()
-            self._next_us = 1 << 62 if next_us is None else next_us
-            with trio.move_on_at(float("inf") if next_us is None else next_us / 1e6):
-                await self._news.wait()
-            self.run(_trio_us())
-
-
-def _trio_us() -> int:
-    return round(trio.current_time() * 1e6)
+async def drive(kernel: TrioKernel) -> None:
+    """Run what is planned when its time comes; for ever."""
+    while True:
+        with trio.move_on_at(kernel.listen()):
+            await kernel.news.wait()
+        kernel.run(trio_us())

@@ -14,7 +14,7 @@ from trio.testing import MemoryReceiveStream
 
 from ..protocol.errors import Unreachable
 from ..protocol.ids import PeerId
-from .virtual_time import TrioKernel
+from .virtual_kernel import TrioKernel
 
 MAX_READ = 1 << 20
 Latency = Callable[[PeerId, PeerId], int]

@@ -12,7 +12,8 @@ from commonlore.simulations.agents import World
 from commonlore.simulations.asks import COMPLETED
 from commonlore.simulations.scenario import read_experiment
 from commonlore.simulations.virtual import real_people, run_virtual
-from commonlore.simulations.virtual_time import TrioKernel, is_deterministic, run_virtually
+from commonlore.simulations.virtual_kernel import TrioKernel
+from commonlore.simulations.virtual_time import drive, is_deterministic, run_virtually
 
 SHARED = {
     "name": "shared",
@@ -96,7 +97,7 @@ def test_the_kernel_runs_between_tasks():
     async def main():
         kernel, seen = TrioKernel(), []
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(kernel.drive)
+            nursery.start_soon(drive, kernel)
             kernel.after(2_000_000, lambda: seen.append(("event", kernel.now_us)))
             await trio.sleep(1)
             seen.append(("task", kernel.time_us()))
