@@ -40,7 +40,8 @@ test: install ## the whole default suite, CPU only, two files at a time
 
 compiled: install ## compile the scheduler and the simulator, and run their tests over the result
 	$(BIN)/python -m commonlore.simulations.compiled
-	COMMONLORE_COMPILED=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile tests/scheduler tests/simulations
+	COMMONLORE_COMPILED=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile -p commonlore.simulations \
+	  tests/scheduler tests/simulations
 
 lint: install ## ruff: rules and format
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -2,10 +2,3 @@
 
 The repository is the package: installed, this folder is `commonlore` and `peer/` is `commonlore.peer`.
 """
-
-import os
-
-if os.environ.get("COMMONLORE_COMPILED", "0") not in ("", "0"):
-    from .simulations.compiled import switch_on
-
-    switch_on()

@@ -72,7 +72,7 @@ def switch_on() -> None:
     late = [name for name in hot_modules() if f"{root}.{name}" in sys.modules]
     if late:
         raise LocalProtocolError(
-            f"{late[0]} was imported before its compiled form was asked for: set {SWITCH}=1 from the start"
+            f"{late[0]} was imported before its compiled form was asked for: import simulations first"
         )
     folder = built()
     _load_library(folder)

@@ -15,8 +15,8 @@ from commonlore.simulations.sources import PACKAGE
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from commonlore.scheduler import core
 from commonlore.simulations.compiled import is_compiled
+from commonlore.scheduler import core
 from commonlore.simulations.run import run_seeds
 from commonlore.simulations.scenario import read_experiment
 assert is_compiled() is core.__file__.endswith(".so") is (sys.argv[3] == "1"), core.__file__
@@ -64,7 +64,7 @@ def test_it_is_too_late_once_the_scheduler_is_imported(monkeypatch):
     monkeypatch.setattr(compiled, "is_compiled", lambda: False)
     import commonlore.scheduler.core  # noqa: F401
 
-    with pytest.raises(LocalProtocolError, match="COMMONLORE_COMPILED=1 from the start"):
+    with pytest.raises(LocalProtocolError, match="import simulations first"):
         compiled.switch_on()
 
 
