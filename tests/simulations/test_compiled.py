@@ -17,10 +17,11 @@ import json, sys
 from pathlib import Path
 from commonlore.simulations.compiled import is_compiled
 from commonlore.scheduler import core
-from commonlore.simulations.run import run_seeds
+from commonlore.simulations.files import Sweep
+from commonlore.simulations.run import run_sweep
 from commonlore.simulations.scenario import read_experiment
 assert is_compiled() is core.__file__.endswith(".so") is (sys.argv[3] == "1"), core.__file__
-run_seeds(read_experiment(json.loads(sys.argv[1])), [3, 4], Path(sys.argv[2]))
+run_sweep(Sweep(read_experiment(json.loads(sys.argv[1])), (3, 4), Path(sys.argv[2])))
 """
 CROWD = {
     "kind": "service",
@@ -49,10 +50,11 @@ def test_the_compiled_core_writes_the_same_bytes(table, tmp_path, model):
     for switch in ("0", "1"):
         command = [sys.executable, "-c", SCRIPT, json.dumps(scenario), str(tmp_path / switch), switch]
         subprocess.run(command, check=True, timeout=120, env={**os.environ, compiled.SWITCH: switch})
-    names = sorted(path.name for path in (tmp_path / "0").iterdir())
-    assert {"asks-3.csv", "manifest.json", "summary.csv"} <= {*names}
+    plain, made = tmp_path / "0", tmp_path / "1"
+    names = {path.relative_to(plain) for path in plain.rglob("*") if path.is_file()}
+    assert {"asks-3.csv", "manifest.json", "summary.csv"} <= {name.name for name in names}
     for name in names:
-        assert (tmp_path / "0" / name).read_bytes() == (tmp_path / "1" / name).read_bytes(), name
+        assert (plain / name).read_bytes() == (made / name).read_bytes(), name
 
 
 def test_every_hot_module_is_there():
