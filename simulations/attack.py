@@ -17,23 +17,25 @@ import numpy as np
 from .figures import Figures, Panel
 from .kinds import Kind, Outcome, Scalar
 from .measures import Floats
-from .tables import above, at_least, between
+from .tables import above, between, within
 from .workload import Stream, generator
+
+MOST_AUDITS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Attack:
     """`campaign` ends an identity that was not caught after so many receipts (0: it goes on for ever)."""
 
-    bond: float = at_least(0, 100.0)
-    gain: float = above(0, 0.6)
+    bond: float = between(0, 1_000_000_000_000, 100.0)
+    gain: float = above(0, 1_000_000, 0.6)
     audit_probability: float = between(1e-6, 1, 0.02)
     collusion: float = between(0, 0.999, 0.1)
     detection: float = between(1e-6, 1, 0.95)
-    receipts_needed: int = at_least(1, 1)
-    outstanding: float = at_least(0, 0.0)
-    campaign: int = at_least(0, 0)
-    identities: int = at_least(1, 20_000)
+    receipts_needed: int = between(1, 100_000, 1)
+    outstanding: float = between(0, 1_000_000_000, 0.0)
+    campaign: int = between(0, 1_000_000_000, 0)
+    identities: int = between(1, 5_000_000, 20_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,13 @@ class AttackScenario:
     name: str
     about: str
     attack: Attack = field(default_factory=Attack)
+
+
+def check_attack(scenario: AttackScenario) -> None:
+    """Raises WrongKey."""
+    attack = scenario.attack
+    audits = attack.receipts_needed / ((1 - attack.collusion) * attack.detection)
+    within("attack.receipts_needed", audits, MOST_AUDITS, "audits of an identity")
 
 
 def bond_needed(attack: Attack) -> float:
@@ -95,6 +104,7 @@ KIND = Kind(
     name="attack",
     config=AttackScenario,
     run=run_attack,
+    check=check_attack,
     columns=("profit", "profit_expected", "bond_needed", "pays", "receipts_until_caught", "escaped"),
     figures=Figures(
         x="attack.bond",

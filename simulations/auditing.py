@@ -17,7 +17,7 @@ import numpy as np
 from .figures import Figures, Panel
 from .kinds import Kind, Outcome, Scalar
 from .measures import Floats
-from .tables import at_least, between, one_of
+from .tables import between, one_of
 from .workload import Stream, generator
 
 _RANGE_OF_12, _MOST_OF_12 = 3.258, 1.629
@@ -50,9 +50,9 @@ class Audit:
     """`receipts` are pooled to a verdict; it may condemn an honest worker with probability `false_alarms`."""
 
     cheat: str = one_of(tuple(CHEATS), "int8")
-    receipts: int = at_least(1, 25)
+    receipts: int = between(1, 10_000, 25)
     false_alarms: float = between(1e-5, 0.5, 1e-3)
-    verdicts: int = at_least(100, 100_000)
+    verdicts: int = between(100, 5_000_000, 100_000)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from .kinds import Kind, Outcome, Scalar
 from .machines import PPM
 from .measures import Floats, percentile
 from .replay import Served, read_log, replay
-from .tables import WrongKey, at_least
+from .tables import WrongKey, between
 from .workers import EngineSpeed
 
 FIRST_CONTENTION = 0.5
@@ -39,10 +39,10 @@ class Logs:
 
     fit: tuple[str, ...] = ()
     held_out: tuple[str, ...] = ()
-    max_batch: int = at_least(1, 8)
-    slots: int = at_least(1, 16)
+    max_batch: int = between(1, 65_536, 8)
+    slots: int = between(1, 1_000_000, 16)
     one_machine: bool = False
-    evaluations: int = at_least(1, 600)
+    evaluations: int = between(1, 1_000_000, 600)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from .models import Scenario
 from .tables import WrongKey
-
-if TYPE_CHECKING:
-    from .models import Scenario
 
 MOST_REAL_PEERS = 2_000
 MOST_REAL_ASKS = 200_000

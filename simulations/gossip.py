@@ -14,10 +14,11 @@ import numpy as np
 from .figures import Figures, Panel
 from .kinds import Kind, Outcome, Scalar
 from .measures import Floats, percentile
-from .overlay import Adversary, Mesh, Overlay, draw_mesh, eclipse_probability, relax
-from .tables import WrongKey, above, at_least
+from .overlay import Adversary, Mesh, Overlay, check_overlay, draw_mesh, eclipse_probability, relax
+from .tables import between, within
 from .workload import Stream, generator
 
+MOST_TIMES = 50_000_000
 ROUND_TRIP = 3
 """Latencies from telling to having: I have, I want, the message."""
 
@@ -26,10 +27,10 @@ ROUND_TRIP = 3
 class Gossip:
     """`messages` are announced by honest peers at random; IHAVE goes out for `history` heartbeats."""
 
-    messages: int = at_least(1, 8)
-    lazy_degree: int = at_least(0, 6)
-    heartbeat_ms: float = above(0, 1_000.0)
-    history: int = at_least(0, 3)
+    messages: int = between(1, 10_000, 8)
+    lazy_degree: int = between(0, 128, 6)
+    heartbeat_ms: float = between(1, 3_600_000, 1_000.0)
+    history: int = between(0, 100, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,11 @@ class GossipScenario:
 
 def check_gossip(scenario: GossipScenario) -> None:
     """Raises WrongKey."""
-    if scenario.overlay.outbound > scenario.overlay.most:
-        raise WrongKey("overlay.outbound", "overlay.outbound must not exceed overlay.most")
+    check_overlay(scenario.overlay, scenario.adversary)
+    times = scenario.overlay.peers * scenario.gossip.messages
+    within("gossip.messages", times, MOST_TIMES, "times of arrival")
+    told = scenario.overlay.peers * scenario.gossip.lazy_degree
+    within("gossip.lazy_degree", told, MOST_TIMES, "announcements a heartbeat")
 
 
 def run_gossip(scenario: GossipScenario, seed: int) -> Outcome:

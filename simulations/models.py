@@ -8,11 +8,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..scheduler.core import SchedulerConfig
-from .drivers import check_driver
-from .tables import WrongKey, above, at_least, between, one_of
+from .tables import above, between, one_of
 
-MOST_ASKS = 100_000_000
-"""No machine holds more asks than this, nor would it end."""
+SCHEDULER_BOUNDS = {
+    "advert_lifetime_ms": (1, 10_000_000_000),
+    "max_workers": (1, 1_000_000),
+    "max_asks": (1, 100_000_000),
+    "max_attempts": (1, 1_000),
+    "final_opinions": (1, 1_000),
+    "backoff_ms": (0, 3_600_000),
+    "max_backoff_ms": (0, 3_600_000),
+    "backlog": (1, 1_000_000),
+    "hedge_ppm": (0, 1_000_000),
+    "client_asks": (0, 100_000_000),
+    "client_spend": (0, 10**18),
+    "spend_window_ms": (1, 10_000_000_000),
+}
+"""What a scenario may set of the scheduler, whose own checks are of a node's owner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +35,13 @@ class NetworkModel:
     `topic_messages_per_s`.
     """
 
-    gateways: int = at_least(1, 1)
+    gateways: int = between(1, 10_000, 1)
     placement: str = one_of(("lognormal", "globe"), "lognormal")
-    latency_ms: int = at_least(0, 30)
-    latency_sigma: float = at_least(0, 0.5)
-    advert_interval_ms: int = at_least(1, 10_000)
-    topic_messages_per_s: int = at_least(1, 5)
-    loss_detected_ms: int = at_least(0, 2_000)
+    latency_ms: int = between(0, 60_000, 30)
+    latency_sigma: float = between(0, 5, 0.5)
+    advert_interval_ms: int = between(1, 86_400_000, 10_000)
+    topic_messages_per_s: int = between(1, 1_000_000, 5)
+    loss_detected_ms: int = between(0, 3_600_000, 2_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,30 +58,30 @@ class WorkerModel:
     """
 
     model: str = one_of(("batching", "seats"), "batching")
-    count: int = at_least(1, 16)
-    max_batch: int = at_least(1, 8)
-    max_queue: int = at_least(0, 32)
-    max_context: int = at_least(1, 8_192)
-    slots: int = at_least(1, 8)
-    disk: int = at_least(1, 64)
-    step_us: int = at_least(1, 55_000)
-    step_us_per_sequence: int = at_least(0, 7_800)
-    step_us_per_rank: int = at_least(0, 0)
-    prefill_us_per_token: int = at_least(0, 1_500)
-    overhead_us: int = at_least(0, 0)
-    speed_sigma: float = at_least(0, 0.3)
+    count: int = between(1, 1_000_000, 16)
+    max_batch: int = between(1, 65_536, 8)
+    max_queue: int = between(0, 10_000_000, 32)
+    max_context: int = between(1, 10_000_000, 8_192)
+    slots: int = between(1, 1_000_000, 8)
+    disk: int = between(1, 10_000_000, 64)
+    step_us: int = between(1, 60_000_000, 55_000)
+    step_us_per_sequence: int = between(0, 60_000_000, 7_800)
+    step_us_per_rank: int = between(0, 60_000_000, 0)
+    prefill_us_per_token: int = between(0, 60_000_000, 1_500)
+    overhead_us: int = between(0, 3_600_000_000, 0)
+    speed_sigma: float = between(0, 5, 0.3)
     mix: tuple[tuple[float, float], ...] = ()
-    load_ms: int = at_least(0, 24)
-    adapter_kb: int = at_least(0, 4_900)
-    download_kb_s: int = at_least(1, 4_000)
-    max_rank: int = at_least(1, 64)
-    placement_ms: int = at_least(0, 0)
-    placement_loads: int = at_least(1, 2)
-    prompt_per_1000: int = at_least(0, 1_000)
-    output_per_1000: int = at_least(0, 4_000)
-    request_fee: int = at_least(0, 10)
-    price_sigma: float = at_least(0, 0.0)
-    receipt_tokens: int = at_least(1, 128)
+    load_ms: int = between(0, 3_600_000, 24)
+    adapter_kb: int = between(0, 1_000_000_000, 4_900)
+    download_kb_s: int = between(1, 1_000_000_000, 4_000)
+    max_rank: int = between(1, 65_536, 64)
+    placement_ms: int = between(0, 86_400_000, 0)
+    placement_loads: int = between(1, 1_000_000, 2)
+    prompt_per_1000: int = between(0, 1_000_000_000, 1_000)
+    output_per_1000: int = between(0, 1_000_000_000, 4_000)
+    request_fee: int = between(0, 1_000_000_000, 10)
+    price_sigma: float = between(0, 3, 0.0)
+    receipt_tokens: int = between(1, 1_000_000, 128)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +90,9 @@ class ChurnModel:
     is on their disk. A mean lifetime of 0 means for ever.
     """
 
-    mean_lifetime_ms: int = at_least(0, 0)
-    shape: float = above(0, 1.0)
-    mean_absence_ms: int = at_least(0, 30_000)
+    mean_lifetime_ms: int = between(0, 1_000_000_000_000, 0)
+    shape: float = between(0.1, 20, 1.0)
+    mean_absence_ms: int = between(0, 10_000_000_000, 30_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,26 +106,26 @@ class WorkModel:
     recorded ones, `trace_speedup` times as fast.
     """
 
-    rate_per_s: float = above(0, 4.0)
-    start_ms: int = at_least(0, 0)
+    rate_per_s: float = above(0, 1_000_000, 4.0)
+    start_ms: int = between(0, 10_000_000_000, 0)
     arrivals: str = one_of(("gamma", "bursts"), "gamma")
-    burstiness: float = above(0, 1.0)
-    burst_factor: float = at_least(1, 10.0)
-    burst_ms: int = at_least(1, 5_000)
+    burstiness: float = between(0.01, 100, 1.0)
+    burst_factor: float = between(1, 10_000, 10.0)
+    burst_ms: int = between(1, 86_400_000, 5_000)
     diurnal: float = between(0, 1, 0.0)
-    day_ms: int = at_least(1, 86_400_000)
+    day_ms: int = between(1_000, 31_536_000_000, 86_400_000)
     lengths: str = "short"
-    prompt_mu: float | None = None
-    prompt_sigma: float | None = at_least(0, None)
-    output_mu: float | None = None
-    output_sigma: float | None = at_least(0, None)
-    max_prompt: int = at_least(1, 6_000)
-    max_output: int = at_least(1, 1_024)
+    prompt_mu: float | None = between(-10, 20, None)
+    prompt_sigma: float | None = between(0, 10, None)
+    output_mu: float | None = between(-10, 20, None)
+    output_sigma: float | None = between(0, 10, None)
+    max_prompt: int = between(1, 10_000_000, 6_000)
+    max_output: int = between(1, 1_000_000, 1_024)
     trace: str = ""
-    trace_speedup: float = above(0, 1.0)
-    payers: int = at_least(1, 50)
-    deposit: int = at_least(0, 1_000_000_000)
-    deadline_ms: int = at_least(1, 60_000)
+    trace_speedup: float = between(1e-06, 1_000_000, 1.0)
+    payers: int = between(1, 1_000_000, 50)
+    deposit: int = between(0, 1_000_000_000_000_000_000, 1_000_000_000)
+    deadline_ms: int = between(1, 1_000_000_000, 60_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +136,11 @@ class AdapterModel:
     adapters and a rank, says how large they are; without it nobody asks.
     """
 
-    count: int = at_least(0, 100)
-    zipf: float | None = at_least(0, None)
-    power: float | None = above(0, None)
+    count: int = between(0, 1_000_000, 100)
+    zipf: float | None = between(0, 20, None)
+    power: float | None = between(0.001, 1_000, None)
     base_share: float = between(0, 1, 0.1)
-    contributors: int = at_least(1, 30)
+    contributors: int = between(1, 1_000_000, 30)
     ranks: tuple[tuple[float, int], ...] = ()
 
 
@@ -136,8 +148,8 @@ class AdapterModel:
 class Targets:
     """What counts as a good answer (goodput)."""
 
-    ttft_ms: int = at_least(0, 2_000)
-    token_ms: int = at_least(0, 200)
+    ttft_ms: int = between(0, 1_000_000_000, 2_000)
+    token_ms: int = between(0, 1_000_000_000, 200)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +158,7 @@ class Money:
     kept.
     """
 
-    epoch_ms: int = at_least(1, 60_000)
+    epoch_ms: int = between(1, 10_000_000_000, 60_000)
     trees: bool = True
 
 
@@ -159,8 +171,8 @@ class Scenario:
     name: str
     about: str
     driver: str = one_of(("kernel", "virtual"), "kernel")
-    warmup_ms: int = at_least(0, 10_000)
-    duration_ms: int = at_least(1, 120_000)
+    warmup_ms: int = between(0, 10_000_000_000, 10_000)
+    duration_ms: int = between(1, 10_000_000_000, 120_000)
     rows: bool = True
     network: NetworkModel = field(default_factory=NetworkModel)
     workers: WorkerModel = field(default_factory=WorkerModel)
@@ -169,7 +181,7 @@ class Scenario:
     adapters: AdapterModel = field(default_factory=AdapterModel)
     targets: Targets = field(default_factory=Targets)
     money: Money = field(default_factory=Money)
-    scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
+    scheduler: SchedulerConfig = field(default_factory=SchedulerConfig, metadata={"bounds": SCHEDULER_BOUNDS})
 
     @property
     def advert_interval_ms(self) -> int:
@@ -182,45 +194,3 @@ class Scenario:
     def advert_lifetime_ms(self) -> int:
         """How long a silent worker is believed in: three intervals at least."""
         return max(self.scheduler.advert_lifetime_ms, 3 * self.advert_interval_ms)
-
-
-def check_scenario(scenario: Scenario) -> None:
-    """Values that do not go together. Raises WrongKey."""
-    if scenario.duration_ms <= scenario.warmup_ms:
-        raise WrongKey("duration_ms", "duration_ms must be above warmup_ms")
-    if scenario.work.start_ms >= scenario.duration_ms:
-        raise WrongKey("work.start_ms", "work.start_ms must be below duration_ms")
-    asks = scenario.work.rate_per_s * scenario.duration_ms / 1000
-    if asks > MOST_ASKS and not scenario.work.trace:
-        raise WrongKey("work.rate_per_s", f"work.rate_per_s gives {asks:.0e} asks, more than {MOST_ASKS:,}")
-    if scenario.adapters.zipf is not None and scenario.adapters.power is not None:
-        raise WrongKey("adapters.zipf", "give either adapters.zipf or adapters.power")
-    _check_pairs("workers.mix", scenario.workers.mix, "factor of time")
-    _check_pairs("adapters.ranks", scenario.adapters.ranks, "rank")
-    if any(int(rank) != rank or rank > scenario.workers.max_rank for _, rank in scenario.adapters.ranks):
-        raise WrongKey("adapters.ranks", "adapters.ranks holds whole ranks, at most workers.max_rank")
-    _check_seats(scenario)
-    check_driver(scenario)
-    if scenario.churn.mean_lifetime_ms and not scenario.churn.mean_absence_ms:
-        raise WrongKey("churn.mean_absence_ms", "churn.mean_absence_ms must be above 0 where workers die")
-
-
-def _check_pairs(key: str, pairs: tuple[tuple[float, float], ...], what: str) -> None:
-    for pair in pairs:
-        if not isinstance(pair, tuple) or len(pair) != 2 or min(pair) <= 0:
-            raise WrongKey(key, f"{key} holds pairs [share, {what}], all above 0")
-
-
-def _check_seats(scenario: Scenario) -> None:
-    """What was fixed when an answer came cannot change any more."""
-    workers = scenario.workers
-    if workers.model == "batching":
-        return
-    if scenario.scheduler.hedge_ppm:
-        raise WrongKey(
-            "scheduler.hedge_ppm", 'hedges need workers.model = "batching", which can be cancelled'
-        )
-    if scenario.adapters.ranks:
-        raise WrongKey("adapters.ranks", 'ranks need workers.model = "batching"')
-    if workers.placement_ms:
-        raise WrongKey("workers.placement_ms", 'placement needs workers.model = "batching"')

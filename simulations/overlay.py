@@ -14,19 +14,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from .measures import Floats, Ints
-from .tables import above, at_least, between
+from .tables import WrongKey, above, between, within
+
+MOST_DIALS = 50_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
     """How many peers, and the mesh that they try to keep. Latencies are lognormal over connections."""
 
-    peers: int = at_least(2, 10_000)
-    outbound: int = at_least(1, 4)
-    most: int = at_least(1, 12)
+    peers: int = between(2, 2_000_000, 10_000)
+    outbound: int = between(1, 128, 4)
+    most: int = between(1, 1_024, 12)
     offline_share: float = between(0, 0.95, 0.0)
-    latency_ms: float = above(0, 80.0)
-    latency_sigma: float = at_least(0, 0.5)
+    latency_ms: float = above(0, 60_000, 80.0)
+    latency_sigma: float = between(0, 5, 0.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,15 @@ class Adversary:
     """Sybils: their share of all peers, and how much more often than others they dial."""
 
     sybil_share: float = between(0, 0.95, 0.0)
-    aggression: float = at_least(0, 1.0)
+    aggression: float = between(0, 1_000, 1.0)
+
+
+def check_overlay(overlay: Overlay, adversary: Adversary) -> None:
+    """Raises WrongKey."""
+    if overlay.outbound > overlay.most:
+        raise WrongKey("overlay.outbound", "overlay.outbound must not exceed overlay.most")
+    dials = overlay.peers * overlay.outbound * (1 + adversary.sybil_share * adversary.aggression)
+    within("overlay.peers", dials, MOST_DIALS, "dials")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ representatives' rule misses `missed`; `wash` asks itself, with the worker and t
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 
@@ -25,11 +26,12 @@ from .figures import Figures, Panel
 from .kinds import Kind, Outcome, Scalar
 from .measures import Floats, gini
 from .people import BASE, PLATFORM, WORK_POOL, account
-from .tables import above, at_least, between, one_of
+from .tables import above, between, one_of, within
 from .workload import Stream, generator
 
 TRICKS = ("none", "split", "sort", "copy", "wash")
 RATES = Rates(prompt_per_1000=1_000, output_per_1000=4_000, request_fee=10)
+MOST_ROWS = 20_000_000
 _ZERO_32 = bytes(32)
 Accounts = list[tuple[Address, Floats]]
 """Each account and the usual scores of its rows."""
@@ -41,20 +43,20 @@ class Payouts:
     variance) is the row's own and the rest the answer's. `subsidy` is paid on each receipt, by its price.
     """
 
-    contributors: int = at_least(2, 40)
-    rows: float = above(0, 60.0)
-    rows_sigma: float = at_least(0, 1.0)
-    row_mean: float = 0.2
-    row_sigma: float = above(0, 1.0)
+    contributors: int = between(2, 100_000, 40)
+    rows: float = above(0, 100_000, 60.0)
+    rows_sigma: float = between(0, 5, 1.0)
+    row_mean: float = between(-1_000_000, 1_000_000, 0.2)
+    row_sigma: float = above(0, 1_000_000, 1.0)
     steadiness: float = between(0, 1, 0.3)
-    receipts: int = at_least(1, 400)
-    prompt_tokens: int = at_least(0, 200)
-    output_tokens: int = at_least(1, 100)
+    receipts: int = between(1, 1_000_000, 400)
+    prompt_tokens: int = between(0, 10_000_000, 200)
+    output_tokens: int = between(1, 10_000_000, 100)
     trick: str = one_of(TRICKS, "none")
-    accounts: int = at_least(1, 4)
-    copied: float = at_least(0, 1.0)
+    accounts: int = between(1, 10_000, 4)
+    copied: float = between(0, 1_000, 1.0)
     missed: float = between(0, 1, 0.0)
-    subsidy: float = at_least(0, 0.0)
+    subsidy: float = between(0, 1_000, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,14 @@ class PayoutScenario:
     name: str
     about: str
     attribution: Payouts = field(default_factory=Payouts)
+
+
+def check_payouts(scenario: PayoutScenario) -> None:
+    """Raises WrongKey."""
+    model = scenario.attribution
+    mean = model.rows * math.exp(model.rows_sigma**2 / 2)
+    within("attribution.rows", mean * model.contributors, MOST_ROWS, "rows")
+    within("attribution.copied", model.copied * model.missed * model.rows, MOST_ROWS, "copies")
 
 
 def run_payouts(scenario: PayoutScenario, seed: int) -> Outcome:
@@ -205,6 +215,7 @@ KIND = Kind(
     name="attribution",
     config=PayoutScenario,
     run=run_payouts,
+    check=check_payouts,
     columns=("gini", "share_honest", "share_with_trick", "trick_gain", "roi", "fallbacks", "conserved"),
     figures=Figures(
         panels=(

@@ -119,9 +119,15 @@ def load_experiment(path: Path, overrides: Overrides | None = None) -> Experimen
     try:
         return read_experiment(_overridden(table, overrides or {}), path.parent)
     except WrongKey as error:
-        line = None if error.key in (overrides or {}) else line_of(text, error.key)
-        place = f"{path}, line {line}" if line else f"{path}"
-        raise ConfigError(f"{place}: {error}") from error
+        raise ConfigError(f"{_place(path, text, error.key, overrides or {})}: {error}") from error
+
+
+def _place(path: Path, text: str, key: str, overrides: Overrides) -> str:
+    """Where a value came from."""
+    if key in overrides:
+        return "given parameters"
+    line = line_of(text, key)
+    return f"{path}, line {line}" if line else f"{path}"
 
 
 def _overridden(table: dict[str, Any], overrides: Overrides) -> dict[str, Any]:

@@ -20,7 +20,8 @@ from .crowd import Crowd
 from .figures import Figures, Panel
 from .kinds import Columns, Kind, Outcome, Scalar
 from .measures import jain, percentile_ms, ratio
-from .models import Scenario, check_scenario
+from .model_checks import check_scenario
+from .models import Scenario
 from .traces import check_trace, locate_trace, trace_files
 from .workload import check_lengths
 

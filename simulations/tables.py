@@ -1,8 +1,9 @@
 """From a TOML table to a frozen dataclass, and from a wrong key to the line that it stands in.
 
 Rules of this file: unknown keys, wrong types, numbers that are no numbers and values out of their bounds are
-errors that name the key. Bounds stand with the fields (`above`, `at_least`, `between`), so they cannot be
-forgotten in a check elsewhere.
+errors that name the key. Bounds stand with the fields (`above`, `between`), so they cannot be forgotten in a
+check elsewhere; each number has two, the upper one far above what anybody runs, so that a slip of the finger
+is told before it takes the machine's memory.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, Field, field, fields, is_dataclass
+from dataclasses import MISSING, field, fields, is_dataclass
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from ..protocol.errors import ConfigError
 
+MOST_SHOWN = 10**30
 Table = Mapping[str, Any]
+Bounds = Mapping[str, tuple[float, float]]
 T = TypeVar("T")
 _HEADER = re.compile(r"\s*\[+\s*([^\]]+?)\s*\]")
 _KEY = re.compile(r"""\s*((?:"[^"]*"|'[^']*'|[\w-]+)(?:\s*\.\s*(?:"[^"]*"|'[^']*'|[\w-]+))*)\s*=""")
@@ -30,14 +33,9 @@ class WrongKey(ConfigError):
         self.key = key
 
 
-def above(least: float, default: Any) -> Any:
-    """A field whose value must be greater than `least`."""
-    return field(default=default, metadata={"above": least})
-
-
-def at_least(least: float, default: Any) -> Any:
-    """A field whose value must not be less than `least`."""
-    return field(default=default, metadata={"least": least})
+def above(least: float, most: float, default: Any) -> Any:
+    """A field whose value must be greater than `least`, and at most `most`."""
+    return field(default=default, metadata={"above": least, "most": most})
 
 
 def between(least: float, most: float, default: Any) -> Any:
@@ -50,8 +48,12 @@ def one_of(choices: tuple[str, ...], default: str) -> Any:
     return field(default=default, metadata={"choices": choices})
 
 
-def read_table(cls: type[T], table: Table, where: str = "") -> T:
-    """A dataclass from a TOML table, with nested ones from its tables. Raises WrongKey."""
+def read_table(cls: type[T], table: Table, where: str = "", bounds: Bounds | None = None) -> T:
+    """A dataclass from a TOML table, with nested ones from its tables. `bounds` are those of fields that have
+    none, by name; a nested dataclass of another room gets them from its field's metadata, as "bounds".
+
+    Raises WrongKey.
+    """
     hints = get_type_hints(cls)
     names = {each.name: each for each in fields(cls)}  # type: ignore[arg-type]
     for key in table:
@@ -60,7 +62,8 @@ def read_table(cls: type[T], table: Table, where: str = "") -> T:
     for name, each in names.items():
         if name not in table and each.default is MISSING and each.default_factory is MISSING:
             raise WrongKey(f"{where}{name}", f"{where}{name} is missing")
-    values = {key: _value(hints[key], names[key], table[key], f"{where}{key}") for key in table}
+    limits = {key: dict(names[key].metadata) | _limits(bounds, key) for key in table}
+    values = {key: _value(hints[key], limits[key], table[key], f"{where}{key}") for key in table}
     try:
         return cls(**values)
     except ConfigError as error:  # the class's own checks, of which the message quotes the value
@@ -68,19 +71,30 @@ def read_table(cls: type[T], table: Table, where: str = "") -> T:
         raise WrongKey(f"{where}{guilty}".rstrip("."), str(error)) from error
 
 
-def _value(kind: Any, each: Field[Any], value: Any, where: str) -> Any:
+def _limits(bounds: Bounds | None, key: str) -> dict[str, Any]:
+    return dict(zip(("least", "most"), bounds[key], strict=True)) if bounds and key in bounds else {}
+
+
+def _value(kind: Any, limits: Table, value: Any, where: str) -> Any:
     if is_dataclass(kind) and isinstance(value, dict):
-        return read_table(kind, value, f"{where}.")  # type: ignore[arg-type]
+        return read_table(kind, value, f"{where}.", limits.get("bounds"))  # type: ignore[arg-type]
     kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
     if float in kinds and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = _to_float(value, where)
     if isinstance(value, list) and tuple in {getattr(kind, "__origin__", kind) for kind in kinds}:
         value = _to_tuple(value, where)
     elif type(value) not in kinds:
         wanted = " or ".join(getattr(one, "__name__", str(one)) for one in kinds if one is not type(None))
         raise WrongKey(where, f"{where} is {value!r}; it must be a value of type {wanted}")
-    _check_bounds(each, value, where)
+    _check_bounds(limits, value, where)
     return value
+
+
+def _to_float(value: int, where: str) -> float:
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise WrongKey(where, f"{where} is {shown(value)}; it must be a finite number") from error
 
 
 def _to_tuple(values: list[Any], where: str) -> tuple[Any, ...]:
@@ -94,8 +108,7 @@ def _to_tuple(values: list[Any], where: str) -> tuple[Any, ...]:
     return made
 
 
-def _check_bounds(each: Field[Any], value: Any, where: str) -> None:
-    limits = each.metadata
+def _check_bounds(limits: Table, value: Any, where: str) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise WrongKey(where, f"{where} is {value}; it must be a finite number")
     if "choices" in limits and value not in limits["choices"]:
@@ -103,11 +116,25 @@ def _check_bounds(each: Field[Any], value: Any, where: str) -> None:
     if not isinstance(value, int | float):
         return
     if "above" in limits and not value > limits["above"]:
-        raise WrongKey(where, f"{where} is {value:g}; it must be above {limits['above']:g}")
+        raise WrongKey(where, f"{where} is {shown(value)}; it must be above {shown(limits['above'])}")
     if "least" in limits and value < limits["least"]:
-        raise WrongKey(where, f"{where} is {value:g}; it must be at least {limits['least']:g}")
+        raise WrongKey(where, f"{where} is {shown(value)}; it must be at least {shown(limits['least'])}")
     if "most" in limits and value > limits["most"]:
-        raise WrongKey(where, f"{where} is {value:g}; it must be at most {limits['most']:g}")
+        raise WrongKey(where, f"{where} is {shown(value)}; it must be at most {shown(limits['most'])}")
+
+
+def shown(value: float) -> str:
+    """A number for people."""
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) < MOST_SHOWN else f"a number of {len(str(abs(value)))} digits"
+    return f"{value:g}"
+
+
+def within(key: str, number: float, most: float, what: str) -> None:
+    """Several keys together give a number, such as the asks of a run, that a machine can bear. Raises
+    WrongKey."""
+    if number > most:
+        raise WrongKey(key, f"{key} gives {number:,.4g} {what}, more than {shown(most)}")
 
 
 def line_of(text: str, key: str) -> int | None:

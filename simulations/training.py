@@ -15,8 +15,9 @@ from .figures import Figures, Panel
 from .kernel import Alarm, Kernel
 from .kinds import Kind, Outcome, Scalar
 from .measures import ratio
+from .model_checks import check_lives
 from .models import ChurnModel
-from .tables import WrongKey, above, at_least
+from .tables import between
 from .workload import Stream, draw_lives, generator, spread
 
 PPM = 1_000_000
@@ -26,15 +27,15 @@ PPM = 1_000_000
 class Training:
     """Rates and uploads are medians, spread lognormally over peers."""
 
-    peers: int = at_least(1, 16)
-    samples_per_s: float = above(0, 4.0)
-    speed_sigma: float = at_least(0, 0.4)
-    batch: int = at_least(1, 512)
-    adapter_kb: int = at_least(1, 4_900)
-    upload_kb_s: int = at_least(1, 2_000)
-    upload_sigma: float = at_least(0, 0.5)
-    overhead_ms: int = at_least(0, 1_000)
-    loss_detected_ms: int = at_least(0, 5_000)
+    peers: int = between(1, 10_000, 16)
+    samples_per_s: float = between(0.001, 1_000_000, 4.0)
+    speed_sigma: float = between(0, 5, 0.4)
+    batch: int = between(1, 100_000_000, 512)
+    adapter_kb: int = between(1, 1_000_000_000, 4_900)
+    upload_kb_s: int = between(1, 1_000_000_000, 2_000)
+    upload_sigma: float = between(0, 5, 0.5)
+    overhead_ms: int = between(0, 3_600_000, 1_000)
+    loss_detected_ms: int = between(0, 3_600_000, 5_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +44,14 @@ class TrainingScenario:
 
     name: str
     about: str
-    duration_ms: int = at_least(1, 3_600_000)
+    duration_ms: int = between(1, 10_000_000_000, 3_600_000)
     training: Training = field(default_factory=Training)
     churn: ChurnModel = field(default_factory=ChurnModel)
 
 
 def check_training(scenario: TrainingScenario) -> None:
     """Raises WrongKey."""
-    if scenario.churn.mean_lifetime_ms and not scenario.churn.mean_absence_ms:
-        raise WrongKey("churn.mean_absence_ms", "churn.mean_absence_ms must be above 0 where peers die")
+    check_lives(scenario.churn, scenario.duration_ms, scenario.training.peers)
 
 
 class Run:
