@@ -111,7 +111,7 @@ KIND = Kind(
         log_x=True,
         panels=(
             Panel(
-                "profit of an identity",
+                "profit of an identity, in receipts",
                 ("profit", "profit_expected"),
                 log=True,
                 names=("simulated", "closed form"),

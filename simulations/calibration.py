@@ -235,7 +235,7 @@ def _costs(parameters: Floats, settings: Logs) -> Costs:
     return Costs(speed, min(1 << 30, round(float(parameters[5]) * PPM)) if settings.one_machine else 0)
 
 
-_BOTH = ("p50", "p95")
+_BOTH = ("real", "predicted")
 
 KIND = Kind(
     name="calibration",
@@ -248,10 +248,10 @@ KIND = Kind(
     figures=Figures(
         rows=True,
         panels=(
-            Panel("TTFT, real", ("ttft_p50_ms", "ttft_p95_ms"), "ms", True, _BOTH),
-            Panel("TTFT, predicted", ("ttft_p50_predicted_ms", "ttft_p95_predicted_ms"), "ms", True, _BOTH),
-            Panel("TPOT, real", ("tpot_p50_ms", "tpot_p95_ms"), "ms", True, _BOTH),
-            Panel("TPOT, predicted", ("tpot_p50_predicted_ms", "tpot_p95_predicted_ms"), "ms", True, _BOTH),
+            Panel("TTFT, median", ("ttft_p50_ms", "ttft_p50_predicted_ms"), "ms", names=_BOTH),
+            Panel("TTFT, p95", ("ttft_p95_ms", "ttft_p95_predicted_ms"), "ms", names=_BOTH),
+            Panel("TPOT, median", ("tpot_p50_ms", "tpot_p50_predicted_ms"), "ms", names=_BOTH),
+            Panel("TPOT, p95", ("tpot_p95_ms", "tpot_p95_predicted_ms"), "ms", names=_BOTH),
         ),
     ),
 )

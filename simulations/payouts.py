@@ -219,10 +219,11 @@ KIND = Kind(
     columns=("gini", "share_honest", "share_with_trick", "trick_gain", "roi", "fallbacks", "conserved"),
     figures=Figures(
         panels=(
-            Panel("what the trick brings, by honest pay", ("trick_gain",)),
-            Panel("return of a wash trade", ("roi",)),
+            Panel("what the trick adds to honest pay", ("trick_gain",), "gain", sparse=True),
+            Panel("return of a wash trade", ("roi",), "gain", sparse=True),
             Panel("Gini coefficient of honest pay", ("gini",)),
         ),
         curve=("lorenz", "contributors", "earned"),
+        curve_title="Lorenz curve of honest pay",
     ),
 )

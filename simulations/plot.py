@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ..protocol.errors import MissingDependency
 from .figures import Panel
 from .measures import Interval, interval
-from .plot_lines import FAINT, GRID, INK, draw_lines, dress, numeric_keys
+from .plot_lines import FAINT, GRID, INK, draw_lines, dress, left_out, numeric_keys
 from .results import ArmResult, RunResult, by_arm
 from .scenario import Experiment
 
@@ -66,9 +66,7 @@ def _draw_rows(figure: Figure, experiment: Experiment, results: Sequence[RunResu
 
 
 def _draw_times(axes: Axes, arms: Arms, panel: Panel) -> None:
-    """Each arm's metrics (a median and a tail) on a logarithmic scale, milliseconds as seconds."""
-    from matplotlib.ticker import LogLocator, NullLocator
-
+    """Each arm's metrics (a median and a tail, on a logarithmic scale), milliseconds as seconds."""
     found = [_intervals(arms, metric) for metric in panel.metrics]
     for row, values in enumerate(zip(*found, strict=True)):
         axes.plot(
@@ -76,16 +74,34 @@ def _draw_times(axes: Axes, arms: Arms, panel: Panel) -> None:
         )
         for value, colour in zip(values, (_FAST, _SLOW), strict=False):
             _draw_point(axes, row, value, colour)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(_seconds)
-    low_s, high_s = axes.get_xlim()
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high_s < 60 * low_s else (1, 3)))
-    axes.xaxis.set_minor_locator(NullLocator())
+    _scale(axes, log=panel.log)
     for place, (name, colour) in enumerate(zip(panel.names, (_FAST, _SLOW), strict=False)):
         axes.text(
-            0.2 * place, 1.02, f"● {name}", color=colour, transform=axes.transAxes, fontsize=8.5, va="bottom"
+            place * (0.04 * len(panel.names[0]) + 0.12),
+            1.02,
+            f"● {name}",
+            color=colour,
+            transform=axes.transAxes,
+            fontsize=8.5,
+            va="bottom",
         )
     dress(axes, panel.title, "x")
+
+
+def _scale(axes: Axes, *, log: bool) -> None:
+    """Seconds along x: few ticks, none of which touch."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+    if log:
+        axes.set_xscale("log")
+    else:
+        axes.set_xlim(0, 1.06 * axes.get_xlim()[1])
+    low_s, high_s = axes.get_xlim()
+    few = MaxNLocator(3, steps=[1, 2, 5, 10])
+    axes.xaxis.set_major_formatter(_seconds)
+    wide = LogLocator(subs=(1, 2, 5) if high_s < 60 * low_s else (1, 3))
+    axes.xaxis.set_major_locator(wide if log and high_s > 5 * low_s else few)
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _draw_point(axes: Axes, row: int, value: Interval, colour: str) -> None:
@@ -110,8 +126,8 @@ def _draw_share(axes: Axes, arms: Arms, panel: Panel) -> None:
     for row, value in enumerate(_intervals(arms, panel.metrics[0])):
         axes.barh(row, value.mean, height=0.5, color=_BAR, zorder=2)
         axes.plot([max(0.0, value.low), min(1.0, value.high)], [row, row], color=INK, linewidth=1.6, zorder=3)
-        axes.text(1.34, row, f"{value.mean:.1%}", va="center", ha="right", color=INK, fontsize=8.5, zorder=4)
-    axes.set_xlim(0, 1.35)
+        axes.text(1.49, row, f"{value.mean:.1%}", va="center", ha="right", color=INK, fontsize=8.5, zorder=4)
+    axes.set_xlim(0, 1.5)
     axes.set_xticks([0, 0.5, 1])
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     dress(axes, panel.title, "x")
@@ -123,7 +139,7 @@ def _intervals(arms: Arms, name: str) -> list[Interval]:
 
 
 def _seconds(value: float, _: object) -> str:
-    return f"{value * 1e3:.0f} ms" if value < 1 else f"{value:g} s"
+    return f"{value * 1e3:.3g} ms" if value < 1 else f"{value:g} s"
 
 
 def _caption(experiment: Experiment, results: Sequence[RunResult]) -> str:
@@ -135,4 +151,6 @@ def _caption(experiment: Experiment, results: Sequence[RunResult]) -> str:
         if len(results) > 1
         else f"seed {results[0].seed}"
     )
-    return f"{experiment.name}: {len(experiment.arms)} arms; {kept}{seeds}"
+    count = len(experiment.arms)
+    lines = "" if experiment.kind.figures.rows else left_out(experiment, results)
+    return f"{experiment.name}: {count} arm{'s' * (count > 1)}; {kept}{seeds}{lines}"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .figures import Figures, Panel
-from .measures import interval
+from .measures import Interval, interval
 from .results import ArmResult, RunResult
 from .scenario import Experiment
 
@@ -19,6 +19,7 @@ INK, FAINT, GRID = "#1f2933", "#7b8794", "#e4e7eb"
 COLOURS = ("#0b7285", "#e8590c", "#5f3dc4", "#2b8a3e", "#c2255c", "#e67700", "#1864ab", "#495057")
 DASHES = ("-", "--", ":")
 MOST_SERIES = len(COLOURS)
+MOST_TICKS, MOST_LETTERS = 10, 22
 Groups = dict[str, dict[float, list[ArmResult]]]
 
 
@@ -38,28 +39,44 @@ def numeric_keys(experiment: Experiment) -> list[str]:
 
 def draw_lines(figure: Figure, experiment: Experiment, results: Sequence[RunResult]) -> None:
     """Every panel of the experiment's kind, side by side."""
+    from matplotlib.lines import Line2D
+
     figures = experiment.kind.figures
-    keys = numeric_keys(experiment)
-    x = figures.x if figures.x in keys else keys[-1]
-    groups = _group(results, x)
+    x = _x_of(experiment)
+    groups = dict(list(_group(results, x).items())[:MOST_SERIES])
     panels = figures.panels
     figure.set_size_inches(4.2 * max(2, len(panels) + bool(figures.curve)), 4.6)
     drawn = figure.subplots(1, len(panels) + bool(figures.curve), squeeze=False)[0]
+    places = sorted({place for group in groups.values() for place in group})
     for axes, panel in zip(drawn, panels, strict=False):
         _draw_panel(axes, panel, groups)
-        axes.set_xlabel(x, color=INK, fontsize=9)
-        if figures.log_x and min(value for group in groups.values() for value in group) > 0:
+        if figures.log_x and places[0] > 0:
             axes.set_xscale("log")
+        _mark(axes, x, places)
     if figures.curve:
         _draw_curve(drawn[-1], figures, results)
     if len(groups) > 1:
+        lines = [Line2D([], [], color=colour, marker="o", markersize=3.5) for colour in COLOURS]
         figure.legend(
-            *drawn[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8, frameon=False
+            lines[: len(groups)], list(groups), loc="outside right upper", fontsize=8, frameon=False
         )
 
 
+def left_out(experiment: Experiment, results: Sequence[RunResult]) -> str:
+    """Says how many series there were no colours for."""
+    if not numeric_keys(experiment):
+        return ""
+    count = len(_group(results, _x_of(experiment)))
+    return f"; the first {MOST_SERIES} of {count} series, the table has all" if count > MOST_SERIES else ""
+
+
+def _x_of(experiment: Experiment) -> str:
+    keys = numeric_keys(experiment)
+    return experiment.kind.figures.x if experiment.kind.figures.x in keys else keys[-1]
+
+
 def _group(results: Sequence[RunResult], x: str) -> Groups:
-    """Arms of all seeds by series, and by x within it; at most so many series as there are colours."""
+    """Arms of all seeds by series, and by x within it."""
     groups: Groups = {}
     for result in results:
         for arm in result.arms:
@@ -67,38 +84,76 @@ def _group(results: Sequence[RunResult], x: str) -> Groups:
             value = float(choice.pop(x))
             name = ", ".join(f"{key.rpartition('.')[2]}={each}" for key, each in choice.items())
             groups.setdefault(name, {}).setdefault(value, []).append(arm)
-    return dict(list(groups.items())[:MOST_SERIES])
+    return groups
+
+
+def _mark(axes: Axes, key: str, places: list[float]) -> None:
+    """The swept values along x, where there is room for them; times as people say them."""
+    from matplotlib.ticker import NullLocator
+
+    said = duration if key.endswith("_ms") else "{:g}".format
+    axes.set_xlabel(key.removesuffix("_ms"), color=INK, fontsize=9)
+    if len(places) <= MOST_TICKS:
+        crowded = sum(len(said(place)) for place in places) > MOST_LETTERS
+        axes.set_xticks(places, [said(place) for place in places], fontsize=6.5 if crowded else 8.5)
+        axes.xaxis.set_minor_locator(NullLocator())
+
+
+def duration(milliseconds: float) -> str:
+    """A time in the largest unit that leaves it at least 1."""
+    for name, size in (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000)):
+        if milliseconds >= size:
+            return f"{milliseconds / size:.3g} {name}"
+    return f"{milliseconds:g} ms"
 
 
 def _draw_panel(axes: Axes, panel: Panel, groups: Groups) -> None:
-    lowest = math.inf
-    for (name, points), colour in zip(groups.items(), COLOURS, strict=False):
+    lowest, seen = math.inf, set[tuple[float, ...]]()
+    for number, ((_, points), colour) in enumerate(zip(groups.items(), COLOURS, strict=False)):
         places = sorted(points)
         for metric, dash in zip(panel.metrics, DASHES, strict=False):
             found = [interval([arm.figure(metric) for arm in points[place]]) for place in places]
-            means = [each.mean for each in found]
+            means = tuple(each.mean for each in found)
+            if panel.sparse and not any(means):
+                continue
             lowest = min(lowest, *means)
-            text = name if metric == panel.metrics[0] else None
-            axes.plot(
-                places, means, dash, color=colour, marker="o", markersize=3.5, linewidth=1.5, label=text
-            )
-            axes.fill_between(
-                places,
-                [each.low for each in found],
-                [each.high for each in found],
-                color=colour,
-                alpha=0.15,
-                linewidth=0,
-            )
+            width = 1.3 + 0.35 * (len(groups) - 1 - number)  # a line below another stays visible
+            axes.plot(places, means, dash, color=colour, marker="o", markersize=2.2 + width, linewidth=width)
+            if means not in seen:
+                lows, highs = zip(*(_band(each, panel) for each in found), strict=True)
+                axes.fill_between(places, lows, highs, color=colour, alpha=0.15, linewidth=0)
+            seen.add(means)
+    _name_metrics(axes, panel)
+    _dress_panel(axes, panel, lowest)
+
+
+def _band(value: Interval, panel: Panel) -> tuple[float, float]:
+    """An interval, within what the axes can show."""
+    if panel.unit == "share":
+        return max(0.0, value.low), min(1.0, value.high)
+    if panel.log and value.mean > 0:
+        return max(value.low, value.mean / 10), value.high
+    return value.low, value.high
+
+
+def _name_metrics(axes: Axes, panel: Panel) -> None:
     if len(panel.metrics) > 1:
         key = "     ".join(f"{dash} {name}" for dash, name in zip(("──", "╌╌"), panel.names, strict=False))
         axes.text(0, 1.02, key, color=FAINT, transform=axes.transAxes, fontsize=8.5, va="bottom")
+
+
+def _dress_panel(axes: Axes, panel: Panel, lowest: float) -> None:
     if panel.log:
         axes.set_yscale("log" if lowest > 0 else "symlog")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.15g}")
     if panel.unit == "share":
         axes.set_ylim(-0.02, 1.02)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    dress(axes, panel.title + (f" ({panel.unit})" if panel.unit not in ("", "share") else ""), "both")
+    if panel.unit == "gain":
+        axes.axhline(0, color=FAINT, linewidth=0.8)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:+.0%}" if value else "0%")
+    unit = f" ({panel.unit})" if panel.unit not in ("", "share", "gain") else ""
+    dress(axes, panel.title + unit, "both")
 
 
 def _draw_curve(axes: Axes, figures: Figures, results: Sequence[RunResult]) -> None:
@@ -112,8 +167,9 @@ def _draw_curve(axes: Axes, figures: Figures, results: Sequence[RunResult]) -> N
     for (heights, (name, places)), colour in zip(curves.items(), COLOURS, strict=False):
         axes.plot(places, heights, color=colour, linewidth=1.3, label=name)
     axes.set_xlabel(x.replace("_", " "), color=INK, fontsize=9)
+    axes.set_ylabel(y.replace("_", " "), color=INK, fontsize=9)
     axes.legend(fontsize=7, frameon=False)
-    dress(axes, y.replace("_", " "), "both")
+    dress(axes, figures.curve_title, "both")
 
 
 def dress(axes: Axes, title: str, grid: Any) -> None:
@@ -121,7 +177,7 @@ def dress(axes: Axes, title: str, grid: Any) -> None:
     axes.set_title(title, loc="left", color=INK, fontsize=10, pad=22)
     axes.grid(axis=grid, color=GRID, zorder=0)
     axes.set_axisbelow(True)
-    axes.tick_params(colors=FAINT, labelsize=8.5, length=0)
+    axes.tick_params(which="both", colors=FAINT, labelsize=8.5, length=0)
     axes.tick_params(axis="y", labelsize=9.5, labelcolor=INK)
     for side in axes.spines.values():
         side.set_visible(False)

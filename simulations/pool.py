@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, TypeVar
@@ -61,7 +61,7 @@ def _by_joblib(
             stack.enter_context(_dask_client(pool))
             jobs = -1
         elif pool.backend == "ray":
-            jobs, form = _start_ray(pool), "list"
+            jobs, form = stack.enter_context(_ray(pool)), "list"
             lot = RAY_LOT * jobs
         stack.enter_context(parallel_config(backend=pool.backend, n_jobs=jobs))
         for start in range(0, len(tasks), lot):
@@ -83,13 +83,21 @@ def _dask_client(pool: Pool) -> Any:
     return client(n_workers=pool.jobs, threads_per_worker=1, dashboard_address=None)
 
 
-def _start_ray(pool: Pool) -> int:
-    """Join or start a cluster: how many processors of it to use. joblib would run one job here, not there."""
+@contextmanager
+def _ray(pool: Pool) -> Iterator[int]:
+    """Join a cluster, or start one here and end it: how many processors of it to use, two at least, since
+    joblib would compute one job here and not there."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         ray, joblib = import_module("ray"), import_module("ray.util.joblib")
     except ImportError as error:
         raise MissingDependency("a Ray cluster needs ray: pip install ray") from error
-    ray.init(address=pool.address or None, ignore_reinit_error=True, log_to_driver=False)
+    local = {} if pool.address else {"num_cpus": pool.jobs, "include_dashboard": False}
+    is_ours = not ray.is_initialized()
+    ray.init(address=pool.address or "local", ignore_reinit_error=True, log_to_driver=False, **local)
     joblib.register_ray()
-    return max(2, pool.jobs or int(ray.cluster_resources()["CPU"]))
+    try:
+        yield max(2, pool.jobs or int(ray.cluster_resources()["CPU"]))
+    finally:
+        if is_ours:
+            ray.shutdown()

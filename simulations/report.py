@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from html import escape
@@ -15,18 +16,28 @@ from .files import Files
 from .kept import PLOT, REPORT
 from .measures import Interval, interval
 from .plot import draw
-from .results import RunResult, by_arm
+from .results import ArmResult, by_arm
 from .scenario import Experiment
 
+Arms = dict[str, list[ArmResult]]
 _STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;color:#1f2933;margin:2rem auto;max-width:72rem;padding:0 1rem}
-h1{font-size:1.5rem;margin:0 0 .2rem}h2{font-size:1.05rem;margin:2rem 0 .5rem}
-p,small{color:#52606d}img{width:100%;height:auto}
-.wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.85rem}
-th,td{padding:.25rem .7rem;text-align:right;border-bottom:1px solid #e4e7eb;white-space:nowrap}
-th:first-child,td:first-child{text-align:left;position:sticky;left:0;background:#fff}
-th{color:#7b8794;font-weight:600}td small{color:#9aa5b1}
-pre{background:#f5f7fa;padding:1rem;overflow-x:auto;font-size:.8rem}
+:root{color-scheme:light dark;--paper:#fff;--ink:#1f2933;--faint:#52606d;--line:#e4e7eb;--box:#f5f7fa;
+--bad:#c92a2a}
+@media(prefers-color-scheme:dark){:root{--paper:#14181d;--ink:#e4e7eb;--faint:#9aa5b1;--line:#323a44;
+--box:#1e242b;--bad:#ff8787}}
+body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);margin:2rem auto;
+max-width:78rem;padding:0 1rem}
+h1{font-size:1.5rem;line-height:1.25;margin:0 0 .2rem}h2{font-size:1.05rem;margin:2rem 0 .5rem}
+p,small,summary{color:var(--faint)}summary{cursor:pointer;margin:.6rem 0}
+.bad{color:var(--bad);font-weight:600}
+.wide{overflow-x:auto}img{display:block;width:100%;min-width:44rem;height:auto;background:#fff;border-radius:6px}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.85rem}
+th,td{padding:.25rem .7rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
+th:first-child,td:first-child{text-align:left;position:sticky;left:0;background:var(--paper)}
+th{color:var(--faint);font-weight:600}
+pre{background:var(--box);padding:1rem;overflow-x:auto;font-size:.8rem;border-radius:6px}
+@media(max-width:40rem){th:first-child,td:first-child{white-space:normal;min-width:8rem;max-width:9rem;
+overflow-wrap:anywhere;padding-left:0}td{vertical-align:top}}
 """
 
 
@@ -46,15 +57,17 @@ def write_pictures(experiment: Experiment, files: Files) -> str:
 def write_report(experiment: Experiment, files: Files, plot: Path | None, path: Path) -> None:
     """The report of results that were written."""
     made = json.loads(files.manifest.read_text(encoding="utf-8"))
-    seeds = [result.seed for result in files.results]
+    seeds, arms = [result.seed for result in files.results], by_arm(experiment, files.results)
     body = [
         f"<h1>{escape(experiment.about)}</h1>",
-        f"<p>{escape(experiment.name)}, {len(experiment.arms)} arms, {_certainty(seeds)}</p>",
+        f"<p>{escape(experiment.name)}, {_arms(experiment)}, {_certainty(seeds)}</p>",
         _missing(files),
         _image(plot),
-        f"<h2>Figures</h2><div class=wide>{_table(experiment, files.results)}</div>",
-        f"<h2>Files</h2><pre>{escape(_files(made))}</pre>",
-        f"<h2>Scenario of the first arm</h2><pre>{escape(_scenario(experiment))}</pre>",
+        f"<h2>Figures</h2>{_table(arms, experiment.kind.columns)}",
+        _folded("All figures", _table(arms, _figures(arms))),
+        f"<h2>What it was made of</h2><pre>{escape(_made_of(made))}</pre>",
+        _folded("Files and their sha-256", f"<pre>{escape(_files(made))}</pre>"),
+        _folded("Scenario of the first arm", f"<pre>{escape(_scenario(experiment))}</pre>"),
     ]
     page = (
         f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
@@ -82,36 +95,51 @@ def _image(plot: Path | None) -> str:
     if plot is None:
         return "<p>No plot: matplotlib is not installed.</p>"
     data = base64.b64encode(plot.read_bytes()).decode()
-    return f'<img alt="the experiment\'s figure" src="data:image/png;base64,{data}">'
+    return f'<div class=wide><img alt="the experiment\'s figure" src="data:image/png;base64,{data}"></div>'
 
 
-def _table(experiment: Experiment, results: Sequence[RunResult]) -> str:
+def _arms(experiment: Experiment) -> str:
+    count = len(experiment.arms)
+    return f"{count} arm{'s' * (count > 1)}"
+
+
+def _folded(title: str, inside: str) -> str:
+    return f"<details><summary>{title}</summary>{inside}</details>"
+
+
+def _figures(arms: Arms) -> list[str]:
+    """The names of all figures that are numbers."""
+    rows = (each.outcome.summary.items() for seeds in arms.values() for each in seeds)
+    return list(dict.fromkeys(name for row in rows for name, value in row if isinstance(value, int | float)))
+
+
+def _table(arms: Arms, names: Sequence[str]) -> str:
     """A row an arm, a column a figure."""
-    arms = by_arm(experiment, results).values()
-    names = dict.fromkeys(
-        name
-        for seeds in arms
-        for name, value in seeds[0].outcome.summary.items()
-        if isinstance(value, int | float)
-    )
     head = "".join(f"<th>{escape(name)}</th>" for name in ("arm", *names))
     rows = [
-        f"<tr><td>{escape(seeds[0].arm)}</td>"
+        f"<tr><td>{escape(arm)}</td>"
         + "".join(f"<td>{_cell(interval([each.figure(name) for each in seeds]))}</td>" for name in names)
-        for seeds in arms
+        for arm, seeds in arms.items()
     ]
-    return f"<table><tr>{head}</tr>{''.join(rows)}</table>"
+    return f"<div class=wide><table><tr>{head}</tr>{''.join(rows)}</table></div>"
 
 
 def _cell(value: Interval) -> str:
+    """The mean to as many places as its interval leaves sense in."""
     half = value.high - value.mean
-    return f"{value.mean:,.6g}" + (f" <small>± {half:,.2g}</small>" if half > 1e-9 * abs(value.mean) else "")
+    if half <= 1e-9 * abs(value.mean):
+        return f"{value.mean:,.0f}" if value.mean == round(value.mean) else f"{value.mean:,.6g}"
+    places = min(6, max(0, 1 - math.floor(math.log10(half))))
+    return f"{value.mean:,.{places}f} <small>± {half:,.{places}f}</small>"
+
+
+def _made_of(made: dict[str, Any]) -> str:
+    names = ("code_sha256", "scenario_sha256", "python", "numpy")
+    return "\n".join(f"{name}: {made[name]}" for name in names)
 
 
 def _files(made: dict[str, Any]) -> str:
-    versions = [f"{name}: {made[name]}" for name in ("code_sha256", "scenario_sha256", "python", "numpy")]
-    files = [f"{digest}  {name}" for name, digest in made["files"].items()]
-    return "\n".join([*versions, "", *files])
+    return "\n".join(f"{digest}  {name}" for name, digest in made["files"].items())
 
 
 def _scenario(experiment: Experiment) -> str:

@@ -75,6 +75,15 @@ def test_wrong_parameters_are_named():
         simulate("E1", **{"adapters.zopf": 1.0})
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_local_ray_cluster_gives_the_same(results, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # or it writes a token into the home
+    again = simulate("E1", seeds=(1,), pool=Pool(2, "ray"), **SMALL)
+    assert again.failed == ()
+    assert again.columns["ttft_p50_ms"] == results.columns["ttft_p50_ms"][:2]
+
+
 def test_a_local_dask_cluster_gives_the_same(results):
     distributed = pytest.importorskip("dask.distributed")
     local = {"n_workers": 1, "processes": False, "threads_per_worker": 1, "dashboard_address": None}
