@@ -33,6 +33,8 @@ class _Records:
 
     datanets: dict[bytes, RegisteredDatanet] = field(default_factory=dict[bytes, RegisteredDatanet])
     adapters: dict[bytes, Ancestor] = field(default_factory=dict[bytes, Ancestor])
+    blocks: dict[bytes, int] = field(default_factory=dict[bytes, int])
+    """In which block an adapter was registered."""
 
 
 class Registrations:
@@ -41,6 +43,7 @@ class Registrations:
     def __init__(self, client: ChainClient) -> None:
         names = ("DatanetRegistered", "AdapterRegistered")
         reader = EventReader(client.endpoint, "Registry", client.deployment.registry, names)
+        self._endpoint = client.endpoint
         self._log = EventLog(reader, client.deployment.block)
         self._lock = threading.Lock()
         self._events: tuple[ChainEvent, ...] = ()
@@ -69,6 +72,14 @@ class Registrations:
             waiting += found[wanted].parents
         return tuple(found.values())
 
+    def beacon_of(self, record_id: bytes) -> bytes:
+        """The hash of the block in which an adapter was registered: nobody knew it before, and an adapter is
+        registered once. Empty where it is not registered. Raises Unreachable, ChainError."""
+        number = self._read().blocks.get(record_id)
+        if number is None:
+            return b""
+        return self._endpoint.attempt("beacon", lambda web3: bytes(web3.eth.get_block(number)["hash"]))
+
     def _read(self) -> _Records:
         events = self._log.all()
         with self._lock:
@@ -89,6 +100,7 @@ def _records_of(events: tuple[ChainEvent, ...]) -> _Records:
             made = given["registration"]
             references = (tuple(bytes(each) for each in made[name]) for name in ("datanets", "parents"))
             records.adapters[record_id] = Ancestor(record_id, *references)
+            records.blocks[record_id] = event.block
     return records
 
 

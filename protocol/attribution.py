@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from math import isqrt
+from mmap import mmap
 from typing import Any
 
 import numpy as np
@@ -32,8 +33,8 @@ from .blob_names import describe_blob
 from .channels import combine_channels, payable
 from .credits import apportion
 from .errors import LocalProtocolError, RemoteProtocolError
-from .ids import Address
-from .manifests import MAX_ROWS_PER_SHARD, AdapterManifest, IndexManifest, PriorWeight
+from .ids import Address, Cid
+from .manifests import CHUNK_SIZE, MAX_ROWS_PER_SHARD, AdapterManifest, IndexManifest, PriorWeight
 from .receipts import AttributionStatement, Weight
 from .requests import PPM
 
@@ -47,18 +48,27 @@ PRIOR_METHOD = "prior"
 
 Int8s = npt.NDArray[np.int8]
 Int64s = npt.NDArray[np.int64]
+Sums = npt.NDArray[np.int64] | npt.NDArray[np.int32]
+_SUMS_AT_ONCE = 64
 
 
-def compute_scores(query: Int8s, sums: Int64s) -> list[int]:
+def compute_scores(query: Int8s, sums: Sums) -> list[int]:
     """query · sum less the noise, one integer a contributor, from (width,) int8 and (contributors, width)
-    int64.
+    int64 or int32, which are read some at a time: a mapped file may be larger than the memory.
 
     Raises LocalProtocolError on other shapes or types and beyond the bounds that keep int64 exact.
     """
-    if query.dtype != np.int8 or sums.dtype != np.int64 or query.ndim != 1 or sums.shape[1:] != query.shape:
+    known = sums.dtype in (np.int64, np.int32)
+    if query.dtype != np.int8 or not known or query.ndim != 1 or sums.shape[1:] != query.shape:
         raise LocalProtocolError(f"no scores from a {_kind(query)} query and {_kind(sums)} sums")
     if len(query) > MAX_WIDTH or _exceeds(query, MAX_MAGNITUDE):
         raise LocalProtocolError(f"a query holds at most {MAX_WIDTH} values in -127 … 127")
+    starts = range(0, len(sums), _SUMS_AT_ONCE)
+    return [score for at in starts for score in _score(query, sums[at : at + _SUMS_AT_ONCE])]
+
+
+def _score(query: Int8s, part: Sums) -> list[int]:
+    sums = part.astype(np.int64)
     if _exceeds(sums, MAX_MAGNITUDE * MAX_INDEXED_ROWS):
         raise LocalProtocolError(f"sums of more than {MAX_INDEXED_ROWS} rows cannot be scored exactly")
     products: list[int] = (sums @ query.astype(np.int64)).tolist()
@@ -120,14 +130,17 @@ def sum_rows(rows: Int8s) -> Int64s:
     return total
 
 
-def write_sums(sums: Sequence[Int64s]) -> bytes:
+def write_sums(sums: Iterable[Int64s]) -> bytes:
     """Contributors' sums as the blob that an IndexManifest names.
 
     Raises LocalProtocolError beyond what four bytes hold.
     """
-    if any(_exceeds(vector, MAX_MAGNITUDE * MAX_ROWS_PER_SHARD) for vector in sums):
-        raise LocalProtocolError(f"sums of more than {MAX_ROWS_PER_SHARD} rows")
-    return b"".join(vector.astype("<i4").tobytes() for vector in sums)
+    written = bytearray()
+    for vector in sums:
+        if _exceeds(vector, MAX_MAGNITUDE * MAX_ROWS_PER_SHARD):
+            raise LocalProtocolError(f"sums of more than {MAX_ROWS_PER_SHARD} rows")
+        written += vector.astype("<i4").data
+    return bytes(written)
 
 
 def check_contributors(index: IndexManifest) -> None:
@@ -145,8 +158,8 @@ def check_contributors(index: IndexManifest) -> None:
         )
 
 
-def read_sums(index: IndexManifest, blob: bytes) -> Int64s:
-    """(contributors, width) int64 from the blob that an index names.
+def read_sums(index: IndexManifest, blob: bytes | mmap) -> npt.NDArray[np.int32]:
+    """(contributors, width) from the blob that an index names, which is read in its place.
 
     Raises RemoteProtocolError on another blob and on impossible sums.
     """
@@ -156,15 +169,21 @@ def read_sums(index: IndexManifest, blob: bytes) -> Int64s:
     check_contributors(index)
     if len(blob) != index.sums_bytes:
         raise RemoteProtocolError(f"contributors' sums of {len(blob)} bytes; they need {index.sums_bytes}")
-    if describe_blob([blob])[0] != index.sums:
+    if name_of(blob) != index.sums:
         raise RemoteProtocolError(f"the contributors' sums are not those that {index.sums} names")
-    vectors = np.frombuffer(blob, "<i4").reshape(-1, width).astype(np.int64)
+    vectors: npt.NDArray[np.int32] = np.frombuffer(blob, "<i4").reshape(-1, width)
     for each, vector in zip(index.contributors, vectors, strict=True):
         if _exceeds(vector, MAX_MAGNITUDE * each.row_count):
             raise RemoteProtocolError(
                 f"{each.row_count} rows cannot have the sum given for 0x{each.payee.hex()}"
             )
     return vectors
+
+
+def name_of(blob: bytes | mmap) -> Cid:
+    """The content id of a blob that may be a mapped file, read a chunk at a time."""
+    starts = range(0, len(blob), CHUNK_SIZE)
+    return describe_blob(blob[start : start + CHUNK_SIZE] for start in starts)[0]
 
 
 def check_weights(weights: Sequence[Weight]) -> None:
@@ -180,7 +199,7 @@ def check_weights(weights: Sequence[Weight]) -> None:
 def recheck_statement(
     statement: AttributionStatement,
     query: Int8s,
-    index: tuple[Sequence[Address], Int64s],
+    index: tuple[Sequence[Address], Sums],
     contributors: Collection[Address] = (),
 ) -> None:
     """Recomputes a statement's weights from an index's payees and sums. Raises RemoteProtocolError where they

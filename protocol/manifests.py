@@ -193,23 +193,13 @@ class Merge:
 
 
 @dataclass(frozen=True, slots=True)
-class DroppedRow:
-    """A row that was neither trained on nor scored. `row` and `original`, the earlier row that it resembles,
-    are row hashes; `likeness` is in thousandths (see `copies`).
+class IndexPlan:
+    """How many of an adapter's rows training only measured, and how many its gradient index holds; which they
+    are, `indexing` says.
     """
 
-    row: Hash32
-    kind: Name
-    original: Hash32
-    likeness: U16
-
-
-@dataclass(frozen=True, slots=True)
-class RowSelection:
-    """What became of an adapter's rows under `rule`: whoever holds the Datanets can select again."""
-
-    rule: Label
-    dropped: Annotated[tuple[DroppedRow, ...], Size(0, 4_096 * MAX_ROWS_PER_SHARD)]
+    heldout: U32
+    rows: U32
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +207,8 @@ class AdapterManifest:
     """A LoRA adapter; its CID is the adapter id.
 
     `weights` and `early_checkpoint` are CIDs of safetensors blobs. A merged adapter says so in `merge`, whose
-    parts are its `parents`; its recipe has no steps. `selection` is the CID of the `RowSelection`.
+    parts are its `parents`; its recipe has no steps. `selection` is the CID of the `RowSelection`. Without
+    `indexed` no index of it counts.
     """
 
     name: Name
@@ -240,6 +231,7 @@ class AdapterManifest:
     parents: Annotated[tuple[Cid, ...], Size(0, MAX_ADAPTERS)] = ()
     merge: Merge | None = None
     selection: Cid | None = None
+    indexed: IndexPlan | None = None
 
 
 @dataclass(frozen=True, slots=True)

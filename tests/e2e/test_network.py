@@ -52,7 +52,7 @@ async def test_an_answer_is_paid_attributed_settled_and_claimed(town: Any, ask: 
         evidence = await gather_here(alice.node, credits.receipt, 2)
         stated = await seconded(alice, with_adapter.transcript.workers[0], credits.receipt.receipt_hash)
     prices = with_adapter.transcript.price + plain.transcript.price
-    assert credits.method == "ekfac-sign/1"
+    assert credits.method == "ekfac-sign/2"
     checked = (verify_signatures(evidence), verify_integers(evidence))
     assert all(finding.passed for finding in checked), checked
     assert "bit for bit" in checked[1].showed[-1]

@@ -117,7 +117,7 @@ def test_dividing_rows_among_names_earns_no_more(rows):
     ("query", "sums"),
     [
         (np.zeros(4, np.int16), np.zeros((1, 4), np.int64)),
-        (np.zeros(4, np.int8), np.zeros((1, 4), np.int32)),
+        (np.zeros(4, np.int8), np.zeros((1, 4), np.int16)),
         (np.zeros(4, np.int8), np.zeros((1, 5), np.int64)),
         (np.zeros((1, 4), np.int8), np.zeros((1, 4), np.int64)),
         (np.array([-128], np.int8), np.zeros((1, 1), np.int64)),
@@ -129,6 +129,15 @@ def test_dividing_rows_among_names_earns_no_more(rows):
 def test_input_that_might_overflow_is_refused(query, sums):
     with pytest.raises(LocalProtocolError):
         compute_scores(query, sums)
+
+
+def test_sums_in_four_bytes_some_at_a_time_are_scored_as_in_eight():
+    rng = np.random.default_rng(5)
+    query = rng.integers(-127, 128, 64).astype(np.int8)
+    sums = rng.integers(-(10**6), 10**6, (200, 64))
+    found = compute_scores(query, sums)
+    assert found == compute_scores(query, sums.astype(np.int32))
+    assert found == [score for one in sums for score in compute_scores(query, one[np.newaxis])]
 
 
 @given(scored)

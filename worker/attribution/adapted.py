@@ -3,8 +3,8 @@ alone.
 
 Rules of this file:
 - One example at a time, fp32, eager attention, frozen base: what is computed is stated, not left to a
-  kernel's choice. Products with the base's weights round what they multiply to bfloat16, as serving does
-  (`frozen`).
+  kernel's choice. Products with the base's weights round what they multiply to bfloat16, as serving does, or
+  to two terms of it, which an index needs (`frozen`).
 - Where the compiled layers are to be had they are used, elsewhere torch: both compute the same up to the
   order of sums. Nothing of transformers is loaded for the compiled ones.
 - One model serves many adapters: `use` swaps the factors that the linears look at.
@@ -32,6 +32,9 @@ from .layered import TorchLayers
 
 class Layers(Protocol):
     """Everything of a model between its tokens and its head, with one adapter at a time."""
+
+    terms: int
+    """bfloat16 numbers whose sum stands for one that is multiplied, 1 or 2 (`frozen`)."""
 
     def use(self, factors: Factors) -> None:
         """Look through this adapter from now on. Targets that it lacks stay the base's."""
@@ -67,6 +70,10 @@ class AdaptedModel:
     def use(self, factors: Factors) -> None:
         """Look through this adapter from now on. Targets that it lacks stay the base's."""
         self._layers.use(factors)
+
+    def round_to(self, terms: int) -> None:
+        """Multiply in so many bfloat16 terms from now on, 1 or 2 (`frozen`)."""
+        self._layers.terms = self._head.terms = terms
 
     def watch(self, watch: Watch | None) -> None:
         """Tell what every backward pass brings to each tensor's two sides, until told otherwise."""

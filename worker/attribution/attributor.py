@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from ...protocol.attribution import compute_scores, compute_weights, read_sums
+from ...protocol.attribution import Sums, compute_scores, compute_weights, read_sums
 from ...protocol.errors import InvalidAdapter, NotFound, RemoteProtocolError
 from ...protocol.ids import Address, Cid
 from ...protocol.manifests import IndexManifest, Row
@@ -29,8 +30,8 @@ from ..models.tensor_file import Malformed, open_tensor_file
 from .adapted import AdaptedModel
 from .curvature import read_curvature
 from .factors import Factors, adapter_shapes
-from .gradient import Transform, compute_losses, compute_vectors
-from .index import IndexBuild, OwnedRow
+from .gradient import ROW_TERMS, Transform, compute_losses, compute_vectors
+from .index import Blob, IndexBuild, OwnedRow, ProjectRow
 from .sketch import Int8s, Sketch
 from .subject import Score, Subject
 
@@ -45,7 +46,7 @@ class _Loaded:
 @dataclass(frozen=True, slots=True, eq=False)
 class _Index:
     payees: tuple[Address, ...]
-    sums: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+    sums: Sums
 
 
 class Attributor:
@@ -74,8 +75,9 @@ class Attributor:
         self._loaded.pop(adapter, None)
         self._indexes.pop(adapter, None)
 
-    def use_index(self, manifest: IndexManifest, sums: bytes) -> None:
-        """Score the adapter's answers against this index; `sums` is the blob of that name in it.
+    def use_index(self, manifest: IndexManifest, sums: Blob) -> None:
+        """Score the adapter's answers against this index; `sums` is the blob of that name in it,
+        which is read where it is.
 
         Raises RemoteProtocolError, NotFound.
         """
@@ -96,9 +98,22 @@ class Attributor:
 
         def compute(rows: Sequence[Row]) -> list[Int8s]:
             examples = [self._encoder.pair(Pair(row.question, row.answer)) for row in rows]
-            return compute_vectors(self._model, loaded.factors, loaded.transform.row, examples)
+            return compute_vectors(self._model, loaded.factors, loaded.transform.row, examples, ROW_TERMS)
 
         return compute
+
+    def project_row(self, adapter: Cid) -> ProjectRow:
+        """How a row is projected under this adapter, before its signs are taken; what is returned raises
+        AttributionFailed."""
+        loaded = self._find(adapter)
+
+        def project(row: Row) -> tuple[npt.NDArray[np.float64], int]:
+            example = self._encoder.pair(Pair(row.question, row.answer))
+            form = loaded.transform.project
+            (found,) = compute_vectors(self._model, loaded.factors, form, [example], ROW_TERMS)
+            return found, len(loaded.transform.sketch.draws)
+
+        return project
 
     def row_queries(self, adapter: Cid, rows: Sequence[Row]) -> list[Int8s]:
         """Rows' answers as queries. Raises NotFound, AttributionFailed."""

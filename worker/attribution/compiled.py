@@ -32,6 +32,9 @@ _RANKS = 8
 _LANES = 16
 _KEPT_ROOM = 1 << 26
 """Numbers: what a longer example took is given back with the next one."""
+_MOST_KEPT = 1 << 27
+"""Numbers, half a GB: an example whose layers leave more than that between the passes is long: each layer is
+computed again on the way back."""
 _SOURCES = {"q_proj": "first", "k_proj": "first", "v_proj": "first", "o_proj": "attended"} | {
     "gate_proj": "second",
     "up_proj": "second",
@@ -60,6 +63,7 @@ class CompiledLayers:
         self._gradients: dict[str, Tensor] = {}
         self._rank = _RANKS
         self._watch: Watch | None = None
+        self.terms = 1
 
     def use(self, factors: Factors) -> None:
         """Look through this adapter from now on. Targets that it lacks stay the base's."""
@@ -127,10 +131,12 @@ class CompiledLayers:
             threads=torch.get_num_threads(),
             epsilon=a.norm_epsilon,
             scale=self._factors.scale if self._factors is not None else 0.0,
+            terms=self.terms,
             layer=_address(self._layers),
             cosines=cosines.data_ptr(),
             sines=sines.data_ptr(),
             states=states.data_ptr(),
+            most_kept=_MOST_KEPT,
         )
         wanted = self._library.commonlore_passes_room(byref(passes))
         if not wanted <= self._room.numel() <= max(wanted, _KEPT_ROOM):

@@ -10,6 +10,8 @@ Rules of this file:
   noise: a row that is merely about something else has a margin near zero. Contributors with few rows are not
   judged. Whoever holds an index finds the same.
 - A flag is for people: nothing is dropped, and nobody's pay changes by it.
+- Everything is exact, so that the order of additions is nobody's: inner products of signs and sums are taken
+  of the sums' digits, whose totals stay within what float32 counts.
 """
 
 from __future__ import annotations
@@ -23,25 +25,26 @@ from .sketch import Int8s
 
 SURE = 3.0
 FEWEST_ROWS = 4
+_MOST_COUNTED = 1 << 24
+"""Up to here float32 has every integer."""
 
-
+Floats = npt.NDArray[np.float32]
 Parts = Callable[[], Iterable[Int8s]]
 """An index's rows, some at a time, (some rows, width) each: called whenever they are gone through."""
 
 
 def margins(parts: Parts, owners: Sequence[bytes]) -> npt.NDArray[np.float64]:
     """Each row's margin, within -2 … 2; 0 for rows of contributors with few."""
-    names = sorted(set(owners))
-    owner = np.array([names.index(each) for each in owners])
-    counts, rows = np.bincount(owner, minlength=len(names)), np.arange(len(owner))
+    names = {name: place for place, name in enumerate(sorted(set(owners)))}
+    owner = np.array([names[each] for each in owners])
+    counts = np.bincount(owner, minlength=len(names))
     sums = _sums(parts, owner, len(names))
-    near = np.concatenate([_signs(part) @ sums.T for part in parts()]).astype(np.float64)
-    width = sums.shape[1]
-    own = (near[rows, owner] - width) / np.maximum(counts[owner] - 1, 1)
-    near /= counts
-    near[rows, owner] = -np.inf
-    other = near.max(1) if len(names) > 1 else np.zeros(len(owner))
-    return np.where(counts[owner] < FEWEST_ROWS, 0.0, (own - other) / width)
+    digits, found, start = _digits(sums), [np.zeros(0)], 0
+    for part in parts():
+        own = owner[start : start + len(part)]
+        found.append(_margins(_near(_signs(part), digits), own, counts, part.shape[1]))
+        start += len(part)
+    return np.concatenate(found)
 
 
 def flag_rows(parts: Parts, owners: Sequence[bytes]) -> list[int]:
@@ -54,17 +57,45 @@ def flag_rows(parts: Parts, owners: Sequence[bytes]) -> list[int]:
     return [number for number in worst_first if found[number] < -noise]
 
 
-def _sums(parts: Parts, owner: npt.NDArray[np.int64], owners: int) -> npt.NDArray[np.float32]:
-    """(owners, width) sums of signs; exact, as all sums here: they stay below 2^24."""
-    total, start = np.zeros((owners, 0), np.float32), 0
+def _margins(
+    near: npt.NDArray[np.float64], own: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], width: int
+) -> npt.NDArray[np.float64]:
+    """Of some rows, whose inner products with everybody's sums are (rows, owners)."""
+    rows = np.arange(len(own))
+    mine = (near[rows, own] - width) / np.maximum(counts[own] - 1, 1)
+    near /= counts
+    near[rows, own] = -np.inf
+    other = near.max(1) if len(counts) > 1 else np.zeros(len(own))
+    return np.where(counts[own] < FEWEST_ROWS, 0.0, (mine - other) / width)
+
+
+def _sums(parts: Parts, owner: npt.NDArray[np.int64], owners: int) -> npt.NDArray[np.int32]:
+    """(owners, width) sums of signs."""
+    total, start = np.zeros((owners, 0), np.int32), 0
     for part in parts():
         signs, own = _signs(part), owner[start : start + len(part)]
-        total = total if total.size else np.zeros((owners, part.shape[1]), np.float32)
+        total = total if total.size else np.zeros((owners, part.shape[1]), np.int32)
         for each in np.unique(own):
-            total[each] += signs[own == each].sum(0)
+            total[each] += signs[own == each].sum(0).astype(np.int32)
         start += len(part)
     return total
 
 
-def _signs(part: Int8s) -> npt.NDArray[np.float32]:
+def _digits(sums: npt.NDArray[np.int32]) -> list[tuple[int, Floats]]:
+    """Sums as factors and parts so small that each part's inner products with signs are counted exactly."""
+    most = _MOST_COUNTED // max(sums.shape[1], 1)
+    bits, factor, parts = most.bit_length(), 1, list[tuple[int, Floats]]()
+    while int(np.abs(sums).max(initial=0)) > most:
+        low = (sums + (1 << bits - 1) & (1 << bits) - 1) - (1 << bits - 1)
+        parts.append((factor, low.astype(np.float32)))
+        sums, factor = (sums - low) >> bits, factor << bits
+    return [*parts, (factor, sums.astype(np.float32))]
+
+
+def _near(signs: Floats, digits: Sequence[tuple[int, Floats]]) -> npt.NDArray[np.float64]:
+    """Inner products of signs and sums, (rows, owners)."""
+    return sum(factor * (signs @ part.T).astype(np.float64) for factor, part in digits)  # type: ignore[return-value]
+
+
+def _signs(part: Int8s) -> Floats:
     return np.sign(part).astype(np.float32)

@@ -4,6 +4,8 @@ Rules of this file:
 - What enters a product, activation or gradient, is rounded to bfloat16 (nearest even), and so are weights
   that are not bfloat16 already; products are exact in float32 and summed in float32. Everything else in
   attribution stays float32.
+- With two terms what rounding left is rounded, too, and its product added: eight more bits, at twice the
+  products. Two implementations, whose numbers differ a little before rounding, then differ a little after it.
 - Where the compiled library is to be had, weights are packed for it, once for each direction; elsewhere torch
   multiplies the same rounded numbers. Sums differ in their order only, as they do between two machines.
 """
@@ -32,9 +34,18 @@ class FrozenWeight:
 
     def __init__(self, weight: Tensor, arena: Arena) -> None:
         """Packed weights lie in `arena`."""
-        self.forwards, self.backwards = (
+        self._forwards, self._backwards = (
             choose_product(each, arena) for each in (weight.detach(), weight.detach().T)
         )
+        self.terms = 1
+
+    def forwards(self, x: Tensor) -> Tensor:
+        """x W^T, (…, in) to (…, out)."""
+        return _in_terms(self._forwards, x, self.terms)
+
+    def backwards(self, gradient: Tensor) -> Tensor:
+        """Back through it, (…, out) to (…, in)."""
+        return _in_terms(self._backwards, gradient, self.terms)
 
     def __call__(self, x: Tensor) -> Tensor:
         """(…, in) to (…, out), float32; gradients flow to x."""
@@ -51,6 +62,11 @@ class _Multiply(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return context.weight.backwards(gradient), None
+
+
+def _in_terms(product: Product, x: Tensor, terms: int) -> Tensor:
+    y = product(x)
+    return y if terms < 2 else y + product(x - x.to(torch.bfloat16).float())
 
 
 class _Packed:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,10 @@ from .sketch import Int8s, Sketch, quantise, weigh_signs
 
 Gradients = Mapping[str, Tensor]
 """By tensor: (1, out, in)."""
+Formed = TypeVar("Formed")
+ROW_TERMS = 2
+"""Terms in which rows are computed: what one of them leaves to two implementations would be enough for an
+author to lean rows towards a question (docs/attribution.md)."""
 
 
 class Transform:
@@ -69,12 +74,18 @@ class Transform:
 def compute_vectors(
     model: AdaptedModel,
     factors: Factors,
-    form: Callable[[Gradients], Int8s],
+    form: Callable[[Gradients], Formed],
     examples: Sequence[Example],
-) -> list[Int8s]:
-    """The vectors, (width,) each, that a transform's `form` makes of examples. Raises AttributionFailed."""
+    terms: int = 1,
+) -> list[Formed]:
+    """What a transform's `form` makes of examples' gradients, computed in so many terms (`frozen`). Raises
+    AttributionFailed."""
     model.use(factors)
-    return [form(_gradients(model, example)) for example in examples]
+    model.round_to(terms)
+    try:
+        return [form(_gradients(model, example)) for example in examples]
+    finally:
+        model.round_to(1)
 
 
 def compute_losses(model: AdaptedModel, factors: Factors, examples: Sequence[Example]) -> list[float]:

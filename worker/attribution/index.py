@@ -17,11 +17,21 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
-from ...protocol.attribution import MAX_WIDTH, Int64s, check_contributors, read_sums, sum_rows, write_sums
+from ...protocol.attribution import (
+    MAX_WIDTH,
+    Int64s,
+    check_contributors,
+    name_of,
+    read_sums,
+    sum_rows,
+    write_sums,
+)
 from ...protocol.blob_names import describe_blob
 from ...protocol.errors import AttributionFailed, RemoteProtocolError
 from ...protocol.ids import Address, keccak256
@@ -32,9 +42,13 @@ from .sketch import HEAVIEST, LIGHTEST, Int8s, agrees
 from .subject import Subject
 
 _DIGEST_BYTES = 32
-_ROWS_AT_ONCE = 1_024
+_ROWS_AT_ONCE = 256
+Blob = bytes | mmap
+"""An index's rows or sums: in memory, or a mapped file."""
 ComputeVectors = Callable[[Sequence[Row]], Sequence[Int8s]]
 """The vectors of some rows under one adapter and one projection."""
+ProjectRow = Callable[[Row], tuple[npt.NDArray[np.float64], int]]
+"""A row's projected gradient before its signs are taken, and how many coordinates that has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +175,7 @@ def read_rows(blob: bytes, width: int) -> Int8s:
     return (2 * signs - 1) * weights.view(np.int8)
 
 
-def check_rows(manifest: IndexManifest, blob: bytes) -> None:
+def check_rows(manifest: IndexManifest, blob: Blob) -> None:
     """Raises RemoteProtocolError unless this is the blob of rows that the manifest names."""
     if not 0 < manifest.width <= MAX_WIDTH or manifest.width % 8:
         raise RemoteProtocolError(f"an index of width {manifest.width}")
@@ -171,11 +185,11 @@ def check_rows(manifest: IndexManifest, blob: bytes) -> None:
         raise RemoteProtocolError(
             f"an index of {manifest.row_count} rows with {len(manifest.row_hashes)} hashes, {len(blob)} bytes"
         )
-    if describe_blob([blob])[0] != manifest.rows:
+    if name_of(blob) != manifest.rows:
         raise RemoteProtocolError(f"the index rows are not those that {manifest.rows} names")
 
 
-def score_rows(manifest: IndexManifest, blob: bytes, queries: Int8s) -> Int64s:
+def score_rows(manifest: IndexManifest, blob: Blob, queries: Int8s) -> Int64s:
     """(queries, rows) inner products, exact, of (queries, width). Raises RemoteProtocolError."""
     check_rows(manifest, blob)
     if queries.shape[1] != manifest.width:
@@ -185,7 +199,7 @@ def score_rows(manifest: IndexManifest, blob: bytes, queries: Int8s) -> Int64s:
     return np.concatenate(parts, axis=1).astype(np.int64)
 
 
-def check_index(manifest: IndexManifest, blob: bytes, sums: bytes) -> None:
+def check_index(manifest: IndexManifest, blob: Blob, sums: Blob) -> None:
     """Raises RemoteProtocolError unless root and every contributor's sum follow from the committed rows
     exactly, and no row is there twice: copies are never trained on, and would be paid again.
     """
@@ -194,42 +208,51 @@ def check_index(manifest: IndexManifest, blob: bytes, sums: bytes) -> None:
         raise RemoteProtocolError("a row stands in the index twice")
     if _rows_root(manifest.row_hashes, blob, manifest.row_bytes) != manifest.rows_root:
         raise RemoteProtocolError("the index rows are not those that its root commits")
-    found = read_sums(manifest, sums)
-    if not np.array_equal(found, np.stack(_sums(manifest.contributors, blob, manifest.width))):
-        raise RemoteProtocolError("a contributor's sum in the index is not the sum of its rows")
+    added = _sums(manifest.contributors, blob, manifest.width)
+    for stated, total in zip(read_sums(manifest, sums), added, strict=True):
+        if not np.array_equal(stated, total):
+            raise RemoteProtocolError("a contributor's sum in the index is not the sum of its rows")
 
 
-def recheck_row(
-    manifest: IndexManifest, blob: bytes, position: int, row: Row, compute: ComputeVectors
-) -> bool:
+def recheck_row(manifest: IndexManifest, blob: Blob, position: int, row: Row, project: ProjectRow) -> bool:
     """Whether row `position` of an index is what recomputing it from `row` gives, up to rounding."""
     if not 0 <= position < manifest.row_count or manifest.row_hashes[position] != row_hash(row):
         return False
     check_rows(manifest, blob)
     size = manifest.row_bytes
     (claimed,) = read_rows(blob[position * size : (position + 1) * size], manifest.width)
-    return agrees(claimed, compute([row])[0])
+    return agrees(claimed, *project(row))
 
 
-def _rows_root(hashes: Sequence[bytes], blob: bytes, size: int) -> bytes:
+def _rows_root(hashes: Sequence[bytes], blob: Blob, size: int) -> bytes:
     starts = range(0, len(blob), size)
     pairs = zip(hashes, starts, strict=True)
     return MerkleTree(keccak256(b"\x00" + digest + blob[at : at + size]) for digest, at in pairs).root
 
 
-def _sums(contributors: Sequence[IndexedContributor], blob: bytes, width: int) -> list[Int64s]:
-    size, start, sums = 1 + width // 8, 0, []
+def _sums(contributors: Sequence[IndexedContributor], blob: Blob, width: int) -> Iterator[Int64s]:
+    """Each contributor's, one after the other: all of a large index would fill the memory."""
+    size, start = 1 + width // 8, 0
     for each in contributors:
         total = np.zeros(width, np.int64)
-        for rows in row_parts(blob[start : start + each.row_count * size], width):
+        for rows in row_parts(blob, width, start, start + each.row_count * size):
             total += sum_rows(rows)
-        sums.append(total)
+        yield total
         start += each.row_count * size
-    return sums
 
 
-def row_parts(blob: bytes, width: int) -> Iterator[Int8s]:
-    """An index's rows as (some rows, width), until all were there. Raises RemoteProtocolError."""
-    step = _ROWS_AT_ONCE * (1 + width // 8)
-    for start in range(0, len(blob), step):
-        yield read_rows(blob[start : start + step], width)
+def row_parts(blob: Blob, width: int, start: int = 0, end: int | None = None) -> Iterator[Int8s]:
+    """An index's rows as (some rows, width), until all between two places were there. Raises
+    RemoteProtocolError."""
+    end, step = len(blob) if end is None else end, _ROWS_AT_ONCE * (1 + width // 8)
+    for at in range(start, end, step):
+        yield read_rows(blob[at : min(at + step, end)], width)
+
+
+def map_file(path: Path) -> mmap:
+    """A file's content, read as far as it is looked at. Raises AttributionFailed where there is none."""
+    try:
+        with path.open("rb") as file:
+            return mmap(file.fileno(), 0, access=ACCESS_READ)
+    except (OSError, ValueError) as wrong:
+        raise AttributionFailed(f"{path} cannot be read: {wrong}") from None

@@ -77,6 +77,16 @@ class TorchLayers:
         self._model = model
         self._linears = list(_wrap(model, architecture))
 
+    @property
+    def terms(self) -> int:
+        """bfloat16 numbers whose sum stands for one that is multiplied, 1 or 2."""
+        return self._linears[0].weight.terms
+
+    @terms.setter
+    def terms(self, terms: int) -> None:
+        for linear in self._linears:
+            linear.weight.terms = terms
+
     def use(self, factors: Factors) -> None:
         """Look through this adapter from now on. Targets that it lacks stay the base's."""
         for linear in self._linears:

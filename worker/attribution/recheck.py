@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...protocol.attribution import compute_scores, compute_weights, read_sums
+from ...protocol.attribution import Sums, compute_scores, compute_weights, read_sums
 from ...protocol.errors import RemoteProtocolError
 from ...protocol.ids import Address
 from ...protocol.manifests import IndexManifest
@@ -20,6 +20,7 @@ from ...protocol.pools import TOLERANCE_PPM, total_variation_ppm
 from ...protocol.receipts import Weight
 from ...protocol.requests import PPM, ChatMessage
 from .attributor import Attributor
+from .index import Blob
 from .sketch import Int8s
 
 
@@ -41,7 +42,7 @@ def recheck_query(
     attributor: Attributor,
     index: IndexManifest,
     claimed: bytes,
-    sums: bytes,
+    sums: Blob,
     messages: Sequence[ChatMessage],
     output: Sequence[int] | str,
 ) -> QueryCheck:
@@ -59,9 +60,7 @@ def recheck_query(
     return QueryCheck(bool((own == theirs).all()), cosine_of(own, theirs), _apart(found, said))
 
 
-def _weights(
-    query: Int8s, sums: np.ndarray[tuple[int, ...], np.dtype[np.int64]], payees: Sequence[Address]
-) -> tuple[Weight, ...] | None:
+def _weights(query: Int8s, sums: Sums, payees: Sequence[Address]) -> tuple[Weight, ...] | None:
     return compute_weights(compute_scores(query, sums), payees)
 
 

@@ -23,7 +23,7 @@ from ..factory.job import write_whole
 from ..models.reference import load_base
 from .ablation import ablated
 from .attributor import Attributor
-from .index import IndexBuild, OwnedRow
+from .index import IndexBuild, OwnedRow, map_file
 from .subject import Subject
 from .wire import (
     COMMANDS,
@@ -95,7 +95,7 @@ class Server:
             case UseIndex():
                 raw = Path(command.index).read_bytes()
                 manifest = decode(IndexManifest, raw, MAX_INDEX_BYTES)
-                self._attributor.use_index(manifest, Path(command.sums).read_bytes())
+                self._attributor.use_index(manifest, map_file(Path(command.sums)))
                 return Done(command.call)
             case BeginIndex():
                 return self._begin(command)

@@ -24,11 +24,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ...protocol.errors import LocalProtocolError
-from ...protocol.ids import Cid, digest_of
 
-METHOD = "ekfac-sign/1"
+METHOD = "ekfac-sign/2"
 """The method that `gradient`, `curvature` and this file are, as statements name it."""
-PLAIN_METHOD = "grad-sign/1"
+PLAIN_METHOD = "grad-sign/2"
 """The same without whitening: of adapters that have published no curvature."""
 WIDTH = 32_768
 LIGHTEST, HEAVIEST = 8, 64
@@ -36,15 +35,13 @@ LIGHTEST, HEAVIEST = 8, 64
 _USUAL = 32.0
 _SCALE = 21.0
 _LIMIT = 127
-_MOST_OTHER_SIGNS = 0.02
-_MOST_OTHER_WEIGHT = 0.04
+NEAR = 1 / 2_000
+"""How far from zero, in root mean squares, a place may stand whose sign another machine finds different."""
+OTHER_SIGNS, FEWEST_OTHER = 2_048, 2
+"""One place in so many may be different, and so many at least."""
+_OTHER_WEIGHT = 0.01
 Int8s = npt.NDArray[np.int8]
 Floats = npt.NDArray[np.float32]
-
-
-def sketch_seed(adapter: Cid, beacon: bytes = b"") -> bytes:
-    """The projection's 32-byte seed: fixed by the adapter's id and by a beacon drawn after it."""
-    return hashlib.sha256(b"commonlore/attribution/1" + digest_of(adapter) + beacon).digest()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,17 +87,29 @@ def weigh_signs(vector: npt.NDArray[np.float64], coordinates: int) -> Int8s:
     """A row's weight with the sign of each place, (width,) int8, of a projected gradient of so many
     coordinates. Raises LocalProtocolError on infinities and NaN.
     """
-    weight = round(min(max(_USUAL * _length(vector) / coordinates**0.5, LIGHTEST), HEAVIEST))
+    weight = round(_weight(vector, coordinates))
     signed: Int8s = np.where(vector < 0, -weight, weight).astype(np.int8)
     return signed
 
 
-def agrees(claimed: Int8s, recomputed: Int8s) -> bool:
-    """Whether two rows' vectors are the same up to the rounding of two machines' arithmetic."""
-    weights = [int(abs(int(vector[0]))) for vector in (claimed, recomputed)]
-    other = int(((claimed < 0) != (recomputed < 0)).sum())
-    apart = abs(weights[0] - weights[1])
-    return apart <= 1 + _MOST_OTHER_WEIGHT * weights[1] and other <= _MOST_OTHER_SIGNS * len(recomputed)
+def agrees(claimed: Int8s, vector: npt.NDArray[np.float64], coordinates: int) -> bool:
+    """Whether weighted signs are those of this projected gradient, up to what two machines' arithmetic
+    changes: signs of places that are all but zero, and the rounding of the weight."""
+    other = (claimed < 0) != (vector < 0)
+    near = NEAR * _length(vector) / vector.size**0.5
+    if int(other.sum()) > most_other_signs(vector.size) or (np.abs(vector[other]) > near).any():
+        return False
+    apart = abs(abs(int(claimed[0])) - _weight(vector, coordinates))
+    return bool((np.abs(claimed) == abs(int(claimed[0]))).all()) and apart <= 0.5 + _OTHER_WEIGHT
+
+
+def most_other_signs(width: int) -> int:
+    """How many of a row's signs two machines may find different."""
+    return max(FEWEST_OTHER, width // OTHER_SIGNS)
+
+
+def _weight(vector: npt.NDArray[np.float64], coordinates: int) -> float:
+    return min(max(_USUAL * _length(vector) / coordinates**0.5, LIGHTEST), HEAVIEST)
 
 
 def _length(vector: npt.NDArray[np.float64]) -> float:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from ...protocol.codec import record_cid
 from ...protocol.ids import Cid
+from ...protocol.indexing import projection_seed
 from ...protocol.manifests import AdapterManifest
 from ...protocol.receipts import Weight
-from .sketch import METHOD, PLAIN_METHOD, WIDTH, sketch_seed
+from .sketch import METHOD, PLAIN_METHOD, WIDTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ def subject_of(
     `early` and `curvature` are the files of its early checkpoint and of its factors.
     """
     adapter = record_cid(manifest)
-    seed = sketch_seed(adapter, beacon)
+    seed = projection_seed(adapter, beacon)
     shape = manifest.rank, manifest.alpha, manifest.targets
     return Subject(adapter, early, *shape, seed, curvature=curvature, beacon=beacon, base=manifest.base)
 

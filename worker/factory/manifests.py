@@ -17,7 +17,7 @@ from ...protocol.attribution import compute_priors
 from ...protocol.codec import record_hash
 from ...protocol.errors import InvalidAdapter
 from ...protocol.ids import Address, Cid
-from ...protocol.manifests import AdapterManifest, BaseManifest, Evaluation, Recipe, Split
+from ...protocol.manifests import AdapterManifest, BaseManifest, Evaluation, IndexPlan, Recipe, Split
 from ..models.architecture import LINEARS
 from .job import TrainConfig, TrainResult
 
@@ -29,7 +29,8 @@ _PPB = 1_000_000_000
 class Publication:
     """What an author decides about an adapter.
 
-    `payees` has one entry for each row that counts, in any order; `selection` names the record of the others.
+    `payees` has one entry for each row that counts, in any order; `selection` names the record of the others,
+    `indexed` says how many of those that count are to be indexed.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Publication:
     author_payee: Address
     parents: tuple[Cid, ...] = ()
     selection: Cid | None = None
+    indexed: IndexPlan | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,7 @@ def describe_adapter(publication: Publication, run: StoredRun) -> AdapterManifes
         author_payee=publication.author_payee,
         parents=publication.parents,
         selection=publication.selection,
+        indexed=publication.indexed,
     )
 
 

@@ -5,7 +5,8 @@ Rules of this file:
   which is the order in which they joined it (whoever pulls a version holds it to that); rows as their shard
   commits them. A shard commits its rows by a salted root before anybody can read them.
 - What was dropped, why, and for which row, is a record that the adapter's manifest names: whoever holds the
-  rows selects again and compares.
+  rows selects again and compares (`select_again`). Which contributors were refused as noise is the author's
+  word, and always all of a contributor's rows.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from ...protocol.copies import RULE, Representatives
+from ...protocol.errors import RemoteProtocolError
 from ...protocol.ids import Address
-from ...protocol.manifests import DroppedRow, Row, RowSelection
+from ...protocol.manifests import Row
 from ...protocol.rows import row_hash
+from ...protocol.selections import DroppedRow, RowSelection
 from ..attribution.index import OwnedRow
 
 NOISE = "noise"
@@ -49,6 +52,10 @@ class Selected:
         kept = tuple(owned for owned in self.rows if owned.payee not in owners)
         return Selected(kept, RowSelection(self.record.rule, (*self.record.dropped, *noise)))
 
+    def counted(self) -> list[tuple[Address, bytes]]:
+        """The rows that count by their hashes, each behind its contributor's account."""
+        return [(owned.payee, row_hash(owned.row)) for owned in self.rows]
+
     def dropped_by_kind(self) -> dict[str, int]:
         """How many rows were dropped, for each reason."""
         kinds = [row.kind for row in self.record.dropped]
@@ -72,3 +79,18 @@ def select_rows(shards: Sequence[OwnedShard]) -> Selected:
             original = row_hash(kept[found.original].row)
             dropped.append(DroppedRow(row_hash(shard.rows[at]), found.kind.value, original, found.likeness))
     return Selected(tuple(kept), RowSelection(RULE, tuple(dropped)))
+
+
+def select_again(shards: Sequence[OwnedShard], record: RowSelection) -> Selected:
+    """The rows that count by a published record. Raises RemoteProtocolError unless selecting them here gives
+    that record."""
+    noise = {dropped.row for dropped in record.dropped if dropped.kind == NOISE}
+    selected = select_rows(shards)
+    refused = {payee for payee, digest in selected.counted() if digest in noise}
+    found = selected.refuse(refused) if refused else selected
+    if found.record != record:
+        raise RemoteProtocolError(
+            f"the rows that its author dropped ({len(record.dropped)}) are not those that the rule drops "
+            f"({len(found.record.dropped)})"
+        )
+    return found

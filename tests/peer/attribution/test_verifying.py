@@ -279,12 +279,12 @@ def test_level_2_sees_effects_that_parts_of_the_prompt_did_not_have(made: tuple[
 
 
 def test_level_1_says_where_a_projection_could_be_chosen(made: tuple[Evidence, Path]) -> None:
-    from commonlore.worker.attribution.sketch import sketch_seed
+    from commonlore.protocol.indexing import projection_seed
 
     evidence, _ = made
     assert evidence.adapter is not None
     assert not any("NOTE" in sentence for sentence in verify_integers(evidence).showed)
-    unseeded = reindexed(evidence, beacon=b"", seed=sketch_seed(evidence.adapter))
+    unseeded = reindexed(evidence, beacon=b"", seed=projection_seed(evidence.adapter))
     assert any("no beacon" in sentence for sentence in verify_integers(unseeded).showed)
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from commonlore.protocol.ids import Address, Cid, cid_of
+from commonlore.protocol.indexing import projection_seed
 from commonlore.protocol.manifests import Row
 from commonlore.worker.attribution.attributor import Attributor, Subject
 from commonlore.worker.attribution.index import OwnedRow
-from commonlore.worker.attribution.sketch import sketch_seed
 from commonlore.worker.factory.job import EARLY_FILE, Pair, TrainConfig, TrainJob, write_job
 from commonlore.worker.factory.train import run_job
 from commonlore.worker.models.architecture import LINEARS
@@ -76,7 +76,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     job_dir = tmp_path_factory.mktemp("job")
     write_job(job_dir, TrainJob(base.directory, pairs, (), config))
     run_job(job_dir, lambda _progress: None)
-    subject = Subject(ADAPTER, job_dir / EARLY_FILE, 8, 16, LINEARS, sketch_seed(ADAPTER), WIDTH)
+    subject = Subject(ADAPTER, job_dir / EARLY_FILE, 8, 16, LINEARS, projection_seed(ADAPTER), WIDTH)
     attributor = Attributor(base)
     attributor.load(subject)
     return World(base, job_dir, rows, subject, attributor)

@@ -45,7 +45,7 @@ def test_whitened_the_owner_of_what_was_said_still_gets_the_most(
     attributor = Attributor(world.base)
     attributor.load(whitened)
     built = build_index(whitened, world.rows, tmp_path / "b", attributor.row_vectors(world.adapter))
-    assert built.manifest.method == "ekfac-sign/1"
+    assert built.manifest.method == "ekfac-sign/2"
     attributor.use_index(built.manifest, built.sums)
     turns = (ChatMessage("user", "Tell me of the ash."),)
     score = attributor.score(world.adapter, turns, "The ash: its leaves fall in October.")
@@ -53,7 +53,7 @@ def test_whitened_the_owner_of_what_was_said_still_gets_the_most(
     assert best.payee == world.payee("tree")
     assert best.ppm > 500_000
     with pytest.raises(RemoteProtocolError, match="another method"):
-        attributor.use_index(dataclasses.replace(built.manifest, method="grad-sign/1"), built.sums)
+        attributor.use_index(dataclasses.replace(built.manifest, method="grad-sign/2"), built.sums)
 
 
 def test_labels_follow_the_models_own_distribution() -> None:

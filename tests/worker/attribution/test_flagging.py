@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from commonlore.worker.attribution.flagging import flag_rows, margins
+from commonlore.worker.attribution.flagging import _digits, flag_rows, margins
 
 WIDTH = 1_024
 
@@ -47,3 +47,21 @@ def test_a_margin_is_what_it_says():
     assert found[4] == pytest.approx(2 / 4 - 0 / 4)
     assert found[8] == pytest.approx(1 - (4 * 2 + 0) / 5 / 4)
     assert not margins(lambda: [vectors[:3]], [b"a"] * 3).any()
+
+
+def test_margins_of_many_rows_are_exact():
+    """Inner products of a thousand like rows of 2^15 places lie beyond what float32 counts."""
+    rng = np.random.default_rng(4)
+    width, same = 1 << 15, 1_100
+    pattern = rng.integers(0, 2, width) * 2 - 1
+    other = pattern * np.where(np.arange(width) < 1_001, -1, 1)
+    vectors = np.concatenate([np.tile(pattern, (same, 1)), [other] * 4]).astype(np.int8)
+    owners = [b"a"] * same + [b"b"] * 4
+    found = margins(lambda: np.array_split(vectors, 5), owners)
+    like = width - 2 * 1_001
+    assert found[0] == (width - like) / width  # to the last bit
+    assert found[-1] == (width - like) / width
+    mixed = np.array([[5, -70_000, 1 << 20, 0]], np.int32).repeat(1 << 13, 1)
+    digits = _digits(mixed)
+    assert sum(factor * part.astype(np.int64) for factor, part in digits).tolist() == mixed.tolist()
+    assert all(int(np.abs(part).sum(1).max()) <= 1 << 24 for _, part in digits)

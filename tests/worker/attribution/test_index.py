@@ -92,16 +92,17 @@ def test_a_forged_row_is_caught_by_recomputing_it(world: Any, tmp_path: Path) ->
     built = build_index(world.subject, world.rows, tmp_path / "build", compute)
     manifest, blob = built.manifest, built.rows
     rows = sorted(world.rows, key=lambda owned: owned.payee)
-    assert all(recheck_row(manifest, blob, i, rows[i].row, compute) for i in (0, 4, 8))
-    assert not recheck_row(manifest, blob, 0, rows[1].row, compute)
-    assert not recheck_row(manifest, blob, 9, rows[0].row, compute)
+    project = world.attributor.project_row(world.adapter)
+    assert all(recheck_row(manifest, blob, i, rows[i].row, project) for i in (0, 4, 8))
+    assert not recheck_row(manifest, blob, 0, rows[1].row, project)
+    assert not recheck_row(manifest, blob, 9, rows[0].row, project)
 
     forged = bytearray(blob)
     size = manifest.row_bytes
     forged[:size] = blob[3 * size : 4 * size]  # another's vector for row 0
     lying = dataclasses.replace(manifest, rows=describe_blob([bytes(forged)])[0])
-    assert not recheck_row(lying, bytes(forged), 0, rows[0].row, compute)
-    assert recheck_row(lying, bytes(forged), 1, rows[1].row, compute)
+    assert not recheck_row(lying, bytes(forged), 0, rows[0].row, project)
+    assert recheck_row(lying, bytes(forged), 1, rows[1].row, project)
     with pytest.raises(RemoteProtocolError, match="root"):
         check_index(lying, bytes(forged), built.sums)
 

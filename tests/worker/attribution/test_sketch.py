@@ -1,19 +1,21 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from commonlore.protocol.errors import LocalProtocolError
-from commonlore.protocol.ids import cid_of
 from commonlore.worker.attribution.sketch import (
     HEAVIEST,
     LIGHTEST,
+    NEAR,
     Sketch,
     agrees,
+    most_other_signs,
     quantise,
-    sketch_seed,
     weigh_signs,
 )
 
@@ -55,12 +57,6 @@ def test_quantised_vectors_have_one_length_and_no_minus_128() -> None:
         quantise(np.full(16, np.inf))
 
 
-def test_the_seed_is_of_the_adapter_and_the_beacon() -> None:
-    adapter = cid_of(b"a")
-    assert sketch_seed(adapter) == sketch_seed(adapter, b"")
-    assert len({sketch_seed(adapter), sketch_seed(adapter, b"beacon"), sketch_seed(cid_of(b"b"))}) == 3
-
-
 def test_a_rows_signs_have_one_weight_within_bounds() -> None:
     vector = np.random.default_rng(3).normal(size=1024)
     for scale, weight in ((1.0, 32), (0.5, 16), (1e-9, LIGHTEST), (1e9, HEAVIEST)):
@@ -80,15 +76,50 @@ def test_signs_keep_who_is_near() -> None:
 
 
 def test_rounding_agrees_and_nothing_more_does() -> None:
-    vector = np.random.default_rng(1).normal(size=4096)
-    row = weigh_signs(vector, 4096)
-    assert agrees(row, weigh_signs(vector + 0.01 * np.roll(vector, 1), 4096))
-    assert agrees(row, (row // 32 * 33).astype(np.int8))
-    assert not agrees(row, (row // 32 * 36).astype(np.int8))
-    assert not agrees(row, weigh_signs(vector + 0.2 * np.roll(vector, 1), 4096))
-    assert not agrees(row, np.roll(row, 1))
-    assert not agrees(row, -row)
-    assert not agrees(row, np.zeros_like(row))
+    rng = np.random.default_rng(1)
+    vector = rng.normal(size=32_768)
+    row = weigh_signs(vector, 32_768)
+    assert agrees(row, vector, 32_768)
+    assert agrees(row, vector + 1e-5 * rng.normal(size=32_768), 32_768)
+    assert agrees(row, 1.0001 * vector, 32_768)
+    assert not agrees(row, 1.05 * vector, 32_768), "another weight"
+    assert not agrees(row, vector + 0.01 * rng.normal(size=32_768), 32_768)
+    for forged in (np.roll(row, 1), -row, np.zeros_like(row), row // 32 * 33):
+        assert not agrees(forged.astype(np.int8), vector, 32_768)
+    plain = row.copy()
+    plain[np.argmax(np.abs(vector))] *= -1
+    assert not agrees(plain, vector, 32_768), "one sign that no machine finds different"
+    uneven = row.copy()
+    uneven[7] *= 2
+    assert not agrees(uneven, vector, 32_768)
+
+
+def test_a_row_can_lean_towards_a_question_by_less_than_chance_allows() -> None:
+    """An author flips the signs that suit it best, as many and as large as nobody can refuse."""
+    rng = np.random.default_rng(2)
+    for spread in (1.0, 3.0):  # of heavy tails, too: more places near zero
+        vector = rng.normal(size=32_768) * np.exp(spread * rng.normal(size=32_768) / 3)
+        asked = quantise(rng.normal(size=32_768)).astype(np.int64)
+        row = weigh_signs(vector, 32_768).astype(np.int64)
+        leant = lean(row, vector, asked)
+        assert agrees(leant.astype(np.int8), vector, 32_768)
+        gained = (leant - row) @ asked / (np.linalg.norm(row) * np.linalg.norm(asked))
+        assert 0 < gained < 2 / 32_768**0.5 / 3
+        one_more = leant.copy()
+        one_more[np.flatnonzero(leant == row)[np.argmax(np.abs(vector[leant == row]))]] *= -1
+        assert not agrees(one_more.astype(np.int8), vector, 32_768)
+    # whatever the row and the question: all places that may be flipped where the question is strongest
+    assert 2 * most_other_signs(32_768) * 127 / (21 * 32_768) < 2 / 32_768**0.5
+
+
+def lean(row: npt.NDArray[np.int64], vector: npt.NDArray[np.float64], asked: npt.NDArray[np.int64]) -> Any:
+    """The row with every sign turned towards `asked` that may be."""
+    near = np.abs(vector) <= NEAR * np.sqrt(np.square(vector).mean())
+    against = np.flatnonzero(near & (np.sign(asked) * np.sign(row) < 0))
+    best = against[np.argsort(-np.abs(asked[against]), kind="stable")][: most_other_signs(len(row))]
+    found = row.copy()
+    found[best] *= -1
+    return found
 
 
 def test_impossible_widths_and_sizes_are_refused() -> None:

@@ -2,8 +2,9 @@
 
 from commonlore.protocol.codec import decode, encode
 from commonlore.protocol.copies import RULE
-from commonlore.protocol.manifests import MAX_SHARD_BYTES, DroppedRow, Row, RowSelection
+from commonlore.protocol.manifests import MAX_SHARD_BYTES, Row
 from commonlore.protocol.rows import row_hash
+from commonlore.protocol.selections import DroppedRow, RowSelection
 from commonlore.worker.factory.selection import OwnedShard, select_rows, text_of
 
 ANA, BEN = b"a" * 20, b"b" * 20

@@ -1,110 +1,57 @@
 // A forward and a backward pass of one example through a decoder of the Llama family with one adapter: what an
-// adapter's parameters get of a loss. Products with the base's weights round what they multiply to bf16 and sum
-// in fp32 (`linear.h`); everything else is fp32.
+// adapter's parameters get of a loss. Products with the base's weights round what they multiply to bf16, or to the
+// sum of two bf16 numbers (`terms`), and sum in fp32 (`linear.h`); everything else is fp32.
 //
 // Rules of this file:
 // - The base's weights get no gradient; the adapter's are written to `down_gradient` and `up_gradient`.
 // - The caller checks all sizes, and gives `room` of as many numbers as `commonlore_passes_room` says. What the
 //   forward pass leaves there the backward pass reads.
 // - The same inputs give the same bits on any number of threads.
+// - Of a long example only what enters each layer is kept, and a layer's forward pass is computed again for its backward
+//   pass, one head's probabilities at a time: the same bits, a third more work, and memory that grows as the example does.
 
 #include <algorithm>
 #include <iterator>
 
 #include "../../engine/native/linear.h"
+#include "layout.h"
 #include "pieces.h"
 #include "whiten.h"
 
 namespace {
 
-enum Target : int32_t { Q, K, V, O, GATE, UP, DOWN, TARGETS };
-
-struct Low {
-    const float *down, *up;  // [rank][in], [rank][out]; null where the adapter has none
-    float *down_gradient, *up_gradient;
-};
-
-struct Layer {
-    const float *input_norm, *mlp_norm;
-    Linear qkv, o, gate_up, down;
-    Linear qkv_back, o_back, gate_up_back, down_back;  // the same weights transposed
-    Low low[TARGETS];
-};
-
-struct Passes {
-    int32_t tokens, hidden, intermediate, layers, heads, kv_heads, head_dim, rank, threads;
-    float epsilon, scale;
-    int32_t unused;
-    Layer* layer;
-    const float *cosines, *sines;  // [tokens][head_dim]
-    float* states;                 // [tokens][hidden]: forwards in and out, backwards gradients out and in
-    float* room;
-    void (*watch)(int32_t layer);  // told after each layer's backward pass; may be null
-};
-
-// Where things stand in `room`: what every layer keeps, and what one layer at a time uses.
-struct Places {
-    int64_t at = 0;
-    int64_t take(int64_t count) {
-        const int64_t place = at;
-        at += (count + LANES - 1) / LANES * LANES;
-        return place;
+// x rounded to bf16, or what that leaves of x, rounded.
+void round(const float* x, int64_t count, bool rest, bf16* into) {
+    for (int64_t k = 0; k < count; k += LANES) {
+        const __mmask16 mask = lanes_left((int)std::min<int64_t>(LANES, count - k));
+        const __m512 whole = _mm512_maskz_loadu_ps(mask, x + k);
+        __m256i near = to_bf16(whole);
+        if (rest) {
+            const __m512 back = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(near), 16));
+            near = to_bf16(_mm512_sub_ps(whole, back));
+        }
+        _mm256_mask_storeu_epi16(into + k, mask, near);
     }
-};
-
-struct Kept {
-    int64_t entered, first_inverse, first, qkv, odds, attended, middle, second_inverse, second, gate_up, active, squeezed, size;
-};
-
-struct Shared {
-    int64_t out, d_out, d_active, d_gate_up, d_middle, d_attended, d_qkv, back, pull, rounded, size;
-};
-
-struct Sizes {
-    int tokens, hidden, query, key, qkv, inner;
-    explicit Sizes(const Passes& p)
-        : tokens(p.tokens), hidden(p.hidden), query(p.heads * p.head_dim), key(p.kv_heads * p.head_dim),
-          qkv(query + 2 * key), inner(p.intermediate) {}
-};
-
-Kept kept_places(const Passes& p) {
-    const Sizes s(p);
-    const int64_t n = s.tokens;
-    Places places;
-    Kept k;
-    k.entered = places.take(n * s.hidden), k.first_inverse = places.take(n), k.first = places.take(n * s.hidden);
-    k.qkv = places.take(n * padded(s.qkv)), k.odds = places.take((int64_t)p.heads * n * n);
-    k.attended = places.take(n * s.query), k.middle = places.take(n * s.hidden), k.second_inverse = places.take(n);
-    k.second = places.take(n * s.hidden), k.gate_up = places.take(n * padded(2 * s.inner));
-    k.active = places.take(n * s.inner), k.squeezed = places.take(n * TARGETS * p.rank);
-    k.size = places.at;
-    return k;
-}
-
-Shared shared_places(const Passes& p) {
-    const Sizes s(p);
-    const int64_t n = s.tokens;
-    Places places;
-    Shared k;
-    k.d_out = places.take(n * s.hidden), k.d_middle = places.take(n * s.hidden);
-    k.out = places.take(n * padded(s.hidden)), k.d_active = places.take(n * padded(s.inner));
-    k.d_gate_up = places.take(n * 2 * s.inner), k.d_attended = places.take(n * padded(s.query));
-    k.d_qkv = places.take(n * s.qkv), k.back = places.take(n * TARGETS * p.rank), k.pull = places.take(n);
-    k.rounded = places.take(n * std::max({s.hidden, s.query, s.qkv, 2 * s.inner}) / 2 + LANES);
-    k.size = places.at;
-    return k;
 }
 
 class Pass {
    public:
-    explicit Pass(const Passes& p) : p(p), s(p), kept(kept_places(p)), shared(shared_places(p)) {}
+    explicit Pass(const Passes& p)
+        : p(p), s(p), again(is_long(p)), kept(kept_places(p, again)), shared(shared_places(p)) {}
+
+    int64_t room() const { return shared.size + (again ? kept.size + p.layers * s.entered : p.layers * kept.size); }
 
     void forward() {
-        for (int layer = 0; layer < p.layers; ++layer) forward(layer);
+        for (int layer = 0; layer < p.layers; ++layer) {
+            std::copy(p.states, p.states + s.entered, entered(layer));
+            forward(layer);
+            finish(layer);
+        }
     }
 
     void backward() {
         for (int layer = p.layers - 1; layer >= 0; --layer) {
+            if (again) forward(layer);
             backward(layer);
             if (p.watch != nullptr) p.watch(layer);
         }
@@ -113,21 +60,30 @@ class Pass {
    private:
     const Passes& p;
     const Sizes s;
+    const bool again;
     const Kept kept;
     const Shared shared;
 
-    float* own(int layer) const { return p.room + shared.size + layer * kept.size; }
+    float* own(int layer) const { return p.room + shared.size + (again ? 0 : layer * kept.size); }
+    float* entered(int layer) const {
+        return again ? p.room + shared.size + kept.size + layer * s.entered : own(layer) + kept.entered;
+    }
+    float* odds(int layer, int head) const {
+        return own(layer) + kept.odds + (again ? 0 : (int64_t)head * s.tokens * s.tokens);
+    }
     float* at(int64_t place) const { return p.room + place; }
 
-    // y = x W^T, both rounded to bf16.
+    // y = x W^T, W in bf16 and x in as many terms.
     void product(const Linear& linear, const float* x, float* y) const {
         bf16* rounded = (bf16*)at(shared.rounded);
-        const int64_t count = (int64_t)s.tokens * linear.in;
-        for (int64_t k = 0; k < count; k += LANES) {
-            const __mmask16 mask = lanes_left((int)std::min<int64_t>(LANES, count - k));
-            _mm256_mask_storeu_epi16(rounded + k, mask, to_bf16(_mm512_maskz_loadu_ps(mask, x + k)));
-        }
+        const int64_t count = (int64_t)s.tokens * linear.in, outputs = (int64_t)s.tokens * padded(linear.out);
+        round(x, count, false, rounded);
         multiply(linear, rounded, s.tokens, y, nullptr, p.threads);
+        if (p.terms < 2) return;
+        float* more = at(shared.more);
+        round(x, count, true, rounded);
+        multiply(linear, rounded, s.tokens, more, nullptr, p.threads);
+        for (int64_t k = 0; k < outputs; ++k) y[k] += more[k];
     }
 
     void add_low(int layer, Target target, const float* x, int in, float* y, int stride, int out) const {
@@ -161,36 +117,40 @@ class Pass {
                 y[(size_t)row * s.hidden + k] = a[(size_t)row * s.hidden + k] + b[(size_t)row * b_stride + k];
     }
 
+    // All that a layer's backward pass reads, from what entered it.
     void forward(int layer) const {
         const Layer& l = p.layer[layer];
-        float* o = own(layer);
-        float *entered = o + kept.entered, *first = o + kept.first, *qkv = o + kept.qkv, *middle = o + kept.middle;
-        float *second = o + kept.second, *gate_up = o + kept.gate_up, *active = o + kept.active, *out = at(shared.out);
+        float *o = own(layer), *in = entered(layer), *out = at(shared.out);
+        float *first = o + kept.first, *qkv = o + kept.qkv, *middle = o + kept.middle;
+        float *second = o + kept.second, *gate_up = o + kept.gate_up;
         const int stride = padded(s.qkv), wide = padded(2 * s.inner), hidden = padded(s.hidden);
-        std::copy(p.states, p.states + (size_t)s.tokens * s.hidden, entered);
-        norm(entered, s.tokens, s.hidden, l.input_norm, p.epsilon, first, o + kept.first_inverse);
+        norm(in, s.tokens, s.hidden, l.input_norm, p.epsilon, first, o + kept.first_inverse);
         product(l.qkv, first, qkv);
         add_low(layer, Q, first, s.hidden, qkv, stride, s.query);
         add_low(layer, K, first, s.hidden, qkv + s.query, stride, s.key);
         add_low(layer, V, first, s.hidden, qkv + s.query + s.key, stride, s.key);
         rotate(qkv, stride, s.tokens, p.heads + p.kv_heads, p.head_dim, p.cosines, p.sines, false);
-        for (int head = 0; head < p.heads; ++head) {
-            const int shared_head = head / (p.heads / p.kv_heads) * p.head_dim;
-            attend(qkv + head * p.head_dim, qkv + s.query + shared_head, qkv + s.query + s.key + shared_head, stride,
-                   s.tokens, p.head_dim, o + kept.odds + (int64_t)head * s.tokens * s.tokens,
-                   o + kept.attended + head * p.head_dim, s.query);
-        }
+        for (int head = 0; head < p.heads; ++head) attend_head(layer, head);
         product(l.o, o + kept.attended, out);
         add_low(layer, O, o + kept.attended, s.query, out, hidden, s.hidden);
-        add_rows(middle, entered, out, hidden);
+        add_rows(middle, in, out, hidden);
         norm(middle, s.tokens, s.hidden, l.mlp_norm, p.epsilon, second, o + kept.second_inverse);
         product(l.gate_up, second, gate_up);
         add_low(layer, GATE, second, s.hidden, gate_up, wide, s.inner);
         add_low(layer, UP, second, s.hidden, gate_up + s.inner, wide, s.inner);
-        swiglu(gate_up, wide, s.tokens, s.inner, active);
-        product(l.down, active, out);
-        add_low(layer, DOWN, active, s.inner, out, hidden, s.hidden);
-        add_rows(p.states, middle, out, hidden);
+        swiglu(gate_up, wide, s.tokens, s.inner, o + kept.active);
+        product(l.down, o + kept.active, out);
+        add_low(layer, DOWN, o + kept.active, s.inner, out, hidden, s.hidden);
+    }
+
+    // The states that leave a layer.
+    void finish(int layer) const { add_rows(p.states, own(layer) + kept.middle, at(shared.out), padded(s.hidden)); }
+
+    void attend_head(int layer, int head) const {
+        float *o = own(layer), *qkv = o + kept.qkv;
+        const int key = s.query + head / (p.heads / p.kv_heads) * p.head_dim;
+        attend(qkv + head * p.head_dim, qkv + key, qkv + key + s.key, padded(s.qkv), s.tokens, p.head_dim,
+               odds(layer, head), o + kept.attended + head * p.head_dim, s.query);
     }
 
     void backward(int layer) const {
@@ -213,13 +173,13 @@ class Pass {
         low_back(layer, O, g, s.hidden, s.hidden, o + kept.attended, s.query);
         product(l.o_back, g, d_attended);
         enter_back(layer, O, s.query, d_attended, query);
-        attention_back(o, d_attended, query, d_qkv);
+        attention_back(layer, d_attended, query, d_qkv);
         low_back(layer, Q, d_qkv, s.qkv, s.query, o + kept.first, s.hidden);
         low_back(layer, K, d_qkv + s.query, s.qkv, s.key, o + kept.first, s.hidden);
         low_back(layer, V, d_qkv + s.query + s.key, s.qkv, s.key, o + kept.first, s.hidden);
         product(l.qkv_back, d_qkv, out);
         for (const Target target : {Q, K, V}) enter_back(layer, target, s.hidden, out, hidden);
-        norm_back(out, hidden, o + kept.entered, o + kept.first_inverse, s.tokens, s.hidden, l.input_norm, g);
+        norm_back(out, hidden, entered(layer), o + kept.first_inverse, s.tokens, s.hidden, l.input_norm, g);
     }
 
     // For a watcher: what changes before it is told.
@@ -227,15 +187,14 @@ class Pass {
         if (p.watch != nullptr) std::copy(g, g + (size_t)s.tokens * s.hidden, at(place));
     }
 
-    void attention_back(const float* o, const float* g, int g_stride, float* d_qkv) const {
-        const float* qkv = o + kept.qkv;
-        const int stride = padded(s.qkv);
+    void attention_back(int layer, const float* g, int g_stride, float* d_qkv) const {
+        const float* qkv = own(layer) + kept.qkv;
         std::fill(d_qkv, d_qkv + (size_t)s.tokens * s.qkv, 0.0f);
         for (int head = 0; head < p.heads; ++head) {
             const int from = head * p.head_dim, key = s.query + head / (p.heads / p.kv_heads) * p.head_dim;
-            attend_back(g + from, g_stride, qkv + from, qkv + key, qkv + key + s.key, stride, s.tokens, p.head_dim,
-                        o + kept.odds + (int64_t)head * s.tokens * s.tokens, d_qkv + from, d_qkv + key,
-                        d_qkv + key + s.key, s.qkv, at(shared.pull));
+            if (again) attend_head(layer, head);
+            attend_back(g + from, g_stride, qkv + from, qkv + key, qkv + key + s.key, padded(s.qkv), s.tokens, p.head_dim,
+                        odds(layer, head), d_qkv + from, d_qkv + key, d_qkv + key + s.key, s.qkv, at(shared.pull));
         }
         rotate(d_qkv, s.qkv, s.tokens, p.heads + p.kv_heads, p.head_dim, p.cosines, p.sines, true);
     }
@@ -246,9 +205,7 @@ class Pass {
 extern "C" {
 
 // Numbers that `room` must have.
-int64_t commonlore_passes_room(const Passes* passes) {
-    return shared_places(*passes).size + passes->layers * kept_places(*passes).size;
-}
+int64_t commonlore_passes_room(const Passes* passes) { return Pass(*passes).room(); }
 
 void commonlore_passes_forward(const Passes* passes) { Pass(*passes).forward(); }
 
@@ -256,11 +213,13 @@ void commonlore_passes_backward(const Passes* passes) { Pass(*passes).backward()
 
 // Where a watcher finds what entered the linears of a layer (first: q, k, v; attended: o; second: gate, up;
 // active: down) and scale * A x, in the layer's part; and in the shared part the gradients at their outputs and at
-// A x; then the size of a layer's part and of the shared part, which comes first.
+// A x; then how far apart layers' parts are (0 of a long example: there is one) and the size of the
+// shared part, which comes first.
 void commonlore_passes_places(const Passes* passes, int64_t* places) {
-    const Kept k = kept_places(*passes);
+    const bool again = is_long(*passes);
+    const Kept k = kept_places(*passes, again);
     const Shared h = shared_places(*passes);
-    const int64_t found[] = {k.first, k.attended, k.second, k.active, k.squeezed, h.d_qkv, h.d_middle, h.d_gate_up, h.d_out, h.back, k.size, h.size};
+    const int64_t found[] = {k.first, k.attended, k.second, k.active, k.squeezed, h.d_qkv, h.d_middle, h.d_gate_up, h.d_out, h.back, again ? 0 : k.size, h.size};
     std::copy(std::begin(found), std::end(found), places);
 }
 

@@ -11,7 +11,7 @@ from typing import ClassVar
 from ...engine.native import library as engine_library
 from ...engine.native.structures import TARGETS, Linear
 
-SOURCES = ("passes.cpp", "pieces.h", "low.h", "whiten.h")
+SOURCES = ("passes.cpp", "layout.h", "pieces.h", "low.h", "whiten.h")
 _SHARED = ("linear.h", "simd.h")
 Told = CFUNCTYPE(None, c_int32)
 """Is called with a layer's number after its backward pass."""
@@ -61,13 +61,14 @@ class Passes(Structure):
         ("threads", c_int32),
         ("epsilon", c_float),
         ("scale", c_float),
-        ("unused", c_int32),
+        ("terms", c_int32),
         ("layer", c_void_p),
         ("cosines", c_void_p),
         ("sines", c_void_p),
         ("states", c_void_p),
         ("room", c_void_p),
         ("watch", Told),
+        ("most_kept", c_int64),
     ]
 
 
