@@ -23,6 +23,7 @@ from .datanets.takedown import withdraw
 from .gateway.node import MergeOrder, RowsDraft, TrainOrder
 from .identity.keystore import Keystore
 from .node import Node
+from .settling.beacons import registered_beacon
 from .settling.claiming import Claimer
 from .settling.depositing import deposit, purse_of
 from .settling.receipt_progress import progress_within
@@ -223,6 +224,7 @@ async def gather_here(node: Node, stored: StoredReceipt, level: int) -> Evidence
         catalog=node.catalog,
         content=node.content,
         credits=node.statements.known.credits_of,
+        beacon=lambda manifest: registered_beacon(node.domain, node.chain.client, manifest),
     )
     return await gather(sources, stored, level)
 

@@ -28,6 +28,7 @@ from .config import Config
 from .gateway.receipts import Receipts
 from .home import Home
 from .identity.keystore import Keystore
+from .settling.beacons import registered_beacon
 from .settling.crediting import NetworkAccounts
 from .settling.receipt_progress import progress_within
 from .store.ledger_rows import StoredReceipt
@@ -128,6 +129,7 @@ def sources_of(closed: ClosedHome) -> Sources:
         catalog=closed.catalog,
         content=closed.content,
         credits=closed.statements.credits_of,
+        beacon=lambda manifest: registered_beacon(closed.domain, closed.chain, manifest),
     )
 
 

@@ -18,17 +18,19 @@ from ...protocol.codec import record_cid
 from ...protocol.credits import heaviest_adapter
 from ...protocol.eip712 import Domain
 from ...protocol.envelope import Sealed, open_sealed
-from ...protocol.errors import NotFound, RemoteProtocolError
-from ...protocol.faithfulness import COARSE_METHOD, Faithfulness
+from ...protocol.errors import ChainError, NotFound, RemoteProtocolError, Unreachable
+from ...protocol.faithfulness import Faithfulness
 from ...protocol.ids import RAW, Address, Cid, cid_of_digest
 from ...protocol.manifests import CHUNK_SIZE, AdapterManifest, DatanetManifest, IndexManifest, Row
 from ...protocol.receipts import AttributionStatement, Credit
 from ...protocol.requests import PeerBinding
 from ...protocol.rows import row_hash
+from ...protocol.selections import RowSelection
 from ..datanets.shards import PulledDatanet, pull_datanet
 from ..store.ledger import Ledger
 from ..store.ledger_rows import StoredReceipt
 from ..store.records import Records
+from .index_rows import selection_of
 
 MAX_INDEX_BYTES = 256 * 1024**2
 MAX_VECTOR_BYTES = 512 * 1024**2
@@ -70,7 +72,8 @@ class CatalogSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where evidence comes from. `credits` of a receipt, and the binding of its worker."""
+    """Where evidence comes from. `credits` of a receipt, and the binding of its worker; `beacon` of an
+    adapter, None in a network without a chain."""
 
     domain: Domain
     ledger: Ledger
@@ -78,6 +81,7 @@ class Sources:
     catalog: CatalogSource
     content: ContentSource
     credits: Callable[[StoredReceipt, PeerBinding], Awaitable[tuple[Credit, ...]]]
+    beacon: Callable[[AdapterManifest], Awaitable[bytes | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,11 @@ class Evidence:
     datanets: tuple[PulledDatanet, ...] = ()
     faithfulness: Faithfulness | None = None
     """What the adapter's author announced, of the index that the statement names."""
+    selection: RowSelection | None = None
+    beacon: bytes | None = None
+    """The adapter's; None in a network without a chain, empty where the adapter is not registered."""
+    unknown: str = ""
+    """Why the beacon could not be read, where it could not."""
 
     @property
     def adapter(self) -> Cid | None:
@@ -134,17 +143,31 @@ async def gather(sources: Sources, stored: StoredReceipt, level: int) -> Evidenc
         return Evidence(sources.domain, stored, worker, credits, statement, manifest)
     index = await _index(sources, statement, manifest)
     known = Evidence(sources.domain, stored, worker, credits, statement, manifest, index)
-    if statement is not None and statement.record.method == COARSE_METHOD:
-        known = replace(known, faithfulness=await _announced(sources, statement.record, manifest))
-    if level < 2 or index is None:
+    if statement is None or index is None:
+        return known
+    known = await _with_beacon(sources, manifest, known)
+    known = replace(
+        known,
+        faithfulness=await _announced(sources, statement.record, manifest),
+        datanets=await _datanets(sources, manifest),
+        selection=await selection_of(sources.content, manifest),
+    )
+    if level < 2:
         return known
     return replace(
         known,
         before=await tokens_before(sources.ledger, stored),
         early=await early_of(sources.content, manifest),
         curvature=await curvature_of(sources.content, manifest),
-        datanets=await _datanets(sources, manifest),
     )
+
+
+async def _with_beacon(sources: Sources, manifest: AdapterManifest, known: Evidence) -> Evidence:
+    """A chain that is away keeps nothing else from being looked at."""
+    try:
+        return replace(known, beacon=await sources.beacon(manifest))
+    except (NotFound, Unreachable, ChainError) as error:
+        return replace(known, unknown=str(error))
 
 
 async def curvature_of(content: ContentSource, manifest: AdapterManifest) -> Path | None:

@@ -1,8 +1,10 @@
 """Scores of answers on this machine: what an adapter needs is fetched once, and a score becomes a sealed
 statement.
 
-Rules of this file: the index that counts is the one that the adapter's author announced; the query vector is
-kept where whoever checks the statement finds it, by its digest.
+Rules of this file: the index that counts is the one that the adapter's author announced, if its projection is
+the one that the adapter's registration drew and its rows are those that the manifest plans: an author that
+chose either is not scored by it, and its contributors have the priors. The query vector is kept where whoever
+checks the statement finds it, by its digest.
 """
 
 from __future__ import annotations
@@ -21,15 +23,18 @@ from ...protocol.envelope import Sealed, open_sealed, seal
 from ...protocol.errors import NotFound
 from ...protocol.faithfulness import COARSE_METHOD
 from ...protocol.ids import Cid
-from ...protocol.manifests import AdapterManifest
+from ...protocol.indexing import check_beacon
+from ...protocol.manifests import AdapterManifest, IndexManifest
 from ...protocol.receipts import AttributionStatement, Effects, Receipt
 from ...protocol.requests import Prompt
 from ...worker.attribution.ablation import measured_effects
 from ...worker.attribution.process import AttributionProcess
 from ...worker.attribution.subject import subject_of
 from ..node import Node
+from ..settling.beacons import registered_beacon
 from ..store.records import MAX_STATEMENT_BYTES
 from .evidence import curvature_of, early_of, faithfulness_of, index_of, sums_of
+from .index_rows import require_whole
 
 MAX_KNOWN = 32
 """Adapters that the scoring process holds: each costs it memory. Of others the longest unused gives way."""
@@ -102,6 +107,13 @@ class Scoring:
         losses = await self._scorer.losses(adapter, prompt, seed, answer.output)
         return measured_effects(prompt, seed, losses)
 
+    async def _require_drawn(self, manifest: AdapterManifest, index: IndexManifest) -> None:
+        """Raises RemoteProtocolError unless neither the projection nor the rows of an index were chosen,
+        NotFound, Unreachable or ChainError where that cannot be told."""
+        node = self._node
+        check_beacon(index, await registered_beacon(node.domain, node.chain.client, manifest))
+        await require_whole(node.content, node.catalog, node.domain, manifest, index)
+
     async def _make_known(self, adapter: Cid, manifest: AdapterManifest) -> _Known:
         """Fetch what scoring needs, early checkpoint, factors and index, once. Raises NotFound."""
         record = self._node.catalog.record_of(adapter, manifest.author)
@@ -112,6 +124,7 @@ class Scoring:
             self._known.move_to_end(adapter)
             return known
         index = (await index_of(content, record.index, manifest)).record
+        await self._require_drawn(manifest, index)
         early, curvature = await early_of(content, manifest), await curvature_of(content, manifest)
         await self._scorer.load(subject_of(manifest, early, curvature, index.beacon))
         await self._scorer.use_index(index, await sums_of(content, index))

@@ -22,12 +22,15 @@ from ...protocol.credits import sum_shares
 from ...protocol.eip712 import require_signer
 from ...protocol.errors import NotFound, ProtocolError, RemoteProtocolError
 from ...protocol.faithfulness import COARSE_METHOD, from_ppm
+from ...protocol.indexing import check_beacon
+from ...protocol.manifests import IndexManifest
 from ...protocol.outputs import output_root
 from ...protocol.pools import TOLERANCE_PPM
 from ...protocol.receipt_rules import check_voucher_names
 from ...protocol.receipts import AttributionStatement, Weight
 from ...protocol.requests import PPM
 from .evidence import Evidence, committed_rows
+from .index_rows import check_rows_of, counted_rows
 
 if TYPE_CHECKING:
     from ...worker.attribution.attributor import Attributor
@@ -138,7 +141,7 @@ def verify_integers(evidence: Evidence) -> Finding:
     """Level 1."""
     not_shown = (
         "that the query vector is this answer's (level 2)",
-        "that the beacon of the index's projection is a later block's hash (look at the chain)",
+        "that the contributors whose rows were dropped as noise gave noise (their author's word)",
         "that the index rows are the gradients of the rows they name (level 2 draws some)",
     )
     checks = _Checks(1, not_shown)
@@ -149,7 +152,6 @@ def _integers(evidence: Evidence, checks: _Checks) -> None:
     import numpy as np
 
     from ...worker.attribution.index import check_index
-    from ...worker.attribution.sketch import sketch_seed
 
     if evidence.manifest is None:
         return checks.shows("no adapter was used: there is nothing to attribute")
@@ -158,13 +160,8 @@ def _integers(evidence: Evidence, checks: _Checks) -> None:
             raise RemoteProtocolError("a statement without an index must have the manifest's prior weights")
         return checks.shows("no statement names an index: the manifest's prior weights apply")
     statement, index = evidence.statement.record, evidence.index
-    if index.manifest.seed != sketch_seed(index.manifest.adapter, index.manifest.beacon):
-        raise RemoteProtocolError("the index's projection is not that of its adapter and its beacon")
-    if not index.manifest.beacon:
-        checks.shows(
-            "NOTE: the index has no beacon (no chain when it was made): its author could have chosen the "
-            "projection by choosing the adapter's id"
-        )
+    _projection(evidence, index.manifest, checks)
+    _whole(evidence, index.manifest, checks)
     check_index(index.manifest, index.rows, index.sums)
     checks.shows(
         f"the author's index of {index.manifest.row_count} rows is what it commits: "
@@ -179,6 +176,32 @@ def _integers(evidence: Evidence, checks: _Checks) -> None:
     recheck_statement(statement, np.frombuffer(index.query, np.int8), sums, contributors)
     _check_method(evidence, statement)
     checks.shows("the weights follow from the query vector and the sums, bit for bit")
+
+
+def _projection(evidence: Evidence, index: IndexManifest, checks: _Checks) -> None:
+    """The index's projection is the one that its adapter's registration drew."""
+    if evidence.unknown:
+        raise NotFound(evidence.unknown)
+    check_beacon(index, evidence.beacon)
+    if evidence.beacon is None:
+        return checks.shows(
+            "NOTE: the index has no beacon (its network has no chain): its author could have chosen the "
+            "projection by choosing the adapter's id"
+        )
+    checks.shows("the index's projection is drawn by the block that registered its adapter, on the chain")
+
+
+def _whole(evidence: Evidence, index: IndexManifest, checks: _Checks) -> None:
+    """The index holds the rows that the manifest plans of those that count, and the priors are theirs."""
+    assert evidence.manifest is not None
+    if evidence.selection is None:
+        raise RemoteProtocolError("the adapter's manifest does not say which rows were dropped, and why")
+    counted = counted_rows(evidence.datanets, evidence.selection)
+    check_rows_of(evidence.manifest, index, counted)
+    checks.shows(
+        f"of the {len(counted)} rows that count, selected again from the adapter's Datanets, the index holds "
+        f"the {index.row_count} that its manifest plans and its projection draws; the priors are their shares"
+    )
 
 
 def _coarse(evidence: Evidence, statement: AttributionStatement, checks: _Checks) -> None:
@@ -212,7 +235,7 @@ def verify_query(evidence: Evidence, base_dir: Path) -> Finding:
     """
     not_shown = (
         "that the answer is what the model gives (its tokens are taken as delivered)",
-        "rows of the index that were not drawn, and rows that its author left out of it",
+        "rows of the index that were not drawn",
         "that scores predict retraining (level 3, and the adapter's faithfulness)",
     )
     checks = _Checks(2, not_shown)
@@ -274,14 +297,14 @@ def _rows(evidence: Evidence, attributor: Attributor, checks: _Checks) -> None:
     index = evidence.index.manifest
     rows = committed_rows(evidence.datanets)
     owners = index.owners
-    compute = attributor.row_vectors(index.adapter)
+    project = attributor.project_row(index.adapter)
     for position in _drawn(index.row_count, evidence.stored.receipt_hash + index.rows_root):
         owner, row = rows.get(index.row_hashes[position], (None, None))
         if row is None:
             checks.fails(f"row {position} of the index is in none of the adapter's Datanets")
         elif owner != owners[position]:
             checks.fails(f"row {position} of the index is credited to another than its contributor")
-        elif not recheck_row(index, evidence.index.rows, position, row, compute):
+        elif not recheck_row(index, evidence.index.rows, position, row, project):
             checks.fails(f"row {position} of the index is not its row's gradient: challenge it")
         else:
             checks.shows(f"row {position} of the index is its row's gradient, and its contributor's")

@@ -1,7 +1,8 @@
-"""Numbers that nobody knew before: a block's hash, later than what it is to decide about.
+"""The number that seeds an adapter's projection: the hash of the block in which the adapter was registered.
 
-Rules of this file: where no chain is, or none makes blocks, the beacon is empty, which whoever reads the
-statement sees. A block's hash can be steered a little by who makes blocks, never by a trainer.
+Rules of this file: nobody knew the hash before the adapter's id was fixed, and an adapter is registered once,
+so its author has one, and no choice. A block's hash can be steered a little by who makes blocks. Where a
+network has no chain there is no beacon, which is None; an adapter that is not registered has the empty one.
 """
 
 from __future__ import annotations
@@ -11,37 +12,57 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ...protocol.errors import ChainError, Unreachable
+from ...contracts.registering import adapter_record_id
+from ...protocol.codec import record_cid
+from ...protocol.eip712 import Domain
+from ...protocol.errors import CommonloreError, NotFound
+from ...protocol.manifests import AdapterManifest
+from ..chain import OFFLINE
+from .claiming import on_chain
 
 if TYPE_CHECKING:
     from ...contracts.client import ChainClient
+    from .registering import Registrar
 
 log = logging.getLogger("commonlore.peer.settling.beacons")
-PATIENCE_S = 2.0
-"""How long the next block may take; a chain that only makes blocks of transactions may be still."""
-INTERVAL_S = 0.25
+PATIENCE_S = 180.0
+"""How long an adapter's registration may take: what it learnt from may have to be registered first."""
+INTERVAL_S = 2.0
 
 
-async def later_beacon(client: ChainClient | None) -> bytes:
-    """The hash of a block that did not exist at the call; empty where none comes."""
+async def registered_beacon(
+    domain: Domain, client: ChainClient | None, manifest: AdapterManifest
+) -> bytes | None:
+    """An adapter's beacon. Raises NotFound where this peer has no endpoint of its network's chain,
+    Unreachable, ChainError."""
+    if domain == OFFLINE:
+        return None
     if client is None:
-        return b""
-    try:
-        first, _ = await _latest(client)
-        with trio.move_on_after(PATIENCE_S):
-            while True:
-                number, digest = await _latest(client)
-                if number > first:
-                    return digest
-                await trio.sleep(INTERVAL_S)
-    except (ChainError, Unreachable) as error:
-        log.warning("no beacon: %s", error)
-    return b""
+        raise NotFound("whether an index's beacon is its adapter's the chain tells: set chain_url")
+    record = adapter_record_id(manifest.author_payee, record_cid(manifest))
+    return await on_chain(client.registrations.beacon_of, record)
 
 
-async def _latest(client: ChainClient) -> tuple[int, bytes]:
-    def read() -> tuple[int, bytes]:
-        block = client.endpoint.attempt("block", lambda w: w.eth.get_block("latest"))
-        return int(block["number"]), bytes(block["hash"])
-
-    return await trio.to_thread.run_sync(read)
+async def own_beacon(
+    domain: Domain, client: ChainClient | None, registrar: Registrar | None, manifest: AdapterManifest
+) -> bytes | None:
+    """The beacon of an adapter of this peer's, which is registered for it. Raises NotFound where that does
+    not succeed in time, and why."""
+    if domain == OFFLINE:
+        return None
+    if client is None or registrar is None:
+        raise NotFound(
+            f"the adapter {manifest.name!r} is not registered: this peer has no endpoint"
+        )
+    until, reason = trio.current_time() + PATIENCE_S, "the chain does not show it"
+    while True:
+        try:
+            await registrar.register(record_cid(manifest))
+            if found := await registered_beacon(domain, client, manifest):
+                return found
+        except CommonloreError as error:
+            reason = str(error)
+            log.info("the adapter %s is not registered yet: %s", manifest.name, reason)
+        if trio.current_time() >= until:
+            raise NotFound(f"the adapter {manifest.name!r} is not registered on the chain: {reason}")
+        await trio.sleep(INTERVAL_S)

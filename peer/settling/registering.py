@@ -116,6 +116,11 @@ class Registrar:
                 self._done.add(cid)
         return waiting
 
+    async def register(self, adapter: Cid) -> None:
+        """Register an adapter that is not announced yet, with the Datanets that it names. Raises
+        Unreachable, NotFound, ChainError."""
+        await self._adapter(adapter)
+
     # ---- Datanets
 
     async def _datanet(self, datanet: Cid) -> None:

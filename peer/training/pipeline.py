@@ -9,6 +9,7 @@ nothing is announced before everything that it names is stored.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -19,15 +20,14 @@ import trio
 
 from ...protocol.codec import encode
 from ...protocol.envelope import seal
-from ...protocol.errors import ConfigError
+from ...protocol.errors import ConfigError, NotFound
 from ...protocol.ids import Cid, PeerId
-from ...protocol.manifests import AdapterManifest, IndexManifest
+from ...protocol.manifests import AdapterManifest, IndexManifest, IndexPlan
 from ...protocol.names import EXPECTED, is_alias
-from ...protocol.rows import row_hash
 from ...worker.attribution.flagging import flag_rows
 from ...worker.attribution.index import BuiltIndex, OwnedRow, row_parts
 from ...worker.attribution.process import AttributionConfig, open_attribution
-from ...worker.attribution.subject import subject_of
+from ...worker.attribution.subject import Subject, subject_of
 from ...worker.factory.job import (
     ADAPTER_FILE,
     CURVATURE_FILE,
@@ -47,20 +47,21 @@ from ...worker.factory.manifests import (
     describe_evaluation,
 )
 from ...worker.factory.process import result_of, train
-from ...worker.factory.selection import OwnedShard, Selected, select_rows
+from ...worker.factory.selection import Selected, select_rows
 from ...worker.models.reference import BaseModel, load_base
 from ..attribution.evidence import MAX_INDEX_BYTES
+from ..attribution.index_rows import owned_shards
 from ..datanets.shards import PulledDatanet, pull_datanet
 from ..gateway.node import TrainOrder
 from ..long_orders import Tell, open_order
 from ..node import Node
 from ..roles.worker import base_directory
-from ..settling.beacons import later_beacon
+from ..settling.beacons import own_beacon, registered_beacon
 from .admitting import without_noise
+from .row_roles import count_held_out, divide_rows, planned_rows
 from .splits import SPLITS
 
-HELD_OUT = 10
-"""Without held-out pairs in the order, every tenth row is only measured."""
+log = logging.getLogger("commonlore.peer.training")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,18 +128,17 @@ class _Training:
             raise ConfigError(f"adapter name {order.name!r} is not owner/name, each {EXPECTED}")
         base = await trio.to_thread.run_sync(self._load_base)
         pulled = await self._pull()
-        selected = await trio.to_thread.run_sync(select_rows, _owned_shards(pulled))
+        selected = await trio.to_thread.run_sync(select_rows, owned_shards(pulled))
         if order.refuse_noise:
             noted = node.home.jobs / f"{self._folder_name(pulled)}-admission"
             selected = await without_noise(base.directory, noted, selected, self._tell_progress)
         rows = selected.rows
-        trained, heldout = _divide(rows, order.heldout)
+        trained, heldout = divide_rows(rows, order.heldout)
         folder = node.home.jobs / self._folder_name(pulled)
         pairs = tuple(Pair(owned.row.question, owned.row.answer) for owned in trained)
         result = await self._train(folder, TrainJob(base.directory, pairs, heldout, order.config))
         manifest, adapter = await self._store(folder, base, pulled, selected, result)
-        indexed = _fair(trained, order.index_rows)
-        index = await self._index(base.directory, manifest, folder, indexed)
+        index, indexed = await self._index(base.directory, manifest, folder, selected)
         stamp = (await node.next_seq(), node.clock.now_ms())
         announced = Announced(adapter, index, describe_evaluation(adapter, result))
         await node.announce(announce_adapter(order.name, manifest, announced, stamp))
@@ -148,7 +148,7 @@ class _Training:
                 adapter=adapter,
                 peer=node.host.peer_id,
                 rows=len(trained),
-                indexed=len(indexed),
+                indexed=indexed,
                 loss_before=result.heldout_loss_before,
                 loss_after=result.heldout_loss_after,
                 weights_bytes=result.weights_size,
@@ -213,6 +213,7 @@ class _Training:
             author=node.keys.peer.public,
             author_payee=node.keys.owner.address,
             selection=await node.content.put(encode(selected.record)),
+            indexed=IndexPlan(0 if order.heldout else count_held_out(len(selected.rows)), order.index_rows),
         )
         manifest = describe_adapter(publication, run)
         return manifest, await node.content.put(encode(manifest))
@@ -223,28 +224,40 @@ class _Training:
         return await self._node.content.put_file(folder / CURVATURE_FILE)
 
     async def _index(
-        self, base_dir: Path, manifest: AdapterManifest, folder: Path, rows: Sequence[OwnedRow]
-    ) -> Cid:
-        """Index the rows, keep rows and sealed manifest, and return the manifest's id."""
-        node = self._node
-        config = AttributionConfig(base_dir, node.home.jobs / "attribution", node.config.threads)
-        curvature = folder / CURVATURE_FILE if manifest.factors is not None else None
-        beacon = await later_beacon(node.chain.client)
-        subject = subject_of(manifest, folder / EARLY_FILE, curvature, beacon)
-        started = trio.current_time()
-        send, receive = trio.open_memory_channel[tuple[int, int]](len(rows) + 1)
-        async with open_attribution(config) as attribution, trio.open_nursery() as nursery:
-            nursery.start_soon(self._tell_indexing, receive, started)
-            await attribution.load(subject)
-            with send:
-                built = await attribution.build_index(
-                    subject.adapter, rows, lambda done, total: send.send_nowait((done, total))
-                )
+        self, base_dir: Path, manifest: AdapterManifest, folder: Path, selected: Selected
+    ) -> tuple[Cid | None, int]:
+        """Index the rows that the manifest plans, keep rows and sealed manifest; the manifest's id, and how
+        many rows. None where the chain does not register the adapter, whose priors then apply."""
+        node, curvature = self._node, folder / CURVATURE_FILE if manifest.factors is not None else None
+        try:
+            beacon = await own_beacon(node.domain, node.chain.client, node.registrar, manifest)
+        except NotFound as error:
+            log.warning("no index: %s; the same order again makes it", error)
+            return None, 0
+        while True:
+            subject = subject_of(manifest, folder / EARLY_FILE, curvature, beacon or b"")
+            built = await self._build(base_dir, subject, planned_rows(selected, manifest, subject.seed))
+            now = await registered_beacon(node.domain, node.chain.client, manifest)
+            if now == beacon:  # else the chain took that block back meanwhile
+                break
+            beacon = now
         index = built.manifest
         if [await node.content.put(blob) for blob in (built.rows, built.sums)] != [index.rows, index.sums]:
             raise ConfigError("an index was stored under another name than its manifest commits")
-        self._flagged = _flagged(built)
-        return await self._keep_index(index)
+        self._flagged = await trio.to_thread.run_sync(_flagged, built)
+        return await self._keep_index(index), index.row_count
+
+    async def _build(self, base_dir: Path, subject: Subject, rows: Sequence[OwnedRow]) -> BuiltIndex:
+        node = self._node
+        config = AttributionConfig(base_dir, node.home.jobs / "attribution", node.config.threads)
+        send, receive = trio.open_memory_channel[tuple[int, int]](len(rows) + 1)
+        async with open_attribution(config) as attribution, trio.open_nursery() as nursery:
+            nursery.start_soon(self._tell_indexing, receive, trio.current_time())
+            await attribution.load(subject)
+            with send:
+                return await attribution.build_index(
+                    subject.adapter, rows, lambda done, total: send.send_nowait((done, total))
+                )
 
     async def _keep_index(self, index: IndexManifest) -> Cid:
         return await self._node.content.put(seal(self._node.keys.peer, index, MAX_INDEX_BYTES))
@@ -263,29 +276,3 @@ def _flagged(built: BuiltIndex) -> tuple[str, ...]:
     index = built.manifest
     found = flag_rows(partial(row_parts, built.rows, index.width), index.owners)
     return tuple("0x" + index.row_hashes[number].hex() for number in found)
-
-
-def _owned_shards(pulled: Sequence[PulledDatanet]) -> list[OwnedShard]:
-    """Every shard with its contributor's payee, in the order of Datanets and of commitments."""
-    return [OwnedShard(shard.payee, shard.rows) for datanet in pulled for shard in datanet.shards]
-
-
-def _divide(rows: Sequence[OwnedRow], heldout: Sequence[Pair]) -> tuple[list[OwnedRow], tuple[Pair, ...]]:
-    """(trained, held out): the order's own held-out pairs, or every tenth row by hash."""
-    if heldout:
-        return list(rows), tuple(heldout)
-    by_hash = sorted(rows, key=lambda owned: row_hash(owned.row))
-    count = max(1, len(rows) // HELD_OUT) if len(rows) > 1 else 0
-    measured = tuple(Pair(owned.row.question, owned.row.answer) for owned in by_hash[:count])
-    return by_hash[count:], measured
-
-
-def _fair(rows: Sequence[OwnedRow], count: int) -> list[OwnedRow]:
-    """`count` rows to index, taken from the contributors in turn, so that nobody's are left out."""
-    by_payee: dict[bytes, list[OwnedRow]] = {}
-    for owned in rows:
-        by_payee.setdefault(owned.payee, []).append(owned)
-    chosen: list[OwnedRow] = []
-    for turn in range(max(map(len, by_payee.values()), default=0)):
-        chosen += [own[turn] for own in by_payee.values() if turn < len(own)]
-    return chosen[:count]

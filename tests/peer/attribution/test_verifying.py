@@ -18,6 +18,7 @@ from commonlore.protocol.attribution import prior_weights
 from commonlore.protocol.bindings import bind
 from commonlore.protocol.blob_names import describe_blob
 from commonlore.protocol.codec import record_cid, record_hash
+from commonlore.protocol.copies import RULE
 from commonlore.protocol.credits import (
     DEFAULT_SPLIT,
     RolePayees,
@@ -29,8 +30,9 @@ from commonlore.protocol.envelope import open_sealed, seal
 from commonlore.protocol.errors import NotFound
 from commonlore.protocol.faithfulness import COARSE_METHOD, Faithfulness
 from commonlore.protocol.ids import Address, cid_of, keccak256
+from commonlore.protocol.indexing import plan_rows, projection_seed
 from commonlore.protocol.keys import AccountKey, PeerKey
-from commonlore.protocol.manifests import IndexManifest, Row, ShardHeader
+from commonlore.protocol.manifests import IndexManifest, IndexPlan, Row, ShardHeader
 from commonlore.protocol.outputs import output_root
 from commonlore.protocol.receipt_rules import make_voucher, sign_receipt
 from commonlore.protocol.receipts import (
@@ -43,8 +45,11 @@ from commonlore.protocol.receipts import (
 )
 from commonlore.protocol.requests import PPM, AdapterWeight, ChatMessage, Prompt, PromptPart, Sampling
 from commonlore.protocol.rows import row_hash
+from commonlore.protocol.selections import DroppedRow, RowSelection
 
 SIZE = 1 << 28
+BLOCK = hashlib.sha256(b"the block that registered the adapter").digest()
+SELECTION = RowSelection(RULE, ())
 TURNS = (ChatMessage("user", "Tell me of the ash."),)
 SAYINGS = {b"tree": "its leaves fall in October", b"fish": "it swims in cold rivers"}
 KINDS = {b"tree": ("oak", "birch", "elm", "ash"), b"fish": ("trout", "salmon", "carp", "perch")}
@@ -92,14 +97,19 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Evidence, Path]:
     publication = Publication(
         "sayings", base.id, base.manifest, (cid_of(b"datanet"),), tuple(one.payee for one in owned),
         DEFAULT_SPLIT, "CC0-1.0", author.public, Address(b"\xaa" * 20),
+        selection=record_cid(SELECTION), indexed=IndexPlan(1, 6),
     )  # fmt: skip
     run = StoredRun(config, result, cid_of(b"weights"), cid_of(b"early"), cid_of(b"curvature"))
     manifest = describe_adapter(publication, run)
     early, curvature = (folder / "job" / name for name in (EARLY_FILE, CURVATURE_FILE))
-    subject = subject_of(manifest, early, curvature, b"a later block")
+    subject = subject_of(manifest, early, curvature, BLOCK)
     attributor = Attributor(base)
     attributor.load(subject)
-    built = build_index(subject, owned, folder / "index", attributor.row_vectors(subject.adapter))
+    by_hash = {row_hash(one.row): one for one in owned}
+    assert manifest.indexed is not None
+    counted = [(one.payee, row_hash(one.row)) for one in owned]
+    planned = [by_hash[digest] for _, digest in plan_rows(counted, manifest.indexed, subject.seed)]
+    built = build_index(subject, planned, folder / "index", attributor.row_vectors(subject.adapter))
     index = built.manifest
     attributor.use_index(index, built.sums)
     output = tuple(base.tokenizer().encode("The ash: its leaves fall in October."))
@@ -143,6 +153,8 @@ def evidence_of(manifest: Any, index: IndexEvidence, weights: Any, output: tuple
         manifest=manifest,
         index=index,
         datanets=(PulledDatanet(cid_of(b"datanet"), None, shards),),  # type: ignore[arg-type]
+        selection=SELECTION,
+        beacon=BLOCK,
     )
 
 
@@ -211,7 +223,7 @@ def test_level_1_sees_every_unit(made: tuple[Evidence, Path]) -> None:
     assert not verify_integers(restated(evidence, method="prior")).passed
     unnamed = dataclasses.replace(restated(evidence, index=None), index=None)
     assert "must have the manifest's prior weights" in verify_integers(unnamed).showed[-1]
-    assert not verify_integers(reindexed(evidence, beacon=b"chosen")).passed
+    assert "not that of its adapter" in verify_integers(reindexed(evidence, beacon=b"chosen")).showed[-1]
     one = 4 * evidence.index.manifest.width
     swapped = evidence.index.sums[one:] + evidence.index.sums[:one]
     lying = reindexed(evidence, sums=describe_blob([swapped])[0])
@@ -279,13 +291,50 @@ def test_level_2_sees_effects_that_parts_of_the_prompt_did_not_have(made: tuple[
 
 
 def test_level_1_says_where_a_projection_could_be_chosen(made: tuple[Evidence, Path]) -> None:
-    from commonlore.protocol.indexing import projection_seed
-
     evidence, _ = made
     assert evidence.adapter is not None
     assert not any("NOTE" in sentence for sentence in verify_integers(evidence).showed)
     unseeded = reindexed(evidence, beacon=b"", seed=projection_seed(evidence.adapter))
-    assert any("no beacon" in sentence for sentence in verify_integers(unseeded).showed)
+    assert "may be chosen" in verify_integers(unseeded).showed[-1]
+    without_chain = verify_integers(dataclasses.replace(unseeded, beacon=None))
+    assert any("no beacon" in sentence for sentence in without_chain.showed)
+
+
+def test_level_1_sees_an_index_under_another_block_than_its_adapters(made: tuple[Evidence, Path]) -> None:
+    """An author registers late, after it has seen a beacon that suits it: another block then draws."""
+    evidence, _ = made
+    assert any("drawn by the block" in sentence for sentence in verify_integers(evidence).showed)
+    late = dataclasses.replace(evidence, beacon=hashlib.sha256(b"a later block").digest())
+    assert "its projection may be chosen" in verify_integers(late).showed[-1]
+    never = dataclasses.replace(evidence, beacon=b"")
+    assert "not registered" in verify_integers(never).showed[-1]
+    with pytest.raises(NotFound, match="the chain is away"):
+        verify_integers(dataclasses.replace(evidence, unknown="the chain is away"))
+
+
+def test_level_1_sees_rows_that_an_author_left_out(made: tuple[Evidence, Path]) -> None:
+    evidence, _ = made
+    assert evidence.index is not None
+    index = evidence.index.manifest
+    assert any("of the 8 rows that count" in sentence for sentence in verify_integers(evidence).showed)
+    size, first = index.row_bytes, index.contributors[0]
+    fewer = dataclasses.replace(first, row_count=first.row_count - 1)
+    rows = evidence.index.rows[size:]
+    short = reindexed(
+        evidence, rows, rows=describe_blob([rows])[0], row_hashes=index.row_hashes[1:],
+        row_count=index.row_count - 1, contributors=(fewer, *index.contributors[1:]),
+    )  # fmt: skip
+    assert "lacks 1 of the 6 rows" in verify_integers(short).showed[-1]
+    (datanet,) = evidence.datanets
+    grown = dataclasses.replace(datanet.shards[0], rows=(*datanet.shards[0].rows, Row("?", "!", bytes(32))))
+    more = dataclasses.replace(datanet, shards=(grown, *datanet.shards[1:]))
+    assert "prior weights" in verify_integers(dataclasses.replace(evidence, datanets=(more,))).showed[-1]
+    dropped = DroppedRow(index.row_hashes[0], "same", index.row_hashes[1], 1000)
+    lying = dataclasses.replace(evidence, selection=RowSelection(RULE, (dropped,)))
+    assert "are not those that the rule drops" in verify_integers(lying).showed[-1]
+    one_row = DroppedRow(index.row_hashes[0], "noise", index.row_hashes[0], 0)
+    lying = dataclasses.replace(evidence, selection=RowSelection(RULE, (one_row,)))
+    assert "are not those" in verify_integers(lying).showed[-1], "noise is all of a contributor's rows"
 
 
 def test_what_a_level_needs_and_is_not_here_is_named(made: tuple[Evidence, Path], tmp_path: Path) -> None:

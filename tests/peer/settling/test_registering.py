@@ -9,8 +9,10 @@ from commonlore.contracts.provider import LocalProvider
 from commonlore.contracts.records import AdapterRegistration
 from commonlore.contracts.registering import adapter_record_id, datanet_entry
 from commonlore.peer.catalog import Catalog
+from commonlore.peer.chain import OFFLINE
 from commonlore.peer.serving.registered import RegisteredTerms
-from commonlore.peer.settling import registering
+from commonlore.peer.settling import beacons, registering
+from commonlore.peer.settling.beacons import own_beacon, registered_beacon
 from commonlore.peer.settling.registering import Registrar
 from commonlore.protocol.adverts import AdapterRecord, DatanetRecord
 from commonlore.protocol.codec import encode, record_cid
@@ -121,6 +123,32 @@ def author(chain, make):
 
 def head(chain):
     return chain.client().registrations._log._reader.head().number
+
+
+async def test_an_adapter_has_one_beacon_the_block_that_registered_it(chain, make, author, monkeypatch):
+    datanet = author.announce(replace(make.DATANET, curator=author.party.peer.public), "icd")
+    manifest = author.adapter(make, (datanet,))
+    author.keep(manifest)
+    domain, registrar = author.client.deployment.domain, author.registrar()
+    assert await registered_beacon(domain, author.client, manifest) == b""
+    found = await own_beacon(domain, author.client, registrar, manifest)
+    block = author.client.endpoint.attempt("block", lambda web3: web3.eth.get_block("latest"))
+    assert found == bytes(block["hash"])
+    chain.devchain.fund(Address(b"\x07" * 20), 5)  # later blocks are nobody's beacon
+    assert head(chain) > int(block["number"])
+    assert await own_beacon(domain, author.client, registrar, manifest) == found
+    assert await registered_beacon(domain, chain.client(), manifest) == found
+    assert await registered_beacon(OFFLINE, None, manifest) is None
+    assert await own_beacon(OFFLINE, None, None, manifest) is None
+    with pytest.raises(NotFound, match="chain_url"):
+        await registered_beacon(domain, None, manifest)
+    with pytest.raises(NotFound, match="not registered: this peer has no endpoint"):
+        await own_beacon(domain, None, None, manifest)
+    strange = author.adapter(make, (cid_of(b"nobody has this Datanet"),), name="strange")
+    author.keep(strange)
+    monkeypatch.setattr(beacons, "PATIENCE_S", 0)
+    with pytest.raises(NotFound, match="nobody has"):
+        await own_beacon(domain, author.client, registrar, strange)
 
 
 async def test_everything_announced_is_registered_and_nothing_twice(chain, make, author):

@@ -1,0 +1,66 @@
+"""Which rows an adapter's index has to hold: selected again from its Datanets, by whoever checks or scores.
+
+Rules of this file: what is needed is public: the Datanets with their rows, and the record of dropped rows
+that the adapter's manifest names. Where these cannot be had nothing is shown of an index, and nobody scores
+by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import trio
+
+from ...protocol.codec import decode
+from ...protocol.eip712 import Domain
+from ...protocol.errors import RemoteProtocolError
+from ...protocol.ids import Cid
+from ...protocol.indexing import Owned, check_indexed, check_priors
+from ...protocol.manifests import AdapterManifest, IndexManifest
+from ...protocol.selections import MAX_SELECTION_BYTES, RowSelection
+from ...worker.factory.selection import OwnedShard, select_again
+from ..blobs.content import Content
+from ..catalog import Catalog
+from ..datanets.shards import PulledDatanet, pull_datanet
+
+
+class _Bytes(Protocol):
+    async def get(self, cid: Cid, max_bytes: int) -> bytes:
+        """The verified content. Raises NotFound, Unreachable."""
+        ...
+
+
+def owned_shards(pulled: Sequence[PulledDatanet]) -> list[OwnedShard]:
+    """Every shard with its contributor's payee, in the order of Datanets and of commitments."""
+    return [OwnedShard(shard.payee, shard.rows) for datanet in pulled for shard in datanet.shards]
+
+
+async def selection_of(content: _Bytes, manifest: AdapterManifest) -> RowSelection:
+    """The record of an adapter's dropped rows. Raises NotFound, Unreachable, RemoteProtocolError."""
+    if manifest.selection is None:
+        raise RemoteProtocolError("the adapter's manifest does not say which rows were dropped, and why")
+    raw = await content.get(manifest.selection, MAX_SELECTION_BYTES)
+    return decode(RowSelection, raw, MAX_SELECTION_BYTES)
+
+
+def counted_rows(datanets: Sequence[PulledDatanet], selection: RowSelection) -> list[Owned]:
+    """The rows that count, selected again. Raises RemoteProtocolError where the record is not the rule's."""
+    return select_again(owned_shards(datanets), selection).counted()
+
+
+def check_rows_of(manifest: AdapterManifest, index: IndexManifest, counted: Sequence[Owned]) -> None:
+    """Raises RemoteProtocolError unless an adapter's priors and index are those of its rows."""
+    check_priors(manifest, counted)
+    check_indexed(manifest, index, counted)
+
+
+async def require_whole(
+    content: Content, catalog: Catalog, domain: Domain, manifest: AdapterManifest, index: IndexManifest
+) -> None:
+    """Raises RemoteProtocolError unless an index holds the rows that it must, NotFound or Unreachable where
+    that cannot be told."""
+    selection = await selection_of(content, manifest)
+    datanets = [await pull_datanet(content, catalog, domain, datanet) for datanet in manifest.datanets]
+    counted = await trio.to_thread.run_sync(counted_rows, datanets, selection)
+    check_rows_of(manifest, index, counted)
