@@ -157,7 +157,7 @@ RANGES: Mapping[str, tuple[int, int]] = {
     "max_batch": (1, 1024),
     "step_tokens": (1, 8192),
     "settle_interval_s": (1, 86_400),
-    "prompt_epochs": (0, 1 << 32),
+    "prompt_epochs": (1, 1 << 32),
     "watch_interval_s": (1, 86_400),
     "watch_demands": (0, 10_000),
     "max_gas_gwei": (0, 1_000_000),

@@ -51,9 +51,7 @@ async def own_beacon(
     if domain == OFFLINE:
         return None
     if client is None or registrar is None:
-        raise NotFound(
-            f"the adapter {manifest.name!r} is not registered: this peer has no endpoint"
-        )
+        raise NotFound(f"the adapter {manifest.name!r} is not registered: this peer has no endpoint")
     until, reason = trio.current_time() + PATIENCE_S, "the chain does not show it"
     while True:
         try:

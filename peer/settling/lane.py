@@ -24,7 +24,7 @@ from .answering import Answering
 from .bonding import Bonding
 from .claiming import Claimer, on_chain
 from .posting import Posting
-from .redemption import SettleParts
+from .redemption import FEWEST_PROMPT_EPOCHS, SettleParts
 from .settle_plan import SettleReport
 
 log = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ class Settler:
             if await on_chain(self._client.final_at, self._lane, epoch.epoch) > report.chain_time:
                 break
             await epochs.mark_final(self._lane, epoch.epoch)
-            oldest = epoch.epoch - self._parts.prompt_epochs
+            oldest = epoch.epoch - max(self._parts.prompt_epochs, FEWEST_PROMPT_EPOCHS)
             forgotten = await self._parts.store.ledger.forget_openings(self._lane, oldest)
             if forgotten:
                 log.info("deleted what was asked and answered in %d receipts up to %d", forgotten, oldest)

@@ -33,6 +33,9 @@ Publish = Callable[[bytes], Awaitable[Cid]]
 """Keeps bytes where others can fetch them by the id it returns; doing it again changes nothing."""
 
 
+FEWEST_PROMPT_EPOCHS = 1
+
+
 @dataclass(frozen=True, slots=True)
 class SettleParts:
     """What settling a lane needs.
@@ -41,7 +44,8 @@ class SettleParts:
 
     The client's account must be the owner or the lane's key. `claim_for`: whose earnings to claim here;
     None: all. `bond`: what that account is to have bonded as a poster, at least what the network asks.
-    `prompt_epochs`: how long after a final commitment what was asked and answered is kept.
+    `prompt_epochs`: how long after a final commitment what was asked and answered is kept, at least until the
+    next one has had it scored: `FEWEST_PROMPT_EPOCHS`.
     """
 
     client: ChainClient

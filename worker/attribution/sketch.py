@@ -109,7 +109,7 @@ def most_other_signs(width: int) -> int:
 
 
 def _weight(vector: npt.NDArray[np.float64], coordinates: int) -> float:
-    return min(max(_USUAL * _length(vector) / coordinates**0.5, LIGHTEST), HEAVIEST)
+    return float(min(max(_USUAL * _length(vector) / coordinates**0.5, LIGHTEST), HEAVIEST))
 
 
 def _length(vector: npt.NDArray[np.float64]) -> float:

@@ -79,6 +79,26 @@ async def test_epochs_go_on(chain, path, make):
         assert [p.commitment for p in posted] == [e.commitment for e in stored]
 
 
+async def test_what_was_asked_is_kept_until_the_next_commitment_had_it_scored(chain, path, make):
+    ada, _ = chain.payers
+    async with make.opened(chain, path) as node:
+        await node.serve(ada, 1_000, 0)
+        chain.end_epoch(0)
+        await node.settle()
+        chain.pass_window()
+        await node.settle(prompt_epochs=0)
+        (epoch,) = await node.store.epochs.all(chain.lane)
+        assert (epoch.epoch, epoch.state) == (0, EpochState.FINAL)
+        (receipt,) = await node.store.ledger.receipts()
+        assert receipt.prompt is not None, "its drawn receipts are scored when the next epoch is posted"
+        chain.end_epoch(1)
+        await node.settle(prompt_epochs=0)
+        chain.pass_window()
+        await node.settle(prompt_epochs=0)
+        (receipt,) = await node.store.ledger.receipts()
+        assert receipt.prompt is None
+
+
 async def test_a_receipt_of_a_later_epoch_keeps_what_comes_after_it_waiting(chain, path, make):
     ada, bob = chain.payers
     async with make.opened(chain, path) as node:
