@@ -14,7 +14,7 @@ from commonlore.worker.attribution.adapted import AdaptedModel
 from commonlore.worker.attribution.curvature import FITTED, Curvature, Plan, pack_curvature
 from commonlore.worker.attribution.curvature_run import fit_curvature
 from commonlore.worker.attribution.factors import Factors
-from commonlore.worker.attribution.gradient import Transform, compute_vectors
+from commonlore.worker.attribution.gradient import ROW_TERMS, Transform, compute_vectors
 from commonlore.worker.attribution.sketch import WIDTH, Sketch
 
 from .measures import Floats
@@ -72,7 +72,9 @@ class Indexer:
             lambda: fit_curvature(self.model, factors, subject.rows, labels, plan=setting.plan)
         )
         transform = self.transform(curvature, setting.width)
-        rows, of_rows = timed(lambda: compute_vectors(self.model, factors, transform.row, subject.rows))
+        rows, of_rows = timed(
+            lambda: compute_vectors(self.model, factors, transform.row, subject.rows, ROW_TERMS)
+        )
         asked = self.world.questions
         questions, of_questions = timed(lambda: compute_vectors(self.model, factors, transform.answer, asked))
         packed = len(pack_curvature(curvature))
