@@ -176,7 +176,7 @@ def _settled(receipt: Receipt, weights: tuple[Weight, ...]) -> SettledReceipt:
     roles = RolePayees(*(_account(role) for role in ("platform", "worker", "author", "work pool")))
     signature = receipt.request_hash + receipt.output_root + b"\x1b"
     credits = compute_credits(receipt, roles, weights)
-    return SettledReceipt(receipt, signature, _voucher(receipt), signature, _account("author"), credits)
+    return SettledReceipt(receipt, signature, _voucher(receipt), signature, (_account("author"),), credits)
 
 
 def _voucher(receipt: Receipt) -> Voucher:

@@ -30,6 +30,21 @@ class Tree(IntEnum):
     CREDITS_BY_POOL = 4
 
 
+def hidden_leaf(trees: EpochTrees, previous: Commitment) -> tuple[Tree, int] | None:
+    """A leaf that nobody can show, whatever was published: its tree does not sum to what the chain compares.
+
+    So no proof reaches that tree either. A lane that leaves out a part of a receipt has such lines.
+    """
+    commitment = trees.commitment
+    sums = (
+        (Tree.LINES, trees.line_tree, commitment.receipt_sum),
+        (Tree.CREDITS_BY_ACCOUNT, trees.account_credit_tree, previous.receipt_sum),
+        (Tree.CREDITS_BY_POOL, trees.pool_credit_tree, previous.receipt_sum),
+    )
+    hidden = ((which, tree.count - 1) for which, tree, due in sums if tree.count and tree.total != due)
+    return next(hidden, None)
+
+
 @dataclass(frozen=True, slots=True)
 class Demand:
     """A leaf that somebody wants to see by `deadline` (chain time)."""

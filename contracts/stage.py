@@ -1,24 +1,26 @@
 """A lane on revm that serves, redeems and posts, with all it needs: for tests, figures and planted bugs.
 
-One payer, one adapter of two contributors registered on chain, a lane whose key speaks and posts for itself,
-a watcher with an account. What it posts is honest unless other data is given to it."""
+One payer, an adapter of two contributors and one of a third registered on chain, a lane whose key speaks and
+posts for itself, a watcher with an account. What it posts is honest unless other data is given to it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from ..protocol.codec import encode, record_cid
-from ..protocol.credits import BASE_SPLIT, DEFAULT_SPLIT, RolePayees, compute_credits, compute_shares
+from ..protocol.credits import BASE_SPLIT, DEFAULT_SPLIT, RolePayees, compute_shares, divide_shares
 from ..protocol.dishonest import Scene
 from ..protocol.eip712 import sign, struct_hash
 from ..protocol.epoch_leaves import pool_of
 from ..protocol.frauds import Fraud, LaneFacts, Posted, RawManifest, RegisteredAdapter
-from ..protocol.ids import ZERO_ADDRESS, Address, Cid, checksummed, cid_of, digest_of, keccak256
+from ..protocol.ids import Address, Cid, checksummed, cid_of, digest_of, keccak256
 from ..protocol.keys import AccountKey
 from ..protocol.lineage import Ancestor, Lineage
 from ..protocol.manifests import AdapterManifest, PriorWeight, Recipe
+from ..protocol.parts import parts_of
 from ..protocol.receipt_rules import make_voucher
-from ..protocol.receipts import Receipt, SignedVoucher, Weight
+from ..protocol.receipts import Credit, Receipt, SignedVoucher, Weight
 from ..protocol.requests import PPM, AdapterWeight, PeerBinding
 from ..protocol.rows import contributors_root
 from ..protocol.settled import SettledReceipt, fold_earnings, pool_credits
@@ -44,10 +46,10 @@ def key_of(name: str) -> AccountKey:
 
 
 CLIENT, PAYER, LANE = key_of("client"), key_of("payer"), key_of("lane")
-AUTHOR, CURATOR = key_of("author"), key_of("curator")
+AUTHOR, CURATOR, SECOND_AUTHOR = key_of("author"), key_of("curator"), key_of("second author")
 PLATFORM, POOL_ACCOUNT = key_of("platform").address, key_of("pool").address
 WATCHER, SUCCESSOR = key_of("watcher").address, key_of("successor").address
-ALICE, BOB = sorted(key_of(name).address for name in ("alice", "bob"))
+ALICE, BOB, CAROL = sorted(key_of(name).address for name in ("alice", "bob", "carol"))
 BASE = cid_of(b"stage base")
 MANIFEST = AdapterManifest(
     name="stage",
@@ -72,6 +74,15 @@ ADAPTER = record_cid(MANIFEST)
 ADAPTER_POOL = pool_of(AUTHOR.address, digest_of(ADAPTER))
 DATANET = datanet_record_id(CURATOR.address, "stage", 1)
 LINEAGE = Lineage((Ancestor(ADAPTER_POOL, (DATANET,), ()),), {DATANET: (ALICE, BOB)})
+SECOND_MANIFEST = replace(
+    MANIFEST, name="second", priors=(PriorWeight(CAROL, PPM),), author_payee=SECOND_AUTHOR.address
+)
+SECOND = record_cid(SECOND_MANIFEST)
+SECOND_POOL = pool_of(SECOND_AUTHOR.address, digest_of(SECOND))
+SECOND_DATANET = datanet_record_id(CURATOR.address, "second", 1)
+SECOND_LINEAGE = Lineage((Ancestor(SECOND_POOL, (SECOND_DATANET,), ()),), {SECOND_DATANET: (CAROL,)})
+"""A second adapter, of another author and another contributor."""
+MANIFESTS = {ADAPTER: MANIFEST, SECOND: SECOND_MANIFEST}
 
 
 class Stage:
@@ -120,23 +131,31 @@ class Stage:
 
     def _register(self) -> None:
         self.call(AUTHOR.address, "Registry", "registerBase", digest_of(BASE))
-        fields = (keccak256(b"manifest"), contributors_root([ALICE, BOB]), bytes(32))
-        self.call(CURATOR.address, "Registry", "registerDatanet", "stage", 1, fields)
+        for name, contributors in (("stage", [ALICE, BOB]), ("second", [CAROL])):
+            fields = (keccak256(name.encode()), contributors_root(contributors), bytes(32))
+            self.call(CURATOR.address, "Registry", "registerDatanet", name, 1, fields)
         self.register(ADAPTER, (DATANET,))
+        self.register(SECOND, (SECOND_DATANET,), author=SECOND_AUTHOR)
 
-    def register(self, adapter: Cid, datanets: tuple[bytes, ...], parents: tuple[bytes, ...] = ()) -> None:
-        """Registers an adapter of the author."""
-        made = AdapterRegistration(adapter, BASE, datanets, parents, DEFAULT_SPLIT, AUTHOR.address)
+    def register(
+        self,
+        adapter: Cid,
+        datanets: tuple[bytes, ...],
+        parents: tuple[bytes, ...] = (),
+        author: AccountKey = AUTHOR,
+    ) -> None:
+        """Registers an adapter."""
+        made = AdapterRegistration(adapter, BASE, datanets, parents, DEFAULT_SPLIT, author.address)
         fields = (
             digest_of(adapter),
             digest_of(BASE),
             list(datanets),
             list(parents),
             split_tuple(DEFAULT_SPLIT),
-            checksummed(AUTHOR.address),
+            checksummed(author.address),
         )
         assert struct_hash(made)
-        self.call(WATCHER, "Registry", "registerAdapter", fields, sign(self.domain, AUTHOR, made))
+        self.call(WATCHER, "Registry", "registerAdapter", fields, sign(self.domain, author, made))
 
     # ---- the lane
 
@@ -145,8 +164,11 @@ class Stage:
         """The epoch of now."""
         return (self.network.now - START) // self.terms.epoch_length
 
-    def serve(self, price: int, by_adapter: bool = True) -> SettledReceipt:
-        """One answer: its receipt, its voucher, and who earns what from it."""
+    def serve(self, price: int, by_adapter: bool = True, second_ppm: int = 0) -> SettledReceipt:
+        """One answer: its receipt, its voucher, and who earns what from it. `second_ppm` is what the second
+        adapter weighs in it.
+        """
+        mixed = (AdapterWeight(ADAPTER, PPM - second_ppm), AdapterWeight(SECOND, second_ppm))
         receipt = Receipt(
             request_hash=bytes(32),
             payer=PAYER.address,
@@ -155,7 +177,7 @@ class Stage:
             epoch=self.epoch,
             step=0,
             artefact=cid_of(b"stage artefact"),
-            adapters=(AdapterWeight(ADAPTER, PPM),) if by_adapter else (),
+            adapters=tuple(entry for entry in mixed if entry.weight_ppm and by_adapter),
             prompt_tokens=1,
             output_tokens=1,
             output_root=bytes(32),
@@ -164,19 +186,28 @@ class Stage:
             details=bytes(32),
         )
         self.voucher = make_voucher(self.domain, PAYER, receipt, self.voucher)
-        author = AUTHOR.address if by_adapter else None
-        payees = RolePayees(PLATFORM, self.lane, author, POOL_ACCOUNT)
-        weights = [Weight(ALICE, 300_000), Weight(BOB, 700_000)] if by_adapter else []
         settled = SettledReceipt(
             receipt,
             sign(self.domain, LANE, receipt),
             self.voucher.voucher,
             self.voucher.signature,
-            author or ZERO_ADDRESS,
-            compute_credits(receipt, payees, weights),
+            tuple(MANIFESTS[entry.adapter].author_payee for entry in receipt.adapters),
+            self._credits(receipt),
         )
         self.served.append(settled)
         return settled
+
+    def _credits(self, receipt: Receipt) -> tuple[Credit, ...]:
+        """By the priors of each adapter."""
+        credits: list[Credit] = []
+        for part in parts_of(receipt):
+            manifest = MANIFESTS.get(part.adapter) if part.adapter else None
+            author = manifest.author_payee if manifest else None
+            weights = [Weight(prior.payee, prior.ppm) for prior in manifest.priors] if manifest else []
+            number = part.number if len(receipt.adapters) > 1 else None
+            payees = RolePayees(PLATFORM, self.lane, author, POOL_ACCOUNT)
+            credits += divide_shares(part.shares, payees, weights, number)
+        return tuple(credits)
 
     def redeem(self, sender: Address | None = None) -> None:
         """Pays the latest voucher into the pot."""
@@ -233,8 +264,11 @@ class Stage:
             START,
             self.terms.epoch_length,
             {PAYER.address: redeemed},
-            {ADAPTER_POOL: RegisteredAdapter(DEFAULT_SPLIT, START, LINEAGE)},
-            {digest_of(ADAPTER): RawManifest(encode(MANIFEST))},
+            {
+                ADAPTER_POOL: RegisteredAdapter(DEFAULT_SPLIT, START, LINEAGE),
+                SECOND_POOL: RegisteredAdapter(DEFAULT_SPLIT, START, SECOND_LINEAGE),
+            },
+            {digest_of(each): RawManifest(encode(manifest)) for each, manifest in MANIFESTS.items()},
         )
 
     def posted(self) -> Posted:

@@ -46,6 +46,7 @@ def commitment_tuple(commitment: Commitment) -> tuple[Any, ...]:
         commitment.account_credit_root,
         commitment.pool_credit_root,
         commitment.credit_count,
+        commitment.line_count,
     )
 
 
@@ -63,6 +64,7 @@ def commitment_of(fields: Any) -> Commitment:
         account_credit_root=bytes(fields["accountCreditRoot"]),
         pool_credit_root=bytes(fields["poolCreditRoot"]),
         credit_count=fields["creditCount"],
+        line_count=fields["lineCount"],
     )
 
 

@@ -7,7 +7,8 @@ Rules of this file:
 - Largest remainder (Hamilton): each part gets floor(total · weight / Σ weights); the units left over go one
   each to the largest remainders, ties to the lowest key. The order of the parts does not matter.
 - A price is divided among the roles by one split: the adapter's, of several adapters the heaviest's (ties to
-  the lowest id), without an adapter the worker's `base_split`.
+  the lowest digest, as the chain has them), without an adapter the worker's `base_split`. What of it each
+  adapter's pool has, `parts` says.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass, fields
 
 from .adverts import Rates
 from .errors import LocalProtocolError, RemoteProtocolError
-from .ids import Address, Cid
+from .ids import Address, Cid, digest_of
 from .manifests import Split
 from .receipts import Credit, Receipt, Shares, Weight
 from .requests import AdapterWeight
@@ -117,13 +118,16 @@ def sum_shares(shares: Shares) -> int:
 
 
 def heaviest_adapter(adapters: Iterable[AdapterWeight]) -> Cid | None:
-    """The adapter whose split and contributors an answer pays: ties to the lowest id, None if none."""
-    best = min(adapters, key=lambda entry: (-entry.weight_ppm, entry.adapter), default=None)
-    return best.adapter if best else None
+    """The adapter whose split divides an answer's price: ties to the lowest digest, None if none."""
+    entries = tuple(adapters)
+    most = max((entry.weight_ppm for entry in entries), default=0)
+    tied = [entry.adapter for entry in entries if entry.weight_ppm == most]
+    return min(tied, key=digest_of) if len(tied) > 1 else tied[0] if tied else None
 
 
 def compute_credits(receipt: Receipt, payees: RolePayees, weights: Sequence[Weight]) -> tuple[Credit, ...]:
-    """Who earns what from one receipt: roles first, then contributors by account. Sums to the price.
+    """Who earns what from a receipt by one adapter, or none: roles first, then contributors by account. Sums
+    to the price; of one by several adapters, `parts` has the parts.
 
     `weights` are the contributors' (an attribution's or the priors); an account that occurs twice is paid the
     sum. Raises LocalProtocolError where the shares are not the price, or a share has nobody to go to.
@@ -131,25 +135,36 @@ def compute_credits(receipt: Receipt, payees: RolePayees, weights: Sequence[Weig
     shares = receipt.shares
     if sum_shares(shares) != receipt.price:
         raise LocalProtocolError(f"shares add up to {sum_shares(shares)}, not to the price {receipt.price}")
+    if len(receipt.adapters) > 1:
+        raise LocalProtocolError(f"a receipt by {len(receipt.adapters)} adapters is credited by its parts")
+    return divide_shares(shares, payees, weights)
+
+
+def divide_shares(
+    shares: Shares, payees: RolePayees, weights: Sequence[Weight], part: int | None = None
+) -> tuple[Credit, ...]:
+    """Who earns what of these amounts; `part` is their number where a receipt has several. Raises
+    LocalProtocolError where an amount has nobody to go to.
+    """
     if shares.author and payees.author is None:
         raise LocalProtocolError(f"the author's share of {shares.author} token units has no payee")
     roles = (
-        Credit(payees.platform, "platform", shares.platform),
-        Credit(payees.worker, "worker", shares.worker),
-        Credit(payees.author or payees.platform, "author", shares.author),
-        Credit(payees.work_pool, "work_pool", shares.work_pool),
+        (payees.platform, "platform", shares.platform),
+        (payees.worker, "worker", shares.worker),
+        (payees.author or payees.platform, "author", shares.author),
+        (payees.work_pool, "work_pool", shares.work_pool),
     )
-    credits = (*roles, *_contributor_credits(shares.contributors, weights))
-    return tuple(credit for credit in credits if credit.amount)
+    whole = (*roles, *_contributor_amounts(shares.contributors, weights))
+    return tuple(Credit(account, role, amount, part) for account, role, amount in whole if amount)
 
 
-def _contributor_credits(amount: int, weights: Sequence[Weight]) -> list[Credit]:
+def _contributor_amounts(amount: int, weights: Sequence[Weight]) -> list[tuple[Address, str, int]]:
     ppm: dict[Address, int] = {}
     for weight in weights:
         ppm[weight.payee] = ppm.get(weight.payee, 0) + weight.ppm
     accounts = sorted(ppm)
     parts = apportion(amount, [ppm[account] for account in accounts], accounts)
-    return [Credit(account, "contributor", part) for account, part in zip(accounts, parts, strict=True)]
+    return [(account, "contributor", part) for account, part in zip(accounts, parts, strict=True)]
 
 
 def _parts_of(split: Split) -> tuple[int, ...]:

@@ -109,8 +109,7 @@ def _bad_split(scene: Scene) -> EpochData:
 def _wrong_author(scene: Scene) -> EpochData:
     """All receipts stand under a record of the adapter's copy."""
     receipts = tuple(
-        replace(settled, author=FRIEND) if settled.receipt.adapters else settled
-        for settled in scene.data.receipts
+        replace(settled, authors=(FRIEND,) * len(settled.authors)) for settled in scene.data.receipts
     )
     return replace(scene.data, receipts=receipts)
 

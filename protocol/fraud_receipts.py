@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 
-from .credits import compute_shares, sum_shares
+from .credits import compute_shares, heaviest_adapter, sum_shares
 from .eip712 import require_signer
 from .epoch_leaves import NO_POOL, Line
-from .errors import RemoteProtocolError
+from .errors import LocalProtocolError, RemoteProtocolError
 from .frauds import Fraud, FraudKind, Posted
-from .ids import ZERO_ADDRESS, Address
+from .ids import ZERO_ADDRESS, Address, digest_of
 from .openings import gap_of, open_leaf, open_line, open_receipt
+from .parts import part_of
 from .receipt_rules import check_voucher_names
-from .receipts import Receipt
+from .receipts import Receipt, Shares
+from .request_rules import check_adapters
 from .settled import SettledReceipt
 
 
@@ -58,6 +60,7 @@ def _why_bad(posted: Posted, settled: SettledReceipt) -> str:
     if voucher.cumulative > facts.redeemed.get(receipt.payer, voucher.cumulative):
         return f"receipt {receipt.seq} was never redeemed"
     try:
+        check_adapters(receipt.adapters)
         check_voucher_names(facts.domain, voucher, receipt)
         require_signer(facts.domain, voucher, settled.voucher_signature, voucher.payer)
     except RemoteProtocolError as wrong:
@@ -80,9 +83,7 @@ def _bad_lines(posted: Posted) -> Iterator[Fraud]:
             gap = gap_of(ids, line.receipt_id, lambda i: open_leaf(posted.facts.domain, trees, i))
             said = f"line {index} is of no receipt"
             yield posted.fraud(FraudKind.STRAY_LINE, said, commitment, opened, gap)
-        elif not _follows(before, line, trees.receipts[place].receipt) or not _is_of(
-            line, trees.receipts[place]
-        ):
+        elif not _follows(before, line, trees.receipts[place].receipt):
             earlier = (open_line(trees, index - 1),) if index else ()
             said = f"line {index} does not follow from its receipt and the line before"
             opening = open_receipt(trees, place)
@@ -91,19 +92,22 @@ def _bad_lines(posted: Posted) -> Iterator[Fraud]:
 
 
 def _double_lines(posted: Posted) -> Iterator[Fraud]:
-    first: dict[bytes, int] = {}
+    first: dict[tuple[bytes, bytes], int] = {}
     for index, line in enumerate(posted.current.lines):
-        earlier = first.setdefault(line.receipt_id, index)
+        earlier = first.setdefault((line.receipt_id, line.adapter), index)
         if earlier != index:
             pair = (open_line(posted.current, earlier), open_line(posted.current, index))
-            said = f"lines {earlier} and {index} are of one receipt"
+            said = f"lines {earlier} and {index} are of one part of a receipt"
             yield posted.fraud(FraudKind.DOUBLE_LINE, said, posted.current.commitment, *pair)
 
 
 def _follows(before: Line | None, line: Line, receipt: Receipt) -> bool:
-    """Whether a line stands in its place, with its pool's totals."""
-    shares = receipt.shares
-    own = (shares.platform, shares.worker, shares.author, shares.work_pool, shares.contributors)
+    """Whether a line stands in its place with its part of the receipt and its pool's totals. Its author is
+    judged by the adapter's manifest."""
+    own = _part(receipt, line)
+    is_astray = line.adapter == NO_POOL and line.author != ZERO_ADDRESS
+    if own is None or is_astray or not line.price == sum(own) > 0:
+        return False
     totals: tuple[int, ...] = (0,) * 5
     if before is not None:
         if (line.pool, line.receipt_id) <= (before.pool, before.receipt_id):
@@ -112,10 +116,13 @@ def _follows(before: Line | None, line: Line, receipt: Receipt) -> bool:
     return line.totals == tuple(a + b for a, b in zip(totals, own, strict=True))
 
 
-def _is_of(line: Line, settled: SettledReceipt) -> bool:
-    """Whether a line says of its receipt what it must: the author is judged by the adapter's manifest."""
-    is_astray = line.adapter == NO_POOL and line.author != ZERO_ADDRESS
-    return not is_astray and (line.price, line.adapter) == (settled.receipt.price, settled.adapter)
+def _part(receipt: Receipt, line: Line) -> tuple[int, ...] | None:
+    """The five amounts that a line adds to its pool; None where the receipt is a bad one."""
+    try:
+        shares: Shares = part_of(receipt, line.adapter)
+    except LocalProtocolError:
+        return None
+    return (shares.platform, shares.worker, shares.author, shares.work_pool, shares.contributors)
 
 
 def _wrong_authors(posted: Posted) -> Iterator[Fraud]:
@@ -149,10 +156,14 @@ def _bad_splits(posted: Posted) -> Iterator[Fraud]:
 
 
 def _is_divided(posted: Posted, line: Line, receipt: Receipt) -> bool:
-    """Whether a receipt is divided as its adapter was registered, as far as that is judged."""
+    """Whether a receipt is divided as its heaviest adapter was registered, as far as that is judged by this
+    line of it."""
     if line.adapter == NO_POOL:
         return True
     split = posted.facts.split_of(line.pool, receipt.epoch)
     if split is None:
         return not posted.facts.is_unregistered(line.pool, receipt.epoch)
+    heaviest = heaviest_adapter(receipt.adapters)
+    if heaviest is None or digest_of(heaviest) != line.adapter:
+        return True
     return receipt.shares == compute_shares(receipt.price, split)

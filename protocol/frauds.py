@@ -30,7 +30,7 @@ class FraudKind(StrEnum):
     OVERLAP = "money counted for two receipts"
     BAD_LINE = "bad line"
     STRAY_LINE = "line of no receipt"
-    DOUBLE_LINE = "two lines of a receipt"
+    DOUBLE_LINE = "two lines of a part"
     BAD_SPLIT = "split other than the registered one"
     WRONG_AUTHOR = "line of another author"
     UNSORTED_ACCOUNTS = "unsorted accounts"

@@ -11,21 +11,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .credits import RolePayees, compute_credits
+from .channels import mix_adapters
+from .credits import RolePayees, divide_shares
 from .eip712 import Domain, digest
 from .envelope import open_sealed
 from .epoch_leaves import NO_POOL, ROLES
 from .errors import RemoteProtocolError
 from .ids import ZERO_ADDRESS, Address
 from .manifests import AdapterManifest
+from .parts import ReceiptPart
 from .pool_evidence import SealedStatement, divide_by_statements
 from .pools import PoolDivision
-from .receipts import AttributionStatement
-from .settled import SettledReceipt
+from .receipts import AttributionStatement, Weight
 from .settlement import EpochData
 
 MAX_STATEMENT_BYTES = 1 << 20
 _CONTRIBUTOR = ROLES.index("contributor")
+_Entry = tuple[bytes, ReceiptPart]
+"""A receipt's hash, and its part in the pool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,36 +49,53 @@ def recheck_pools(
     """Every pool of `earlier` whose adapter's manifest is given (by pool), divided again.
 
     `worker_key` is the Ed25519 key of the lane. Raises RemoteProtocolError or InvalidSignature where a
-    published statement is not sealed as it says.
+    published statement is not sealed as it says, LocalProtocolError where a receipt's adapters weigh nothing.
     """
     statements = [_opened(raw) for raw in later.statements]
-    pools: dict[bytes, list[SettledReceipt]] = {}
+    pools: dict[bytes, list[_Entry]] = {}
     for settled in earlier.receipts:
-        if settled.pool != NO_POOL:
-            pools.setdefault(settled.pool, []).append(settled)
+        receipt_hash = digest(domain, settled.receipt)
+        for placed in settled.placed:
+            if placed.adapter != NO_POOL and placed.part.price:
+                pools.setdefault(placed.pool, []).append((receipt_hash, placed.part))
     return {
-        pool: _recheck(domain, pool, receipts, manifests[pool], (statements, later, worker_key))
-        for pool, receipts in pools.items()
+        pool: _recheck(pool, entries, manifests[pool], (statements, later, worker_key))
+        for pool, entries in pools.items()
         if pool in manifests
     }
 
 
+def paid_weights(
+    domain: Domain, earlier: EpochData, pools: Mapping[bytes, CheckedPool]
+) -> dict[bytes, tuple[Weight, ...]]:
+    """By what weights each receipt whose pools are all known is paid, over all its adapters, by its hash."""
+    found: dict[bytes, tuple[Weight, ...]] = {}
+    for settled in earlier.receipts:
+        placed = [one for one in settled.placed if one.adapter != NO_POOL and one.part.price]
+        receipt_hash = digest(domain, settled.receipt)
+        if placed and all(one.pool in pools for one in placed):
+            found[receipt_hash] = mix_adapters(
+                [
+                    (pools[one.pool].division.receipts[receipt_hash].weights, one.part.weight_ppm)
+                    for one in placed
+                ]
+            )
+    return found
+
+
 def _recheck(
-    domain: Domain,
     pool: bytes,
-    receipts: list[SettledReceipt],
+    entries: list[_Entry],
     manifest: AdapterManifest,
     published: tuple[list[SealedStatement], EpochData, bytes],
 ) -> CheckedPool:
     statements, later, worker_key = published
-    by_hash = {digest(domain, settled.receipt): settled for settled in receipts}
-    amounts = {each: settled.receipt.shares.contributors for each, settled in by_hash.items()}
+    amounts = {receipt_hash: part.shares.contributors for receipt_hash, part in entries}
     division = divide_by_statements(later.beacon, manifest, amounts, statements, worker_key)
     owed: dict[Address, int] = {}
     payees = RolePayees(ZERO_ADDRESS, ZERO_ADDRESS, manifest.author_payee, ZERO_ADDRESS)
-    for receipt_hash, settled in by_hash.items():
-        weights = division.receipts[receipt_hash].weights
-        for credit in compute_credits(settled.receipt, payees, weights):
+    for receipt_hash, part in entries:
+        for credit in divide_shares(part.shares, payees, division.receipts[receipt_hash].weights):
             if credit.role == "contributor":
                 owed[credit.account] = owed.get(credit.account, 0) + credit.amount
     credited = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from .fields import U32, U64, U128, Hash32, Label, Name, Signature65, Size
+from .fields import U8, U32, U64, U128, Hash32, Label, Name, Signature65, Size
 from .ids import Address, Cid
 from .requests import MAX_ADAPTERS, MAX_PARTS, AdapterWeight, Sampling
 
@@ -144,9 +144,10 @@ class AttributionStatement:
 @dataclass(frozen=True, slots=True)
 class Credit:
     """Token units earned by an account from one receipt, in a role: platform, worker, author, work_pool,
-    contributor.
+    contributor. `part`: of which of the receipt's adapters, by its place there, where it has several.
     """
 
     account: Address
     role: Label
     amount: U128
+    part: U8 | None = None

@@ -20,7 +20,7 @@ from .bindings import MAX_CLOCK_SKEW_S, check_binding
 from .codec import encode
 from .eip712 import Domain, digest, require_signer
 from .errors import InvalidSignature, LocalProtocolError, RemoteProtocolError, Stale
-from .ids import Address, keccak256
+from .ids import Address, digest_of, keccak256
 from .keys import AccountKey
 from .merkle import MerkleTree
 from .prompt_parts import check_parts
@@ -133,7 +133,7 @@ def check_adapters(adapters: tuple[AdapterWeight, ...]) -> None:
     """
     if not adapters:
         return
-    if len({entry.adapter for entry in adapters}) != len(adapters):
+    if len({digest_of(entry.adapter) for entry in adapters}) != len(adapters):
         raise RemoteProtocolError("the same adapter twice; add up its weights")
     if min(entry.weight_ppm for entry in adapters) == 0:
         raise RemoteProtocolError("an adapter of weight 0; leave it out")

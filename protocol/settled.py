@@ -7,47 +7,70 @@ Rules of this file:
   price 0 move no money and are left out.
 - Of a receipt 192 bytes stay in the fold (id, leaf and amount; id and shares). They are sorted once, by id,
   strictly increasing, so that a repeated receipt is visible in two neighbours, and by pool and id for the
-  lines. Credits are added up at once: nothing else grows with receipts.
+  lines (112 bytes more for each further adapter). Credits are added up at once: nothing else grows with
+  receipts.
+- A receipt by several adapters has a line in the pool of each (`parts`); each of its credits says of which.
 - The fold is pure, and the same in whatever order receipts come.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Annotated
 
-from .credits import heaviest_adapter, sum_shares
+from .credits import sum_shares
 from .eip712 import Domain, digest, require_signer
-from .epoch_leaves import NO_POOL, ROLES, PoolCredit, pool_of
+from .epoch_leaves import ROLES, PoolCredit, pool_of
 from .errors import LocalProtocolError, RemoteProtocolError
 from .fields import Signature65, Size
-from .ids import ZERO_ADDRESS, Address, ReceiptId, digest_of, keccak256, receipt_id_of
+from .ids import ZERO_ADDRESS, Address, ReceiptId, keccak256, receipt_id_of
 from .merkle import MAX_SUM, MerkleSumTree, SumNode
+from .parts import ReceiptPart, digest_of_part, parts_of
 from .receipt_rules import check_voucher_names
 from .receipts import MAX_CONTRIBUTORS, Credit, Receipt, Shares, Voucher
+from .request_rules import check_adapters
+from .requests import MAX_ADAPTERS
 
 _ID = 32
 _LANES = (0, 128, 256, 384, 512)
-_digest_of = lru_cache(4096)(digest_of)
 _Earned = dict[tuple[bytes, str, Address], int]
 """By author and adapter, role and account: token units."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A part of a receipt in its pool: `author` is where its adapter's author is paid, `adapter` its
+    digest."""
+
+    part: ReceiptPart
+    author: Address
+    adapter: bytes
+
+    @property
+    def place(self) -> bytes:
+        """author ‖ adapter."""
+        return self.author + self.adapter
+
+    @property
+    def pool(self) -> bytes:
+        """The pool that it is in."""
+        return pool_of(self.author, self.adapter)
 
 
 @dataclass(frozen=True, slots=True)
 class SettledReceipt:
     """A paid receipt, both signatures, and who earns what from it.
 
-    `author` is where its adapter's author is paid, the zero address where it used none.
+    `authors` are where its adapters' authors are paid, in the adapters' order; none where it used none.
     """
 
     receipt: Receipt
     receipt_signature: Signature65
     voucher: Voucher
     voucher_signature: Signature65
-    author: Address
-    credits: Annotated[tuple[Credit, ...], Size(0, MAX_CONTRIBUTORS + 4)]
+    authors: Annotated[tuple[Address, ...], Size(0, MAX_ADAPTERS)]
+    credits: Annotated[tuple[Credit, ...], Size(0, MAX_ADAPTERS * MAX_CONTRIBUTORS)]
 
     @property
     def receipt_id(self) -> ReceiptId:
@@ -55,15 +78,16 @@ class SettledReceipt:
         return receipt_id_of(self.receipt.payer, self.receipt.lane, self.receipt.seq)
 
     @property
-    def adapter(self) -> bytes:
-        """The digest of the adapter whose pool it pays into; zero bytes where it used none."""
-        adapter = heaviest_adapter(self.receipt.adapters)
-        return NO_POOL if adapter is None else _digest_of(adapter)
-
-    @property
-    def pool(self) -> bytes:
-        """The pool that it pays into."""
-        return pool_of(self.author, self.adapter)
+    def placed(self) -> tuple[Placed, ...]:
+        """Its parts in their pools, in the order of its adapters. Raises ProtocolError where its adapters
+        weigh nothing, or not each has an author.
+        """
+        parts, authors = parts_of(self.receipt), self.authors or (ZERO_ADDRESS,)
+        if len(self.authors) != len(self.receipt.adapters):
+            raise RemoteProtocolError(f"{len(self.authors)} authors of {len(self.receipt.adapters)} adapters")
+        return tuple(
+            Placed(part, author, digest_of_part(part)) for part, author in zip(parts, authors, strict=True)
+        )
 
 
 def receipt_leaf(domain: Domain, settled: SettledReceipt) -> SumNode:
@@ -84,14 +108,34 @@ def check_settled(domain: Domain, settled: SettledReceipt) -> None:
     """
     receipt = settled.receipt
     check_voucher_names(domain, settled.voucher, receipt)
-    if sum_shares(receipt.shares) != receipt.price or _sum_roles(settled.credits) != receipt.shares:
-        raise RemoteProtocolError(
-            f"shares and credits do not divide the price {receipt.price} of receipt {receipt.seq}"
-        )
-    if (settled.author == ZERO_ADDRESS) != (not receipt.adapters):
-        raise RemoteProtocolError("an author's account belongs to answers by an adapter, and to no others")
+    if sum_shares(receipt.shares) != receipt.price:
+        raise RemoteProtocolError(f"shares do not divide the price {receipt.price} of receipt {receipt.seq}")
+    if ZERO_ADDRESS in settled.authors:
+        raise RemoteProtocolError("an adapter whose author is paid nowhere")
+    check_adapters(receipt.adapters)
+    _check_credits(settled)
     require_signer(domain, receipt, settled.receipt_signature, receipt.lane)
     require_signer(domain, settled.voucher, settled.voucher_signature, receipt.payer)
+
+
+def _check_credits(settled: SettledReceipt) -> None:
+    """Raises RemoteProtocolError unless each part's credits are just its amounts, role by role."""
+    placed = settled.placed
+    by_part: dict[int, list[Credit]] = {number: [] for number in range(len(placed))}
+    for credit in settled.credits:
+        if (credit.part is None) != (len(placed) == 1) or number_of(credit) not in by_part:
+            raise RemoteProtocolError(f"a credit of part {credit.part} of a receipt that has {len(placed)}")
+        by_part[number_of(credit)].append(credit)
+    for number, credits in by_part.items():
+        if _sum_roles(credits) != placed[number].part.shares:
+            raise RemoteProtocolError(
+                f"credits do not divide the price {settled.receipt.price} of receipt {settled.receipt.seq}"
+            )
+
+
+def number_of(credit: Credit) -> int:
+    """The place of the adapter that a credit is of among its receipt's."""
+    return credit.part or 0
 
 
 def _sum_roles(credits: Iterable[Credit]) -> Shares:
@@ -105,22 +149,30 @@ def _sum_roles(credits: Iterable[Credit]) -> Shares:
 
 
 class LineFold:
-    """Receipts' lines: by pool and id, each with its pool's totals so far."""
+    """Receipts' lines: one a part, by pool and id, each with its pool's totals so far."""
 
     def __init__(self) -> None:
         self._pools: dict[bytes, list[bytes]] = {}
 
     @classmethod
     def of(cls, receipts: Iterable[SettledReceipt]) -> LineFold:
-        """The lines of these receipts."""
+        """The lines of these receipts. Raises ProtocolError where one's parts are in no pools."""
         fold = cls()
         for settled in receipts:
-            fold.add(settled.author + settled.adapter, settled.receipt_id, settled.receipt.shares)
+            fold.add(settled.receipt_id, settled.placed)
         return fold
 
-    def add(self, place: bytes, receipt_id: bytes, shares: Shares) -> None:
-        """Takes one in; `place` is author ‖ adapter."""
-        self._pools.setdefault(place, []).append(receipt_id + _pack_shares(shares))
+    @property
+    def count(self) -> int:
+        """Lines so far."""
+        return sum(map(len, self._pools.values()))
+
+    def add(self, receipt_id: bytes, placed: Iterable[Placed]) -> None:
+        """Takes a receipt's parts in; those of nothing have no line."""
+        for one in placed:
+            if one.part.price:
+                entry = receipt_id + _pack_shares(one.part.shares)
+                self._pools.setdefault(one.place, []).append(entry)
 
     def packed(self) -> Iterator[bytes]:
         """Every line in order, as `epoch_leaves` packs it.
@@ -175,9 +227,9 @@ class EpochBuilder:
         self._lane = receipt.lane
         receipt_id, leaf = settled.receipt_id, receipt_leaf(self._domain, settled)
         self._entries.append(receipt_id + leaf.hash + leaf.amount.to_bytes(16, "big"))
-        place = settled.author + settled.adapter
-        self._lines.add(place, receipt_id, receipt.shares)
-        _add_credits(self._credits, place, settled.credits)
+        placed = settled.placed
+        self._lines.add(receipt_id, placed)
+        _add_credits(self._credits, placed, settled.credits)
 
     def receipt_tree(self) -> MerkleSumTree:
         """The tree over all receipts, by id. Raises LocalProtocolError where one came twice."""
@@ -210,13 +262,14 @@ def pool_credits(receipts: Iterable[SettledReceipt]) -> tuple[PoolCredit, ...]:
     """What each account earns from these receipts, by pool and role: what the next commitment credits."""
     earned: _Earned = {}
     for settled in receipts:
-        _add_credits(earned, settled.author + settled.adapter, settled.credits)
+        _add_credits(earned, settled.placed, settled.credits)
     return _to_pool_credits(earned)
 
 
-def _add_credits(earned: _Earned, place: bytes, credits: Iterable[Credit]) -> None:
+def _add_credits(earned: _Earned, placed: Sequence[Placed], credits: Iterable[Credit]) -> None:
+    places = [one.place for one in placed]
     for credit in credits:
-        key = (place, credit.role, credit.account)
+        key = (places[number_of(credit)], credit.role, credit.account)
         earned[key] = earned.get(key, 0) + credit.amount
 
 

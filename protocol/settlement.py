@@ -97,6 +97,7 @@ class Commitment:
     account_credit_root: Hash32 = ZERO_HASH
     pool_credit_root: Hash32 = ZERO_HASH
     credit_count: U32 = 0
+    line_count: U32 = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +214,7 @@ def _assemble(data: EpochData, receipt_tree: MerkleSumTree, raw: bytes) -> Epoch
         account_credit_root=by_accounts.root,
         pool_credit_root=by_pools.root,
         credit_count=by_accounts.count,
+        line_count=line_tree.count,
     )
     return EpochTrees(
         commitment=commitment,
@@ -282,6 +284,7 @@ def commitment_hash(commitment: Commitment) -> bytes:
         commitment.account_credit_root,
         commitment.pool_credit_root,
         commitment.credit_count.to_bytes(32, "big"),
+        commitment.line_count.to_bytes(32, "big"),
     )
     return keccak256(b"".join(words))[:_STORED_HASH_BYTES].ljust(32, b"\0")
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from ..protocol.credits import compute_credits, compute_price, compute_shares
 from ..protocol.eip712 import Domain
 from ..protocol.epoch_leaves import PoolCredit
-from ..protocol.ids import ZERO_ADDRESS, Address
+from ..protocol.ids import Address
 from ..protocol.receipt_rules import compute_voucher
 from ..protocol.receipts import Credit, Receipt, SignedVoucher
 from ..protocol.requests import PPM, AdapterWeight
@@ -120,11 +120,11 @@ class Accounts:
         )
         payees = people.payees_of(bill.worker, bill.adapter)
         credits = compute_credits(receipt, payees, people.weights_of(bill.adapter))
-        self._book(channel, receipt, payees.author or ZERO_ADDRESS, credits)
+        self._book(channel, receipt, credits, payees.author)
         return price
 
     def _book(
-        self, channel: tuple[int, int], receipt: Receipt, author: Address, credits: tuple[Credit, ...]
+        self, channel: tuple[int, int], receipt: Receipt, credits: tuple[Credit, ...], author: Address | None
     ) -> None:
         self._escrow[channel[0]] -= receipt.price
         self._receipts += 1
@@ -135,7 +135,8 @@ class Accounts:
         if self._money.trees:
             voucher = compute_voucher(DOMAIN, receipt, self._channels.get(channel))
             self._channels[channel] = SignedVoucher(voucher, _ZERO_SIGNATURE)
-            settled = SettledReceipt(receipt, _ZERO_SIGNATURE, voucher, _ZERO_SIGNATURE, author, credits)
+            authors = () if author is None else (author,)
+            settled = SettledReceipt(receipt, _ZERO_SIGNATURE, voucher, _ZERO_SIGNATURE, authors, credits)
             self._lanes[channel[1]].append(settled)
 
 

@@ -96,7 +96,8 @@ contract Handler is Stage {
             lineRoot: 0,
             accountCreditRoot: 0,
             poolCreditRoot: 0,
-            creditCount: 0
+            creditCount: 0,
+            lineCount: pot == committed ? 0 : 1
         });
         settlement.postEpoch(address(this), made);
         posted.push(made);

@@ -96,7 +96,8 @@ contract ProofsTest {
             lineRoot: 0,
             accountCreditRoot: 0,
             poolCreditRoot: 0,
-            creditCount: 0
+            creditCount: 0,
+            lineCount: receipts == 0 ? 0 : 1
         });
     }
 

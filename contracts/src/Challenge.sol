@@ -10,7 +10,7 @@ import {Settlement} from "./Settlement.sol";
 /// commitment is wrong, or reverts. So a challenge of honest data reverts.
 abstract contract Challenge {
     /// @dev Hash of the commitment of all zeros: what comes before a lane's first.
-    bytes32 private constant NOTHING = keccak256(new bytes(12 * 32)) & ~bytes32(uint256(type(uint72).max));
+    bytes32 private constant NOTHING = keccak256(new bytes(13 * 32)) & ~bytes32(uint256(type(uint72).max));
 
     Settlement public immutable settlement;
 

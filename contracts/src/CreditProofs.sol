@@ -15,7 +15,7 @@ struct Ancestor {
     bytes32[] parents;
 }
 
-/// @notice A receipt with its line: which adapter's pool it is in, and of which epoch.
+/// @notice A receipt with a line of it: which adapter's pool that part is in, and of which epoch.
 struct Served {
     LineLeaf line;
     ReceiptOpening opening;
@@ -115,7 +115,8 @@ contract CreditProofs is Challenge {
         _kill(lane, commitment, "credit to a wrong account");
     }
 
-    /// @notice A contributor is credited who contributed to no Datanet of the adapter's lineage.
+    /// @notice A contributor is credited who contributed to no Datanet of the lineage of the adapter in whose pool it is. So
+    /// each part of a receipt by several adapters is judged by its own adapter.
     /// @dev A record binds who served the adapter after it: a worker can look before it serves, and who registers something
     /// else than a manifest says afterwards makes no honest commitment wrong.
     /// @param served a receipt of the pool in the commitment before, of an epoch that began after the adapter was registered
@@ -172,7 +173,7 @@ contract CreditProofs is Challenge {
         Leaves.requireLine(previous, last[0]);
         pool = Leaves.poolOf(last[0]);
         if (last.length == 1) {
-            _requireFraud(uint256(last[0].index) + 1 == previous.receiptCount);
+            _requireFraud(uint256(last[0].index) + 1 == previous.lineCount);
         } else {
             Leaves.requireLine(previous, last[1]);
             _requireFraud(uint256(last[0].index) + 1 == last[1].index && Leaves.poolOf(last[1]) > pool);

@@ -157,7 +157,8 @@ contract Demands is Challenge, Till {
     }
 
     function _countOf(Commitment calldata commitment, uint8 tree) private pure returns (uint32) {
-        if (tree <= LINES) return commitment.receiptCount;
+        if (tree == RECEIPTS) return commitment.receiptCount;
+        if (tree == LINES) return commitment.lineCount;
         if (tree == EARNINGS) return commitment.accountCount;
         return tree <= CREDITS_BY_POOL ? commitment.creditCount : 0;
     }

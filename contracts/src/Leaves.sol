@@ -69,7 +69,8 @@ struct ReceiptOpening {
     MerkleSum.Step[] path;
 }
 
-/// @notice A receipt in its pool: `totals` are the pool's role shares up to and including it.
+/// @notice What of a receipt one adapter's pool has (see Parts): `totals` are the pool's role shares up to and including it,
+/// `price` is what its own add up to.
 struct LineLeaf {
     address author;
     bytes32 adapter;
@@ -218,7 +219,7 @@ library Leaves {
         requireLeaf(
             commitment.lineRoot,
             commitment.receiptSum,
-            commitment.receiptCount,
+            commitment.lineCount,
             lineLeaf(line),
             line.price,
             line.index,

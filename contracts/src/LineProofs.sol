@@ -3,18 +3,19 @@ pragma solidity 0.8.37;
 
 import {Challenge} from "./Challenge.sol";
 import {Commitment} from "./Commitment.sol";
-import {AdapterWeight, Leaves, LineLeaf, ReceiptLeaf, ReceiptOpening, Shares} from "./Leaves.sol";
+import {Division} from "./Division.sol";
+import {Leaves, LineLeaf, ReceiptLeaf, ReceiptOpening, Shares} from "./Leaves.sol";
 import {Manifests} from "./Manifests.sol";
+import {Parts} from "./Parts.sol";
 import {Registry} from "./Registry.sol";
 import {Settlement} from "./Settlement.sol";
 
-/// @title Frauds in a commitment's lines: its receipts by pool, with running totals.
-/// @notice Together they say: there is one line for each receipt, in its adapter's pool, and the last line of a pool holds
-/// what the roles earn from all its receipts, divided as the adapter is registered.
-/// @dev That no receipt lacks a line needs no proof: there are as many lines as receipts, and none is stray or double.
+/// @title Frauds in a commitment's lines: its receipts' parts by pool, with running totals.
+/// @notice Together they say: there is one line for each part of each receipt, in its adapter's pool, and the last line of a
+/// pool holds what the roles earn from all of these, receipts being divided as their heaviest adapter is registered.
+/// @dev That no part lacks a line needs no proof: all lines sum to what all receipts cost, or none of them can be shown (which
+/// a demand punishes), none is stray or double, and each has just its part.
 contract LineProofs is Challenge {
-    uint256 private constant WHOLE = 10_000;
-
     /// @notice Whether an adapter must be in the Registry before the epoch of its receipts. If not, the split of one that is
     /// not is not judged here.
     bool public immutable registryRequired;
@@ -23,7 +24,8 @@ contract LineProofs is Challenge {
         registryRequired = registryRequired_;
     }
 
-    /// @notice A line that does not follow from its receipt and the line before it.
+    /// @notice A line that does not follow from its receipt and the line before it. One of an adapter that the receipt does
+    /// not name has a part of nothing, and so has no line.
     /// @param before the line just before; none at index 0
     function proveBadLine(
         address lane,
@@ -37,9 +39,9 @@ contract LineProofs is Challenge {
         if (!first) Leaves.requireLine(commitment, before[0]);
         uint256 position = first ? 0 : uint256(before[0].index) + 1;
         if (before.length > 1 || position != line.index) revert NotFraud();
-        bool fraud = line.adapter != _heaviest(opening.receipt.adapters)
-            || (line.adapter == 0 && line.author != address(0)) || line.price != opening.price
-            || (!first && !Leaves.lineIsBefore(before[0], line)) || !_addsUp(before, line, opening.receipt.shares);
+        uint256[5] memory part = Parts.partOf(opening.receipt, line.adapter);
+        bool fraud = (line.adapter == 0 && line.author != address(0)) || line.price == 0 || line.price != _sum(part)
+            || (!first && !Leaves.lineIsBefore(before[0], line)) || !_addsUp(before, line, part);
         _requireFraud(fraud);
         _kill(lane, commitment, "bad line");
     }
@@ -56,17 +58,19 @@ contract LineProofs is Challenge {
         _kill(lane, commitment, "line of no receipt");
     }
 
-    /// @notice Two lines of one receipt.
+    /// @notice Two lines of one part.
     function proveDoubleLine(address lane, Commitment calldata commitment, LineLeaf calldata a, LineLeaf calldata b)
         external
     {
         Leaves.requireLine(commitment, a);
         Leaves.requireLine(commitment, b);
-        _requireFraud(a.index != b.index && a.receiptId == b.receiptId);
-        _kill(lane, commitment, "two lines of a receipt");
+        _requireFraud(a.index != b.index && a.receiptId == b.receiptId && a.adapter == b.adapter);
+        _kill(lane, commitment, "two lines of a part");
     }
 
-    /// @notice A receipt that is divided otherwise than its adapter's registered split says.
+    /// @notice A receipt that is divided otherwise than its heaviest adapter's registered split says; or, where adapters must
+    /// be registered, one of any adapter that is not.
+    /// @param line of the receipt, in that adapter's pool
     /// @dev Only what was registered before the receipt's epoch began counts against it.
     function proveBadSplit(
         address lane,
@@ -81,7 +85,10 @@ contract LineProofs is Challenge {
         uint64 begin = settlement.genesis() + epoch * settlement.epochLength();
         bool known = registeredAt != 0 && registeredAt < begin;
         bool late = registeredAt == 0 || registeredAt >= begin + settlement.epochLength();
-        bool fraud = known ? !_isDivided(opening.receipt.shares, opening.receipt.price, split) : registryRequired && late;
+        bool fraud = known
+            ? line.adapter == Parts.heaviest(opening.receipt.adapters)
+                && !_isDivided(opening.receipt.shares, opening.receipt.price, split)
+            : registryRequired && late;
         _requireFraud(fraud);
         _kill(lane, commitment, "split is not the registered one");
     }
@@ -108,28 +115,21 @@ contract LineProofs is Challenge {
         if (opening.id != line.receiptId) revert NotFraud();
     }
 
-    /// @dev The adapter whose split and contributors an answer pays: the heaviest, ties to the lowest id.
-    function _heaviest(AdapterWeight[] calldata weights) private pure returns (bytes32 adapter) {
-        uint32 most;
-        for (uint256 i; i < weights.length; ++i) {
-            AdapterWeight calldata entry = weights[i];
-            if (i != 0 && (entry.weightPpm < most || (entry.weightPpm == most && entry.adapter >= adapter))) continue;
-            (adapter, most) = (entry.adapter, entry.weightPpm);
-        }
-    }
-
-    function _addsUp(LineLeaf[] calldata before, LineLeaf calldata line, Shares calldata shares)
+    function _addsUp(LineLeaf[] calldata before, LineLeaf calldata line, uint256[5] memory part)
         private
         pure
         returns (bool)
     {
-        uint128[5] memory parts = _parts(shares);
         bool goesOn = before.length == 1 && Leaves.poolOf(before[0]) == Leaves.poolOf(line);
         for (uint256 i; i < 5; ++i) {
             uint256 start = goesOn ? before[0].totals[i] : 0;
-            if (line.totals[i] != start + parts[i]) return false;
+            if (line.totals[i] != start + part[i]) return false;
         }
         return true;
+    }
+
+    function _sum(uint256[5] memory part) private pure returns (uint256 sum) {
+        for (uint256 i; i < 5; ++i) sum += part[i];
     }
 
     function _isMissing(Commitment calldata commitment, bytes32 id, ReceiptLeaf[] calldata gap)
@@ -147,29 +147,16 @@ contract LineProofs is Challenge {
             && Leaves.isGap(true, gap[0].index, true, gap[1].index, count);
     }
 
-    /// @dev Largest remainder, ties to the first role: as protocol/credits.py divides.
+    /// @dev Ties to the first role: as protocol/credits.py divides.
     function _isDivided(Shares calldata shares, uint128 price, Registry.Split memory split) private pure returns (bool) {
-        uint256[5] memory weights =
-            [uint256(split.platform), split.worker, split.author, split.workPool, split.contributors];
-        uint256[5] memory parts;
-        uint256[5] memory remainders;
-        uint256 left = price;
-        for (uint256 i; i < 5; ++i) {
-            uint256 product = price * weights[i];
-            (parts[i], remainders[i]) = (product / WHOLE, product % WHOLE);
-            left -= parts[i];
-        }
-        for (; left != 0; --left) {
-            uint256 best;
-            for (uint256 i = 1; i < 5; ++i) if (remainders[i] > remainders[best]) best = i;
-            (parts[best], remainders[best]) = (parts[best] + 1, 0);
-        }
-        uint128[5] memory given = _parts(shares);
+        uint256[] memory weights = new uint256[](5);
+        (weights[0], weights[1], weights[2]) = (split.platform, split.worker, split.author);
+        (weights[3], weights[4]) = (split.workPool, split.contributors);
+        uint256[] memory roles = new uint256[](5);
+        for (uint256 i; i < 5; ++i) roles[i] = i;
+        uint256[] memory parts = Division.apportion(price, weights, roles);
+        uint256[5] memory given = Parts.amounts(shares);
         for (uint256 i; i < 5; ++i) if (parts[i] != given[i]) return false;
         return true;
-    }
-
-    function _parts(Shares calldata shares) private pure returns (uint128[5] memory) {
-        return [shares.platform, shares.worker, shares.author, shares.workPool, shares.contributors];
     }
 }

@@ -6,11 +6,12 @@ import {Challenge} from "./Challenge.sol";
 import {Commitment} from "./Commitment.sol";
 import {Escrow} from "./Escrow.sol";
 import {Leaves, Receipt, ReceiptLeaf, ReceiptOpening, Shares, VoucherLeaf} from "./Leaves.sol";
+import {Parts} from "./Parts.sol";
 import {Settlement} from "./Settlement.sol";
 
 /// @title Frauds that a commitment's receipts show by themselves.
 /// @notice Together they say: receipts are sorted by id, each is what its payer signed for this lane and no later than this
-/// epoch, and no unit of a channel's redeemed money is counted twice. As the receipts also sum to what was redeemed, every
+/// epoch, its adapters make a whole, and no unit of a channel's redeemed money is counted twice. As the receipts also sum to what was redeemed, every
 /// redeemed unit then belongs to exactly one receipt.
 contract ReceiptProofs is Challenge {
     constructor(Settlement settlement_) Challenge(settlement_) {}
@@ -30,7 +31,7 @@ contract ReceiptProofs is Challenge {
         Escrow escrow = _escrow();
         (bytes32 digest, bytes32 voucherDigest) = Leaves.requireOpening(commitment, opening, escrow);
         bool fraud = _isMisplaced(lane, commitment, opening) || _isUnnamed(digest, opening)
-            || _isIllPriced(opening.receipt, opening.price)
+            || _isIllPriced(opening.receipt, opening.price) || !Parts.areWhole(opening.receipt.adapters)
             || opening.voucher.cumulative > escrow.redeemed(opening.voucher.payer, lane)
             || !_isSigned(voucherDigest, opening);
         _requireFraud(fraud);

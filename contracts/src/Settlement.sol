@@ -625,12 +625,14 @@ contract Settlement is IPots, Pauses, ReentrancyGuard {
 
     // ---- checks -----------------------------------------------------------------------------------------------------
 
-    /// @dev An empty tree is written as root 0, count 0, sum 0, and only so.
+    /// @dev An empty tree is written as root 0, count 0, sum 0, and only so. Each receipt has a line at least: were there
+    /// fewer, no demand could reach what is missing.
     function _requireConsistent(Commitment calldata commitment) private pure {
         bool noReceipts = commitment.receiptCount == 0;
         bool noAccounts = commitment.accountCount == 0;
         if (
             noReceipts != (commitment.receiptRoot == 0) || noReceipts != (commitment.receiptSum == 0)
+                || noReceipts != (commitment.lineCount == 0) || commitment.lineCount < commitment.receiptCount
                 || noAccounts != (commitment.earningsRoot == 0) || noAccounts != (commitment.cumulativeTotal == 0)
         ) revert InconsistentCommitment();
     }

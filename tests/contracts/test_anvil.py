@@ -7,7 +7,7 @@ from commonlore.contracts.stage import LANE, PAYER, key_of
 from commonlore.protocol.bindings import bind
 from commonlore.protocol.credits import BASE_SPLIT, compute_shares
 from commonlore.protocol.eip712 import sign
-from commonlore.protocol.ids import ZERO_ADDRESS, checksummed, cid_of
+from commonlore.protocol.ids import checksummed, cid_of
 from commonlore.protocol.keys import PeerKey
 from commonlore.protocol.receipt_rules import make_voucher
 from commonlore.protocol.receipts import Credit, Receipt, SignedVoucher
@@ -28,7 +28,7 @@ def settled(domain, epoch, price, previous):
     amounts = (("platform", key_of("platform")), ("worker", LANE), ("work_pool", key_of("pool")))
     credits = tuple(Credit(key.address, role, getattr(shares, role)) for role, key in amounts)
     signed = sign(domain, LANE, receipt)
-    return SettledReceipt(receipt, signed, voucher.voucher, voucher.signature, ZERO_ADDRESS, credits)
+    return SettledReceipt(receipt, signed, voucher.voucher, voucher.signature, (), credits)
 
 
 def test_from_a_deposit_to_claims_and_to_a_killed_lie(anvil):

@@ -19,6 +19,7 @@ from commonlore.contracts.stage import (
     LANE,
     LINEAGE,
     MANIFEST,
+    SECOND_MANIFEST,
     TERMS,
     WATCHER,
     Stage,
@@ -46,11 +47,27 @@ from commonlore.protocol.openings import (
 
 @pytest.fixture(scope="module")
 def played():
-    """A lane with two honest commitments, and a third one's receipts redeemed."""
+    """A lane with two honest commitments, and a third one's receipts redeemed; some by two adapters."""
+    stage = Stage()
+    stage.serve(500, second_ppm=333_333)
+    stage.run_epoch((900,))
+    stage.serve(801, second_ppm=666_667)
+    stage.run_epoch((700, 800))
+    for price in (607, 403):  # units are left over, and the largest remainders are not the first
+        stage.serve(price)
+    stage.serve(403, second_ppm=600_001)
+    stage.serve(300, by_adapter=False)
+    stage.redeem()
+    return stage
+
+
+def honest_stage():
+    """Two honest commitments and a third one's receipts, each by one adapter or none: few leaves, as every
+    proof is tried with every pair of them (several adapters: `test_mixed_receipts`)."""
     stage = Stage()
     stage.run_epoch((900, 500))
     stage.run_epoch((700, 800, 800))
-    for price in (607, 403, 403):  # units are left over, and the largest remainders are not the first
+    for price in (607, 403, 403):
         stage.serve(price)
     stage.serve(300, by_adapter=False)
     stage.redeem()
@@ -150,29 +167,33 @@ def attempts(stage):
     arguments after the lane)."""
     domain, trees, previous = stage.domain, stage.epochs[-1], stage.epochs[-2]
     now, before = trees.commitment, previous.commitment
-    receipts, lines = range(now.receipt_count), range(now.receipt_count)
+    receipts, lines = range(now.receipt_count), range(now.line_count)
     for a, b in product(receipts, receipts):
         leaves = open_leaf(domain, trees, a), open_leaf(domain, trees, b)
         yield "ReceiptProofs", "proveUnsorted", (now, *leaves)
         vouchers = open_voucher(domain, trees, a), open_voucher(domain, trees, b)
         yield "ReceiptProofs", "proveOverlap", (now, vouchers[0], now, vouchers[1])
+        yield "LineProofs", "proveStrayLine", (now, open_line(trees, a), leaves)
+        yield "LineProofs", "proveStrayLine", (now, open_line(trees, a), leaves[1:])
+    for a, b in product(lines, lines):
         yield "LineProofs", "proveDoubleLine", (now, open_line(trees, a), open_line(trees, b))
+    for a, b in product(lines, receipts):
         first = (open_line(trees, a - 1),) if a else ()
         pair = open_line(trees, a), open_receipt(trees, b)
         yield "LineProofs", "proveBadLine", (now, first, *pair)
         yield "LineProofs", "proveBadSplit", (now, *pair)
-        yield "LineProofs", "proveStrayLine", (now, open_line(trees, a), leaves)
-        yield "LineProofs", "proveStrayLine", (now, open_line(trees, a), leaves[1:])
     for a, b in product(receipts, range(before.receipt_count)):
         vouchers = open_voucher(domain, trees, a), open_voucher(domain, previous, b)
         yield "ReceiptProofs", "proveOverlap", (now, vouchers[0], before, vouchers[1])
     for a in receipts:
-        for manifest in (encode(MANIFEST), encode(replace(MANIFEST, author_payee=BOB)), b""):
-            yield "LineProofs", "proveWrongAuthor", (now, open_line(trees, a), RawManifest(manifest))
         yield "ReceiptProofs", "proveBadReceipt", (now, open_receipt(trees, a))
+    for a in lines:
+        stranger = replace(MANIFEST, author_payee=BOB)
+        for manifest in (encode(MANIFEST), encode(SECOND_MANIFEST), encode(stranger), b""):
+            yield "LineProofs", "proveWrongAuthor", (now, open_line(trees, a), RawManifest(manifest))
         yield "LineProofs", "proveStrayLine", (now, open_line(trees, a), ())
     yield from earnings_attempts(trees, previous)
-    yield from credit_attempts(trees, previous, lines)
+    yield from credit_attempts(trees, previous)
 
 
 def earnings_attempts(trees, previous):
@@ -198,7 +219,7 @@ def earnings_attempts(trees, previous):
                 yield "EarningsProofs", "proveWrongCumulative", call
 
 
-def credit_attempts(trees, previous, lines):
+def credit_attempts(trees, previous):
     now, before = trees.commitment, previous.commitment
     credits = range(now.credit_count)
     for a, b, by_pool in product(credits, credits, (False, True)):
@@ -213,9 +234,9 @@ def credit_attempts(trees, previous, lines):
     for a in credits:
         credit = open_credit(trees, True, a)
         yield "CreditProofs", "proveMissing", (before, now, True, credit, ())
-        for line in lines:
+        for line in range(before.line_count):
             yield "CreditProofs", "proveWrongAccount", (before, now, credit, (open_line(previous, line),))
-    count = before.receipt_count
+    count = before.line_count
     for at, role in product(range(count), range(5)):
         last = tuple(open_line(previous, i) for i in (at, at + 1) if i < count)
         for low in range(now.credit_count + 1):
@@ -236,8 +257,9 @@ def loose_spans(trees, pool, role):
             yield replace(whole, inside=tuple(open_credit(trees, True, i) for i in sorted(inside)))
 
 
-def test_no_proof_of_honest_data_is_accepted(stage):
+def test_no_proof_of_honest_data_is_accepted():
     """All proofs over all leaves (and pairs, gaps and spans of leaves) of an honest commitment revert."""
+    stage = honest_stage()
     stage.post()
     lane, tried = checksummed(stage.lane), {}
     for contract, name, given in attempts(stage):
@@ -260,7 +282,7 @@ def served_by(trees):
 class UnregisteredStage(Stage):
     """The adapter is not registered yet."""
 
-    def register(self, *given):
+    def register(self, *given, **named):
         pass
 
 

@@ -13,7 +13,7 @@ from commonlore.protocol.bindings import bind
 from commonlore.protocol.credits import BASE_SPLIT, RolePayees, compute_credits, compute_shares
 from commonlore.protocol.eip712 import digest, sign
 from commonlore.protocol.errors import ChainError
-from commonlore.protocol.ids import ZERO_ADDRESS, cid_of, keccak256
+from commonlore.protocol.ids import cid_of, keccak256
 from commonlore.protocol.keys import AccountKey, PeerKey, recover
 from commonlore.protocol.openings import open_leaf
 from commonlore.protocol.receipt_rules import make_voucher
@@ -65,7 +65,7 @@ class World:
         payees = RolePayees(deployment.platform, lane.address, None, deployment.work_pool)
         credits = compute_credits(receipt, payees, [])
         signed = (receipt, sign(domain, lane, receipt), paid.voucher, paid.signature)
-        return SettledReceipt(*signed, ZERO_ADDRESS, credits), paid
+        return SettledReceipt(*signed, (), credits), paid
 
     def commit(self):
         """Redeems, posts epoch 0 and the earnings of it, and has them claimed."""

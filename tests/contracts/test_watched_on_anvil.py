@@ -70,7 +70,7 @@ def answer(deployment, epoch, price):
     payees = RolePayees(deployment.platform, LANE.address, AUTHOR.address, deployment.work_pool)
     credits = compute_credits(receipt, payees, [Weight(ALICE, PPM // 2), Weight(BOB, PPM // 2)])
     signed = (receipt, sign(domain, LANE, receipt), voucher.voucher, voucher.signature)
-    return SettledReceipt(*signed, AUTHOR.address, credits), voucher
+    return SettledReceipt(*signed, (AUTHOR.address,), credits), voucher
 
 
 def post_a_lie(anvil):

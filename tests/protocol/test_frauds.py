@@ -16,7 +16,7 @@ from commonlore.protocol.fraud_earnings import find_earnings_frauds
 from commonlore.protocol.fraud_overlaps import ChannelHistory
 from commonlore.protocol.fraud_receipts import find_receipt_frauds
 from commonlore.protocol.frauds import FraudKind, LaneFacts, Posted, RawManifest, RegisteredAdapter
-from commonlore.protocol.ids import ZERO_ADDRESS, Address, cid_of, digest_of
+from commonlore.protocol.ids import Address, cid_of, digest_of
 from commonlore.protocol.keys import AccountKey
 from commonlore.protocol.lineage import Ancestor, Lineage
 from commonlore.protocol.receipt_rules import make_voucher
@@ -62,7 +62,7 @@ class Lane:
         )
         paid = (self.voucher.voucher, self.voucher.signature)
         signed = sign(DOMAIN, LANE, receipt)
-        self.served.append(SettledReceipt(receipt, signed, *paid, author or ZERO_ADDRESS, credits))
+        self.served.append(SettledReceipt(receipt, signed, *paid, (AUTHOR,) * by_adapter, credits))
 
     def post(self):
         credits = pool_credits(self.epochs[-1].receipts) if self.epochs else ()

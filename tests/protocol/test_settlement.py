@@ -56,7 +56,7 @@ ROLES = RolePayees(*(Address(bytes([n]) * 20) for n in (1, 2, 3, 4)))
 STRUCT = VECTORS["epochs"][0]["commitment"]
 ALICE, BOB = Address(b"\xaa" * 20), Address(b"\xbb" * 20)
 ADAPTER = cid_of(b"adapter")
-TREES = (b"l" * 32, b"a" * 32, b"p" * 32, 2**32 - 1)
+TREES = (b"l" * 32, b"a" * 32, b"p" * 32, 2**32 - 1, 2**32 - 2)
 
 
 def settle(prices: list[int], epoch: int = 3, payer: AccountKey = PAYERS[0]) -> list[SettledReceipt]:
@@ -74,7 +74,7 @@ def settle(prices: list[int], epoch: int = 3, payer: AccountKey = PAYERS[0]) -> 
         credits = compute_credits(receipt, ROLES, [Weight(ALICE, 300_000), Weight(BOB, PPM - 300_000)])
         signature = sign(DOMAIN, LANE_KEY, receipt)
         paid = (previous.voucher, previous.signature)
-        settled.append(SettledReceipt(receipt, signature, *paid, ROLES.author, credits))
+        settled.append(SettledReceipt(receipt, signature, *paid, (ROLES.author,), credits))
     return settled
 
 
@@ -126,6 +126,7 @@ def commitment_json(commitment: Commitment) -> dict:
         "accountCreditRoot": commitment.account_credit_root.hex(),
         "poolCreditRoot": commitment.pool_credit_root.hex(),
         "creditCount": commitment.credit_count,
+        "lineCount": commitment.line_count,
     }
 
 
@@ -149,6 +150,7 @@ def test_the_commitment_is_hashed_as_the_abi_encodes_it():
         "uint32",
         "uint32",
         *4 * ("bytes32",),
+        "uint32",
         "uint32",
     )
     assert [field.name for field in fields(Commitment)] == [snake_case(name) for name in STRUCT]
@@ -248,8 +250,8 @@ def test_what_is_not_paid_or_divided_whole_is_not_settled():
         check_settled(DOMAIN, replace(entry, credits=entry.credits[1:]))
     with pytest.raises(RemoteProtocolError, match="which is no role"):
         check_settled(DOMAIN, replace(entry, credits=(Credit(ALICE, "friend", 1000),)))
-    with pytest.raises(RemoteProtocolError, match="an author's account"):
-        check_settled(DOMAIN, replace(entry, author=ZERO_ADDRESS))
+    with pytest.raises(RemoteProtocolError, match="paid nowhere"):
+        check_settled(DOMAIN, replace(entry, authors=(ZERO_ADDRESS,)))
     base = replace(entry.receipt, shares=compute_shares(999, BASE_SPLIT))
     voucher = make_voucher(DOMAIN, PAYERS[0], base, None)
     with pytest.raises(RemoteProtocolError, match="do not divide"):
@@ -301,12 +303,12 @@ def test_credit_vectors(case):
 def test_lines_hold_their_pools_totals():
     """By pool, then by receipt; the last line of a pool holds what its roles earn."""
     receipts = settle([1000, 7, 12]) + settle([500], payer=PAYERS[1])
-    other = replace(receipts[3], author=BOB)
+    other = replace(receipts[3], authors=(BOB,))
     lines = build_epoch(DOMAIN, 3, [*receipts[:3], other], {}).lines
     assert [(line.pool, line.receipt_id) for line in lines] == sorted(
-        (entry.pool, entry.receipt_id) for entry in [*receipts[:3], other]
+        (entry.placed[0].pool, entry.receipt_id) for entry in [*receipts[:3], other]
     )
-    last = [line for line in lines if line.pool == receipts[0].pool][-1]
+    last = [line for line in lines if line.pool == receipts[0].placed[0].pool][-1]
     earned = dict.fromkeys(range(5), 0)
     for credit in pool_credits([*receipts[:3], other]):
         if credit.pool == last.pool:

@@ -243,7 +243,7 @@ def settled_receipts(prices: tuple[int, ...], epoch: int) -> list[SettledReceipt
         credits = compute_credits(receipt, ROLES, WEIGHTS)
         signature = sign(DOMAIN, LANE_KEY, receipt)
         settled.append(
-            SettledReceipt(receipt, signature, previous.voucher, previous.signature, ROLES.author, credits)
+            SettledReceipt(receipt, signature, previous.voucher, previous.signature, (ROLES.author,), credits)
         )
     return settled
 
@@ -293,6 +293,7 @@ def epoch_case(trees: EpochTrees) -> dict:
         "accountCreditRoot": made.account_credit_root.hex(),
         "poolCreditRoot": made.pool_credit_root.hex(),
         "creditCount": made.credit_count,
+        "lineCount": made.line_count,
     }
     claims = [claim_case(claim) for claim in trees.claims()]
     given = {**PLACE, "data": trees.data.hex()}
