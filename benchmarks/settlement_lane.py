@@ -100,6 +100,7 @@ class ManyChannels:
             receipt_sum=self.owed,
             receipt_count=self.owed // PRICE,
             line_root=root,
+            line_count=self.owed // PRICE,
         )
         end = (commitment.epoch + 1) * self.stage.terms.epoch_length + self.stage.terms.grace
         self.stage.network.wait(max(stages.START + end - self.stage.network.now, 0))

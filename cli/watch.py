@@ -9,7 +9,7 @@ from .printing import print_facts, print_json, say
 
 if TYPE_CHECKING:
     from ..peer.node import Node
-    from ..peer.watchtower.watching import WatchReport
+    from ..peer.watchtower.demands import WatchReport
 
 
 @takes_peer_options

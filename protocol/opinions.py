@@ -36,7 +36,8 @@ class PaidReceipt:
 
 @dataclass(frozen=True, slots=True)
 class OpinionRequest:
-    """worker → attributor: whose rows led to `tokens`, after the output tokens `before`, by this index?
+    """worker → attributor: whose rows led to `tokens`, after the output tokens `before`, by this index of one
+    of the receipt's adapters?
 
     `earlier` are the answer's receipts before this one, by step; what was delivered and their tokens make
     `before`.
@@ -44,6 +45,7 @@ class OpinionRequest:
 
     signed: SignedRequest
     paid: PaidReceipt
+    adapter: Cid
     index: Cid
     earlier: Annotated[tuple[PaidReceipt, ...], Size(0, MAX_EARLIER)]
     before: Annotated[tuple[U32, ...], Size(0, MAX_OUTPUT_TOKENS)]
@@ -59,6 +61,8 @@ def check_opening(domain: Domain, asked: OpinionRequest) -> None:
     _check_paid(domain, asked.paid, asked)
     if request.disclosure != Disclosure.AUDIT_AND_ATTRIBUTION:
         raise RemoteProtocolError("the payer did not disclose this answer for attribution")
+    if asked.adapter not in {entry.adapter for entry in receipt.adapters}:
+        raise RemoteProtocolError(f"the receipt does not name adapter {asked.adapter}")
     if compute_prompt_root(prompt) != request.prompt_root:
         raise RemoteProtocolError("the prompt is not the one that was signed")
     if output_root(asked.tokens) != receipt.output_root:

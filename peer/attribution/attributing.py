@@ -7,7 +7,8 @@ with the first answer that needs it.
 
 The first receipts of an adapter in an epoch are scored at once, for a small pool is drawn whole. Of a larger
 one the others wait until it is known which are drawn (`state_drawn`): the rest is never scored at all. What
-waits is on the disk (`consents`), so that a node that was started anew still states what is drawn.
+waits is on the disk (`consents`), so that a node that was started anew still states what is drawn. An answer
+by several adapters is in the pool of each, and scored by each that wants it, one after the other.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from pathlib import Path
 
 import trio
 
-from ...protocol.credits import heaviest_adapter
 from ...protocol.envelope import Sealed
 from ...protocol.errors import CommonloreError
 from ...protocol.ids import Cid, ReceiptId
 from ...protocol.messages import Ask
+from ...protocol.parts import attributed
 from ...protocol.pools import FEWEST_DRAWN
 from ...protocol.receipts import AttributionStatement
 from ...protocol.requests import Disclosure
@@ -41,6 +42,8 @@ MAX_WAITING = 64
 MAX_STATEMENT_S = 600.0
 """One whose checkpoint does not come holds up the others no longer than this."""
 _Stated = tuple[PaidStep, Sealed[AttributionStatement]]
+_Wanted = tuple[PaidStep, tuple[Cid, ...]]
+"""A paid step, and by which of its adapters it is scored now."""
 
 
 class Attributing:
@@ -50,8 +53,8 @@ class Attributing:
         self._node = node
         self._scoring = scoring
         self._seconds = seconds
-        self._counts: Counter[tuple[Cid | None, int]] = Counter()
-        self._queue, self._work = trio.open_memory_channel[PaidStep](MAX_WAITING)
+        self._counts: Counter[tuple[Cid, int]] = Counter()
+        self._queue, self._work = trio.open_memory_channel[_Wanted](MAX_WAITING)
         self._stated, self._to_second = trio.open_memory_channel[_Stated](MAX_WAITING)
 
     def expect(self, ask: Ask, receipt_hash: bytes) -> None:
@@ -69,57 +72,73 @@ class Attributing:
         if not step.tokens or not self._node.statements.is_expected(step.receipt_hash):
             return self.give_up(step.receipt_hash)
         self._node.nursery.start_soon(self._node.store.consents.keep, step.receipt_hash, step.request)
-        if not self._is_few(step):
+        wanted = self._few(step)
+        if not wanted:
             return self.give_up(step.receipt_hash)
         try:
-            self._queue.send_nowait(step)
+            self._queue.send_nowait((step, wanted))
         except trio.WouldBlock:
             log.info("the attribution queue is full: %s waits for the draw", step.receipt_hash.hex())
             self.give_up(step.receipt_hash)
 
-    def _is_few(self, step: PaidStep) -> bool:
-        """Whether its pool may still be one that is drawn whole."""
-        receipt = step.signed.receipt
-        pool = (heaviest_adapter(receipt.adapters), receipt.epoch)
-        self._counts[pool] += 1
+    def _few(self, step: PaidStep) -> tuple[Cid, ...]:
+        """The adapters whose pool may still be one that is drawn whole."""
+        receipt, few = step.signed.receipt, list[Cid]()
+        for adapter in adapters_of(step):
+            self._counts[adapter, receipt.epoch] += 1
+            if self._counts[adapter, receipt.epoch] <= FEWEST_DRAWN:
+                few.append(adapter)
         for old in [each for each in self._counts if each[1] + 2 < receipt.epoch]:
             del self._counts[old]
-        return self._counts[pool] <= FEWEST_DRAWN
+        return tuple(few)
 
-    async def state_drawn(self, receipt_hash: bytes, beacon: bytes) -> None:
-        """A receipt was drawn: score it, if it waits for that. Raises CommonloreError, TooSlowError."""
+    async def state_drawn(self, receipt_hash: bytes, adapter: Cid, beacon: bytes) -> None:
+        """A receipt was drawn from an adapter's pool: score it, if it waits for that. Raises CommonloreError,
+        TooSlowError.
+        """
         step = await waiting_step(self._node.store, receipt_hash)
         if step is not None:
             with trio.fail_after(MAX_STATEMENT_S):
-                await self._seconds.seek(step, await self._state(step), beacon)
+                await self._seconds.seek(step, await self._state(step, adapter), beacon)
 
     async def run(self) -> None:
         """Score what comes, one after the other; for ever."""
-        async for step in self._work:
-            try:
-                with trio.fail_after(MAX_STATEMENT_S):
-                    self._stated.send_nowait((step, await self._state(step)))
-            except trio.WouldBlock:
-                pass  # the other attributors are too slow: this one's statement counts alone
-            except (CommonloreError, trio.TooSlowError) as error:
-                log.warning("no statement on %s: %s", step.receipt_hash.hex(), error or "it took too long")
-            except Exception:  # what a stranger published must not end the node
-                log.exception("no statement on %s", step.receipt_hash.hex())
-            finally:
-                self._node.statements.drop(step.receipt_hash)
+        async for step, wanted in self._work:
+            for adapter in wanted:
+                await self._try(step, adapter)
+            self._node.statements.drop(step.receipt_hash)
+
+    async def _try(self, step: PaidStep, adapter: Cid) -> None:
+        try:
+            with trio.fail_after(MAX_STATEMENT_S):
+                self._stated.send_nowait((step, await self._state(step, adapter)))
+        except trio.WouldBlock:
+            pass  # the other attributors are too slow: this one's statement counts alone
+        except (CommonloreError, trio.TooSlowError) as error:
+            log.warning("no statement on %s: %s", step.receipt_hash.hex(), error or "it took too long")
+        except Exception:  # what a stranger published must not end the node
+            log.exception("no statement on %s", step.receipt_hash.hex())
 
     async def run_seconds(self) -> None:
         """Have what was stated seconded; for ever."""
         async for step, own in self._to_second:
             await self._seconds.seek(step, own)
 
-    async def _state(self, step: PaidStep) -> Sealed[AttributionStatement]:
-        """Score one step and keep the sealed statement on it."""
+    async def _state(self, step: PaidStep, adapter: Cid) -> Sealed[AttributionStatement]:
+        """Score one step by one of its adapters and keep the sealed statement on it."""
         prompt, output = step.request.prompt, step.before + step.tokens
-        sealed = await self._scoring.state(Scorable(step.signed.receipt, step.receipt_hash, prompt, output))
+        sealed = await self._scoring.state(Scorable(adapter, step.receipt_hash, prompt, output))
         await self._node.statements.keep(sealed)
-        await self._node.store.consents.drop(step.receipt_hash)
+        stated = await self._node.store.records.statements_on(step.receipt_hash)
+        own = {each.record.adapter for each in stated if each.public_key == self._node.keys.peer.public}
+        if own.issuperset(adapters_of(step)):
+            await self._node.store.consents.drop(step.receipt_hash)
         return sealed
+
+
+def adapters_of(step: PaidStep) -> tuple[Cid, ...]:
+    """The adapters whose pools a paid step is in."""
+    return tuple(part.adapter for part in attributed(step.signed.receipt) if part.adapter is not None)
 
 
 async def waiting_step(store: Store, receipt_hash: bytes) -> PaidStep | None:

@@ -18,14 +18,13 @@ import trio
 
 from ...protocol.attribution import PRIOR_METHOD, prior_weights
 from ...protocol.channels import combine_channels, payable
-from ...protocol.credits import heaviest_adapter
 from ...protocol.envelope import Sealed, open_sealed, seal
 from ...protocol.errors import NotFound
 from ...protocol.faithfulness import COARSE_METHOD
 from ...protocol.ids import Cid
 from ...protocol.indexing import check_beacon
 from ...protocol.manifests import AdapterManifest, IndexManifest
-from ...protocol.receipts import AttributionStatement, Effects, Receipt
+from ...protocol.receipts import AttributionStatement, Effects
 from ...protocol.requests import Prompt
 from ...worker.attribution.ablation import measured_effects
 from ...worker.attribution.process import AttributionProcess
@@ -42,10 +41,10 @@ MAX_KNOWN = 32
 
 @dataclass(frozen=True, slots=True)
 class Scorable:
-    """An answer to be scored: the receipt it was paid by, and what was said. `output` is all of it, with the
-    tokens ahead of this receipt's."""
+    """An answer to be scored by one of its adapters, alone on the base: the receipt it was paid by, and what
+    was said. `output` is all of it, with the tokens ahead of this receipt's."""
 
-    receipt: Receipt
+    adapter: Cid
     receipt_hash: bytes
     prompt: Prompt
     output: Sequence[int]
@@ -76,9 +75,7 @@ class Scoring:
         Raises NotFound where its adapter has no index, Unreachable, RemoteProtocolError, InvalidAdapter,
         AttributionFailed.
         """
-        adapter = heaviest_adapter(answer.receipt.adapters)
-        if adapter is None:
-            raise NotFound("no adapter was used: there is nothing to attribute")
+        adapter = answer.adapter
         manifest = await self._node.catalog.adapter(adapter)
         async with self._turn:
             known = await self._make_known(adapter, manifest)

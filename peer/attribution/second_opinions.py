@@ -17,7 +17,6 @@ import trio
 
 from ...contracts.bonding import BondRole
 from ...protocol.codec import decode, encode
-from ...protocol.credits import heaviest_adapter
 from ...protocol.eip712 import digest
 from ...protocol.envelope import Sealed, open_sealed
 from ...protocol.errors import (
@@ -96,7 +95,7 @@ class SecondOpinions:
             return
         try:
             with trio.fail_after(PATIENCE_S):
-                sealed = await self._ask(peer, step, own.record.index)
+                sealed = await self._ask(peer, step, own.record.adapter, own.record.index)
         except (CommonloreError, trio.TooSlowError) as error:
             log.info("no second statement on %s: %s", step.receipt_hash.hex(), error or "it took too long")
             return
@@ -128,14 +127,15 @@ class SecondOpinions:
             raise NotFound(f"receipt {receipt_hash.hex()} is not in this home")
         return _with_voucher(stored), tuple(map(_with_voucher, await ledger.steps_before(stored)))
 
-    async def _ask(self, peer: PeerId, step: PaidStep, index: Cid) -> Sealed[AttributionStatement]:
+    async def _ask(
+        self, peer: PeerId, step: PaidStep, adapter: Cid, index: Cid
+    ) -> Sealed[AttributionStatement]:
         paid, earlier = await self._paid(step.receipt_hash)
-        asked = OpinionRequest(step.request, paid, index, earlier, step.before, step.tokens)
+        asked = OpinionRequest(step.request, paid, adapter, index, earlier, step.before, step.tokens)
         raw = await self._node.rpc.call(peer, METHOD, encode(asked))
         sealed = open_sealed(raw, (AttributionStatement,), MAX_STATEMENT_BYTES)
         if sealed.peer_id != peer:
             raise InvalidSignature(f"peer {peer} gave out a statement that {sealed.peer_id} sealed")
-        adapter = heaviest_adapter(step.signed.receipt.adapters)
         if (sealed.record.receipt_hash, sealed.record.adapter) != (step.receipt_hash, adapter):
             raise RemoteProtocolError(f"peer {peer} gave out a statement on another receipt")
         return sealed
@@ -160,6 +160,5 @@ def _with_voucher(stored: StoredReceipt) -> PaidReceipt:
 
 
 def _scorable(node: Node, asked: OpinionRequest) -> Scorable:
-    receipt = asked.paid.signed.receipt
-    prompt, output = asked.signed.prompt, asked.before + asked.tokens
-    return Scorable(receipt, digest(node.domain, receipt), prompt, output)
+    receipt_hash = digest(node.domain, asked.paid.signed.receipt)
+    return Scorable(asked.adapter, receipt_hash, asked.signed.prompt, asked.before + asked.tokens)

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import trio
 
 from ...protocol.codec import decode_value, encode_value
-from ...protocol.credits import heaviest_adapter
 from ...protocol.envelope import Sealed, open_sealed
 from ...protocol.errors import (
     CommonloreError,
@@ -23,10 +22,11 @@ from ...protocol.errors import (
     RemoteProtocolError,
     Unreachable,
 )
-from ...protocol.ids import Address, PeerId, ReceiptId, peer_id_of
+from ...protocol.ids import Address, Cid, PeerId, ReceiptId, peer_id_of
+from ...protocol.parts import attributed
 from ...protocol.pools import Basis
 from ...protocol.receipts import AttributionStatement, Credit
-from ...protocol.requests import PeerBinding
+from ...protocol.requests import MAX_ADAPTERS, PeerBinding
 from ..catalog import Catalog
 from ..settling.crediting import Crediting, NetworkAccounts
 from ..store.ledger import Ledger
@@ -86,18 +86,24 @@ class KnownStatements:
         crediting = Crediting(
             self.accounts, self.records, self.catalog.adapter, worker.ed25519_key, seconds=True
         )
-        credits = await crediting.credits_of(stored.receipt, stored.receipt_hash, worker.owner)
+        credits = await crediting.credits_of(stored, worker.owner)
         return ReceiptCredits(stored, credits, await self._method(crediting, stored), {})
 
     async def _method(self, crediting: Crediting, stored: StoredReceipt) -> str:
-        """How the contributors' weights were found: a statement's method, or why it does not count."""
-        adapter = heaviest_adapter(stored.receipt.adapters)
-        if adapter is None:
-            return "none"
-        judged = await crediting.judged(await self.catalog.adapter(adapter), adapter, stored.receipt_hash)
+        """How the contributors' weights were found, of several adapters each once: a statement's method, or
+        why it does not count.
+        """
+        found: list[str] = []
+        for part in attributed(stored.receipt):
+            if part.adapter is not None:
+                found.append(await self._method_of(crediting, stored.receipt_hash, part.adapter))
+        return ", ".join(dict.fromkeys(found)) or "none"
+
+    async def _method_of(self, crediting: Crediting, receipt_hash: bytes, adapter: Cid) -> str:
+        judged = await crediting.judged(await self.catalog.adapter(adapter), adapter, receipt_hash)
         if judged.basis in (Basis.PRIOR, Basis.DISPUTED):
             return judged.basis.value
-        return (await crediting.counting(stored.receipt_hash, adapter))[0].record.method
+        return (await crediting.counting(receipt_hash, adapter))[0].record.method
 
 
 class Statements:
@@ -129,9 +135,8 @@ class Statements:
             event.set()
 
     async def keep(self, sealed: Sealed[AttributionStatement]) -> None:
-        """A statement of this worker is ready."""
+        """A statement of this worker is ready; others on the receipt's other adapters may follow (`drop`)."""
         await self._records.put_statement(sealed)
-        self.drop(sealed.record.receipt_hash)
 
     async def _serve(self, call: Call) -> None:
         wanted = decode_value(await call.receive(), 64)
@@ -171,7 +176,7 @@ class Statements:
         async with self._rpc.open(peer, METHOD) as call:
             await call.send(encode_value(receipt_hash))
             await call.end()
-            while len(given) < MAX_STATEMENTS:
+            while len(given) < MAX_STATEMENTS * MAX_ADAPTERS:
                 try:
                     raw = await call.receive()
                 except EndOfCall:

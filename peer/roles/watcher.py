@@ -16,8 +16,9 @@ from ...protocol.ids import Address, Cid
 from ...protocol.settlement import MAX_EPOCH_BYTES
 from ..clock import Clock
 from ..node import Node
+from ..watchtower.demands import WatchReport
 from ..watchtower.succeeding import Successor
-from ..watchtower.watching import WatchReport, Watchtower
+from ..watchtower.watching import Watchtower
 
 log = logging.getLogger("commonlore.peer.watch")
 LONGEST_PAUSE_S = 300.0

@@ -13,13 +13,15 @@ from dataclasses import dataclass, field
 import trio
 
 from ...protocol.attribution import prior_weights
-from ...protocol.credits import RolePayees, compute_credits, heaviest_adapter
+from ...protocol.credits import RolePayees, divide_shares
 from ...protocol.errors import CommonloreError
-from ...protocol.ids import ZERO_ADDRESS, Address, Cid
+from ...protocol.ids import Address, Cid
 from ...protocol.manifests import AdapterManifest
+from ...protocol.parts import ReceiptPart, parts_of
 from ...protocol.pool_evidence import SealedStatement, counting, divide_by_statements
 from ...protocol.pools import Judged, PoolDivision, draw_receipts, judge
 from ...protocol.receipts import Credit, Receipt, Weight
+from ...protocol.settled import number_of
 from ..store.ledger_rows import StoredReceipt
 from ..store.records import Records
 
@@ -27,8 +29,9 @@ log = logging.getLogger("commonlore.peer.settling.crediting")
 ReadManifest = Callable[[Cid], Awaitable[AdapterManifest]]
 """An adapter's manifest by its id. Raises NotFound, Unreachable, InvalidAdapter."""
 
-StateDrawn = Callable[[bytes, bytes], Awaitable[None]]
-"""Have a receipt (by its hash) scored that a beacon drew, if it waits for that."""
+StateDrawn = Callable[[bytes, Cid, bytes], Awaitable[None]]
+"""(receipt's hash, adapter, beacon): have a receipt scored that the beacon drew from the adapter's pool, if
+it waits for that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +44,27 @@ class NetworkAccounts:
 
 @dataclass(slots=True)
 class Division:
-    """A commitment's receipts divided: credits by receipt hash, each summing to its price.
+    """A commitment's receipts divided: the credits of each part of a receipt, by the receipt's hash and the
+    part's number, each summing to what the part has.
 
-    `unknown` are receipts that cannot be divided now, and why; `statements` the sealed statements that
-    counted, as they came; `pools` what was found of each adapter.
+    `unknown` are receipts of which a part cannot be divided now, and why; `statements` the sealed statements
+    that counted, as they came; `pools` what was found of each adapter.
     """
 
-    credits: dict[bytes, tuple[Credit, ...]] = field(default_factory=dict)
+    credits: dict[bytes, dict[int, tuple[Credit, ...]]] = field(default_factory=dict)
     unknown: dict[bytes, CommonloreError] = field(default_factory=dict)
     statements: list[bytes] = field(default_factory=list)
     pools: dict[Cid, PoolDivision] = field(default_factory=dict)
+
+    def credits_of(self, receipt_hash: bytes, published: Sequence[Credit]) -> tuple[Credit, ...]:
+        """A receipt's credits; those of parts that cannot be divided now as they were published."""
+        divided = self.credits.get(receipt_hash, {})
+        kept = [credit for credit in published if number_of(credit) not in divided]
+        return (*(credit for number in sorted(divided) for credit in divided[number]), *kept)
+
+
+_Entry = tuple[StoredReceipt, ReceiptPart]
+"""A receipt, and its part in some pool."""
 
 
 class Crediting:
@@ -83,38 +97,42 @@ class Crediting:
         goes; `beacon` was drawn after the receipts were committed.
         """
         division = Division()
-        pools: dict[Cid | None, list[StoredReceipt]] = {}
+        pools: dict[Cid | None, list[_Entry]] = {}
         for stored in receipts:
-            pools.setdefault(heaviest_adapter(stored.receipt.adapters), []).append(stored)
+            for part in parts_of(stored.receipt):
+                if part.price:
+                    pools.setdefault(part.adapter, []).append((stored, part))
         for adapter, pool in pools.items():
             try:
                 await self._divide_pool(division, adapter, pool, worker, beacon)
             except CommonloreError as error:
-                division.unknown |= dict.fromkeys((stored.receipt_hash for stored in pool), error)
+                division.unknown |= dict.fromkeys((stored.receipt_hash for stored, _ in pool), error)
         return division
 
     async def _divide_pool(
         self,
         division: Division,
         adapter: Cid | None,
-        pool: Sequence[StoredReceipt],
+        pool: Sequence[_Entry],
         worker: Address,
         beacon: bytes,
     ) -> None:
         if adapter is None:
-            division.credits |= {one.receipt_hash: self._credits(one.receipt, worker) for one in pool}
+            for one, part in pool:
+                division.credits[one.receipt_hash] = {part.number: self._credits(one, part, worker)}
             return
         manifest = await self._manifest(adapter)
-        amounts = {one.receipt_hash: one.receipt.shares.contributors for one in pool}
+        amounts = {one.receipt_hash: part.shares.contributors for one, part in pool}
         counted: list[SealedStatement] = []
         for receipt_hash in sorted(draw_receipts(beacon, amounts)):
             counted += await self._drawn(receipt_hash, adapter, beacon)
         found = divide_by_statements(beacon, manifest, amounts, counted, self._worker_key)
         division.pools[adapter] = found
         division.statements += [sealed.raw for sealed in counted]
-        for one in pool:
+        for one, part in pool:
             weights = found.receipts[one.receipt_hash].weights
-            division.credits[one.receipt_hash] = self._credits(one.receipt, worker, manifest, weights)
+            credits = self._credits(one, part, worker, manifest, weights)
+            division.credits.setdefault(one.receipt_hash, {})[part.number] = credits
         for receipt_hash in sorted(found.disputed):
             log.warning("two attributors disagree on %s: prior weights until ruled", receipt_hash.hex())
 
@@ -124,28 +142,30 @@ class Crediting:
         if found or self._state is None:
             return found
         try:
-            await self._state(receipt_hash, beacon)
+            await self._state(receipt_hash, adapter, beacon)
         except (CommonloreError, trio.TooSlowError) as error:
             log.warning("no statement on %s, which was drawn: %s", receipt_hash.hex(), error)
         return await self.counting(receipt_hash, adapter, beacon)
 
-    async def credits_of(self, receipt: Receipt, receipt_hash: bytes, worker: Address) -> tuple[Credit, ...]:
-        """The credits of one receipt by itself, as a small pool pays it; they sum to its price.
+    async def credits_of(self, stored: StoredReceipt, worker: Address) -> tuple[Credit, ...]:
+        """The credits of one receipt by itself, as small pools pay it; they sum to its price.
 
-        Raises what reading the adapter's manifest raises, and ProtocolError where manifest and receipt
+        Raises what reading its adapters' manifests raises, and ProtocolError where manifest and receipt
         disagree.
         """
-        adapter = heaviest_adapter(receipt.adapters)
-        if adapter is None:
-            return self._credits(receipt, worker)
-        manifest = await self._manifest(adapter)
-        weights = (await self.judged(manifest, adapter, receipt_hash)).weights
-        return self._credits(receipt, worker, manifest, weights)
+        found: list[Credit] = []
+        for part in parts_of(stored.receipt):
+            if part.adapter is None or not part.price:
+                found += self._credits(stored, part, worker)
+                continue
+            manifest = await self._manifest(part.adapter)
+            weights = (await self.judged(manifest, part.adapter, stored.receipt_hash)).weights
+            found += self._credits(stored, part, worker, manifest, weights)
+        return tuple(found)
 
-    async def author_of(self, receipt: Receipt) -> Address:
-        """Where the author of a receipt's adapter is paid; the zero address where it used none."""
-        adapter = heaviest_adapter(receipt.adapters)
-        return ZERO_ADDRESS if adapter is None else (await self._manifest(adapter)).author_payee
+    async def authors_of(self, receipt: Receipt) -> tuple[Address, ...]:
+        """Where the authors of a receipt's adapters are paid, in the adapters' order."""
+        return tuple([(await self._manifest(entry.adapter)).author_payee for entry in receipt.adapters])
 
     async def judged(self, manifest: AdapterManifest, adapter: Cid, receipt_hash: bytes) -> Judged:
         """A receipt's weights by the statements on it, or the priors, and on what they rest."""
@@ -163,11 +183,13 @@ class Crediting:
 
     def _credits(
         self,
-        receipt: Receipt,
+        stored: StoredReceipt,
+        part: ReceiptPart,
         worker: Address,
         manifest: AdapterManifest | None = None,
         weights: tuple[Weight, ...] = (),
     ) -> tuple[Credit, ...]:
         author = None if manifest is None else manifest.author_payee
         payees = RolePayees(self._accounts.platform, worker, author, self._accounts.work_pool)
-        return compute_credits(receipt, payees, weights)
+        number = part.number if len(stored.receipt.adapters) > 1 else None
+        return divide_shares(part.shares, payees, weights, number)

@@ -186,7 +186,7 @@ class Posting:
         division = await self._parts.crediting.divide(stored, owner, beacon)
         hashes = {one.receipt_id: one.receipt_hash for one in stored}
         credited = [
-            replace(one, credits=division.credits.get(hashes.get(one.receipt_id, b""), one.credits))
+            replace(one, credits=division.credits_of(hashes.get(one.receipt_id, b""), one.credits))
             for one in before.receipts
         ]
         return pool_credits(credited), Evidence(tuple(division.statements), beacon)

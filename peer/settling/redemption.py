@@ -95,12 +95,12 @@ class Redeeming:
         if stored.voucher is None:
             return None
         try:
-            author = await self._parts.crediting.author_of(stored.receipt)
-            credits = await self._parts.crediting.credits_of(stored.receipt, stored.receipt_hash, self._owner)
+            authors = await self._parts.crediting.authors_of(stored.receipt)
+            credits = await self._parts.crediting.credits_of(stored, self._owner)
         except CommonloreError as error:
             report.waiting.append(Waiting(stored.receipt.payer, f"receipt {stored.receipt.seq}: {error}"))
             return None
-        return Owed(stored, stored.voucher, author, credits)
+        return Owed(stored, stored.voucher, authors, credits)
 
     async def _redeem(self, channels: dict[Address, list[Owed]], report: SettleReport) -> list[Owed]:
         """Send each channel's vouchers; afterwards, the receipts that the chain has paid."""

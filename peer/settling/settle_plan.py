@@ -36,7 +36,7 @@ class Owed:
 
     stored: StoredReceipt
     voucher: SignedVoucher
-    author: Address
+    authors: tuple[Address, ...]
     credits: tuple[Credit, ...]
 
     @property
@@ -49,7 +49,7 @@ class Owed:
         """As a commitment holds it."""
         signed, voucher = self.stored.signed, self.voucher
         return SettledReceipt(
-            signed.receipt, signed.signature, voucher.voucher, voucher.signature, self.author, self.credits
+            signed.receipt, signed.signature, voucher.voucher, voucher.signature, self.authors, self.credits
         )
 
     @property

@@ -29,16 +29,17 @@ from ...contracts.drawing import lot
 from ...contracts.endpoint import Rejected
 from ...contracts.records import PostedCommitment
 from ...protocol.attestations import attribution_verdict
+from ...protocol.channels import mix_adapters
 from ...protocol.codec import decode
-from ...protocol.credits import heaviest_adapter
 from ...protocol.eip712 import digest, sign
 from ...protocol.errors import CommonloreError, DeadlineExceeded, NotFound, Unreachable
 from ...protocol.ids import Address, Cid, checksummed
 from ...protocol.keys import AccountKey
 from ...protocol.manifests import AdapterManifest
 from ...protocol.openings import open_leaf
-from ...protocol.pool_check import recheck_pools
-from ...protocol.receipts import Weight
+from ...protocol.parts import attributed
+from ...protocol.pool_check import paid_weights, recheck_pools
+from ...protocol.receipts import Receipt, Weight
 from ...protocol.settlement import MAX_EPOCH_BYTES, EpochData, EpochTrees, commitment_hash, open_epoch
 from ..settling.claiming import FetchTrees, fetch_data, on_chain
 from ..settling.crediting import ReadManifest
@@ -154,21 +155,19 @@ class Attesting:
     async def _paid(
         self, lane: Address, trees: EpochTrees, following: PostedCommitment
     ) -> Mapping[bytes, tuple[Weight, ...]]:
-        """The weights that each receipt of an adapter was paid by, from what the next commitment
-        published."""
+        """The weights that each receipt of adapters was paid by, over all of them, from what the next
+        commitment published."""
         domain = self._client.deployment.domain
         raw = await _had(fetch_data(lane, following.commitment, self._sources.fetch))
         later = decode(EpochData, raw, MAX_EPOCH_BYTES)
         manifests: dict[bytes, AdapterManifest] = {}
-        for settled in trees.receipts:
-            adapter = heaviest_adapter(settled.receipt.adapters)
-            if adapter is not None and settled.pool not in manifests:
-                manifests[settled.pool] = await _had(self._sources.manifest(adapter))
+        for placed in {one.pool: one for settled in trees.receipts for one in settled.placed}.values():
+            if placed.part.adapter is not None:
+                manifests[placed.pool] = await _had(self._sources.manifest(placed.part.adapter))
         worker = await on_chain(self._client.bindings.peer_key, lane) or b""
         earlier = decode(EpochData, trees.data, MAX_EPOCH_BYTES)
         pools = await trio.to_thread.run_sync(recheck_pools, domain, earlier, later, manifests, worker)
-        judged = (pool.division.receipts for pool in pools.values())
-        return {subject: each.weights for receipts in judged for subject, each in receipts.items()}
+        return paid_weights(domain, earlier, pools)
 
     async def _attest(
         self,
@@ -185,8 +184,7 @@ class Attesting:
         works = await on_chain(work_pool.works, subject, ROLE)
         if len(works) > 1 or any(work.attester == self._client.address for work in works):
             return False
-        adapter = heaviest_adapter(settled.receipt.adapters)
-        weights = None if adapter is None else await self._sources.own(subject, adapter)
+        weights = await self._own_weights(settled.receipt, subject)
         if weights is None or subject not in paid:
             return False
         verdict = attribution_verdict(paid[subject], weights)
@@ -197,6 +195,16 @@ class Attesting:
         self.attested += 1
         log.info("attested to receipt %s", subject.hex())
         return True
+
+    async def _own_weights(self, receipt: Receipt, subject: bytes) -> tuple[Weight, ...] | None:
+        """By this peer's own statements, over all of a receipt's adapters; None unless it has one on each."""
+        mixed: list[tuple[tuple[Weight, ...], int]] = []
+        for part in attributed(receipt):
+            own = None if part.adapter is None else await self._sources.own(subject, part.adapter)
+            if own is None:
+                return None
+            mixed.append((own, part.weight_ppm))
+        return mix_adapters(mixed) if mixed else None
 
     # ---- what was attested to
 

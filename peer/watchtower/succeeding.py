@@ -20,12 +20,12 @@ from ...contracts.client import ChainClient
 from ...protocol.errors import CommonloreError, Unreachable
 from ...protocol.ids import Address, checksummed
 from ...protocol.receipts import Credit
-from ...protocol.settled import SettledReceipt, check_settled, fold_earnings, pool_credits
+from ...protocol.settled import SettledReceipt, check_settled, fold_earnings, number_of, pool_credits
 from ...protocol.settlement import EpochTrees, build_epoch, open_epoch
 from ..settling.claiming import FetchTrees, fetch_data, on_chain
 from ..settling.redemption import Publish
 from ..settling.settle_plan import latest_postable
-from .watching import Act, WatchReport
+from .demands import Act, WatchReport
 
 log = logging.getLogger(__name__)
 
@@ -106,11 +106,13 @@ class Successor:
         accounts = {
             "platform": terms.platform,
             "worker": self._client.address,
-            "author": settled.author,
             "work_pool": terms.work_pool,
         }
-        credits = (
-            Credit(accounts.get(credit.role, credit.account), credit.role, credit.amount)
-            for credit in settled.credits
-        )
-        return replace(settled, credits=tuple(credits))
+
+        def due(credit: Credit) -> Address:
+            if credit.role == "author" and settled.authors:
+                return settled.authors[number_of(credit)]
+            return accounts.get(credit.role, credit.account)
+
+        credits = tuple(replace(credit, account=due(credit)) for credit in settled.credits)
+        return replace(settled, credits=credits)

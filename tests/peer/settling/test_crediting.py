@@ -16,18 +16,23 @@ from commonlore.peer.store.node_store import open_store
 from commonlore.peer.store.records import MAX_STATEMENT_BYTES, Records
 from commonlore.protocol.attribution import PRIOR_METHOD
 from commonlore.protocol.channels import Channel
-from commonlore.protocol.codec import record_cid, record_hash
+from commonlore.protocol.codec import decode, record_cid, record_hash
 from commonlore.protocol.credits import DEFAULT_SPLIT, compute_shares
+from commonlore.protocol.eip712 import Domain, digest
 from commonlore.protocol.envelope import open_sealed, seal
+from commonlore.protocol.epoch_leaves import by_account, pool_of
 from commonlore.protocol.errors import NotFound
 from commonlore.protocol.faithfulness import COARSE_METHOD
-from commonlore.protocol.ids import Address, Cid, cid_of, keccak256
+from commonlore.protocol.ids import Address, Cid, cid_of, digest_of, keccak256
 from commonlore.protocol.keys import PeerKey
 from commonlore.protocol.manifests import AdapterManifest, PriorWeight, Recipe
+from commonlore.protocol.pool_check import paid_weights, recheck_pools
 from commonlore.protocol.pool_evidence import divide_by_statements
 from commonlore.protocol.pools import FEWEST_DRAWN, Basis
+from commonlore.protocol.receipt_rules import compute_voucher
 from commonlore.protocol.receipts import (
     AttributionStatement,
+    Credit,
     Effects,
     PartEffect,
     Receipt,
@@ -36,8 +41,11 @@ from commonlore.protocol.receipts import (
     Weight,
 )
 from commonlore.protocol.requests import PPM, AdapterWeight, Sampling
+from commonlore.protocol.settled import SettledReceipt, pool_credits
+from commonlore.protocol.settlement import EpochData, build_epoch
 
-A, B = Address(b"\x0a" * 20), Address(b"\x0b" * 20)
+A, B, C = (Address(bytes([n]) * 20) for n in (0x0A, 0x0B, 0x0C))
+DOMAIN = Domain(31_337, Address(b"\xe5" * 20))
 WORKER, SECOND = PeerKey.generate(keccak256(b"worker")), PeerKey.generate(keccak256(b"second"))
 ACCOUNTS = NetworkAccounts(Address(b"\x01" * 20), Address(b"\x02" * 20))
 OWNER = Address(b"\x03" * 20)
@@ -92,7 +100,7 @@ async def test_a_large_pool_is_divided_by_its_drawn_receipts_and_a_stranger_find
         for one in receipts:
             await state(records, one, one.number * 20_000)
         division = await crediting(records).divide(receipts, OWNER, b"beacon")
-    assert all(sum(c.amount for c in division.credits[r.receipt_hash]) == 10_000 for r in receipts)
+    assert all(sum(c.amount for c in division.credits_of(r.receipt_hash, ())) == 10_000 for r in receipts)
     pool = division.pools[ADAPTER]
     assert len(pool.drawn) == len(division.statements) == FEWEST_DRAWN
     assert 0 < pool.error_ppm < 100_000
@@ -145,4 +153,96 @@ async def test_what_cannot_be_divided_keeps_nobody_else_waiting(tmp_path: Path) 
     assert set(division.unknown) == {unknown.receipt_hash}
     assert isinstance(division.unknown[unknown.receipt_hash], NotFound)
     assert set(division.credits) == {plain.receipt_hash, known.receipt_hash}
-    assert {c.role for c in division.credits[plain.receipt_hash]} == {"platform", "worker", "work_pool"}
+    roles = {c.role for c in division.credits_of(plain.receipt_hash, ())}
+    assert roles == {"platform", "worker", "work_pool"}
+
+
+# ---- several adapters
+
+
+LIGHT = replace(MANIFEST, name="light", priors=(PriorWeight(C, PPM),), author_payee=Address(b"\xbb" * 20))
+MANIFESTS = {ADAPTER: MANIFEST, record_cid(LIGHT): LIGHT}
+
+
+async def either_manifest(cid: Cid) -> AdapterManifest:
+    return MANIFESTS[cid]
+
+
+def mixed(number: int, light_ppm: int) -> StoredReceipt:
+    one = stored(number)
+    adapters = (AdapterWeight(ADAPTER, PPM - light_ppm), AdapterWeight(record_cid(LIGHT), light_ppm))
+    receipt = replace(one.receipt, adapters=adapters)
+    return replace(one, receipt_hash=digest(DOMAIN, receipt), signed=replace(one.signed, receipt=receipt))
+
+
+def settled_of(stored: StoredReceipt, credits: tuple[Credit, ...]) -> SettledReceipt:
+    authors = tuple(MANIFESTS[entry.adapter].author_payee for entry in stored.receipt.adapters)
+    voucher = compute_voucher(DOMAIN, stored.receipt, None)
+    return SettledReceipt(stored.receipt, bytes(65), voucher, bytes(65), authors, credits)
+
+
+async def test_each_adapter_s_people_are_paid_by_its_own_statements_in_proportion(tmp_path: Path) -> None:
+    """And a stranger finds the same from what is published. A word on one adapter that names the other's
+    people does not count: the priors divide its part."""
+    receipts = [mixed(number, light_ppm) for number, light_ppm in enumerate((300_000, 1, 999_999), 1)]
+    async with opened(tmp_path) as records:
+        for one, ppm_of_a in zip(receipts, (900_000, 100_000, 500_000), strict=True):
+            await state(records, one, ppm_of_a)
+        made = AttributionStatement(
+            receipts[0].receipt_hash, record_cid(LIGHT), None, "m", bytes(32), (Weight(A, PPM),)
+        )
+        await records.put_statement(open_sealed(seal(WORKER, made), (AttributionStatement,)))
+        division = await Crediting(ACCOUNTS, records, either_manifest, WORKER.public).divide(receipts, OWNER)
+    credits = [division.credits_of(one.receipt_hash, ()) for one in receipts]
+    paid = [{(c.role, c.account): c.amount for c in each} for each in credits]
+    assert [each["contributor", C] for each in paid if ("contributor", C) in each] == [1_200, 4_000]
+    assert [each["contributor", A] for each in paid[:2]] == [2_520, 400]
+    assert [sum(each.values()) for each in paid] == [10_000] * 3
+    assert [each["author", LIGHT.author_payee] for each in (paid[0], paid[2])] == [450, 1_500]
+
+    settled = [settled_of(one, earned) for one, earned in zip(receipts, credits, strict=True)]
+    for one in settled:
+        assert {c.part for c in one.credits} <= {0, 1}
+    earlier = decode(EpochData, build_epoch(DOMAIN, 0, settled, {}).data)
+    folded = pool_credits(settled)
+    later = EpochData(1, (), (), tuple(sorted(folded, key=by_account)), tuple(division.statements))
+    manifests = {
+        pool_of(manifest.author_payee, digest_of(adapter)): manifest
+        for adapter, manifest in MANIFESTS.items()
+    }
+    found = recheck_pools(DOMAIN, earlier, later, manifests, WORKER.public)
+    assert set(found) == set(manifests)
+    assert not any(pool.wrong for pool in found.values())
+    by_receipt = paid_weights(DOMAIN, earlier, found)
+    weights = {weight.payee: weight.ppm for weight in by_receipt[receipts[0].receipt_hash]}
+    assert weights == {A: 630_000, B: 70_000, C: 300_000}
+    greedy = tuple(replace(c, amount=c.amount + 1) if c.account == C else c for c in later.credits)
+    (wrong,) = (
+        each.wrong
+        for each in recheck_pools(
+            DOMAIN, earlier, replace(later, credits=greedy), manifests, WORKER.public
+        ).values()
+        if each.wrong
+    )
+    assert wrong == {C: (5_200, 5_201)}
+
+
+async def test_what_of_a_receipt_cannot_be_divided_now_is_credited_as_it_was_published(
+    tmp_path: Path,
+) -> None:
+    one = mixed(1, 300_000)
+    async with opened(tmp_path) as records:
+        crediting = Crediting(ACCOUNTS, records, either_manifest, WORKER.public)
+        published = await crediting.credits_of(one, OWNER)
+        assert await crediting.authors_of(one.receipt) == (MANIFEST.author_payee, LIGHT.author_payee)
+        await state(records, one, PPM)
+        division = await Crediting(ACCOUNTS, records, manifest_of, WORKER.public).divide([one], OWNER)
+    assert set(division.unknown) == {one.receipt_hash}
+    credits = division.credits_of(one.receipt_hash, published)
+    contributors = {c.account: c.amount for c in credits if c.role == "contributor"}
+    assert contributors == {A: 2_800, C: 1_200}
+    assert sum(c.amount for c in credits) == one.receipt.price
+    check_credits = settled_of(one, credits)
+    assert [part.part.price for part in check_credits.placed] == [
+        sum(c.amount for c in credits if c.part == number) for number in (0, 1)
+    ]

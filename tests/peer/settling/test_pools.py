@@ -31,7 +31,7 @@ async def test_a_stranger_recomputes_what_a_drawn_pool_paid(chain, path, make):
         claimed = {p.account: p.amount for p in report.claimed}
         data = [decode(EpochData, raw, MAX_EPOCH_BYTES) for raw in node.published.values()]
     earlier, later = sorted(data, key=lambda one: one.epoch)[:2]
-    (pool,) = {settled.pool for settled in earlier.receipts}
+    (pool,) = {placed.pool for settled in earlier.receipts for placed in settled.placed}
 
     def recheck(published):
         key = chain.worker.peer.public

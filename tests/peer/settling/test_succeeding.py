@@ -6,8 +6,9 @@ from commonlore.contracts.bonding import BondRole
 from commonlore.peer.clock import ManualClock
 from commonlore.peer.settling.claiming import Claimer
 from commonlore.peer.store.epochs import EpochState
+from commonlore.peer.watchtower.demands import WatchReport
 from commonlore.peer.watchtower.succeeding import Successor
-from commonlore.peer.watchtower.watching import WatchReport, Watchtower
+from commonlore.peer.watchtower.watching import Watchtower
 
 BOND = 1_000
 

@@ -2,7 +2,7 @@
 
 from commonlore.peer.clock import ManualClock
 from commonlore.peer.roles.watcher import Watchman
-from commonlore.peer.watchtower.watching import Act, WatchReport
+from commonlore.peer.watchtower.demands import Act, WatchReport
 from commonlore.protocol.errors import Unreachable
 from commonlore.protocol.ids import Address
 

@@ -12,14 +12,14 @@ from commonlore.peer.watchtower.watching import Watchtower
 from commonlore.protocol.blob_names import describe_blob
 from commonlore.protocol.codec import decode, encode
 from commonlore.protocol.credits import BASE_SPLIT, DEFAULT_SPLIT
-from commonlore.protocol.dishonest import PLANTS, Scene, plant
+from commonlore.protocol.dishonest import PLANTS, Scene
 from commonlore.protocol.errors import NotFound, Unreachable
 from commonlore.protocol.frauds import FraudKind
 from commonlore.protocol.ids import checksummed, digest_of
 from commonlore.protocol.merkle import MerkleSumTree
 from commonlore.protocol.receipts import Shares
 from commonlore.protocol.settled import receipt_leaf
-from commonlore.protocol.settlement import EpochData, published_trees
+from commonlore.protocol.settlement import EpochData, honest_lines, published_trees
 
 BOND = 10_000
 
@@ -69,15 +69,15 @@ async def two_epochs(node):
     node.chain.end_epoch(2)
 
 
-async def settle_dishonestly(node, kind, client):
-    """Post the next epoch with one fraud in it, and publish what is committed."""
+async def settle_dishonestly(node, change, client):
+    """Post the next epoch with other data than the honest, and publish what is committed."""
     domain, ada = node.chain.deployment.domain, node.chain.payers[0]
     settler = node.settler(client=client, claim_for=())
     build = settler._posting._build
 
     def planted(*arguments):
         scene = Scene(domain, ada.session, decode(EpochData, build(*arguments).data, 1 << 20))
-        data = plant(kind, scene)
+        data = change(scene)
         return published_trees(domain, data, encode(data))
 
     settler._posting._build = planted
@@ -99,7 +99,7 @@ async def test_every_planted_fraud_is_challenged(chain, path, make, watcher):
         shutil.copy(path, copy)
         async with make.opened(chain, copy) as lying:
             lying.published = node.published
-            commitment = await settle_dishonestly(lying, kind, client)
+            commitment = await settle_dishonestly(lying, PLANTS[kind], client)
             watchtower = tower(lying, watcher)
             report = await watchtower.look()
             assert report.judged == 1, kind
@@ -167,6 +167,29 @@ async def test_withheld_data_is_demanded_and_taken_back(chain, path, make, watch
         assert chain.client().balance(watcher.owner.address) == BOND // 2
         (posted,) = (await node.settle()).posted
         assert posted.epoch == 0, "an honest lane posts it again"
+
+
+def _with_a_line_too_small(scene):
+    """A unit of the first line vanishes: what the lines of a receipt whose part is left out look like."""
+    first, *rest = honest_lines(scene.data)
+    return replace(scene.data, lines=(replace(first, price=first.price - 1), *rest))
+
+
+async def test_lines_that_nobody_can_show_are_demanded_though_they_are_published(chain, path, make, watcher):
+    bond(chain)
+    async with make.opened(chain, path) as node:
+        await serve(node, 0)
+        chain.end_epoch(0)
+        await settle_dishonestly(node, _with_a_line_too_small, chain.client())
+        watchtower = tower(node, watcher)
+        (act,) = (await watchtower.look()).acts
+        assert (act.what, "of the lines" in act.said) == ("demand", True)
+        assert (await watchtower.look()).acts == [], "it is pending"
+        chain.now += chain.deployment.answer
+        (act,) = (await watchtower.look()).acts
+        assert act.what == "expire"
+        assert chain.client().commitments(chain.lane) == ()
+        assert chain.client().balance(watcher.owner.address) == BOND // 2
 
 
 async def test_a_demand_is_answered_by_the_lane(chain, path, make, watcher):
