@@ -39,8 +39,8 @@ def explain(
                 client.get(f"/receipts/{receipt}/evidence", level=2)
             except CommonloreError as error:
                 say(f"not everything could be fetched: {error}")
-    evidence, found = explain_receipt(place, config_of(place), receipt)
-    told = {"receipt": id_of(evidence.stored.signed), **plain(found)}
+    stored, found = explain_receipt(place, config_of(place), receipt)
+    told = {"receipt": id_of(stored.signed), **plain(found)}
     if plot is not None:
         from ..peer.attribution.explain_plot import draw
 
@@ -55,9 +55,10 @@ def explain(
 
 def _print(told: dict[str, Any], found: Explanation) -> None:
     print_facts({"receipt": told["receipt"], "method": found.method, "confidence": found.confidence})
-    names = ("channel", "name", "payee", "ppm", "amount")
+    adapters = {part["adapter"] for part in told["contributors"]}
+    names = ("channel", "name", "payee", "ppm", "amount", *["adapter"] * (len(adapters) > 1))
     parts = [[part[name] for name in names] for part in told["contributors"]]
-    _table("contributors", ("channel", "name", "account", "ppm", "amount"), parts)
+    _table("contributors", tuple("account" if name == "payee" else name for name in names), parts)
     rows = [[part["sigma"], part["name"], part["row"][:14], _says(part)] for part in told["rows"]]
     _table("rows that stand out, in standard deviations", ("sigma", "name", "row", "says"), rows)
     shown = [[part["nats"], part["name"], part["row"][:14], _says(part)] for part in told["prompt_rows"]]

@@ -88,18 +88,18 @@ def verify(
     if is_running(place):
         with ControlClient(place) as client:
             client.get(f"/receipts/{receipt}/evidence", level=level)
-    evidence = read_evidence(place, config, options)
+    parts = read_evidence(place, config, options)
     findings = []
     with ended_by_signals(), bars() as advance:
         for finding in check(
-            place, config, evidence, options, lambda at, of: advance("training without each", at, of)
+            place, config, parts, options, lambda at, of: advance("training without each", at, of)
         ):
             findings.append(finding)
             if not json:
                 _print_finding(finding)
     passed = all(finding.passed for finding in findings)
     if json:
-        shown = {"receipt": id_of(evidence.stored.signed), "passed": passed, "levels": plain(findings)}
+        shown = {"receipt": id_of(parts[0].stored.signed), "passed": passed, "levels": plain(findings)}
         print_json(shown)
     raise typer.Exit(0 if passed else 1)
 

@@ -100,8 +100,9 @@ class Actions:
 
         Raises NotFound, Unreachable, ProtocolError, InvalidAdapter.
         """
-        evidence = await gather_here(self._node, stored, level)
-        return {"level": level, "adapter": evidence.adapter}
+        parts = await gather_here(self._node, stored, level)
+        adapters = [evidence.adapter for evidence in parts if evidence.adapter is not None]
+        return {"level": level, "adapters": adapters}
 
     async def gather_faithfulness(self, name: str) -> Mapping[str, Any]:
         """Fetch what measuring an adapter's faithfulness reads. Raises as `faithfulness.read_measured`."""
@@ -214,7 +215,7 @@ class Actions:
         return client
 
 
-async def gather_here(node: Node, stored: StoredReceipt, level: int) -> Evidence:
+async def gather_here(node: Node, stored: StoredReceipt, level: int) -> tuple[Evidence, ...]:
     """What a check of a receipt up to `level` reads, from wherever it is. Raises as `evidence.gather`."""
     await node.statements.credits(stored.receipt_id)  # asks the worker for its statement
     sources = Sources(

@@ -15,13 +15,13 @@ from typing import Protocol
 from ...protocol.adverts import AdapterRecord
 from ...protocol.attribution import MAX_WIDTH
 from ...protocol.codec import record_cid
-from ...protocol.credits import heaviest_adapter
 from ...protocol.eip712 import Domain
 from ...protocol.envelope import Sealed, open_sealed
 from ...protocol.errors import ChainError, NotFound, RemoteProtocolError, Unreachable
 from ...protocol.faithfulness import Faithfulness
 from ...protocol.ids import RAW, Address, Cid, cid_of_digest
 from ...protocol.manifests import CHUNK_SIZE, AdapterManifest, DatanetManifest, IndexManifest, Row
+from ...protocol.parts import ReceiptPart, parts_of
 from ...protocol.receipts import AttributionStatement, Credit
 from ...protocol.requests import PeerBinding
 from ...protocol.rows import row_hash
@@ -102,7 +102,9 @@ class IndexEvidence:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that is known of a receipt, up to some level. `before` are the output tokens ahead of it."""
+    """All that is known of a receipt and one of its adapters, up to some level. `before` are the output
+    tokens ahead of it; `part` is the adapter's, None where all of the receipt is.
+    """
 
     domain: Domain
     stored: StoredReceipt
@@ -122,22 +124,39 @@ class Evidence:
     """The adapter's; None in a network without a chain, empty where the adapter is not registered."""
     unknown: str = ""
     """Why the beacon could not be read, where it could not."""
+    part: ReceiptPart | None = None
 
     @property
     def adapter(self) -> Cid | None:
         """Whose contributors are paid."""
         return None if self.manifest is None else record_cid(self.manifest)
 
+    @property
+    def part_credits(self) -> tuple[Credit, ...]:
+        """The receipt's credits of this adapter."""
+        mine = None if self.part is None else self.part.number
+        return tuple(credit for credit in self.credits if credit.part == mine)
 
-async def gather(sources: Sources, stored: StoredReceipt, level: int) -> Evidence:
-    """What a check up to `level` reads. Raises NotFound, Unreachable, ProtocolError, InvalidAdapter."""
+
+async def gather(sources: Sources, stored: StoredReceipt, level: int) -> tuple[Evidence, ...]:
+    """What a check up to `level` reads, of each of a receipt's adapters in their order.
+
+    Raises NotFound, Unreachable, ProtocolError, InvalidAdapter.
+    """
+    parts = parts_of(stored.receipt)
+    if len(parts) == 1:
+        return (await _gather_of(sources, stored, level, parts[0].adapter),)
+    several = [(part, await _gather_of(sources, stored, level, part.adapter)) for part in parts]
+    return tuple(replace(evidence, part=part) for part, evidence in several)
+
+
+async def _gather_of(sources: Sources, stored: StoredReceipt, level: int, adapter: Cid | None) -> Evidence:
     signed = await sources.records.binding(stored.receipt.lane)
     if signed is None:
         raise NotFound(f"the worker of lane 0x{stored.receipt.lane.hex()} is not known to this home")
     worker = signed.binding
-    adapter = heaviest_adapter(stored.receipt.adapters)
     manifest = None if adapter is None else await sources.catalog.adapter(adapter)
-    statement = await _statement(sources, stored, worker)
+    statement = await _statement(sources, stored, worker, adapter)
     credits = await sources.credits(stored, worker)
     if manifest is None or level < 1:
         return Evidence(sources.domain, stored, worker, credits, statement, manifest)
@@ -205,10 +224,10 @@ async def faithfulness_of(content: ContentSource, cid: Cid, manifest: AdapterMan
 
 
 async def _statement(
-    sources: Sources, stored: StoredReceipt, worker: PeerBinding
+    sources: Sources, stored: StoredReceipt, worker: PeerBinding, adapter: Cid | None
 ) -> Sealed[AttributionStatement] | None:
-    """The worker's own statement on a receipt, if it has made one."""
-    known = await sources.records.statements_on(stored.receipt_hash)
+    """The worker's own statement on a receipt's adapter, if it has made one."""
+    known = () if adapter is None else await sources.records.statements(stored.receipt_hash, adapter)
     return next((one for one in known if one.public_key == worker.ed25519_key), None)
 
 

@@ -8,25 +8,27 @@ from ...protocol.errors import CommonloreError, NotFound, ProtocolError, Unreach
 from ...worker.models.cache import default_cache_dir, find_base
 from ..config import Config
 from ..home import Home
+from ..store.ledger_rows import StoredReceipt
 from .evidence import Evidence
-from .explaining import Explanation, explain
+from .explaining import Explanation
+from .explaining_parts import explain_parts
 from .receipt_check import CheckOptions, read_evidence
 
 MOST, LEAST = 2, 0
 
 
-def explain_receipt(home: Home, config: Config, name: str) -> tuple[Evidence, Explanation]:
+def explain_receipt(home: Home, config: Config, name: str) -> tuple[StoredReceipt, Explanation]:
     """A receipt explained as far as this machine can. Raises NotFound for a receipt that is not here."""
     missing: list[str] = []
     for level in range(MOST, LEAST, -1):
         try:
-            evidence = read_evidence(home, config, CheckOptions(name, level, 1))
+            parts = read_evidence(home, config, CheckOptions(name, level, 1))
             break
         except (NotFound, Unreachable, ProtocolError) as error:
             missing.append(str(error))
     else:
-        evidence = read_evidence(home, config, CheckOptions(name, LEAST, 1))
-    return evidence, explain(evidence, answer_text(config, evidence), missing[:1])
+        parts = read_evidence(home, config, CheckOptions(name, LEAST, 1))
+    return parts[0].stored, explain_parts(parts, answer_text(config, parts[0]), missing[:1])
 
 
 def answer_text(config: Config, evidence: Evidence) -> str | None:

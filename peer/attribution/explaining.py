@@ -9,7 +9,7 @@ evidence for people and change no number. What is not on this machine is named, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from ...protocol.attribution import (
 from ...protocol.channels import combine_channels, divide_channels, payable
 from ...protocol.errors import MissingDependency
 from ...protocol.faithfulness import COARSE_METHOD, from_ppm
-from ...protocol.ids import Address
+from ...protocol.ids import Address, Cid
 from ...protocol.manifests import AdapterManifest, Row
 from ...protocol.prompt_parts import ROW
 from ...protocol.receipts import Effects, Weight
@@ -45,6 +45,7 @@ class ContributorPart:
     name: str
     ppm: int
     amount: int
+    adapter: Cid | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class RowPart:
     sigma: float
     question: str
     answer: str
+    adapter: Cid | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +162,16 @@ def _contributors(evidence: Evidence, known: _Known) -> tuple[ContributorPart, .
     if evidence.manifest is None:
         return ()
     weights, effects = _before_channels(evidence, evidence.manifest)
-    amounts = {c.account: c.amount for c in evidence.credits if c.role == "contributor"}
+    amounts = {c.account: c.amount for c in evidence.part_credits if c.role == "contributor"}
     parts = [
-        ContributorPart(share.channel.value, weight.payee, known.names.get(weight.payee, ""), weight.ppm, 0)
+        ContributorPart(
+            share.channel.value,
+            weight.payee,
+            known.names.get(weight.payee, ""),
+            weight.ppm,
+            0,
+            evidence.adapter,
+        )
         for share in divide_channels(weights, effects)
         for weight in share.weights
     ]
@@ -195,7 +204,7 @@ def _with_amount(
     """An account's credit, by this channel's part of its weight."""
     whole = sum(weight.ppm for weight in weights if weight.payee == part.payee) or 1
     amount = amounts.get(part.payee, 0) * part.ppm // whole
-    return ContributorPart(part.channel, part.payee, part.name, part.ppm, amount)
+    return replace(part, amount=amount)
 
 
 def _rows(evidence: Evidence, known: _Known) -> tuple[RowPart, ...]:
@@ -210,7 +219,8 @@ def _rows(evidence: Evidence, known: _Known) -> tuple[RowPart, ...]:
     for at in np.argsort(-scores, kind="stable")[:SHOWN_ROWS].tolist():
         digest, owner = manifest.row_hashes[at], owners[at]
         sigma = round((float(scores[at]) - float(scores.mean())) / spread, 2)
-        found.append(RowPart(digest, owner, known.names.get(owner, ""), sigma, *known.text(digest)))
+        text = known.text(digest)
+        found.append(RowPart(digest, owner, known.names.get(owner, ""), sigma, *text, evidence.adapter))
     return tuple(found)
 
 

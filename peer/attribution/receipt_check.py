@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import trio
 
+from ...protocol.ids import Cid
 from ...worker.models.cache import default_cache_dir, find_base
 from ..closed_home import open_closed_home, receipts_of, sources_of
 from ..config import Config
@@ -28,13 +29,13 @@ class CheckOptions:
     steps: int
 
 
-def read_evidence(home: Home, config: Config, options: CheckOptions) -> Evidence:
-    """What this machine knows of a receipt. Not for use within a running loop.
+def read_evidence(home: Home, config: Config, options: CheckOptions) -> tuple[Evidence, ...]:
+    """What this machine knows of a receipt, of each of its adapters. Not for use within a running loop.
 
     Raises NotFound, ProtocolError, InvalidAdapter.
     """
 
-    async def read() -> Evidence:
+    async def read() -> tuple[Evidence, ...]:
         async with open_closed_home(home, config) as closed:
             stored = await receipts_of(closed).find(options.name)
             return await gather(sources_of(closed), stored, options.level)
@@ -43,28 +44,48 @@ def read_evidence(home: Home, config: Config, options: CheckOptions) -> Evidence
 
 
 def check(
-    home: Home, config: Config, evidence: Evidence, options: CheckOptions, progress: Progress
+    home: Home, config: Config, parts: Sequence[Evidence], options: CheckOptions, progress: Progress
 ) -> Iterator[Finding]:
-    """Every level up to the one wanted, one after the other; nothing behind one that has not passed.
+    """Every level up to the one wanted, one after the other, for each of the receipt's adapters; nothing
+    behind one that has not passed.
 
     Raises what its levels raise.
     """
-    levels: tuple[Callable[[], Finding], ...] = (
-        lambda: verify_signatures(evidence),
-        lambda: verify_integers(evidence),
-        lambda: verify_query(evidence, _base(config, evidence)),
-        lambda: verify_by_retraining(evidence, _audit(home, config, evidence, options.steps), progress),
+    levels: tuple[Callable[[Evidence], Finding], ...] = (
+        verify_signatures,
+        verify_integers,
+        lambda one: verify_query(one, _base(config, one)),
+        lambda one: verify_by_retraining(one, _audit(home, config, one, options.steps), progress),
     )
     for level in levels[: options.level + 1]:
-        finding = level()
+        finding = merge_findings([(evidence.adapter, level(evidence)) for evidence in parts])
         yield finding
         if not finding.passed:
             return
 
 
+def merge_findings(findings: Sequence[tuple[Cid | None, Finding]]) -> Finding:
+    """One level's findings on several adapters as one: what holds of all is said once."""
+    first = findings[0][1]
+    if len(findings) == 1:
+        return first
+    shared = [said for said in first.showed if all(said in each.showed for _, each in findings)]
+    own = [
+        f"adapter {adapter}: {said}"
+        for adapter, each in findings
+        for said in each.showed
+        if said not in shared
+    ]
+    not_shown = dict.fromkeys(said for _, each in findings for said in each.not_shown)
+    passed = all(each.passed for _, each in findings)
+    return Finding(first.level, passed, (*shared, *own), tuple(not_shown))
+
+
 def _audit(home: Home, config: Config, evidence: Evidence, steps: int) -> Audit:
-    work_dir = home.jobs / "audit" / evidence.stored.receipt_hash.hex()[:16]
-    return Audit(_base(config, evidence), work_dir, steps)
+    name = evidence.stored.receipt_hash.hex()[:16]
+    if evidence.part is not None:
+        name = f"{name}-{evidence.part.number}"
+    return Audit(_base(config, evidence), home.jobs / "audit" / name, steps)
 
 
 def _base(config: Config, evidence: Evidence) -> Path:

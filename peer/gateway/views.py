@@ -16,8 +16,8 @@ from ...protocol.adverts import AdapterRecord
 from ...protocol.credits import heaviest_adapter, sum_shares
 from ...protocol.eip712 import Domain, require_signer
 from ...protocol.errors import RemoteProtocolError
-from ...protocol.ids import Address, PeerId, checksummed, receipt_id_of
-from ...protocol.receipts import SignedReceipt
+from ...protocol.ids import Address, Cid, PeerId, checksummed, receipt_id_of
+from ...protocol.receipts import Credit, Receipt, SignedReceipt
 from ...protocol.requests import AdapterWeight
 from ..asking.answers import Citation, Transcript
 from ..asking.attempt_parts import Offer
@@ -138,10 +138,18 @@ def credits_view(known: ReceiptCredits, names: Mapping[Address, str]) -> dict[st
             "name": called.get(credit.account),
             "role": credit.role,
             "amount": credit.amount,
+            "adapter": _adapter_of(known.receipt.receipt, credit),
         }
         for credit in known.credits
     ]
     return {"credits": entries, "method": known.method}
+
+
+def _adapter_of(receipt: Receipt, credit: Credit) -> Cid | None:
+    """From whose part of a receipt a credit is; None where no adapter was used."""
+    if not receipt.adapters:
+        return None
+    return receipt.adapters[credit.part or 0].adapter
 
 
 def adapter_view(record: AdapterRecord) -> dict[str, Any]:

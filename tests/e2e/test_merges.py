@@ -12,27 +12,39 @@ import pytest
 import trio
 
 from commonlore.peer.gateway.errors import InvalidRequest
+from commonlore.peer.identity.keystore import Keystore
 from commonlore.protocol.errors import ConfigError, InvalidAdapter, NotFound
 from commonlore.protocol.ids import cid_of
 from commonlore.protocol.requests import PPM, Sampling
 from commonlore.worker.adapters.fake import write_fake_adapter
+from commonlore.worker.attribution.sketch import METHOD
 from commonlore.worker.models.tiny import build_tiny
 
 DEPOSIT = 10_000_000
 HERE = "contributor"
 NEVER = "cc/never"
 BOTH = "cc/numbers=0.7+cc/other=0.3"
+SOMEBODY_ELSE = "zed"
 QUESTION = "what is ben number 3?"
 GREEDY = Sampling(seed=0, max_tokens=16)
 
 
 @pytest.fixture(scope="module")
 def other(town: Any, adapter: str) -> str:
-    """A second adapter, trained differently."""
+    """A second adapter, trained differently on the rows of somebody else."""
+    Keystore(town.network.home(HERE).keys).create(SOMEBODY_ELSE)
+    described = {"name": "letters", "purpose": "letters", "kind": "text", "licence": "CC0-1.0"}
+    rows = [
+        {"question": f"what is letter {c}?", "answer": f"the letter {c} of {n}"}
+        for n, c in enumerate("abcdef")
+    ]
+    shard = {"contributor": SOMEBODY_ELSE, "rows": rows, "licence": "CC0-1.0", "origin": "made for this test"}
+    town.order(HERE, "/datanets", described | {"contributions": [shard]})
     recipe = {"steps": 12, "precision": "fp32", "seed": 9, "alpha": 8}
-    order = {"name": "cc/other", "datanets": ["numbers"], "config": recipe, "index_rows": 6}
+    order = {"name": "cc/other", "datanets": ["letters"], "config": recipe, "index_rows": 6}
     with town.control(HERE) as control:
-        assert list(control.stream("/train", order))[-1]["done"]["alias"] == "cc/other"
+        done = list(control.stream("/train", order | {"refuse_noise": False}))[-1]["done"]
+        assert done["alias"] == "cc/other"
     return "cc/other"
 
 
@@ -63,6 +75,29 @@ def ask_by_command(town: Any, *words: str) -> dict[str, Any]:
     return answer
 
 
+def pays_by_weight(receipt: dict[str, Any], heavy: str, light: str) -> None:
+    """0.7 and 0.3 of what the authors and the contributors have, to the unit, each adapter's own people."""
+    credits, shares = receipt["credits"], receipt["shares"]
+    assert sum(credit["amount"] for credit in credits) == receipt["price"]
+    assert receipt["method"] == METHOD, "by the statements on each adapter, not by priors"
+    for role, whole in (("contributor", shares["contributors"]), ("author", shares["author"])):
+        amounts = [
+            sum(each["amount"] for each in credits if (each["role"], each["adapter"]) == (role, adapter))
+            for adapter in (heavy, light)
+        ]
+        assert sum(amounts) == whole
+        assert abs(10 * amounts[1] - 3 * whole) <= 5, (role, amounts, "largest remainder")
+    named = {
+        adapter: {
+            each["name"] for each in credits if (each["role"], each["adapter"]) == ("contributor", adapter)
+        }
+        for adapter in (heavy, light)
+    }
+    assert named[light] == {SOMEBODY_ELSE}
+    assert named[heavy] <= {"ann", "ben", "cat"}
+    assert named[heavy]
+
+
 def test_a_merge_answers_as_the_composition_of_its_parts(town: Any, adapter: str, other: str) -> None:
     both = ("-a", f"{adapter}=0.7", "-a", f"{other}=0.3")
     merged = town.lore("adapter", "merge", "cc/both", *both, "--method", "cat", "--json", home=HERE).json
@@ -85,7 +120,21 @@ def test_a_merge_answers_as_the_composition_of_its_parts(town: Any, adapter: str
     assert named(by_merge["merged"][merged["adapter"]]) == f"cat of {BOTH}"
     assert by_merge["method"] == "prior"  # nothing was indexed: the parents' priors, mixed
     assert sum(credit["amount"] for credit in by_merge["credits"]) == by_merge["price"]
-    assert sum(credit["amount"] for credit in by_parts["credits"]) == by_parts["price"]
+    pays_by_weight(by_parts, ids[adapter], ids[other])
+    receipt = composed["receipts"][0]["id"]
+    checked = town.lore("receipt", "verify", receipt, "--level", "2", "--json", home=HERE).json
+    assert [(level["level"], level["passed"]) for level in checked["levels"]] == [
+        (0, True),
+        (1, True),
+        (2, True),
+    ]
+    for name in (adapter, other):
+        assert sum(f"adapter {ids[name]}: " in said for said in checked["levels"][2]["showed"]) == 4
+    explained = town.lore("receipt", "explain", receipt, "--json", home=HERE).json
+    parts = explained["contributors"]
+    assert sum(part["ppm"] for part in parts) == PPM
+    assert sum(part["ppm"] for part in parts if part["adapter"] == ids[other]) == 300_000
+    assert {part["adapter"] for part in explained["rows"]} == {ids[adapter], ids[other]}
 
     listed = town.lore("receipt", "list", home=HERE)
     assert {BOTH, "cc/both"} <= set(named(listed.out).split())

@@ -49,7 +49,7 @@ async def test_an_answer_is_paid_attributed_settled_and_claimed(town: Any, ask: 
         with_adapter = await ask(alice, adapter, sampling=SHORT)
         plain = await ask(alice, sampling=SHORT)
         (credits,) = await alice.credits(with_adapter)
-        evidence = await gather_here(alice.node, credits.receipt, 2)
+        (evidence,) = await gather_here(alice.node, credits.receipt, 2)
         stated = await seconded(alice, with_adapter.transcript.workers[0], credits.receipt.receipt_hash)
     prices = with_adapter.transcript.price + plain.transcript.price
     assert credits.method == "ekfac-sign/2"

@@ -38,7 +38,7 @@ async def test_rows_are_retrieved_cited_stated_and_explained(town: Any, ask: Any
             while (credits := (await carol.credits(answer))[0]).method == Basis.PRIOR.value:
                 await trio.lowlevel.checkpoint()
         assert sum(credit.amount for credit in credits.credits) == receipt.receipt.price
-        evidence = await gather_here(carol.node, credits.receipt, 2)
+        (evidence,) = await gather_here(carol.node, credits.receipt, 2)
     assert evidence.statement is not None
     effects = evidence.statement.record.effects
     assert [part.part for part in effects.parts] == [cited.row for cited in answer.citations]

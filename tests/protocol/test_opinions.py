@@ -48,7 +48,7 @@ def asked(disclosure: Disclosure = Disclosure.AUDIT_AND_ATTRIBUTION) -> OpinionR
     )  # fmt: skip
     binding = bind(DOMAIN, OWNER, PAYER, PEER, 1, 1 << 40)
     signed = sign_request(DOMAIN, PAYER, request, binding, PROMPT)
-    return OpinionRequest(signed, paid(receipt), cid_of(b"index"), (), (1, 2), TOKENS)
+    return OpinionRequest(signed, paid(receipt), ADAPTERS[0].adapter, cid_of(b"index"), (), (1, 2), TOKENS)
 
 
 def paid(receipt: Receipt, voucher_of: Receipt | None = None) -> PaidReceipt:
@@ -84,6 +84,7 @@ def test_what_was_changed_is_not() -> None:
     changes = (
         (dataclasses.replace(whole, tokens=(4, 5)), "tokens are not those"),
         (dataclasses.replace(whole, before=(2, 1)), "tokens before"),
+        (dataclasses.replace(whole, adapter=cid_of(b"another")), "does not name adapter"),
         (
             dataclasses.replace(whole, signed=dataclasses.replace(whole.signed, prompt=other)),
             "the prompt is not",
