@@ -9,6 +9,9 @@ import pytest
 from commonlore.peer.attribution.evidence import Evidence, IndexEvidence
 from commonlore.peer.attribution.explain_plot import draw
 from commonlore.peer.attribution.explaining import explain
+from commonlore.peer.attribution.explaining_parts import explain_parts
+from commonlore.peer.attribution.receipt_check import merge_findings
+from commonlore.peer.attribution.verifying import Finding
 from commonlore.peer.chain import OFFLINE
 from commonlore.peer.datanets.shards import PulledDatanet, PulledShard
 from commonlore.peer.store.ledger_rows import ReceiptState, Role, StoredReceipt
@@ -29,6 +32,7 @@ from commonlore.protocol.manifests import (
     Row,
     ShardHeader,
 )
+from commonlore.protocol.parts import ReceiptPart
 from commonlore.protocol.prompt_parts import show_rows
 from commonlore.protocol.receipts import (
     AttributionStatement,
@@ -37,10 +41,11 @@ from commonlore.protocol.receipts import (
     PartEffect,
     Receipt,
     ReceiptDetails,
+    Shares,
     SignedReceipt,
     Weight,
 )
-from commonlore.protocol.requests import ChatMessage, Prompt, Sampling
+from commonlore.protocol.requests import PPM, ChatMessage, Prompt, Sampling
 from commonlore.protocol.rows import row_hash
 from commonlore.worker.attribution.index import write_row
 
@@ -178,3 +183,58 @@ def test_the_picture_is_drawn_and_the_same_again(evidence, tmp_path, suffix):
     draw(explain(replace(evidence, manifest=None, statement=None, index=None), None), "0x00", paths[0])
     with pytest.raises(ConfigError, match="neither"):
         draw(explain(evidence, ANSWER), "0x00", tmp_path / "picture.pdf")
+
+
+# ---- several adapters
+
+
+def test_an_answer_by_two_adapters_is_explained_as_a_whole(evidence):
+    """Weights are of the whole answer; what each is paid is its own adapter's credits alone."""
+    lighter = replace(evidence.manifest, name="lighter", priors=(PriorWeight(BEN, PPM),))
+    credits = (
+        Credit(ANA, "contributor", 210, 0), Credit(BEN, "contributor", 70, 0),
+        Credit(BEN, "contributor", 120, 1),
+    )  # fmt: skip
+    heavy = replace(evidence, credits=credits, part=part_of_weight(0, 700_000))
+    bare = {"statement": None, "index": None}
+    light = replace(evidence, manifest=lighter, credits=credits, part=part_of_weight(1, 300_000), **bare)
+    found = explain_parts((heavy, light), ANSWER, ["a row"])
+    assert [(part.payee, part.adapter, part.ppm, part.amount) for part in found.contributors] == [
+        (ANA, heavy.adapter, 525_000, 210),
+        (BEN, light.adapter, 300_000, 120),
+        (BEN, heavy.adapter, 175_000, 70),
+    ]
+    assert found.method == "influence, prior"
+    assert f"{light.adapter} (30.0%): no statement" in found.confidence
+    assert {row.adapter for row in found.rows} == {heavy.adapter}
+    assert found.spans == explain(heavy, ANSWER).spans
+    assert found.missing == ("a row",)
+    assert explain_parts((evidence,), ANSWER) == explain(evidence, ANSWER)
+
+
+def part_of_weight(number, weight_ppm):
+    return ReceiptPart(number, ADAPTER, weight_ppm, Shares(0, 0, 0, 0, 0))
+
+
+def test_what_a_prompt_s_row_did_is_the_mean_over_adapters(evidence):
+    digest = row_hash(ROWS[BEN][0])
+    stated = []
+    for number, (weight, micro) in enumerate(((700_000, 1_000_000), (300_000, 0))):
+        effects = Effects(500, (PartEffect("row", digest, BEN, micro),))
+        record = replace(evidence.statement.record, effects=effects)
+        stated.append(replace(evidence, statement=sealed(record), part=part_of_weight(number, weight)))
+    (row,) = explain_parts(stated, ANSWER).prompt_rows
+    assert row.nats == 0.7
+    without = [stated[0], replace(stated[1], statement=None)]
+    assert explain_parts(without, ANSWER).prompt_rows[0].nats == 1.0, "of those that measured it"
+
+
+def test_findings_on_two_adapters_are_one():
+    both = [
+        ("one", Finding(1, True, ("signed", "sums of one"), ("that",))),
+        ("two", Finding(1, False, ("signed", "WRONG: sums"), ("that", "this"))),
+    ]
+    assert merge_findings(both) == Finding(
+        1, False, ("signed", "adapter one: sums of one", "adapter two: WRONG: sums"), ("that", "this")
+    )
+    assert merge_findings(both[:1]) == both[0][1]
