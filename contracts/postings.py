@@ -32,7 +32,7 @@ class Postings:
                 continue
             if event.name == "EpochKilled":
                 epoch = event.arguments["epoch"]
-                standing = [posted for posted in standing if posted.arguments["epoch"] < epoch]
+                standing = [each for each in standing if each.arguments["commitment"]["epoch"] < epoch]
             else:
                 standing.append(event)
         return tuple(self._posted(event) for event in standing)

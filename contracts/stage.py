@@ -18,7 +18,7 @@ from ..protocol.ids import Address, Cid, checksummed, cid_of, digest_of, keccak2
 from ..protocol.keys import AccountKey
 from ..protocol.lineage import Ancestor, Lineage
 from ..protocol.manifests import AdapterManifest, PriorWeight, Recipe
-from ..protocol.parts import parts_of
+from ..protocol.receipt_parts import receipt_parts
 from ..protocol.receipt_rules import make_voucher
 from ..protocol.receipts import Credit, Receipt, SignedVoucher, Weight
 from ..protocol.requests import PPM, AdapterWeight, PeerBinding
@@ -200,7 +200,7 @@ class Stage:
     def _credits(self, receipt: Receipt) -> tuple[Credit, ...]:
         """By the priors of each adapter."""
         credits: list[Credit] = []
-        for part in parts_of(receipt):
+        for part in receipt_parts(receipt):
             manifest = MANIFESTS.get(part.adapter) if part.adapter else None
             author = manifest.author_payee if manifest else None
             weights = [Weight(prior.payee, prior.ppm) for prior in manifest.priors] if manifest else []

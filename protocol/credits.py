@@ -8,7 +8,7 @@ Rules of this file:
   each to the largest remainders, ties to the lowest key. The order of the parts does not matter.
 - A price is divided among the roles by one split: the adapter's, of several adapters the heaviest's (ties to
   the lowest digest, as the chain has them), without an adapter the worker's `base_split`. What of it each
-  adapter's pool has, `parts` says.
+  adapter's pool has, `receipt_parts` says.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def heaviest_adapter(adapters: Iterable[AdapterWeight]) -> Cid | None:
 
 def compute_credits(receipt: Receipt, payees: RolePayees, weights: Sequence[Weight]) -> tuple[Credit, ...]:
     """Who earns what from a receipt by one adapter, or none: roles first, then contributors by account. Sums
-    to the price; of one by several adapters, `parts` has the parts.
+    to the price; of one by several adapters, `receipt_parts` has the parts.
 
     `weights` are the contributors' (an attribution's or the priors); an account that occurs twice is paid the
     sum. Raises LocalProtocolError where the shares are not the price, or a share has nobody to go to.

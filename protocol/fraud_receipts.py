@@ -12,7 +12,7 @@ from .errors import LocalProtocolError, RemoteProtocolError
 from .frauds import Fraud, FraudKind, Posted
 from .ids import ZERO_ADDRESS, Address, digest_of
 from .openings import gap_of, open_leaf, open_line, open_receipt
-from .parts import part_of
+from .receipt_parts import part_of
 from .receipt_rules import check_voucher_names
 from .receipts import Receipt, Shares
 from .request_rules import check_adapters

@@ -19,9 +19,9 @@ from .epoch_leaves import NO_POOL, ROLES
 from .errors import RemoteProtocolError
 from .ids import ZERO_ADDRESS, Address
 from .manifests import AdapterManifest
-from .parts import ReceiptPart
 from .pool_evidence import SealedStatement, divide_by_statements
 from .pools import PoolDivision
+from .receipt_parts import ReceiptPart
 from .receipts import AttributionStatement, Weight
 from .settlement import EpochData
 

@@ -3,9 +3,10 @@
 Rules of this file:
 
 - A pool is the receipts of one adapter in one commitment of one lane, each with the adapter's part of it
-  (`parts`); a receipt by several adapters is in the pool of each. Once they are committed, a later beacon
-  draws some of them: all while they are few, then the `sample_size` whose SHA-256("commonlore/drawn/1" ‖
-  beacon ‖ receipt hash) is lowest. Nobody could know which, so what is not drawn need not be scored.
+  (`receipt_parts`); a receipt by several adapters is in the pool of each. Once they are committed, a later
+  beacon draws some of them: all while they are few, then the `sample_size` whose
+  SHA-256("commonlore/drawn/1" ‖ beacon ‖ receipt hash) is lowest. Nobody could know which, so what is not
+  drawn need not be scored.
 - A drawn receipt is scored by two attributors. Weights that lie within `TOLERANCE_PPM` (total variation)
   agree, and their mean counts; beyond that the receipt is disputed. One statement counts alone. Without a
   statement, or disputed, the manifest's priors apply to it.

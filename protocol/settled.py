@@ -9,7 +9,8 @@ Rules of this file:
   strictly increasing, so that a repeated receipt is visible in two neighbours, and by pool and id for the
   lines (112 bytes more for each further adapter). Credits are added up at once: nothing else grows with
   receipts.
-- A receipt by several adapters has a line in the pool of each (`parts`); each of its credits says of which.
+- A receipt by several adapters has a line in the pool of each (`receipt_parts`); each of its credits says of
+  which.
 - The fold is pure, and the same in whatever order receipts come.
 """
 
@@ -26,7 +27,7 @@ from .errors import LocalProtocolError, RemoteProtocolError
 from .fields import Signature65, Size
 from .ids import ZERO_ADDRESS, Address, ReceiptId, keccak256, receipt_id_of
 from .merkle import MAX_SUM, MerkleSumTree, SumNode
-from .parts import ReceiptPart, digest_of_part, parts_of
+from .receipt_parts import ReceiptPart, digest_of_part, receipt_parts
 from .receipt_rules import check_voucher_names
 from .receipts import MAX_CONTRIBUTORS, Credit, Receipt, Shares, Voucher
 from .request_rules import check_adapters
@@ -82,7 +83,7 @@ class SettledReceipt:
         """Its parts in their pools, in the order of its adapters. Raises ProtocolError where its adapters
         weigh nothing, or not each has an author.
         """
-        parts, authors = parts_of(self.receipt), self.authors or (ZERO_ADDRESS,)
+        parts, authors = receipt_parts(self.receipt), self.authors or (ZERO_ADDRESS,)
         if len(self.authors) != len(self.receipt.adapters):
             raise RemoteProtocolError(f"{len(self.authors)} authors of {len(self.receipt.adapters)} adapters")
         return tuple(

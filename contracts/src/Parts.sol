@@ -4,7 +4,7 @@ pragma solidity 0.8.37;
 import {Division} from "./Division.sol";
 import {AdapterWeight, Receipt, Shares} from "./Leaves.sol";
 
-/// @title A receipt's parts: what of it the pool of each of its adapters has (protocol/parts.py).
+/// @title A receipt's parts: what of it the pool of each of its adapters has (protocol/receipt_parts.py).
 /// @notice The author's and the contributors' amount are divided by the adapters' weights, each adapter's author and
 /// contributors having its part. The other roles' amounts are the heaviest adapter's, whose split divided the price.
 library Parts {

@@ -124,7 +124,7 @@ contract Settlement is IPots, Pauses, ReentrancyGuard {
     mapping(address lane => mapping(address account => bool)) public residueClaimed;
 
     event Credited(address indexed lane, uint64 epoch, uint128 amount, uint128 pot);
-    event EpochPosted(address indexed lane, uint64 indexed epoch, bytes32 hash, uint64 postedAt, Commitment commitment);
+    event EpochPosted(address indexed lane, uint64 postedAt, Commitment commitment);
     event Claimed(address indexed lane, address indexed account, address paidTo, uint128 amount, uint128 cumulative);
     event PosterProposed(address indexed lane, address indexed poster);
     event PosterAppointed(address indexed lane, address indexed poster);
@@ -369,7 +369,7 @@ contract Settlement is IPots, Pauses, ReentrancyGuard {
         if (pot != committed) state.committed = pot;
         state.nextEpoch = epoch + 1;
         state.owedSince = pot == committed ? 0 : uint64(block.timestamp);
-        emit EpochPosted(lane, epoch, hash, uint64(block.timestamp), commitment);
+        emit EpochPosted(lane, uint64(block.timestamp), commitment);
         if (!state.pledged || pot != committed) return;
         state.pledged = false;
         bonds.unfreeze(state.poster, POSTER);

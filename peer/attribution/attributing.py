@@ -25,8 +25,8 @@ from ...protocol.envelope import Sealed
 from ...protocol.errors import CommonloreError
 from ...protocol.ids import Cid, ReceiptId
 from ...protocol.messages import Ask
-from ...protocol.parts import attributed
 from ...protocol.pools import FEWEST_DRAWN
+from ...protocol.receipt_parts import attributed
 from ...protocol.receipts import AttributionStatement
 from ...protocol.requests import Disclosure
 from ...worker.attribution.process import AttributionConfig, AttributionProcess

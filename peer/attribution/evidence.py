@@ -21,7 +21,7 @@ from ...protocol.errors import ChainError, NotFound, RemoteProtocolError, Unreac
 from ...protocol.faithfulness import Faithfulness
 from ...protocol.ids import RAW, Address, Cid, cid_of_digest
 from ...protocol.manifests import CHUNK_SIZE, AdapterManifest, DatanetManifest, IndexManifest, Row
-from ...protocol.parts import ReceiptPart, parts_of
+from ...protocol.receipt_parts import ReceiptPart, receipt_parts
 from ...protocol.receipts import AttributionStatement, Credit
 from ...protocol.requests import PeerBinding
 from ...protocol.rows import row_hash
@@ -143,7 +143,7 @@ async def gather(sources: Sources, stored: StoredReceipt, level: int) -> tuple[E
 
     Raises NotFound, Unreachable, ProtocolError, InvalidAdapter.
     """
-    parts = parts_of(stored.receipt)
+    parts = receipt_parts(stored.receipt)
     if len(parts) == 1:
         return (await _gather_of(sources, stored, level, parts[0].adapter),)
     several = [(part, await _gather_of(sources, stored, level, part.adapter)) for part in parts]

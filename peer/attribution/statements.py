@@ -23,8 +23,8 @@ from ...protocol.errors import (
     Unreachable,
 )
 from ...protocol.ids import Address, Cid, PeerId, ReceiptId, peer_id_of
-from ...protocol.parts import attributed
 from ...protocol.pools import Basis
+from ...protocol.receipt_parts import attributed
 from ...protocol.receipts import AttributionStatement, Credit
 from ...protocol.requests import MAX_ADAPTERS, PeerBinding
 from ..catalog import Catalog

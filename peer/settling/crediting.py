@@ -17,9 +17,9 @@ from ...protocol.credits import RolePayees, divide_shares
 from ...protocol.errors import CommonloreError
 from ...protocol.ids import Address, Cid
 from ...protocol.manifests import AdapterManifest
-from ...protocol.parts import ReceiptPart, parts_of
 from ...protocol.pool_evidence import SealedStatement, counting, divide_by_statements
 from ...protocol.pools import Judged, PoolDivision, draw_receipts, judge
+from ...protocol.receipt_parts import ReceiptPart, receipt_parts
 from ...protocol.receipts import Credit, Receipt, Weight
 from ...protocol.settled import number_of
 from ..store.ledger_rows import StoredReceipt
@@ -99,7 +99,7 @@ class Crediting:
         division = Division()
         pools: dict[Cid | None, list[_Entry]] = {}
         for stored in receipts:
-            for part in parts_of(stored.receipt):
+            for part in receipt_parts(stored.receipt):
                 if part.price:
                     pools.setdefault(part.adapter, []).append((stored, part))
         for adapter, pool in pools.items():
@@ -154,7 +154,7 @@ class Crediting:
         disagree.
         """
         found: list[Credit] = []
-        for part in parts_of(stored.receipt):
+        for part in receipt_parts(stored.receipt):
             if part.adapter is None or not part.price:
                 found += self._credits(stored, part, worker)
                 continue

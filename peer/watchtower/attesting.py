@@ -37,8 +37,8 @@ from ...protocol.ids import Address, Cid, checksummed
 from ...protocol.keys import AccountKey
 from ...protocol.manifests import AdapterManifest
 from ...protocol.openings import open_leaf
-from ...protocol.parts import attributed
 from ...protocol.pool_check import paid_weights, recheck_pools
+from ...protocol.receipt_parts import attributed
 from ...protocol.receipts import Receipt, Weight
 from ...protocol.settlement import MAX_EPOCH_BYTES, EpochData, EpochTrees, commitment_hash, open_epoch
 from ..settling.claiming import FetchTrees, fetch_data, on_chain

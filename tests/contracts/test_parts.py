@@ -13,7 +13,7 @@ from commonlore.contracts.stage import AUTHOR, START, TERMS
 from commonlore.contracts.terms import Accounts
 from commonlore.protocol.credits import apportion
 from commonlore.protocol.ids import RAW, Address, cid_of, cid_of_digest, digest_of
-from commonlore.protocol.parts import part_of
+from commonlore.protocol.receipt_parts import part_of
 from commonlore.protocol.receipts import Receipt, Shares
 from commonlore.protocol.requests import MAX_ADAPTERS, PPM, AdapterWeight
 

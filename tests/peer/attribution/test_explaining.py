@@ -32,8 +32,8 @@ from commonlore.protocol.manifests import (
     Row,
     ShardHeader,
 )
-from commonlore.protocol.parts import ReceiptPart
 from commonlore.protocol.prompt_parts import show_rows
+from commonlore.protocol.receipt_parts import ReceiptPart
 from commonlore.protocol.receipts import (
     AttributionStatement,
     Credit,

@@ -39,7 +39,7 @@ class ReceiptPart:
         return sum_shares(self.shares)
 
 
-def parts_of(receipt: Receipt) -> tuple[ReceiptPart, ...]:
+def receipt_parts(receipt: Receipt) -> tuple[ReceiptPart, ...]:
     """A receipt's parts in the order of its adapters, those of nothing too.
 
     Raises LocalProtocolError where its adapters weigh nothing.
@@ -64,7 +64,9 @@ def part_of(receipt: Receipt, adapter: bytes) -> Shares:
 
     Raises LocalProtocolError where its adapters weigh nothing.
     """
-    return next((part.shares for part in parts_of(receipt) if digest_of_part(part) == adapter), NO_SHARES)
+    return next(
+        (part.shares for part in receipt_parts(receipt) if digest_of_part(part) == adapter), NO_SHARES
+    )
 
 
 def digest_of_part(part: ReceiptPart) -> bytes:
@@ -74,7 +76,7 @@ def digest_of_part(part: ReceiptPart) -> bytes:
 
 def attributed(receipt: Receipt) -> tuple[ReceiptPart, ...]:
     """The parts that are in some adapter's pool: what statements are made of."""
-    return tuple(part for part in parts_of(receipt) if part.adapter is not None and part.price)
+    return tuple(part for part in receipt_parts(receipt) if part.adapter is not None and part.price)
 
 
 def _shares(whole: Shares, is_heaviest: bool, author: int, contributors: int) -> Shares:

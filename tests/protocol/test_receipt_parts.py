@@ -17,7 +17,7 @@ from commonlore.protocol.credits import (
 )
 from commonlore.protocol.errors import LocalProtocolError, RemoteProtocolError
 from commonlore.protocol.ids import RAW, Address, cid_of, cid_of_digest, digest_of
-from commonlore.protocol.parts import NO_SHARES, attributed, part_of, parts_of
+from commonlore.protocol.receipt_parts import NO_SHARES, attributed, part_of, receipt_parts
 from commonlore.protocol.receipts import Effects, PartEffect, Receipt, Shares, Weight
 from commonlore.protocol.request_rules import check_adapters
 from commonlore.protocol.requests import PPM, AdapterWeight
@@ -62,7 +62,7 @@ def added(shares):
 def test_parts_add_up_to_the_receipt_role_by_role(adapters, amounts):
     check_adapters(adapters)
     receipt = receipt_of(adapters, Shares(*amounts))
-    parts = parts_of(receipt)
+    parts = receipt_parts(receipt)
     assert added([part.shares for part in parts]) == receipt.shares
     heaviest = heaviest_adapter(adapters)
     for part in parts:
@@ -85,7 +85,7 @@ def test_every_unit_goes_to_one_account_over_all_adapters_and_channels(adapters,
     """Statements on each adapter with what the prompt's parts did; their weights divide its part."""
     receipt = receipt_of(adapters, compute_shares(price, DEFAULT_SPLIT))
     paid, mixed = [], []
-    for part in parts_of(receipt):
+    for part in receipt_parts(receipt):
         own, measured = data.draw(priors), data.draw(effects)
         weights = combine_channels(own, payable(measured, {weight.payee for weight in own}))
         given_out = divide_shares(part.shares, PAYEES, weights, part.number)
@@ -113,14 +113,14 @@ def test_a_tie_goes_to_the_lowest_digest_as_on_the_chain():
         if one != other:
             entries = [AdapterWeight(cid_of_digest(each, RAW), PPM // 2) for each in (one, other)]
             assert digest_of(heaviest_adapter(entries)) == min(one, other)
-            shares = parts_of(receipt_of(tuple(entries), Shares(0, 0, 1, 0, 1)))
+            shares = receipt_parts(receipt_of(tuple(entries), Shares(0, 0, 1, 0, 1)))
             lowest = min((one, other)) == other
             assert shares[lowest].shares == Shares(0, 0, 1, 0, 1)
 
 
 def test_an_answer_without_an_adapter_has_one_part():
     shares = Shares(1, 2, 0, 3, 0)
-    (part,) = parts_of(receipt_of((), shares))
+    (part,) = receipt_parts(receipt_of((), shares))
     assert (part.adapter, part.shares, part.price) == (None, shares, 6)
     assert part_of(receipt_of((), shares), bytes(32)) == shares
     assert attributed(receipt_of((), shares)) == ()
@@ -129,7 +129,7 @@ def test_an_answer_without_an_adapter_has_one_part():
 def test_weights_of_nothing_divide_nothing():
     entries = tuple(AdapterWeight(cid_of(name), 0) for name in (b"one", b"two"))
     with pytest.raises(LocalProtocolError):
-        parts_of(receipt_of(entries, Shares(0, 0, 1, 0, 0)))
+        receipt_parts(receipt_of(entries, Shares(0, 0, 1, 0, 0)))
     with pytest.raises(LocalProtocolError, match="by its parts"):
         compute_credits(receipt_of(entries, Shares(0, 0, 0, 0, 0)), PAYEES, [])
 
