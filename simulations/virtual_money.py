@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from ..peer.store.ledger import Ledger
 from ..peer.store.ledger_rows import ReceiptState, Role, StoredReceipt
 from ..protocol.credits import compute_credits
-from ..protocol.ids import ZERO_ADDRESS, Address, Cid
+from ..protocol.ids import Address, Cid
 from ..protocol.settled import SettledReceipt
 from .accounts import Settlement, post_all
 from .people import People
@@ -48,9 +48,9 @@ def _settled(stored: StoredReceipt, people: People, worker: int, adapters: dict[
     adapter = adapters[receipt.adapters[0].adapter] if receipt.adapters else -1
     payees = people.payees_of(worker, adapter)
     credits = compute_credits(receipt, payees, people.weights_of(adapter))
-    author = payees.author or ZERO_ADDRESS
+    authors = () if payees.author is None else (payees.author,)
     return SettledReceipt(
-        receipt, stored.signed.signature, voucher.voucher, voucher.signature, author, credits
+        receipt, stored.signed.signature, voucher.voucher, voucher.signature, authors, credits
     )
 
 
