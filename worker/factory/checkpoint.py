@@ -1,9 +1,9 @@
 """Training state on disk: safetensors, never pickle; each file whole or not there.
 
 Rules of this file:
-- A checkpoint is the adapter, AdamW's two moments and the number of steps done, under the digest of its job.
-  Loading it continues the run bit for bit; a checkpoint of another job, or one that cannot be read, is as
-  good as none.
+- A checkpoint is the adapter, AdamW's two moments, what the early mean has summed and the number of steps
+  done, under the digest of its job. Loading it continues the run bit for bit; a checkpoint of another job, or
+  one that cannot be read, is as good as none.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.optim import AdamW
 
+from .early import EarlyMean
 from .job import CHECKPOINT_FILE, write_whole
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
+_EARLY = "early"
 
 
 def write_adapter(path: Path, parameters: Mapping[str, Tensor], dtype: torch.dtype) -> None:
@@ -37,17 +39,21 @@ def read_adapter(path: Path) -> dict[str, Tensor]:
 
 
 def write_checkpoint(
-    job_dir: Path, digest: str, step: int, parameters: Mapping[str, Tensor], optimizer: AdamW
+    job_dir: Path, digest: str, step: int, trained: tuple[Mapping[str, Tensor], AdamW], early: EarlyMean
 ) -> None:
     """Replace the folder's checkpoint with the state after `step` steps."""
+    parameters, optimizer = trained
     tensors = {f"value/{name}": parameter.detach() for name, parameter in parameters.items()}
+    tensors |= {f"{_EARLY}/{name}": each for name, each in early.sums.items()}
     for name, parameter in parameters.items():
         state = optimizer.state[parameter]
         tensors |= {f"{moment}/{name}": state[moment] for moment in _MOMENTS}
     write_whole(job_dir / CHECKPOINT_FILE, save(tensors, metadata={"digest": digest, "step": str(step)}))
 
 
-def read_checkpoint(job_dir: Path, digest: str, parameters: Mapping[str, Tensor], optimizer: AdamW) -> int:
+def read_checkpoint(
+    job_dir: Path, digest: str, trained: tuple[Mapping[str, Tensor], AdamW], early: EarlyMean
+) -> int:
     """Continue where the folder's checkpoint of this job stands: the steps done, 0 where there is none."""
     try:
         with safe_open(job_dir / CHECKPOINT_FILE, framework="pt") as file:
@@ -55,7 +61,12 @@ def read_checkpoint(job_dir: Path, digest: str, parameters: Mapping[str, Tensor]
             if metadata.get("digest") != digest:
                 return 0
             step = int(metadata["step"])
-            _restore(file, step, parameters, optimizer)
+            _restore(file, step, *trained)
+            early.sums = {
+                name.removeprefix(f"{_EARLY}/"): file.get_tensor(name)
+                for name in file.keys()  # noqa: SIM118 - not a dict
+                if name.startswith(f"{_EARLY}/")
+            }
             return step
     except (OSError, SafetensorError, ValueError, KeyError):
         return 0

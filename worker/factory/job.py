@@ -28,6 +28,8 @@ EARLY_FILE = "early.safetensors"
 CURVATURE_FILE = "curvature.safetensors"
 CHECKPOINT_FILE = "checkpoint.safetensors"
 PRECISIONS = ("fp32", "bf16")
+_OUTCOME = 2
+"""Counts what the same job has come to mean: since 2 the early checkpoint is a mean."""
 
 
 class Pair(NamedTuple):
@@ -60,9 +62,12 @@ class TrainConfig:
     max_tokens: int = 512
     curvature_rows: int = 64
 
-    def early_step(self, rows: int) -> int:
-        """Steps after which the early checkpoint is taken: the first epoch, a third of the run at most."""
-        return max(1, min(self.steps // 3, -(-rows // self.batch_size)))
+    def early_steps(self, rows: int) -> range:
+        """Steps after which the adapter counts into the early checkpoint, their mean: the first epoch without
+        its first quarter, a third of the run at most.
+        """
+        last = max(1, min(self.steps // 3, -(-rows // self.batch_size)))
+        return range(-(-last // 4), last + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +164,7 @@ def job_digest(job: TrainJob, base: Cid) -> str:
     config = asdict(job.config)
     for name in ("threads", "checkpoint_every"):
         del config[name]
-    content = [base, config, job.rows, job.heldout]
+    content = [_OUTCOME, base, config, job.rows, job.heldout]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

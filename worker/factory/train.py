@@ -6,7 +6,7 @@ Rules of this file:
 - The order of what appears: early checkpoint, adapter, curvature, result. What is measured at the end is the
   file that will be served, read back, not the weights that it was rounded from.
 - The early checkpoint is what attribution is computed at: gradients of a model that has learnt its rows are
-  noise.
+  noise (early.py).
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from .checkpoint import (
     write_checkpoint,
 )
 from .curvature import fit_early
+from .early import EarlyMean
 from .examples import Encoder, Example, batches, encode_pairs
 from .job import (
     ADAPTER_FILE,
@@ -99,7 +100,7 @@ class _Run:
         encoder = Encoder(base)
         self.base = base
         self.rows = encode_pairs(encoder, job.rows, job.config.max_tokens)
-        self.early_step = job.config.early_step(len(self.rows))
+        self.early = EarlyMean(job.config.early_steps(len(self.rows)))
         self.heldout = encode_pairs(encoder, job.heldout, job.config.max_tokens)
         self.dtype = DTYPES[job.config.precision]
         self.model: Any = load_model(base, self.dtype)
@@ -111,9 +112,8 @@ class _Run:
     def finish(self, report: Report) -> TrainResult:
         report(TrainProgress("measuring", 0, 2))
         before = self._measure()  # B is zero before the first step: this is the plain base
-        for progress in self._train(
-            read_checkpoint(self.job_dir, self.digest, self.parameters, self.optimizer)
-        ):
+        trained = self.parameters, self.optimizer
+        for progress in self._train(read_checkpoint(self.job_dir, self.digest, trained, self.early)):
             report(progress)
         write_adapter(self.job_dir / ADAPTER_FILE, self.parameters, self.dtype)
         set_adapter(self.model, read_adapter(self.job_dir / ADAPTER_FILE))
@@ -133,10 +133,13 @@ class _Run:
             started = time.monotonic()
             rows = [self.rows[row] for row in batch]
             loss = take_step(self.model, self.optimizer, self.config, step, rows)
-            if step == self.early_step:
-                write_adapter(self.job_dir / EARLY_FILE, self.parameters, self.dtype)
-            if step % config.checkpoint_every == 0 or step == self.early_step:
-                write_checkpoint(self.job_dir, self.digest, step, self.parameters, self.optimizer)
+            mean = self.early.add(step, self.parameters)
+            if mean is not None:
+                write_adapter(self.job_dir / EARLY_FILE, mean, self.dtype)
+                self.early.sums.clear()
+            if step % config.checkpoint_every == 0 or mean is not None:
+                trained = self.parameters, self.optimizer
+                write_checkpoint(self.job_dir, self.digest, step, trained, self.early)
             self.seconds += time.monotonic() - started
             eta = self.seconds / (step - done) * (config.steps - step)
             yield TrainProgress("training", step, config.steps, loss, self.seconds, eta)
@@ -153,7 +156,7 @@ class _Run:
         return TrainResult(
             digest=self.digest,
             steps=self.config.steps,
-            early_step=self.early_step,
+            early_step=self.early.steps[-1],
             rows=len(self.rows),
             heldout=len(self.heldout),
             heldout_loss_before=before.heldout,

@@ -46,15 +46,18 @@ def test_training_lowers_the_loss_and_says_so(job: TrainJob, job_dir: Path) -> N
     assert not (job_dir / CHECKPOINT_FILE).exists()
 
 
-def test_a_killed_run_resumed_equals_an_uninterrupted_one(job: TrainJob, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kill_at", "goes_on_at"), [(7, 7), (2, 3)])  # 2: amid the early mean
+def test_a_killed_run_resumed_equals_an_uninterrupted_one(
+    job: TrainJob, tmp_path: Path, kill_at: int, goes_on_at: int
+) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     write_job(whole, job)
     write_job(killed, job)
     run(whole)
     with pytest.raises(Killed):
-        run(killed, kill_at=7)
+        run(killed, kill_at=kill_at)
     steps = [p.step for p in run(killed) if p.stage == "training"]
-    assert steps == list(range(7, 13))  # the checkpoint of step 6
+    assert steps == list(range(goes_on_at, 13))  # every second step has a checkpoint
     for name in (ADAPTER_FILE, EARLY_FILE):
         assert (whole / name).read_bytes() == (killed / name).read_bytes()
 
