@@ -37,6 +37,8 @@ OURS, UNGUARDED = "ours", "ours, no rule"
 METHODS = ("dot", "tracincp", "datainf")
 COMPARED = ("copy", "near-copy", "joined", "decoy", "garbage")
 """Attacks that are tried on what pays for whatever is committed: that takes a whole training each."""
+FIRST = 1
+"""The epoch within which the early checkpoint is taken: ours needs no more of a training."""
 Message = dict[str, Any]
 Tables = Mapping[str, Floats]
 """By method: (questions, contributors), what each answer pays to whom."""
@@ -151,7 +153,7 @@ class _Payer:
 
     def tables(self, world: World, names: Sequence[str]) -> dict[str, Floats]:
         """By these methods; an arm that cannot be run is left out."""
-        subject, owners = _trained(world, None if self.methods else Setting().epoch), len(world.contributors)
+        subject, owners = _trained(world, None if self.methods else FIRST), len(world.contributors)
         tables: dict[str, Floats] = {}
         for name in names:
             if name == OURS:
@@ -162,7 +164,7 @@ class _Payer:
 
     def index(self) -> Index:
         """Ours, of what honest people committed."""
-        return batched_index(_trained(self.world, Setting().epoch), Setting())
+        return batched_index(_trained(self.world, FIRST), Setting())
 
     def _scores(self, name: str, subject: Subject) -> Floats | None:
         if name in OWN:

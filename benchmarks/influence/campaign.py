@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from ..child import note
 from ..machine import load_average
 from .attack_part import measure_attacks
 from .batched import batched_index, noise_table
+from .early_part import measure_windows
 from .faithful import compare, trained
 from .families import FAMILIES
 from .families_part import measure_family
@@ -32,8 +33,12 @@ from .world import Sizes, World, six_contributors
 
 Message = dict[str, Any]
 Job = tuple[str, Callable[[], Message]]
-DEVELOPMENT, REPORTED = (101,), (201, 202, 203)
-"""Seeds on which settings are chosen, and others on which they are reported; their bases differ, too."""
+REPORTED = (201, 202, 203)
+DEVELOPMENT: Mapping[int, int] = {101: 1, 102: 3}
+"""Seeds on which settings are chosen, and their bases; REPORTED have REPORTED_BASE."""
+REPORTED_BASE = 2
+ORDERS = {101: 2}
+"""In how many orders the subsets of contributors were trained, where it was not one."""
 PARTS = ("choice", "six", "forms", "order", "attacks", "families", "starter", "checks", "cost")
 
 
@@ -44,7 +49,7 @@ class Plan:
     keep: Path
     parts: tuple[str, ...] = PARTS
     seeds: tuple[int, ...] = REPORTED
-    development: tuple[int, ...] = DEVELOPMENT
+    development: tuple[int, ...] = tuple(DEVELOPMENT)
     arms: bool = True
     sizes: Sizes = field(default_factory=Sizes)
     development_halves: int = 24
@@ -55,7 +60,7 @@ class Plan:
 
     def six(self, seed: int) -> World:
         """Six contributors."""
-        return six_contributors(self.keep, seed, self.sizes, 1 if seed in self.development else 2)
+        return six_contributors(self.keep, seed, self.sizes, DEVELOPMENT.get(seed, REPORTED_BASE))
 
     def attack_arms(self) -> tuple[str, ...]:
         """Peers that are attacked: all but the slowest, which take minutes for each world."""
@@ -100,10 +105,13 @@ def _choice(plan: Plan) -> Iterator[Job]:
 
         def measure(seed: int = seed) -> Message:
             world = plan.six(seed)
-            truth = ground_truth(world, plan.development_halves)
+            truth = ground_truth(world, plan.development_halves, ORDERS.get(seed, 1))
             index = batched_index(trained(world), Setting())
-            noise = {"noise": noise_table(index, world.owner, truth)}
-            return compare(world, truth, OURS, ("ekfac-full",), (), CHOICES).message() | noise
+            return compare(world, truth, OURS, ("ekfac-full",), (), CHOICES).message() | {
+                "noise": noise_table(index, world.owner, truth),
+                "windows": measure_windows(world, truth),
+                "truth": truth.message(),
+            }
 
         yield f"choice-{seed}", measure
 
@@ -114,7 +122,8 @@ def _six(plan: Plan) -> Iterator[Job]:
         def measure(seed: int = seed) -> Message:
             world = plan.six(seed)
             truth = ground_truth(world, plan.sizes.halves)
-            return compare(world, truth, OURS, OWN, plan.chosen_arms(seed), ABLATIONS).message()
+            table = compare(world, truth, OURS, OWN, plan.chosen_arms(seed), ABLATIONS)
+            return table.message() | {"truth": truth.message()}
 
         yield f"six-{seed}", measure
 

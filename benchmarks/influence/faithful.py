@@ -86,15 +86,15 @@ def compare(
     subject, table = trained(world), Table()
     indexer, owners = Indexer(world), len(world.contributors)
     for name, setting in settings.items():
-        _add(table, name, scored(indexer.index(subject, setting), world.owner, owners), (world, truth))
+        add_to(table, name, scored(indexer.index(subject, setting), world.owner, owners), (world, truth))
     for name in own:
-        _add(table, name, OWN[name](subject), (world, truth))
+        add_to(table, name, OWN[name](subject), (world, truth))
     for epoch in sorted({setting.epoch for setting in batched.values()}):
         observed = observe(subject, epoch)
         for name, setting in batched.items():
             if setting.epoch == epoch:
                 index = batched_index(subject, setting, observed)
-                _add(table, name, scored(index, world.owner, owners), (world, truth))
+                add_to(table, name, scored(index, world.owner, owners), (world, truth))
     texts = [entry.text for entry in world.entries]
     for name in arms:
         try:
@@ -103,11 +103,12 @@ def compare(
             table.absent[name] = str(failed)
             note(f"{name} is absent: {str(failed)[-300:]}")
             continue
-        _add(table, name, found, (world, truth))
+        add_to(table, name, found, (world, truth))
     return table
 
 
-def _add(table: Table, name: str, found: Scored, against: tuple[World, Truth]) -> None:
+def add_to(table: Table, name: str, found: Scored, against: tuple[World, Truth]) -> None:
+    """Hold a method against a world's truth."""
     world, truth = against
     table.scored[name] = found
     table.faithful[name] = assess(found.scores, world.owner, truth, found.shares)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
@@ -17,22 +18,49 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Truth:
-    """`members` and `values` of the half-subsets; exact Shapley values (questions, contributors)."""
+    """`members` and `values` of the half-subsets; `by_order` (orders, questions, contributors) exact Shapley
+    values, each from trainings of its own in another order of batches.
+    """
 
     members: npt.NDArray[np.bool_]
     values: Floats
-    shapley: Floats
+    by_order: Floats
+
+    @property
+    def shapley(self) -> Floats:
+        """(questions, contributors): of the mean over orders, because Shapley values are linear."""
+        mean: Floats = self.by_order.mean(0)
+        return mean
+
+    def message(self) -> dict[str, float]:
+        """How well pay is known: `between_orders` is the pay error of one order's Shapley values held against
+        another's, `all_to_the_first` that of giving everything to whoever has most by the Shapley values.
+        """
+        paid = [shares(each) for each in self.by_order]
+        apart = [total_variation(a, b).mean() for a, b in combinations(paid, 2)]
+        wanted = shares(self.shapley)
+        first = np.eye(wanted.shape[1])[wanted.argmax(1)]
+        known = {"between_orders": float(np.mean(apart))} if apart else {}
+        return known | {
+            "orders": len(self.by_order),
+            "all_to_the_first": float(total_variation(first, wanted).mean()),
+        }
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Faithfulness:
-    """What one method reached on one world. `lds`, `pearson`, `pay_error` have a value a question."""
+    """What one method reached on one world. `lds`, `pearson`, `pay_error` have a value a question.
+
+    `pay_error` is against the Shapley values of the mean over orders, `pay_error_one_order` the mean of those
+    against each order's own.
+    """
 
     lds: Floats
     left_out: Floats
     """The mean LDS without each subset in turn."""
     pearson: Floats
     pay_error: Floats
+    pay_error_one_order: Floats
 
     def message(self) -> dict[str, float]:
         """The means, and the LDS's standard error within the world."""
@@ -41,6 +69,7 @@ class Faithfulness:
             "lds_se_within": standard_error(self.lds, self.left_out),
             "shapley_pearson": float(self.pearson.mean()),
             "pay_error": float(self.pay_error.mean()),
+            "pay_error_one_order": float(self.pay_error_one_order.mean()),
         }
 
 
@@ -50,11 +79,13 @@ def assess(
     """A method's scores against retraining; `paid` are the shares, where scores alone do not say them."""
     per_question, left_out = lds(scores, truth.members, truth.values)
     sums = sum_by_owner(scores, owner, truth.shapley.shape[1])
+    paid = shares(sums) if paid is None else paid
     return Faithfulness(
         per_question,
         left_out,
         pearson_rows(sums, truth.shapley),
-        total_variation(shares(sums) if paid is None else paid, shares(truth.shapley)),
+        total_variation(paid, shares(truth.shapley)),
+        np.mean([total_variation(paid, shares(each)) for each in truth.by_order], axis=0),
     )
 
 

@@ -20,7 +20,7 @@ from commonlore.worker.factory.examples import Example
 from .ekfac import Whitening, fit_whitening
 from .gradients import Gradients, example_gradients
 from .measures import Floats
-from .training import Learner, State
+from .training import EARLY, Learner, State
 
 DATAINF_DAMPING = 0.1
 Result = TypeVar("Result")
@@ -102,8 +102,9 @@ def plain_dot(subject: Subject, epoch: int) -> Scored:
 def tracin(subject: Subject) -> Scored:
     """Dot products at all checkpoints by their learning rates (Pruthi et al., 2020)."""
     course = subject.learner.world.course
-    parts = [plain_dot(subject, epoch) for epoch in subject.states]
-    rates = [course.rate * (1 - (epoch - 0.5) / course.epochs) for epoch in subject.states]
+    epochs = [epoch for epoch in subject.states if epoch != EARLY]
+    parts = [plain_dot(subject, epoch) for epoch in epochs]
+    rates = [course.rate * (1 - (epoch - 0.5) / course.epochs) for epoch in epochs]
     return Scored(
         np.sum([rate * part.scores for rate, part in zip(rates, parts, strict=True)], axis=0),
         sum(part.bytes_per_example for part in parts),
@@ -163,10 +164,10 @@ def _compare(sides: Sides, rows: Tensor, questions: Tensor, index_seconds: float
 
 OWN: dict[str, Callable[[Subject], Scored]] = {
     "dot": lambda subject: plain_dot(subject, subject.last),
-    "dot-early": lambda subject: plain_dot(subject, 1),
+    "dot-early": lambda subject: plain_dot(subject, EARLY),
     "tracincp": tracin,
     "datainf": datainf,
-    "ekfac-full": lambda subject: ekfac(subject, 1),
+    "ekfac-full": lambda subject: ekfac(subject, EARLY),
     "ekfac-full-final": lambda subject: ekfac(subject, subject.last),
     "random": at_random,
 }

@@ -10,11 +10,11 @@ from .measures import Truth
 from .methods import Subject
 from .order import averaged
 from .ours import Setting, receipt_scores
-from .training import Learner
+from .training import EARLY, Learner
 from .world import World
 
 ORDERS = 4
-EARLY, LATER = 1, 2
+LATER = 2
 
 
 def measure_order(world: World, truth: Truth, orders: int = ORDERS) -> dict[str, Any]:

@@ -19,20 +19,19 @@ from commonlore.worker.attribution.sketch import WIDTH, Sketch
 
 from .measures import Floats
 from .methods import Scored, Subject, timed
-from .training import State
+from .training import EARLY, State
 from .world import World
 
-EPOCH = 1
 PPM = 1_000_000
 Vectors = npt.NDArray[np.int8]
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What may be chosen: at which epoch, how wide, how much curvature, with how many bits a row's places are
+    """What may be chosen: at which state, how wide, how much curvature, with how many bits a row's places are
     kept, and whether a row has a weight. Attributors keep signs and a weight; all else is for `batched`."""
 
-    epoch: int = EPOCH
+    epoch: int = EARLY
     width: int = WIDTH
     plan: Plan = FITTED
     bits: int = 1

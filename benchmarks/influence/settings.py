@@ -18,6 +18,7 @@ ABLATIONS: Mapping[str, Setting] = {
     "ours, 8,192 wide": Setting(width=8_192),
     "ours, 131,072 wide": Setting(width=131_072),
     "ours, rows of one weight": Setting(weighted=False),
+    "ours, end of the first epoch": Setting(epoch=1),
     "ours, last epoch": Setting(epoch=4),
 }
 """What each limit costs, on the reported seeds; nothing is chosen among these."""
@@ -33,6 +34,7 @@ FORMS: Mapping[str, Setting] = {
 
 CHOICES: Mapping[str, Setting] = {
     **{f"epoch {epoch}": Setting(epoch=epoch) for epoch in (1, 2, 4)},
+    "early": Setting(),
     **{
         f"damping {damping}": Setting(plan=top(8, damping=damping)) for damping in (0.01, 0.03, 0.1, 0.3, 1.0)
     },

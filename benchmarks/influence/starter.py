@@ -1,5 +1,5 @@
-"""A real base and a real Datanet: SmolLM2-135M and ICD-10-CM, three contributors, and few retrainings,
-because each costs minutes.
+"""A real base and real Datanets: SmolLM2-135M with ICD-10-CM or CWE, three contributors, and few retrainings,
+because each costs a minute.
 """
 
 from __future__ import annotations
@@ -14,26 +14,31 @@ from commonlore.worker.models.importing import import_base
 from .texts import Entry
 from .world import Course, Sizes, World
 
-COURSE = Course(epochs=3, batch=8, rate=6e-3, warmup_steps=3, kept=(1, 3), packed=True)
-SIZES = Sizes(rows=12, questions=3, halves=12)
+COURSE = Course(epochs=3, batch=8, rate=6e-3, warmup_steps=3, kept=(1, 2, 3), packed=True)
+SIZES = Sizes(rows=24, questions=6, halves=24)
+FEW = Sizes(rows=12, questions=3, halves=12)
 
 
-def starter_world(keep: Path, seed: int, base: str = "starter", sizes: Sizes = SIZES) -> World:
-    """The starter base with three contributors to one Datanet; a question asks what some row has taught."""
-    datanet = corpus("icd10", seed)
+def starter_world(
+    keep: Path, seed: int, base: str = "starter", sizes: Sizes = SIZES, name: str = "icd10"
+) -> World:
+    """The starter base with three contributors to the Datanet of this name; a question asks what some row has
+    taught.
+    """
+    datanet = corpus(name, seed)
     model = import_base(base)
     encoder = Encoder(model)
-    given = {name: rows[: sizes.rows] for name, rows in datanet.contributors.items()}
+    given = {each: rows[: sizes.rows] for each, rows in datanet.contributors.items()}
     taught = {row.answer for rows in given.values() for row in rows}
     asked = [
         question
-        for name in given
+        for contributor in given
         for question in [
-            each for each in datanet.heldout if each.contributor == name and each.answer in taught
+            each for each in datanet.heldout if each.contributor == contributor and each.answer in taught
         ][: sizes.questions]
     ]
     pairs = [Pair(row.question, row.answer) for rows in given.values() for row in rows]
-    folder = keep / f"starter-{base}-{seed}"
+    folder = keep / f"starter-{base}-{name}-{sizes.rows}-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     return World(
         name=f"starter-{base}",
@@ -43,7 +48,9 @@ def starter_world(keep: Path, seed: int, base: str = "starter", sizes: Sizes = S
         course=COURSE,
         contributors=tuple(given),
         entries=tuple(
-            Entry(name, f"{row.question} {row.answer}") for name, rows in given.items() for row in rows
+            Entry(contributor, f"{row.question} {row.answer}")
+            for contributor, rows in given.items()
+            for row in rows
         ),
         rows=tuple(encoder.pair(pair) for pair in pairs),
         question_texts=tuple(f"{each.question} {each.answer}" for each in asked),

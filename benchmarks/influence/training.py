@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from commonlore.worker.factory.early import EarlyMean
 from commonlore.worker.factory.examples import Example
 from commonlore.worker.factory.job import TrainConfig
 from commonlore.worker.factory.lora import adapter_parameters, add_adapter, load_model, set_adapter
@@ -24,11 +25,13 @@ from commonlore.worker.factory.packing import answer_losses, pack
 from .world import Course, World
 
 State = Mapping[str, Tensor]
+EARLY = 0
+"""In the place of an epoch: the early checkpoint, as the factory takes it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
-    """What one training left: its states by epoch, and minus the nats a token of every question."""
+    """What one training left: its states by epoch and EARLY, and minus the nats a token of every question."""
 
     states: Mapping[int, State]
     values: npt.NDArray[np.float64]
@@ -54,30 +57,36 @@ class Learner:
 
     def fit(self, rows: Sequence[Example], order: int = 0, stop: int | None = None) -> Run:
         """Train from the start on these rows; `stop` leaves after that epoch, on the whole schedule."""
-        self.use(self._start)
         course, states = self.world.course, {}
-        for epoch in self._epochs(rows, order):
-            if epoch in course.kept:
+        by_epoch = math.ceil(len(rows) / course.batch)
+        config = TrainConfig(steps=course.epochs * by_epoch, batch_size=course.batch)
+        early = EarlyMean(config.early_steps(len(rows)))
+        for step in self.steps(rows, order):
+            if mean := early.add(step, self.parameters):
+                states[EARLY] = mean
+            epoch, within = divmod(step, by_epoch)
+            if within == 0 and epoch in course.kept:
                 states[epoch] = self.state()
-            if epoch == stop:
+            if step == (stop or course.epochs) * by_epoch:
                 break
         return Run(states, self.values())
 
-    def _epochs(self, rows: Sequence[Example], order: int) -> Iterator[int]:
-        """Yields after each epoch. Without rows there is nothing to learn and no epoch."""
+    def steps(self, rows: Sequence[Example], order: int = 0) -> Iterator[int]:
+        """Yields after each step from the start on. Without rows there is nothing to learn and no step."""
+        self.use(self._start)
         course = self.world.course
         optimizer = torch.optim.AdamW(self.parameters.values(), lr=0.0, weight_decay=0.0, fused=True)
         rng = np.random.default_rng([self.world.seed, order])
         steps = course.epochs * math.ceil(len(rows) / course.batch)
         step = 0
-        for epoch in range(1, course.epochs + 1 if rows else 1):
+        for _epoch in range(course.epochs if rows else 0):
             shuffled = rng.permutation(len(rows))
             for start in range(0, len(rows), course.batch):
                 warming = min(1.0, (step + 1) / course.warmup_steps)
                 batch = [rows[i] for i in shuffled[start : start + course.batch]]
                 self._step(optimizer, course.rate * warming * (1 - step / steps), batch)
                 step += 1
-            yield epoch
+                yield step
 
     def _step(self, optimizer: torch.optim.Optimizer, rate: float, batch: Sequence[Example]) -> None:
         for group in optimizer.param_groups:

@@ -1,7 +1,10 @@
 """Ground truth: the adapter retrained on half of the rows, and on every subset of contributors.
 
-Rules of this file: every retraining is one file, written under another name and then moved, so that whoever
-comes next takes up what is missing.
+Rules of this file:
+- Every retraining is one file, written under another name and then moved, so that whoever comes next takes up
+  what is missing.
+- A subset of contributors may be trained in several orders of batches. Each gives Shapley values of its own;
+  how far apart those are is how well the truth itself is known.
 """
 
 from __future__ import annotations
@@ -17,9 +20,12 @@ from .measures import Floats, Truth, shapley_values
 from .training import Learner
 from .world import World
 
+ORDERS_APART = 1_000
+"""Between the orders of one subset's trainings."""
 
-def ground_truth(world: World, halves: int) -> Truth:
-    """Of a world; computes what its folder lacks."""
+
+def ground_truth(world: World, halves: int, orders: int = 1) -> Truth:
+    """Of a world, every subset of contributors trained in so many orders; computes what its folder lacks."""
     learner: list[Learner] = []
 
     def lazily() -> Learner:
@@ -29,11 +35,18 @@ def ground_truth(world: World, halves: int) -> Truth:
 
     members = half_subsets(world.seed, len(world.rows), halves)
     values = [_kept(world, f"half-{k}", lazily, rows, k) for k, rows in enumerate(members)]
-    by_code = [
-        _kept(world, f"subset-{code}", lazily, rows, code)
-        for code, rows in enumerate(contributor_subsets(world))
+    by_order = [
+        [
+            _kept(world, _subset_name(code, order), lazily, rows, code + ORDERS_APART * order)
+            for code, rows in enumerate(contributor_subsets(world))
+        ]
+        for order in range(orders)
     ]
-    return Truth(members, np.stack(values), shapley_values(np.stack(by_code)))
+    return Truth(members, np.stack(values), np.stack([shapley_values(np.stack(each)) for each in by_order]))
+
+
+def _subset_name(code: int, order: int) -> str:
+    return f"subset-{code}" if order == 0 else f"subset-{code}-order-{order}"
 
 
 def half_subsets(seed: int, rows: int, halves: int) -> npt.NDArray[np.bool_]:

@@ -55,7 +55,7 @@ def test_a_method_that_knows_shapley_values_pays_without_error(influence: Simple
     measures = influence.measures
     owner = np.array([0, 0, 1, 2])
     scores = np.array([[0.5, 0.5, 2.0, -1.0], [0.0, 3.0, 0.0, 1.0]])
-    truth = measures.Truth(np.eye(4, dtype=bool), scores.T, measures.sum_by_owner(scores, owner, 3))
+    truth = measures.Truth(np.eye(4, dtype=bool), scores.T, measures.sum_by_owner(scores, owner, 3)[None])
     found = measures.assess(scores, owner, truth)
     assert found.pay_error == pytest.approx(0.0)
     assert found.pearson == pytest.approx(1.0)
@@ -159,7 +159,7 @@ def test_texts_of_a_seed_are_the_same_again(influence: SimpleNamespace) -> None:
 def test_averages_of_equal_estimates_do_not_wobble(influence: SimpleNamespace) -> None:
     measures = influence.measures
     sums = np.abs(np.random.default_rng(2).normal(size=(6, 3))) + 0.1
-    truth = measures.Truth(np.eye(2, dtype=bool), np.zeros((2, 6)), sums)
+    truth = measures.Truth(np.eye(2, dtype=bool), np.zeros((2, 6)), sums[None])
     found = influence.order.averaged([{1: sums, 2: sums}] * 4, truth, 1, 2)
     assert set(found) == {"one checkpoint", "two checkpoints", "two trainings", "both"}
     for each in found.values():
