@@ -12,12 +12,15 @@ from .options import JsonOption
 from .printing import print_json, print_table, say
 from .progress import bars
 from .simulate_compare import compare
+from .simulate_lists import keys, list_
 
 if TYPE_CHECKING:
     from ..simulations.files import Files, Sweep
     from ..simulations.pool import Pool
 
 app = typer.Typer(help="Simulate a network: the real scheduler and receipts over modelled workers.")
+app.command("list")(list_)
+app.command()(keys)
 app.command()(compare)
 MOST_PRINTED = 40
 
@@ -36,11 +39,13 @@ def run(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Where results are written.  [default: results/SCENARIO]"),
+        typer.Option(metavar="FOLDER", help="Where results are written; results/SCENARIO without it."),
     ] = None,
-    fresh: Annotated[bool, typer.Option(help="Delete what another sweep left in that folder.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Delete what another sweep left in that folder.")
+    ] = False,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Runs at once.  [default: 1, or all of a cluster]")
+        int | None, typer.Option(min=1, help="Runs at once; without it one, or all of a cluster.")
     ] = None,
     backend: Annotated[str, typer.Option(help="processes, loky, dask or ray.")] = "processes",
     cluster: Annotated[str, typer.Option(metavar="ADDRESS", help="A running Dask or Ray cluster's.")] = "",
@@ -72,22 +77,6 @@ def run(
     experiment = load_experiment(scenario_path(scenario), parse_overrides(settings))
     sweep = Sweep(experiment, chosen, out or Path("results") / experiment.name, form)
     _finish(sweep, _run(sweep, Pool(jobs, backend, cluster), fresh=fresh), json)
-
-
-@app.command("list")
-def list_(json: JsonOption = False) -> None:
-    """The scenarios that come with the package."""
-    from ..simulations.scenario import load_experiment, scenario_names, scenario_path
-
-    found = [load_experiment(scenario_path(name)) for name in scenario_names()]
-    rows = [
-        {"name": name, "kind": each.kind.name, "arms": len(each.arms), "about": each.about}
-        for name, each in zip(scenario_names(), found, strict=True)
-    ]
-    if json:
-        print_json(rows)
-    else:
-        print_table(("name", "kind", "arms", "about"), [tuple(row.values()) for row in rows])
 
 
 def _compile() -> None:

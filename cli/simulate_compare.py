@@ -14,13 +14,14 @@ from .printing import print_json, print_table, say
 if TYPE_CHECKING:
     from ..simulations.compare import Change, Comparison
 
-Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="What `simulate run --out` wrote.")]
+Before = Annotated[Path, typer.Argument(metavar="BEFORE", help="A folder that `simulate run` wrote.")]
+After = Annotated[Path, typer.Argument(metavar="AFTER", help="Another one.")]
 MOST_TOLD = 8
 
 
 def compare(
-    before: Folder,
-    after: Folder,
+    before: Before,
+    after: After,
     all_: Annotated[bool, typer.Option("--all", help="Differences within chance too.")] = False,
     json: JsonOption = False,
 ) -> None:
