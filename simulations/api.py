@@ -118,15 +118,15 @@ def simulate(
     out: Path | str | None = None,
     **parameters: Any,
 ) -> Results:
-    """Run a scenario (a name or a file). `parameters` are dotted keys: a value sets one, a list sweeps it.
+    """Run a scenario (a name or a file). `parameters` are dotted keys: a value sets one, several (a list, a
+    range, an array) sweep it.
 
     With `out` every run is kept in that folder as it ends, and the same call goes on after an interruption.
     Runs that fail are in `failed`, with a warning. Raises ConfigError.
     """
-    overrides = {
-        key: tuple(value) if isinstance(value, list | tuple) else (value,)
-        for key, value in parameters.items()
-    }
+    if isinstance(seeds, int):
+        raise ConfigError(f"seeds={seeds} is one number; write seeds=[{seeds}] or seeds=range({seeds})")
+    overrides = {key: _values(value) for key, value in parameters.items()}
     experiment = load_experiment(scenario_path(str(scenario)), overrides)
     chosen, workers = tuple(seeds), pool or Pool(jobs)
     if out is None:
@@ -139,6 +139,17 @@ def simulate(
         told = f"{len(results.failed)} runs failed, the first: {first.arm}, seed {first.seed}: {first.reason}"
         warnings.warn(told, RuntimeWarning, stacklevel=2)
     return results
+
+
+def _values(value: Any) -> tuple[Any, ...]:
+    """What a parameter is set to or swept over; numpy's numbers as Python's."""
+    value = _plain(value)
+    several = isinstance(value, Iterable) and not isinstance(value, str)
+    return tuple(map(_plain, value)) if several else (value,)
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def _kept(sweep: Sweep, pool: Pool, report: Report | None) -> Results:

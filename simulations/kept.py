@@ -104,6 +104,7 @@ def plan_of(experiment: Experiment) -> dict[str, Any]:
         "scenario": experiment.name,
         "scenario_sha256": experiment.digest,
         "settings": _settings(experiment),
+        "arms": [arm.label for arm in experiment.arms],
         "inputs": dict(experiment.inputs),
         "code_sha256": code_digest(experiment),
         "python": platform.python_version(),
@@ -115,7 +116,8 @@ def _settings(experiment: Experiment) -> dict[str, Any]:
     """Every key and its value, or its values in the sweep; as JSON reads them."""
     settings = dict(_flat(asdict(experiment.arms[0].written)))
     for key in experiment.swept:
-        settings[key] = [dict(arm.choice)[key] for arm in experiment.arms]
+        values = [dict(arm.choice)[key] for arm in experiment.arms]
+        settings[key] = [each for at, each in enumerate(values) if each not in values[:at]]
     unchanged: dict[str, Any] = json.loads(json.dumps(settings))
     return unchanged
 
@@ -153,19 +155,18 @@ def _differences(before: dict[str, Any], plan: dict[str, Any]) -> str:
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     told = [f"{key} {_short(old.get(key))} there, {_short(new.get(key))} here" for key in keys[:MOST_TOLD]]
     if len(keys) > MOST_TOLD:
-        told.append(f"{len(keys) - MOST_TOLD} keys more")
+        told.append(f"{len(keys) - MOST_TOLD} settings more")
     others = {"inputs": "other input files", "code_sha256": "another version of the code"}
     told += [f"{words} there" for name, words in others.items() if before.get(name) != plan[name]]
     for name in ("python", "numpy"):
         if before.get(name) != plan[name]:
             told.append(f"{name} {before.get(name)} there, {plan[name]} here")
-    return ", ".join(told) or "its scenario file is written otherwise"
+    return ", ".join(told) or "its scenario is written otherwise"
 
 
 def _short(value: Any) -> str:
     if isinstance(value, list):
-        value = list(dict.fromkeys(map(str, value)))
-        return "/".join(value[:6]) + ("/…" if len(value) > 6 else "")
+        return "/".join(map(str, value[:6])) + ("/…" if len(value) > 6 else "")
     return "unset" if value is None else str(value)
 
 

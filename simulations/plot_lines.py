@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .figures import Figures, Panel
 from .measures import Interval, interval
 from .results import ArmResult, RunResult
-from .scenario import Experiment
+from .scenario import Experiment, short_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,7 +82,8 @@ def _group(results: Sequence[RunResult], x: str) -> Groups:
         for arm in result.arms:
             choice = dict(arm.choice)
             value = float(choice.pop(x))
-            name = ", ".join(f"{key.rpartition('.')[2]}={each}" for key, each in choice.items())
+            names = zip(short_names(choice), choice.values(), strict=True)
+            name = ", ".join(f"{key}={each}" for key, each in names)
             groups.setdefault(name, {}).setdefault(value, []).append(arm)
     return groups
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import chain, product
@@ -164,6 +164,9 @@ def read_experiment(table: Table, folder: Path | None = None) -> Experiment:
         raise WrongKey("sweep", "[sweep] maps dotted keys to lists of values that are not empty")
     if math.prod(len(values) for values in sweep.values()) > MAX_ARMS:
         raise WrongKey("sweep", f"[sweep] has more than {MAX_ARMS} combinations")
+    for key, values in sweep.items():
+        if len({str(value) for value in values}) < len(values):
+            raise WrongKey(key, f"{key} is swept over a value twice: {', '.join(map(str, values))}")
     kind = kind_of(plain.pop("kind", "service"))
     arms = tuple(
         _arm(kind, plain, dict(zip(sweep, values, strict=True)), folder)
@@ -173,6 +176,13 @@ def read_experiment(table: Table, folder: Path | None = None) -> Experiment:
     name, about = arms[0].scenario.name, arms[0].scenario.about
     digest = hashlib.sha256(canonical.encode()).hexdigest()
     return Experiment(name, about, arms, digest, () if folder is None else _digests(kind, arms))
+
+
+def short_names(keys: Iterable[str]) -> list[str]:
+    """Swept keys without their tables, where that leaves no two alike."""
+    whole = list(keys)
+    last = [key.rpartition(".")[2] for key in whole]
+    return [key if last.count(name) > 1 else name for key, name in zip(whole, last, strict=True)]
 
 
 def _digests(kind: Kind, arms: tuple[Arm, ...]) -> tuple[tuple[str, str], ...]:
@@ -191,5 +201,7 @@ def _arm(kind: Kind, table: Table, choice: Mapping[str, Any], folder: Path | Non
     written: Any = read_table(kind.config, chosen)
     kind.check(written)
     scenario = written if folder is None else kind.locate(written, folder)
-    label = ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in choice.items())
+    label = ", ".join(
+        f"{name}={value}" for name, value in zip(short_names(choice), choice.values(), strict=True)
+    )
     return Arm(label or kind.label(written), scenario, kind.name, tuple(choice.items()), written)

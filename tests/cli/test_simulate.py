@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from commonlore.simulations import run as runner
+
 SCENARIO = """
 name = "small"
 about = "Two workers for a few seconds"
@@ -74,3 +76,33 @@ def test_seed_and_seeds_exclude_each_other(lore) -> None:
     wrong = lore("simulate", "run", "first_light", "--seed", "1", "--seeds", "0-3")
     assert wrong.exit_code == 2
     assert wrong.stderr.startswith("error: Invalid value: give either --seed or --seeds;")
+
+
+def test_ctrl_c_keeps_what_is_done_and_failures_are_told(
+    lore, scenario: Path, tmp_path: Path, monkeypatch
+) -> None:
+    act, errors = runner.run_arm, iter([None, KeyboardInterrupt(), ValueError("too hot"), None])
+
+    def run_arm(arm, seed):
+        error = next(errors)
+        if error is not None:
+            raise error
+        return act(arm, seed)
+
+    monkeypatch.setattr(runner, "run_arm", run_arm)
+    command = ("simulate", "run", str(scenario), "--out", str(tmp_path / "out"))
+    stopped = lore(*command)
+    assert stopped.exit_code == 130
+    assert "stopped: 1 of 2 runs are kept in" in stopped.stderr
+    failed = lore(*command)
+    assert failed.exit_code == 1
+    assert "failed: policy=affinity_and_load, seed 0: ValueError in test_simulate.py, line " in failed.stderr
+    assert lore(*command).exit_code == 0
+    other = lore(*command, "-p", "workers.count=3")
+    assert other.exit_code == 1
+    assert "holds runs of another sweep (workers.count 2 there, 3 here)" in other.stderr
+
+
+def test_keys_are_listed(lore) -> None:
+    keys = {each["key"]: each for each in json.loads(lore("simulate", "keys", "E3", "--json").stdout)}
+    assert keys["attack.bond"]["allowed"] == "0 to 1,000,000,000,000, fractions too"

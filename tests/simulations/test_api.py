@@ -70,7 +70,24 @@ def test_runs_are_kept_in_a_folder_and_failures_told(tmp_path, monkeypatch):
         again.table("asks")
 
 
+def test_numbers_may_be_numpys():
+    import numpy as np
+
+    small = {"audit.cheat": "int8", "audit.verdicts": np.int64(200), "audit.receipts": np.array([1, 2])}
+    assert simulate("E5", **small).columns["audit.receipts"] == [1, 2]
+    assert simulate("E5", **small | {"audit.receipts": range(1, 3)}).columns["audit.receipts"] == [1, 2]
+
+
+def test_a_list_of_lists_is_one_value_of_a_sweep():
+    mixes = [[[0.8, 1.0], [0.2, 0.1]], [[1, 1]]]
+    quick = {"duration_ms": 1_500, "warmup_ms": 0, "scheduler.policy": "random", "adapters.zipf": 1.0}
+    results = simulate("E1", **quick, **{"workers.mix": mixes, "churn.mean_lifetime_ms": 0})
+    assert results.columns["workers.mix"] == mixes
+
+
 def test_wrong_parameters_are_named():
+    with pytest.raises(ConfigError, match=r"write seeds=\[3\] or seeds=range\(3\)"):
+        simulate("E5", seeds=3)
     with pytest.raises(ConfigError, match=r"unknown key adapters\.zopf"):
         simulate("E1", **{"adapters.zopf": 1.0})
 

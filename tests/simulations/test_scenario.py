@@ -31,6 +31,11 @@ def test_a_sweep_is_every_combination(table):
     assert arms[3].scenario.workers.count == 4
 
 
+def test_labels_say_which_key_they_mean(table):
+    table["sweep"] = {"workers.count": [1], "adapters.count": [2], "adapters.zipf": [3]}
+    assert read_experiment(table).arms[0].label == "workers.count=1, adapters.count=2, zipf=3"
+
+
 def test_without_a_sweep_there_is_one_arm(table):
     del table["sweep"]
     assert [arm.label for arm in read_experiment(table).arms] == ["affinity_and_load"]
@@ -80,6 +85,7 @@ def test_overrides_replace_and_add_to_the_sweep(tmp_path):
         ("sweep", {"adapters.zipf": 1}, r"\[sweep\] maps dotted keys to lists"),
         ("sweep", {"adapters.zipf": []}, r"\[sweep\] maps dotted keys to lists"),
         ("sweep", {"adapters.zopf": [1]}, "unknown key adapters.zopf"),
+        ("sweep", {"adapters.zipf": [1, 2, 1]}, "adapters.zipf is swept over a value twice: 1, 2, 1"),
         ("sweep", {"name.first": ["x"]}, "name.first: there is no table name"),
         ("sweep", [], r"\[sweep\] maps"),
     ],
