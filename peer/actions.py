@@ -18,6 +18,7 @@ from ..protocol.ids import Address, Cid, checksummed
 from ..protocol.manifests import Row
 from .attribution.evidence import Evidence, Sources, gather
 from .attribution.faithfulness import announce, read_measured
+from .attribution.second_draw import facts_of
 from .datanets.shards import Contribution, DatanetPlan, publish_datanet, publish_shard, record_of
 from .datanets.takedown import withdraw
 from .gateway.node import MergeOrder, RowsDraft, TrainOrder
@@ -226,6 +227,7 @@ async def gather_here(node: Node, stored: StoredReceipt, level: int) -> tuple[Ev
         content=node.content,
         credits=node.statements.known.credits_of,
         beacon=lambda manifest: registered_beacon(node.domain, node.chain.client, manifest),
+        draws=lambda receipt, listed: facts_of(node.chain.client, receipt, listed),
     )
     return await gather(sources, stored, level)
 

@@ -21,6 +21,7 @@ from ..protocol.ids import ZERO_ADDRESS, Address, Cid
 from .actions import CHAIN_PATIENCE_S, names_of
 from .aio import open_aio
 from .attribution.evidence import Sources
+from .attribution.second_draw import facts_of
 from .attribution.statements import KnownStatements
 from .catalog import Catalog
 from .chain import OFFLINE, last_deployment, load_deployment
@@ -130,6 +131,7 @@ def sources_of(closed: ClosedHome) -> Sources:
         content=closed.content,
         credits=closed.statements.credits_of,
         beacon=lambda manifest: registered_beacon(closed.domain, closed.chain, manifest),
+        draws=lambda receipt, listed: facts_of(closed.chain, receipt, listed),
     )
 
 

@@ -9,18 +9,23 @@ signature alone would let it show other tokens before, and steer the score.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated
 
+from .bindings import check_binding
+from .codec import record_cid
 from .eip712 import Domain, digest, require_signer
 from .errors import RemoteProtocolError
 from .fields import U32, Size
-from .ids import Cid
+from .ids import Address, Cid
 from .outputs import output_root
+from .pools import draw_attributors
 from .receipt_rules import check_voucher_names
 from .receipts import SignedReceipt, SignedVoucher
 from .request_rules import compute_prompt_root
 from .requests import MAX_OUTPUT_TOKENS, Disclosure, SignedRequest
+from .seconding import BondedList, DrawnSecond
 
 MAX_EARLIER = 1_024
 """Steps of an answer that may come before one that is scored."""
@@ -40,7 +45,7 @@ class OpinionRequest:
     of the receipt's adapters?
 
     `earlier` are the answer's receipts before this one, by step; what was delivered and their tokens make
-    `before`.
+    `before`. `bonded` are those whom the attributor was drawn from by `beacon`; None where no chain tells.
     """
 
     signed: SignedRequest
@@ -50,6 +55,8 @@ class OpinionRequest:
     earlier: Annotated[tuple[PaidReceipt, ...], Size(0, MAX_EARLIER)]
     before: Annotated[tuple[U32, ...], Size(0, MAX_OUTPUT_TOKENS)]
     tokens: Annotated[tuple[U32, ...], Size(1, MAX_OUTPUT_TOKENS)]
+    beacon: Annotated[bytes, Size(0, 64)] = b""
+    bonded: BondedList | None = None
 
 
 def check_opening(domain: Domain, asked: OpinionRequest) -> None:
@@ -97,3 +104,41 @@ def _check_earlier(domain: Domain, asked: OpinionRequest) -> None:
             )
     if said:
         raise RemoteProtocolError("more tokens before than earlier receipts commit")
+
+
+def check_second(domain: Domain, key: bytes, drawn: DrawnSecond, worker: Address) -> None:
+    """Raises InvalidSignature or RemoteProtocolError unless the sealer of a second statement, an Ed25519 key,
+    is who it says, and not the account of the receipt's worker."""
+    binding = drawn.binding.binding
+    check_binding(domain, drawn.binding, binding.not_before)
+    if binding.ed25519_key != key:
+        raise RemoteProtocolError("a second statement was sealed by another key than its binding names")
+    if binding.owner == worker:
+        raise RemoteProtocolError("a second statement is by the receipt's own worker under another key")
+
+
+def check_drawn(receipt_hash: bytes, drawn: DrawnSecond, listed: BondedList, worker: Address) -> int:
+    """How many of those who had bonded come before a second attributor in the lot, the worker left out.
+
+    Raises RemoteProtocolError unless it is drawn from this list, which is as it says; from an empty one
+    anybody may be.
+    """
+    if record_cid(listed) != drawn.bonded:
+        raise RemoteProtocolError("a second attributor was drawn from another list than the one given")
+    if list(listed.accounts) != sorted(set(listed.accounts)):
+        raise RemoteProtocolError("who has bonded must be listed by account, each once")
+    others = [account for account in listed.accounts if account != worker]
+    owner = drawn.binding.binding.owner
+    if others and owner not in others:
+        raise RemoteProtocolError(f"0x{owner.hex()} scored second and is not among the {len(others)} bonded")
+    lots = draw_attributors(drawn.beacon, receipt_hash, others, len(others))
+    return lots.index(owner) if others else 0
+
+
+def check_listed(listed: BondedList, ever: Collection[Address], still: Collection[Address]) -> None:
+    """Raises RemoteProtocolError unless a list has only accounts that had bonded by its block, and all whose
+    bond has stood unchanged since before it."""
+    if strange := sorted(set(listed.accounts) - set(ever)):
+        raise RemoteProtocolError(f"0x{strange[0].hex()} had not bonded at block {listed.block}")
+    if missing := sorted(set(still) - set(listed.accounts)):
+        raise RemoteProtocolError(f"0x{missing[0].hex()} had bonded at block {listed.block}, and is left out")

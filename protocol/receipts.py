@@ -13,6 +13,7 @@ from typing import Annotated
 from .fields import U8, U32, U64, U128, Hash32, Label, Name, Signature65, Size
 from .ids import Address, Cid
 from .requests import MAX_ADAPTERS, MAX_PARTS, AdapterWeight, Sampling
+from .seconding import DrawnSecond
 
 MAX_CONTRIBUTORS = 4_096
 
@@ -129,7 +130,7 @@ class AttributionStatement:
     """Weights of one receipt's contributors, summing to 1,000,000. `method` names how they were found;
     `prior` means no influence was measured and the manifest's prior weights apply. Travels sealed by the
     attributor's Ed25519 key. Where the prompt had parts, `effects` says what they did, and the weights are
-    those over all channels.
+    those over all channels. Who is not the receipt's worker says in `drawn` how it came to be asked.
     """
 
     receipt_hash: Hash32
@@ -139,6 +140,7 @@ class AttributionStatement:
     query: Hash32
     weights: Annotated[tuple[Weight, ...], Size(1, MAX_CONTRIBUTORS)]
     effects: Effects | None = None
+    drawn: DrawnSecond | None = None
 
 
 @dataclass(frozen=True, slots=True)

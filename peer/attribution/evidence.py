@@ -31,6 +31,7 @@ from ..store.ledger import Ledger
 from ..store.ledger_rows import StoredReceipt
 from ..store.records import Records
 from .index_rows import selection_of
+from .second_evidence import ReadFacts, SecondEvidence, read_second, seconds_among
 
 MAX_INDEX_BYTES = 256 * 1024**2
 MAX_VECTOR_BYTES = 512 * 1024**2
@@ -73,7 +74,7 @@ class CatalogSource(Protocol):
 @dataclass(frozen=True, slots=True)
 class Sources:
     """Where evidence comes from. `credits` of a receipt, and the binding of its worker; `beacon` of an
-    adapter, None in a network without a chain."""
+    adapter, None in a network without a chain; `draws` what that says of a second attributor's draw."""
 
     domain: Domain
     ledger: Ledger
@@ -82,6 +83,7 @@ class Sources:
     content: ContentSource
     credits: Callable[[StoredReceipt, PeerBinding], Awaitable[tuple[Credit, ...]]]
     beacon: Callable[[AdapterManifest], Awaitable[bytes | None]]
+    draws: ReadFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,7 @@ class Evidence:
     unknown: str = ""
     """Why the beacon could not be read, where it could not."""
     part: ReceiptPart | None = None
+    seconds: tuple[SecondEvidence, ...] = ()
 
     @property
     def adapter(self) -> Cid | None:
@@ -156,12 +159,18 @@ async def _gather_of(sources: Sources, stored: StoredReceipt, level: int, adapte
         raise NotFound(f"the worker of lane 0x{stored.receipt.lane.hex()} is not known to this home")
     worker = signed.binding
     manifest = None if adapter is None else await sources.catalog.adapter(adapter)
-    statement = await _statement(sources, stored, worker, adapter)
+    stated = () if adapter is None else await sources.records.statements(stored.receipt_hash, adapter)
+    statement = next((one for one in stated if one.public_key == worker.ed25519_key), None)
+    seconds = seconds_among(stated, worker.ed25519_key)
     credits = await sources.credits(stored, worker)
+    known = Evidence(sources.domain, stored, worker, credits, statement, manifest, seconds=seconds)
     if manifest is None or level < 1:
-        return Evidence(sources.domain, stored, worker, credits, statement, manifest)
+        return known
+    read = [
+        await read_second(one.sealed, stored.receipt, sources.content.get, sources.draws) for one in seconds
+    ]
     index = await _index(sources, statement, manifest)
-    known = Evidence(sources.domain, stored, worker, credits, statement, manifest, index)
+    known = replace(known, index=index, seconds=tuple(read))
     if statement is None or index is None:
         return known
     known = await _with_beacon(sources, manifest, known)
@@ -221,14 +230,6 @@ async def faithfulness_of(content: ContentSource, cid: Cid, manifest: AdapterMan
     if sealed.public_key != manifest.author or sealed.record.adapter != record_cid(manifest):
         raise RemoteProtocolError(f"the faithfulness announced for {manifest.name!r} is not its author's")
     return sealed.record
-
-
-async def _statement(
-    sources: Sources, stored: StoredReceipt, worker: PeerBinding, adapter: Cid | None
-) -> Sealed[AttributionStatement] | None:
-    """The worker's own statement on a receipt's adapter, if it has made one."""
-    known = () if adapter is None else await sources.records.statements(stored.receipt_hash, adapter)
-    return next((one for one in known if one.public_key == worker.ed25519_key), None)
 
 
 async def _index(

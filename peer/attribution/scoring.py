@@ -26,6 +26,7 @@ from ...protocol.indexing import check_beacon
 from ...protocol.manifests import AdapterManifest, IndexManifest
 from ...protocol.receipts import AttributionStatement, Effects
 from ...protocol.requests import Prompt
+from ...protocol.seconding import DrawnSecond
 from ...worker.attribution.ablation import measured_effects
 from ...worker.attribution.process import AttributionProcess
 from ...worker.attribution.subject import subject_of
@@ -69,8 +70,8 @@ class Scoring:
         self._known: OrderedDict[Cid, _Known] = OrderedDict()
         self._turn = trio.Lock()
 
-    async def state(self, answer: Scorable) -> Sealed[AttributionStatement]:
-        """Score an answer and seal what was found.
+    async def state(self, answer: Scorable, drawn: DrawnSecond | None = None) -> Sealed[AttributionStatement]:
+        """Score an answer and seal what was found; `drawn` says how a second attributor came to be asked.
 
         Raises NotFound where its adapter has no index, Unreachable, RemoteProtocolError, InvalidAdapter,
         AttributionFailed.
@@ -91,7 +92,7 @@ class Scoring:
         await self._node.content.put(score.query)
         query = hashlib.sha256(score.query).digest()
         statement = AttributionStatement(
-            answer.receipt_hash, adapter, known.index, method, query, weights, effects
+            answer.receipt_hash, adapter, known.index, method, query, weights, effects, drawn
         )
         raw = seal(self._node.keys.peer, statement, MAX_STATEMENT_BYTES)
         return open_sealed(raw, (AttributionStatement,), MAX_STATEMENT_BYTES)

@@ -3,46 +3,46 @@
 Rules of this file: among the workers of the same base that are known, the lot of the receipt draws who is
 asked: one whose owner has bonded as an attributor on the chain, and anybody only where nobody has, which is
 logged; of a receipt that a beacon drew the lot is of that beacon, too. Whoever is asked checks the payer's
-consent and the receipt before it computes anything, and computes for few at a time. What is answered is a
-sealed statement like the worker's own; the two are laid beside each other when the pool is divided, and both
-are published.
+consent, the receipt and the draw before it computes anything, and computes for few at a time. What is
+answered is a sealed statement like the worker's own, which says also who it is by, what drew it and from whom
+(`protocol.seconding`); the two are laid beside each other when the pool is divided, and both are published.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 import trio
 
-from ...contracts.bonding import BondRole
 from ...protocol.codec import decode, encode
 from ...protocol.eip712 import digest
 from ...protocol.envelope import Sealed, open_sealed
 from ...protocol.errors import (
-    ChainError,
     CommonloreError,
     InvalidSignature,
     NotFound,
     Refused,
     RemoteProtocolError,
-    Unreachable,
 )
-from ...protocol.ids import Address, Cid, PeerId, ReceiptId, public_key_of
+from ...protocol.ids import Cid, PeerId, ReceiptId, public_key_of
 from ...protocol.messages import RefusalCode
-from ...protocol.opinions import OpinionRequest, PaidReceipt, check_opening
+from ...protocol.opinions import (
+    OpinionRequest,
+    PaidReceipt,
+    check_drawn,
+    check_opening,
+    check_second,
+)
 from ...protocol.pools import TOLERANCE_PPM, draw_second, total_variation_ppm
 from ...protocol.receipts import AttributionStatement
+from ...protocol.seconding import BondedList, DrawnSecond
 from ..node import Node
 from ..serving.conversation_parts import PaidStep
-from ..settling.claiming import on_chain
 from ..store.ledger_rows import StoredReceipt
 from ..store.records import MAX_STATEMENT_BYTES
 from ..wire.calls import Call
 from .scoring import Scorable, Scoring
-
-if TYPE_CHECKING:
-    from ...contracts.client import ChainClient
+from .second_draw import bonded_list, check_facts, drawn_facts
 
 log = logging.getLogger("commonlore.peer.attribution.second_opinions")
 METHOD = "attribute"
@@ -74,7 +74,8 @@ class SecondOpinions:
         self._running.add(call.peer)
         try:
             with trio.fail_after(PATIENCE_S):
-                sealed = await self._scoring.state(_scorable(self._node, asked))
+                drawn = await self._as_drawn(asked)
+                sealed = await self._scoring.state(_scorable(self._node, asked), drawn)
         except trio.TooSlowError:
             raise Refused(RefusalCode.BUSY, f"not scored within {PATIENCE_S:g} s; ask another") from None
         finally:
@@ -84,18 +85,30 @@ class SecondOpinions:
         await self._node.store.records.put_statement(sealed)  # what it may have to attest to
         await call.send(sealed.raw)
 
+    async def _as_drawn(self, asked: OpinionRequest) -> DrawnSecond:
+        """By which draw this peer was asked. Raises RemoteProtocolError where the chain says otherwise."""
+        client, receipt = self._node.chain.client, asked.paid.signed.receipt
+        own = self._node.binding.current()
+        if asked.bonded is None:
+            return DrawnSecond(own, asked.beacon, None)
+        listed = Cid(await self._node.content.put(encode(asked.bonded)))
+        if client is not None:
+            check_facts(await drawn_facts(client, receipt, asked.bonded), asked.beacon, asked.bonded)
+        return DrawnSecond(own, asked.beacon, listed)
+
     # ---- asking
 
     async def seek(self, step: PaidStep, own: Sealed[AttributionStatement], beacon: bytes = b"") -> None:
         """Have another score the same answer, and keep what it says; `beacon` drew the receipt, where one
         did. Nobody to ask, or no answer, is no error: the worker's statement then counts alone.
         """
-        peer = await self._draw(step.receipt_hash, beacon)
+        listed = await bonded_list(self._node.chain.client)
+        peer = self._draw(step.receipt_hash, beacon, listed)
         if peer is None or own.record.index is None:
             return
         try:
             with trio.fail_after(PATIENCE_S):
-                sealed = await self._ask(peer, step, own.record.adapter, own.record.index)
+                sealed = await self._ask(peer, step, own.record, (beacon, listed))
         except (CommonloreError, trio.TooSlowError) as error:
             log.info("no second statement on %s: %s", step.receipt_hash.hex(), error or "it took too long")
             return
@@ -104,7 +117,7 @@ class SecondOpinions:
         level = logging.WARNING if apart > TOLERANCE_PPM else logging.INFO
         log.log(level, "two attributors are %d ppm apart on %s", apart, step.receipt_hash.hex())
 
-    async def _draw(self, receipt_hash: bytes, beacon: bytes) -> PeerId | None:
+    def _draw(self, receipt_hash: bytes, beacon: bytes, listed: BondedList | None) -> PeerId | None:
         own, mine = self._node.host.peer_id, self._node.keys.owner.address
         offers = {
             public_key_of(offer.peer): offer
@@ -112,7 +125,7 @@ class SecondOpinions:
             if offer.ad.base == self._base and offer.peer != own
         }
         owners = {key: offer.ad.binding.binding.owner for key, offer in offers.items()}
-        bonded = await bonded_attributors(self._node.chain.client) - {mine}  # its own word is there already
+        bonded = set(listed.accounts if listed else ()) - {mine}  # its own word is there already
         if not bonded & set(owners.values()) and owners and not self._told_unbonded:
             self._told_unbonded = True
             log.warning("no worker of this base has bonded as an attributor: whoever is known scores second")
@@ -128,29 +141,33 @@ class SecondOpinions:
         return _with_voucher(stored), tuple(map(_with_voucher, await ledger.steps_before(stored)))
 
     async def _ask(
-        self, peer: PeerId, step: PaidStep, adapter: Cid, index: Cid
+        self, peer: PeerId, step: PaidStep, own: AttributionStatement, draw: tuple[bytes, BondedList | None]
     ) -> Sealed[AttributionStatement]:
         paid, earlier = await self._paid(step.receipt_hash)
-        asked = OpinionRequest(step.request, paid, adapter, index, earlier, step.before, step.tokens)
+        assert own.index is not None
+        said = step.before, step.tokens
+        asked = OpinionRequest(step.request, paid, own.adapter, own.index, earlier, *said, *draw)
         raw = await self._node.rpc.call(peer, METHOD, encode(asked))
         sealed = open_sealed(raw, (AttributionStatement,), MAX_STATEMENT_BYTES)
         if sealed.peer_id != peer:
             raise InvalidSignature(f"peer {peer} gave out a statement that {sealed.peer_id} sealed")
-        if (sealed.record.receipt_hash, sealed.record.adapter) != (step.receipt_hash, adapter):
+        if (sealed.record.receipt_hash, sealed.record.adapter) != (step.receipt_hash, own.adapter):
             raise RemoteProtocolError(f"peer {peer} gave out a statement on another receipt")
+        await self._require_drawn(sealed, *draw)
         return sealed
 
-
-async def bonded_attributors(client: ChainClient | None) -> set[Address]:
-    """The accounts that have bonded as attributors; nobody where no chain tells."""
-    if client is None:
-        return set()
-    try:
-        bonded = await on_chain(client.bonds.bonded, BondRole.ATTRIBUTOR)
-    except (ChainError, Unreachable) as error:
-        log.info("the chain does not say who has bonded: %s", error)
-        return set()
-    return {each.account for each in bonded}
+    async def _require_drawn(
+        self, sealed: Sealed[AttributionStatement], beacon: bytes, listed: BondedList | None
+    ) -> None:
+        """Raises RemoteProtocolError or InvalidSignature unless a second statement says by which draw it was
+        asked for, as it was; whoever checks it finds the list here."""
+        drawn, mine = sealed.record.drawn, self._node.keys.owner.address
+        if drawn is None or drawn.beacon != beacon:
+            raise RemoteProtocolError("a second statement does not say which draw asked for it")
+        check_second(self._node.domain, sealed.public_key, drawn, mine)
+        if listed is not None:
+            check_drawn(sealed.record.receipt_hash, drawn, listed, mine)
+            await self._node.content.put(encode(listed))
 
 
 def _with_voucher(stored: StoredReceipt) -> PaidReceipt:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,17 +19,17 @@ from ...protocol.channels import combine_channels, payable
 from ...protocol.codec import record_hash
 from ...protocol.credits import sum_shares
 from ...protocol.eip712 import require_signer
-from ...protocol.errors import NotFound, ProtocolError, RemoteProtocolError
+from ...protocol.errors import NotFound, RemoteProtocolError
 from ...protocol.faithfulness import COARSE_METHOD, from_ppm
-from ...protocol.indexing import check_beacon
-from ...protocol.manifests import IndexManifest
 from ...protocol.outputs import output_root
 from ...protocol.pools import TOLERANCE_PPM
 from ...protocol.receipt_rules import check_voucher_names
 from ...protocol.receipts import AttributionStatement, Weight
 from ...protocol.requests import PPM
 from .evidence import Evidence, committed_rows
-from .index_rows import check_rows_of, counted_rows
+from .findings import Checks, Finding
+from .index_check import check_projection, check_whole
+from .second_check import check_second_draws, check_second_seals
 
 if TYPE_CHECKING:
     from ...worker.attribution.attributor import Attributor
@@ -39,49 +38,13 @@ Tell = Callable[[str], None]
 DRAWN_ROWS = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one level found. `showed` and `not_shown` are sentences for people."""
-
-    level: int
-    passed: bool
-    showed: tuple[str, ...]
-    not_shown: tuple[str, ...]
-
-
-class _Checks:
-    """Collects what holds; the first thing that does not ends a level."""
-
-    def __init__(self, level: int, not_shown: tuple[str, ...]) -> None:
-        self._level, self._not_shown = level, not_shown
-        self._showed: list[str] = []
-        self._passed = True
-
-    def shows(self, sentence: str) -> None:
-        """Something holds, or was found."""
-        self._showed.append(sentence)
-
-    def fails(self, sentence: str) -> None:
-        """Something does not."""
-        self._showed.append(f"WRONG: {sentence}")
-        self._passed = False
-
-    def run(self, check: Callable[[], None]) -> Finding:
-        """Carry out a level's checks; a rule that was broken is a finding."""
-        try:
-            check()
-        except ProtocolError as wrong:
-            self.fails(str(wrong))
-        return Finding(self._level, self._passed, tuple(self._showed), self._not_shown)
-
-
 def verify_signatures(evidence: Evidence) -> Finding:
     """Level 0."""
-    checks = _Checks(0, ("that the weights follow from anything", "that the model was run"))
+    checks = Checks(0, ("that the weights follow from anything", "that the model was run"))
     return checks.run(lambda: _signatures(evidence, checks))
 
 
-def _signatures(evidence: Evidence, checks: _Checks) -> None:
+def _signatures(evidence: Evidence, checks: Checks) -> None:
     stored, receipt = evidence.stored, evidence.stored.receipt
     require_signer(evidence.domain, receipt, stored.signed.signature, receipt.lane)
     checks.shows(f"the receipt is signed by its lane 0x{receipt.lane.hex()}")
@@ -105,7 +68,7 @@ def _signatures(evidence: Evidence, checks: _Checks) -> None:
         _stated(evidence, checks)
 
 
-def _stated(evidence: Evidence, checks: _Checks) -> None:
+def _stated(evidence: Evidence, checks: Checks) -> None:
     assert evidence.manifest is not None
     if evidence.statement is None:
         checks.shows("no attribution statement: the manifest's prior weights apply")
@@ -118,6 +81,7 @@ def _stated(evidence: Evidence, checks: _Checks) -> None:
     if not {weight.payee for weight in statement.weights} <= known:
         raise RemoteProtocolError("the attribution statement pays an account that contributed nothing")
     _check_parts(evidence, statement)
+    check_second_seals(evidence, checks)
     checks.shows(f"the worker sealed {len(statement.weights)} weights that make {PPM} ppm, all contributors'")
 
 
@@ -144,11 +108,11 @@ def verify_integers(evidence: Evidence) -> Finding:
         "that the contributors whose rows were dropped as noise gave noise (their author's word)",
         "that the index rows are the gradients of the rows they name (level 2 draws some)",
     )
-    checks = _Checks(1, not_shown)
+    checks = Checks(1, not_shown)
     return checks.run(lambda: _integers(evidence, checks))
 
 
-def _integers(evidence: Evidence, checks: _Checks) -> None:
+def _integers(evidence: Evidence, checks: Checks) -> None:
     import numpy as np
 
     from ...worker.attribution.index import check_index
@@ -160,13 +124,14 @@ def _integers(evidence: Evidence, checks: _Checks) -> None:
             raise RemoteProtocolError("a statement without an index must have the manifest's prior weights")
         return checks.shows("no statement names an index: the manifest's prior weights apply")
     statement, index = evidence.statement.record, evidence.index
-    _projection(evidence, index.manifest, checks)
-    _whole(evidence, index.manifest, checks)
+    check_projection(evidence, index.manifest, checks)
+    check_whole(evidence, index.manifest, checks)
     check_index(index.manifest, index.rows, index.sums)
     checks.shows(
         f"the author's index of {index.manifest.row_count} rows is what it commits: "
         f"{len(index.manifest.contributors)} contributors' sums are exactly those of their rows"
     )
+    check_second_draws(evidence, checks)
     if hashlib.sha256(index.query).digest() != statement.query:
         raise RemoteProtocolError("the query vector is not the one that the statement names")
     if statement.method == COARSE_METHOD:
@@ -178,33 +143,7 @@ def _integers(evidence: Evidence, checks: _Checks) -> None:
     checks.shows("the weights follow from the query vector and the sums, bit for bit")
 
 
-def _projection(evidence: Evidence, index: IndexManifest, checks: _Checks) -> None:
-    """The index's projection is the one that its adapter's registration drew."""
-    if evidence.unknown:
-        raise NotFound(evidence.unknown)
-    check_beacon(index, evidence.beacon)
-    if evidence.beacon is None:
-        return checks.shows(
-            "NOTE: the index has no beacon (its network has no chain): its author could have chosen the "
-            "projection by choosing the adapter's id"
-        )
-    checks.shows("the index's projection is drawn by the block that registered its adapter, on the chain")
-
-
-def _whole(evidence: Evidence, index: IndexManifest, checks: _Checks) -> None:
-    """The index holds the rows that the manifest plans of those that count, and the priors are theirs."""
-    assert evidence.manifest is not None
-    if evidence.selection is None:
-        raise RemoteProtocolError("the adapter's manifest does not say which rows were dropped, and why")
-    counted = counted_rows(evidence.datanets, evidence.selection)
-    check_rows_of(evidence.manifest, index, counted)
-    checks.shows(
-        f"of the {len(counted)} rows that count, selected again from the adapter's Datanets, the index holds "
-        f"the {index.row_count} that its manifest plans and its projection draws; the priors are their shares"
-    )
-
-
-def _coarse(evidence: Evidence, statement: AttributionStatement, checks: _Checks) -> None:
+def _coarse(evidence: Evidence, statement: AttributionStatement, checks: Checks) -> None:
     """The author's own measurement says that the scores are not above chance: the priors divide."""
     assert evidence.manifest is not None
     found = evidence.faithfulness
@@ -238,11 +177,11 @@ def verify_query(evidence: Evidence, base_dir: Path) -> Finding:
         "rows of the index that were not drawn",
         "that scores predict retraining (level 3, and the adapter's faithfulness)",
     )
-    checks = _Checks(2, not_shown)
+    checks = Checks(2, not_shown)
     return checks.run(lambda: _query(evidence, base_dir, checks))
 
 
-def _query(evidence: Evidence, base_dir: Path, checks: _Checks) -> None:
+def _query(evidence: Evidence, base_dir: Path, checks: Checks) -> None:
     from ...worker.attribution.recheck import recheck_query
     from .effect_check import recheck_effects
 
@@ -289,7 +228,7 @@ def attributor_of(evidence: Evidence, base_dir: Path) -> Attributor:
     return attributor
 
 
-def _rows(evidence: Evidence, attributor: Attributor, checks: _Checks) -> None:
+def _rows(evidence: Evidence, attributor: Attributor, checks: Checks) -> None:
     """Some rows of the index, drawn by what nobody chose: the receipt and the index together."""
     from ...worker.attribution.index import recheck_row
 

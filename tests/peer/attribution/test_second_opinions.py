@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from commonlore.peer.attribution.second_draw import bonded_list
 from commonlore.peer.attribution.second_opinions import SecondOpinions
 from commonlore.protocol.errors import Unreachable
 from commonlore.protocol.ids import Address, cid_of, peer_id_of
@@ -30,7 +31,10 @@ class Chain:
     def __init__(self, *bonded: int, away: bool = False) -> None:
         self._bonded = bonded
         self._away = away
-        self.bonds = self
+        self.bonds = self.beacon = self
+
+    def head(self) -> int:
+        return 7
 
     def bonded(self, role: object) -> list[Any]:
         if self._away:
@@ -49,7 +53,8 @@ async def asked(chain: Chain | None, beacon: bytes = b"") -> list[int | None]:
     )
     opinions = SecondOpinions(node, SimpleNamespace(), BASE)  # type: ignore[arg-type]
     peers = [peer_id_of(key.public) for key in PEERS]
-    drawn = [await opinions._draw(receipt, beacon) for receipt in RECEIPTS]
+    listed = await bonded_list(chain)  # type: ignore[arg-type]
+    drawn = [opinions._draw(receipt, beacon, listed) for receipt in RECEIPTS]
     return [None if peer is None else peers.index(peer) for peer in drawn]
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from commonlore.peer.attribution.evidence import Evidence, IndexEvidence
 from commonlore.peer.attribution.retraining_audit import Audit, verify_by_retraining
+from commonlore.peer.attribution.second_draw import DrawFacts
+from commonlore.peer.attribution.second_evidence import SecondEvidence
 from commonlore.peer.attribution.verifying import verify_integers, verify_query, verify_signatures
 from commonlore.peer.datanets.shards import PulledDatanet, PulledShard
 from commonlore.peer.store.ledger_rows import ReceiptState, Role, StoredReceipt
@@ -45,6 +47,7 @@ from commonlore.protocol.receipts import (
 )
 from commonlore.protocol.requests import PPM, AdapterWeight, ChatMessage, Prompt, PromptPart, Sampling
 from commonlore.protocol.rows import row_hash
+from commonlore.protocol.seconding import BondedList, DrawnSecond
 from commonlore.protocol.selections import DroppedRow, RowSelection
 
 SIZE = 1 << 28
@@ -335,6 +338,58 @@ def test_level_1_sees_rows_that_an_author_left_out(made: tuple[Evidence, Path]) 
     one_row = DroppedRow(index.row_hashes[0], "noise", index.row_hashes[0], 0)
     lying = dataclasses.replace(evidence, selection=RowSelection(RULE, (one_row,)))
     assert "are not those" in verify_integers(lying).showed[-1], "noise is all of a contributor's rows"
+
+
+def seconded(evidence: Evidence, listed: BondedList, facts: DrawFacts, **changes: Any) -> Evidence:
+    """With a second statement by an account that was drawn from a list."""
+    from commonlore.peer.chain import OFFLINE
+
+    owner, session = (AccountKey.from_secret(keccak256(name)) for name in (b"second", b"session"))
+    key = PeerKey.generate(keccak256(b"second"))
+    assert evidence.statement is not None
+    binding = bind(OFFLINE, owner, session, key, 1, 1 << 40)
+    drawn = DrawnSecond(binding, facts.beacon, record_cid(listed))
+    statement = dataclasses.replace(
+        evidence.statement.record, drawn=dataclasses.replace(drawn, **changes) if changes else drawn
+    )
+    sealed = open_sealed(seal(key, statement), (AttributionStatement,))
+    return dataclasses.replace(evidence, seconds=(SecondEvidence(sealed, listed, facts),))
+
+
+def test_who_scored_second_is_checked_by_what_is_published(made: tuple[Evidence, Path]) -> None:
+    evidence, _ = made
+    mine = AccountKey.from_secret(keccak256(b"second")).address
+    others = [Address(bytes([number]) * 20) for number in (1, 2, 3)]
+    listed = BondedList(7, tuple(sorted([mine, *others])))
+    facts = DrawFacts(set(listed.accounts), set(listed.accounts), b"beacon")
+    honest = seconded(evidence, listed, facts)
+    assert verify_signatures(honest).passed
+    found = verify_integers(honest)
+    assert found.passed, found
+    assert any("of 4 bonded at block 7 by the beacon's lot" in sentence for sentence in found.showed)
+
+    strangers = BondedList(7, tuple(sorted(others)))
+    facts_of_strangers = DrawFacts(set(others), set(others), b"beacon")
+    unbonded = verify_integers(seconded(evidence, strangers, facts_of_strangers))
+    assert "scored second and is not among the 3 bonded" in unbonded.showed[-1]
+    crowd = DrawFacts({mine, *others, b"\x09" * 20}, {*others, b"\x09" * 20}, b"beacon")
+    hidden = verify_integers(seconded(evidence, listed, crowd))
+    assert "0x0909" in hidden.showed[-1]
+    assert "is left out" in hidden.showed[-1]
+    late = verify_integers(seconded(evidence, listed, DrawFacts(set(others), set(others), b"beacon")))
+    assert "had not bonded at block 7" in late.showed[-1]
+    steered = verify_integers(seconded(evidence, listed, facts, beacon=b"another"))
+    assert "another beacon" in steered.showed[-1]
+    swapped = verify_integers(seconded(evidence, listed, facts, bonded=cid_of(b"another list")))
+    assert "another list" in swapped.showed[-1]
+
+    unnamed = dataclasses.replace(honest.seconds[0], sealed=restated(honest, drawn=None).statement)
+    assert not verify_signatures(dataclasses.replace(honest, seconds=(unnamed,))).passed
+    borrowed = restated(honest, drawn=honest.seconds[0].sealed.record.drawn).statement
+    by_worker = dataclasses.replace(honest.seconds[0], sealed=borrowed)
+    assert "another key" in verify_signatures(dataclasses.replace(honest, seconds=(by_worker,))).showed[-1]
+    same = dataclasses.replace(honest, worker=dataclasses.replace(honest.worker, owner=mine))
+    assert "own worker" in verify_signatures(same).showed[-1]
 
 
 def test_what_a_level_needs_and_is_not_here_is_named(made: tuple[Evidence, Path], tmp_path: Path) -> None:

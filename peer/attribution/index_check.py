@@ -1,0 +1,36 @@
+"""What level 1 shows of an index before its numbers: nobody chose its projection, and nobody its rows."""
+
+from __future__ import annotations
+
+from ...protocol.errors import NotFound, RemoteProtocolError
+from ...protocol.indexing import check_beacon
+from ...protocol.manifests import IndexManifest
+from .evidence import Evidence
+from .findings import Checks
+from .index_rows import check_rows_of, counted_rows
+
+
+def check_projection(evidence: Evidence, index: IndexManifest, checks: Checks) -> None:
+    """The index's projection is the one that its adapter's registration drew."""
+    if evidence.unknown:
+        raise NotFound(evidence.unknown)
+    check_beacon(index, evidence.beacon)
+    if evidence.beacon is None:
+        return checks.shows(
+            "NOTE: the index has no beacon (its network has no chain): its author could have chosen the "
+            "projection by choosing the adapter's id"
+        )
+    checks.shows("the index's projection is drawn by the block that registered its adapter, on the chain")
+
+
+def check_whole(evidence: Evidence, index: IndexManifest, checks: Checks) -> None:
+    """The index holds the rows that the manifest plans of those that count, and the priors are theirs."""
+    assert evidence.manifest is not None
+    if evidence.selection is None:
+        raise RemoteProtocolError("the adapter's manifest does not say which rows were dropped, and why")
+    counted = counted_rows(evidence.datanets, evidence.selection)
+    check_rows_of(evidence.manifest, index, counted)
+    checks.shows(
+        f"of the {len(counted)} rows that count, selected again from the adapter's Datanets, the index holds "
+        f"the {index.row_count} that its manifest plans and its projection draws; the priors are their shares"
+    )
