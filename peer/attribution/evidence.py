@@ -7,7 +7,7 @@ is named by whoever misses it, so nothing is ever checked against a guess.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -19,12 +19,11 @@ from ...protocol.eip712 import Domain
 from ...protocol.envelope import Sealed, open_sealed
 from ...protocol.errors import ChainError, NotFound, RemoteProtocolError, Unreachable
 from ...protocol.faithfulness import Faithfulness
-from ...protocol.ids import RAW, Address, Cid, cid_of_digest
-from ...protocol.manifests import CHUNK_SIZE, AdapterManifest, DatanetManifest, IndexManifest, Row
+from ...protocol.ids import RAW, Cid, cid_of_digest
+from ...protocol.manifests import CHUNK_SIZE, AdapterManifest, DatanetManifest, IndexManifest
 from ...protocol.receipt_parts import ReceiptPart, receipt_parts
 from ...protocol.receipts import AttributionStatement, Credit
 from ...protocol.requests import PeerBinding
-from ...protocol.rows import row_hash
 from ...protocol.selections import RowSelection
 from ..datanets.shards import PulledDatanet, pull_datanet
 from ..store.ledger import Ledger
@@ -271,17 +270,6 @@ async def _announced(
         return None
     found = await faithfulness_of(sources.content, record.faithfulness, manifest)
     return found if found.index == statement.index else None
-
-
-def committed_rows(datanets: Sequence[PulledDatanet]) -> dict[bytes, tuple[Address, Row]]:
-    """Rows by their hashes, each with the account of who committed it first: a copier's claim to a row that
-    others committed before is none."""
-    return {
-        row_hash(row): (shard.payee, row)
-        for datanet in reversed(datanets)
-        for shard in reversed(datanet.shards)
-        for row in shard.rows
-    }
 
 
 async def tokens_before(ledger: Ledger, stored: StoredReceipt) -> tuple[int, ...]:

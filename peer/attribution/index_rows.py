@@ -15,9 +15,10 @@ import trio
 from ...protocol.codec import decode
 from ...protocol.eip712 import Domain
 from ...protocol.errors import RemoteProtocolError
-from ...protocol.ids import Cid
+from ...protocol.ids import Address, Cid
 from ...protocol.indexing import Owned, check_indexed, check_priors
-from ...protocol.manifests import AdapterManifest, IndexManifest
+from ...protocol.manifests import AdapterManifest, IndexManifest, Row
+from ...protocol.rows import row_hash
 from ...protocol.selections import MAX_SELECTION_BYTES, RowSelection
 from ...worker.factory.selection import OwnedShard, select_again
 from ..blobs.content import Content
@@ -34,6 +35,17 @@ class _Bytes(Protocol):
 def owned_shards(pulled: Sequence[PulledDatanet]) -> list[OwnedShard]:
     """Every shard with its contributor's payee, in the order of Datanets and of commitments."""
     return [OwnedShard(shard.payee, shard.rows) for datanet in pulled for shard in datanet.shards]
+
+
+def committed_rows(datanets: Sequence[PulledDatanet]) -> dict[bytes, tuple[Address, Row]]:
+    """Rows by their hashes, each with the account of who committed it first: a copier's claim to a row that
+    others committed before is none."""
+    return {
+        row_hash(row): (shard.payee, row)
+        for datanet in reversed(datanets)
+        for shard in reversed(datanet.shards)
+        for row in shard.rows
+    }
 
 
 async def selection_of(content: _Bytes, manifest: AdapterManifest) -> RowSelection:

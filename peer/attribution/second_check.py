@@ -18,13 +18,11 @@ from .second_evidence import SecondEvidence
 def check_second_seals(evidence: Evidence, checks: Checks) -> None:
     """Level 0: every second statement is by another account than the worker's, which its key is bound to."""
     for second in evidence.seconds:
-        record = second.sealed.record
-        if (record.receipt_hash, record.adapter) != (evidence.stored.receipt_hash, evidence.adapter):
-            continue  # of another adapter: it does not count
-        if record.drawn is None:
+        drawn = second.sealed.record.drawn
+        if drawn is None:
             raise RemoteProtocolError("a second statement does not say who it is by, nor what drew it")
-        check_second(evidence.domain, second.sealed.public_key, record.drawn, evidence.worker.owner)
-        checks.shows(f"{checksummed(record.drawn.binding.binding.owner)} scored it, too")
+        check_second(evidence.domain, second.sealed.public_key, drawn, evidence.worker.owner)
+        checks.shows(f"{checksummed(drawn.binding.binding.owner)} scored it, too")
 
 
 def check_second_draws(evidence: Evidence, checks: Checks) -> None:

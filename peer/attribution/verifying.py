@@ -26,9 +26,10 @@ from ...protocol.pools import TOLERANCE_PPM
 from ...protocol.receipt_rules import check_voucher_names
 from ...protocol.receipts import AttributionStatement, Weight
 from ...protocol.requests import PPM
-from .evidence import Evidence, committed_rows
+from .evidence import Evidence
 from .findings import Checks, Finding
 from .index_check import check_projection, check_whole
+from .index_rows import committed_rows
 from .second_check import check_second_draws, check_second_seals
 
 if TYPE_CHECKING:

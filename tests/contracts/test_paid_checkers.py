@@ -160,7 +160,14 @@ def test_who_is_bonded_is_read_again_only_where_it_changed(world):
     attributors = {each.account: each for each in one.bonds.bonded(BondRole.ATTRIBUTOR)}
     assert {each.standing for each in attributors.values()} == {BOND}
     assert set(attributors) == {one.address, two.address}
+    before, both = one.beacon.head(), {one.address, two.address}
+    assert one.bonds.bonded_by(BondRole.ATTRIBUTOR, before) == (both, both)
+    assert one.bonds.bonded_by(BondRole.ATTRIBUTOR, world.deployment.block - 1) == (
+        set(),
+        set(),
+    )
     two.bonds.thaw(BondRole.ATTRIBUTOR, 1)
+    assert two.bonds.bonded_by(BondRole.ATTRIBUTOR, before) == (both, {one.address}), "it changed since"
     one.bonds.bond(BondRole.AUDITOR, BOND)
     changed = {each.account: each for each in one.bonds.bonded(BondRole.ATTRIBUTOR)}
     assert changed[one.address] is attributors[one.address]

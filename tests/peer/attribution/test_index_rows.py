@@ -2,7 +2,7 @@
 
 from dataclasses import make_dataclass
 
-from commonlore.peer.attribution.evidence import committed_rows
+from commonlore.peer.attribution.index_rows import committed_rows
 from commonlore.peer.datanets.shards import PulledDatanet, PulledShard
 from commonlore.protocol.ids import Address, cid_of
 from commonlore.protocol.manifests import Row, ShardHeader
