@@ -15,7 +15,7 @@ from .printing import one_line, print_facts, print_json, print_table
 from .progress import bars
 
 if TYPE_CHECKING:
-    from ..peer.attribution.verifying import Finding
+    from ..peer.attribution.findings import Finding
 
 app = typer.Typer(help="Receipts of the answers this peer asked for or gave.")
 app.command("explain")(explain)

@@ -15,7 +15,8 @@ from ..config import Config
 from ..home import Home
 from .evidence import Evidence, gather
 from .retraining_audit import Audit, verify_by_retraining
-from .verifying import Finding, verify_integers, verify_query, verify_signatures
+from .findings import Finding
+from .verifying import verify_integers, verify_query, verify_signatures
 
 Progress = Callable[[int, int], None]
 

@@ -14,7 +14,7 @@ from ...protocol.attribution import prior_weights
 from ...protocol.errors import NotFound
 from ...protocol.ids import Address, checksummed
 from .evidence import Evidence
-from .verifying import Finding
+from .findings import Finding
 
 MOST_LEFT_OUT = 6
 Progress = Callable[[int, int], None]
