@@ -14,8 +14,8 @@ from ..closed_home import open_closed_home, receipts_of, sources_of
 from ..config import Config
 from ..home import Home
 from .evidence import Evidence, gather
-from .retraining_audit import Audit, verify_by_retraining
 from .findings import Finding
+from .retraining_audit import Audit, verify_by_retraining
 from .verifying import verify_integers, verify_query, verify_signatures
 
 Progress = Callable[[int, int], None]

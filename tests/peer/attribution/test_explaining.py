@@ -10,8 +10,8 @@ from commonlore.peer.attribution.evidence import Evidence, IndexEvidence
 from commonlore.peer.attribution.explain_plot import draw
 from commonlore.peer.attribution.explaining import explain
 from commonlore.peer.attribution.explaining_parts import explain_parts
+from commonlore.peer.attribution.findings import Finding
 from commonlore.peer.attribution.receipt_check import merge_findings
-from commonlore.peer.attribution.verifying import Finding
 from commonlore.peer.chain import OFFLINE
 from commonlore.peer.datanets.shards import PulledDatanet, PulledShard
 from commonlore.peer.store.ledger_rows import ReceiptState, Role, StoredReceipt
