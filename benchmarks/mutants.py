@@ -39,6 +39,7 @@ NEAR = {
     "WorkPool": "test_checking.py",
     "Indexes": "test_indexes.py",
     "Manifests": "test_manifests.py",
+    "LineProofs": "test_mixed_receipts.py",
 }
 """Where a bug of a contract is expected to show: asked first, after the test that killed it before."""
 SUITE = (

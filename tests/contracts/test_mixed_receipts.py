@@ -48,7 +48,7 @@ def played():
             stage.serve(price, second_ppm=second_ppm)
         stage.redeem()
         stage.post()
-    for price, second_ppm in ((811, 600_001), (907, 250_000), (503, 0)):
+    for price, second_ppm in ((811, 600_001), (907, 250_000), (1_002, 500_000)):
         stage.serve(price, second_ppm=second_ppm)
     stage.redeem()
     return stage
@@ -119,7 +119,7 @@ def test_a_part_of_nothing_has_no_line():
 def test_no_proof_of_honest_lines_is_accepted(stage):
     trees = stage.post()
     now, before, previous = trees.commitment, stage.epochs[-2].commitment, stage.epochs[-2]
-    assert (now.receipt_count, now.line_count) == (3, 5)
+    assert (now.receipt_count, now.line_count) == (3, 6)
     assert found(stage) == []
     attempts = []
     for a, b in product(range(now.line_count), repeat=2):
@@ -204,6 +204,20 @@ def test_a_part_under_an_adapter_that_the_receipt_does_not_name_is_a_fraud(stage
     assert FraudKind.BAD_LINE in proved(stage, replace(data, lines=tuple(lines)))
 
 
+def test_a_line_of_nothing_is_a_fraud():
+    """What has no part of a receipt is in no pool, so that nobody serves as its last line."""
+    stage = Stage()
+    stage.serve(2, second_ppm=1)
+    stage.redeem()
+    data = data_of(stage.build())
+    (line,) = honest_lines(data)
+    nothing = replace(
+        line, author=SECOND_AUTHOR.address, adapter=digest_of(SECOND), totals=(0, 0, 0, 0, 0), price=0
+    )
+    both = sorted([line, nothing], key=lambda each: (each.pool, each.receipt_id))
+    assert proved(stage, replace(data, lines=tuple(both))) == [FraudKind.BAD_LINE]
+
+
 def test_two_lines_of_one_part_under_two_authors_are_a_fraud(stage):
     """A pool of a copier's record beside the author's: half of the part would be in each."""
     data = stage.scene().data
@@ -229,15 +243,15 @@ def test_a_part_left_out_makes_lines_that_nobody_can_show(stage):
     _, other = lines_of_one(lines)
     left = replace(data, lines=tuple(lines[:other] + lines[other + 1 :]))
     trees, before = stage.post(stage.changed(left)), stage.epochs[-2].commitment
-    assert hidden_leaf(trees, before) == (Tree.LINES, 3)
+    assert hidden_leaf(trees, before) == (Tree.LINES, 4)
     assert hidden_leaf(stage.epochs[-2], stage.epochs[-3].commitment) is None
     lane, commitment = checksummed(stage.lane), commitment_tuple(trees.commitment)
-    stage.call(WATCHER, "Demands", "demand", lane, commitment, Tree.LINES, 3)
-    place = (lane, commitment_tuple(before), commitment, Tree.LINES, 3)
-    shown = (pack_line(trees.lines[3]), path_tuples(tuple(trees.line_tree.proof(3))))
+    stage.call(WATCHER, "Demands", "demand", lane, commitment, Tree.LINES, 4)
+    place = (lane, commitment_tuple(before), commitment, Tree.LINES, 4)
+    shown = (pack_line(trees.lines[4]), path_tuples(tuple(trees.line_tree.proof(4))))
     assert stage.network.refusal(LANE.address, "Demands", "answer", *place, *shown) == "BadProof"
     stage.network.wait(TERMS.answer_time)
-    stage.call(WATCHER, "Demands", "expire", lane, commitment, Tree.LINES, 3)
+    stage.call(WATCHER, "Demands", "expire", lane, commitment, Tree.LINES, 4)
     assert not any(stage.network.read("Settlement", "posted", lane, trees.commitment.epoch)[0])
 
 
