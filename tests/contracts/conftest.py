@@ -129,6 +129,7 @@ def make_commitment(epoch: int, receipt_sum: int, earnings: Earnings | None = No
         receipt_sum=receipt_sum,
         cumulative_total=earnings.tree.total,
         receipt_count=1 if receipt_sum else 0,
+        line_count=1 if receipt_sum else 0,
         account_count=earnings.tree.count,
         data_hash=keccak256(b"data"),
     )

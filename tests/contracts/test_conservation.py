@@ -192,6 +192,7 @@ class Conservation(RuleBasedStateMachine):
             receipt_sum=receipt_sum,
             cumulative_total=tree.total,
             receipt_count=int(receipt_sum > 0),
+            line_count=int(receipt_sum > 0),
             account_count=tree.count,
             data_hash=bytes(32),
         )
