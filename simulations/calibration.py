@@ -241,6 +241,7 @@ KIND = Kind(
     name="calibration",
     config=CalibrationScenario,
     run=run_calibration,
+    packages=("scipy",),
     check=check_logs,
     locate=locate_logs,
     inputs=lambda scenario: (*scenario.calibration.fit, *scenario.calibration.held_out),

@@ -16,6 +16,7 @@ from typing import Any
 from ..protocol.errors import ConfigError
 from .measures import Interval, interval
 from .results import to_scalar
+from .sources import VERSIONED
 
 Pair = tuple[str, str]
 """An arm before, and one after."""
@@ -166,7 +167,7 @@ def _settings(before: Path, after: Path, pairs: list[Pair]) -> tuple[str, ...]:
         for key in {**ours, **theirs}:
             if ours.get(key) != theirs.get(key) and key not in ("name", "about"):
                 told[f"{key} {ours.get(key)} -> {theirs.get(key)}"] = None
-    others = {"inputs": "input files", "code_sha256": "the code", "python": "Python", "numpy": "numpy"}
+    others = {"inputs": "input files", "code_sha256": "the code"} | {name: name for name in VERSIONED}
     told |= {f"{words} changed": None for name, words in others.items() if old.get(name) != new.get(name)}
     return tuple(told)
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from .kept import MANIFEST, PLOT, REPORT, listed
 from .results import (
@@ -24,7 +21,7 @@ from .results import (
     write_bytes,
 )
 from .scenario import Experiment
-from .sources import code_digest
+from .sources import code_digest, versions_of
 
 SUMMARY, FAILED = "summary.csv", "failed.csv"
 
@@ -141,8 +138,7 @@ def manifest_json(
         "seeds": list(seeds),
         "missing": list(missing),
         "code_sha256": code_digest(experiment),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
+        **versions_of(experiment),
         "files": dict(sorted(files.items())),
     }
     return json.dumps(manifest, indent=2, sort_keys=True) + "\n"

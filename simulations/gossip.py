@@ -135,6 +135,7 @@ KIND = Kind(
     name="gossip",
     config=GossipScenario,
     run=run_gossip,
+    packages=("scipy",),
     check=check_gossip,
     columns=("peers", "coverage", "coverage_eager", "delay_p50_ms", "delay_p99_ms", "duplicates", "eclipsed"),
     figures=Figures(

@@ -11,20 +11,17 @@ import fcntl
 import gzip
 import json
 import os
-import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..protocol.errors import ConfigError
 from .kinds import Outcome
 from .results import ArmResult, write_bytes
 from .scenario import Arm, Experiment
-from .sources import code_digest
+from .sources import VERSIONED, code_digest, versions_of
 
 PARTS = "parts"
 PLAN = "plan.json"
@@ -107,8 +104,7 @@ def plan_of(experiment: Experiment) -> dict[str, Any]:
         "arms": [arm.label for arm in experiment.arms],
         "inputs": dict(experiment.inputs),
         "code_sha256": code_digest(experiment),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
+        **versions_of(experiment),
     }
 
 
@@ -158,9 +154,9 @@ def _differences(before: dict[str, Any], plan: dict[str, Any]) -> str:
         told.append(f"{len(keys) - MOST_TOLD} settings more")
     others = {"inputs": "other input files", "code_sha256": "another version of the code"}
     told += [f"{words} there" for name, words in others.items() if before.get(name) != plan[name]]
-    for name in ("python", "numpy"):
-        if before.get(name) != plan[name]:
-            told.append(f"{name} {before.get(name)} there, {plan[name]} here")
+    for name in VERSIONED:
+        if before.get(name) != plan.get(name):
+            told.append(f"{name} {before.get(name)} there, {plan.get(name)} here")
     return ", ".join(told) or "its scenario is written otherwise"
 
 

@@ -69,7 +69,8 @@ def _modelled(_config: Any) -> bool:
 class Kind:
     """`run(config, seed)` is pure: the same outcome wherever and whenever it runs. `check` raises WrongKey;
     `locate` makes the file names in a configuration absolute, `inputs` lists them; `columns` are what a
-    terminal shows; `real` says whether the code of real peers runs."""
+    terminal shows; `real` says whether the code of real peers runs, `packages` are those beside numpy that
+    decide results."""
 
     name: str
     config: type
@@ -81,6 +82,7 @@ class Kind:
     inputs: Callable[[Any], tuple[str, ...]] = _without_files
     label: Callable[[Any], str] = _plain_label
     real: Callable[[Any], bool] = _modelled
+    packages: tuple[str, ...] = ()
 
 
 def kind_of(name: str) -> Kind:

@@ -18,6 +18,7 @@ from .measures import Interval, interval
 from .plot import draw
 from .results import ArmResult, by_arm
 from .scenario import Experiment
+from .sources import VERSIONED
 
 Arms = dict[str, list[ArmResult]]
 _STYLE = """
@@ -134,8 +135,8 @@ def _cell(value: Interval) -> str:
 
 
 def _made_of(made: dict[str, Any]) -> str:
-    names = ("code_sha256", "scenario_sha256", "python", "numpy")
-    return "\n".join(f"{name}: {made[name]}" for name in names)
+    names = ("code_sha256", "scenario_sha256", *VERSIONED)
+    return "\n".join(f"{name}: {made[name]}" for name in names if name in made)
 
 
 def _files(made: dict[str, Any]) -> str:

@@ -1,9 +1,11 @@
-"""The code that decides a result, as one digest."""
+"""What decides a result beside its scenario: code, as one digest, and the versions of what it runs on."""
 
 from __future__ import annotations
 
 import hashlib
+import platform
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,11 +18,23 @@ REAL_ROOMS = ("peer", "worker")
 """What runs beside them where peers are real."""
 
 
+VERSIONED = ("python", "numpy", "scipy", "trio")
+"""What `versions_of` may name."""
+
+
+def versions_of(experiment: Experiment) -> dict[str, str]:
+    """The versions of Python and of the packages that decide an experiment's results."""
+    packages = ["numpy", *experiment.kind.packages, *(["trio"] if _is_real(experiment) else [])]
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
 def code_digest(experiment: Experiment) -> str:
     """The sha-256 over the sources that decide an experiment's results."""
-    real = experiment.kind.real
-    rooms = (*ROOMS, *REAL_ROOMS) if any(real(arm.written) for arm in experiment.arms) else ROOMS
-    return rooms_digest(rooms)
+    return rooms_digest((*ROOMS, *REAL_ROOMS) if _is_real(experiment) else ROOMS)
+
+
+def _is_real(experiment: Experiment) -> bool:
+    return any(experiment.kind.real(arm.written) for arm in experiment.arms)
 
 
 @cache
