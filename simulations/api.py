@@ -31,13 +31,17 @@ from .run import Report, read_kept, run_all, run_sweep
 from .scenario import Experiment, load_experiment, scenario_path
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Results:
     """What an experiment gave, in memory; `failed` are the runs that gave nothing."""
 
     experiment: Experiment
     runs: tuple[RunResult, ...]
     failed: tuple[Failure, ...] = ()
+
+    def __repr__(self) -> str:
+        name, arms = self.experiment.name, len(self.experiment.arms)
+        return f"<Results of {name}: {arms} arms, {len(self.runs)} seeds, {len(self.failed)} runs failed>"
 
     @property
     def columns(self) -> dict[str, list[Any]]:

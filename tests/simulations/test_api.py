@@ -60,6 +60,7 @@ def test_runs_are_kept_in_a_folder_and_failures_told(tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "run_arm", lambda arm, seed: act(arm, seed if "=1" in arm.label else "x"))
     with pytest.warns(RuntimeWarning, match="1 runs failed, the first: receipts=2, seed 3: TypeError"):
         results = simulate("E5", seeds=(3,), out=tmp_path, **small)
+    assert repr(results) == "<Results of e5_audit: 2 arms, 1 seeds, 1 runs failed>"
     assert (results.columns["arm"], results.failed[0].arm) == (["receipts=1"], "receipts=2")
     assert "1 runs have no result" in (tmp_path / "report.html").read_text()
     monkeypatch.undo()

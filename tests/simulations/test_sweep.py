@@ -5,6 +5,8 @@ import json
 import math
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -178,6 +180,16 @@ def test_a_process_that_dies_takes_its_own_piece_along(act, argument, reason):
     ended = dict(compute(act, [(argument,), (argument,)], 1))
     assert sorted(ended) == [0, 1]
     assert all(isinstance(each, Broken) and each.reason.startswith(reason) for each in ended.values())
+
+
+def test_a_script_needs_no_guard(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import math\nfrom commonlore.simulations.processes import compute\n"
+        "print(sorted(compute(math.sqrt, [(4,), (9,)], 2)))\n"
+    )
+    told = subprocess.run([sys.executable, script], check=True, capture_output=True, text=True, timeout=60)
+    assert (told.stdout, told.stderr) == ("[(0, 2.0), (1, 3.0)]\n", "")
 
 
 def test_processes_compute_all_pieces():
