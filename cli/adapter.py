@@ -112,9 +112,18 @@ def faithfulness(
     adapter: Annotated[
         str, typer.Argument(help="An adapter by name or id.", autocompletion=completing.adapters)
     ],
-    subsets: Annotated[int, typer.Option(min=4, max=1000, help="Halves of its rows to train on.")] = 8,
-    steps: Annotated[int, typer.Option(min=1, help="Of each training at most; default: 12.")] = 12,
-    queries: Annotated[int, typer.Option(min=1, max=1000, help="Rows that were not indexed.")] = 12,
+    subsets: Annotated[
+        int | None, typer.Option(min=4, max=1000, help="Halves of its rows to train on; default: 6.")
+    ] = None,
+    rows: Annotated[
+        int | None, typer.Option(min=4, max=4096, help="Indexed rows that the halves are of; default: 24.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Of each training; default: as many as meet each row twice.")
+    ] = None,
+    queries: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Rows that none was trained on; default: 10.")
+    ] = None,
     announce: Annotated[
         bool, typer.Option("--announce", help="Announce it: the adapter must be this peer's own.")
     ] = False,
@@ -123,18 +132,18 @@ def faithfulness(
 ) -> None:
     """Measure how well an adapter's attribution predicts training again, against chance.
 
-    An adapter that its author announces to be no better than chance pays its contributors by the priors.
+    `train` does it for whoever trains. This measures again what an author announced, as much unless told
+    otherwise. Only an adapter that is announced to be above chance pays its contributors by its scores.
     """
     from ..peer.attribution.faithfulness_command import announce_found, describe, measure_here
 
+    given = {"subsets": subsets, "rows": rows, "steps": steps, "queries": queries}
+    wanted = {name: count for name, count in given.items() if count is not None}
     with ended_by_signals(), bars() as advance:
-        found = measure_here(
-            home_at(home),
-            adapter,
-            (subsets, steps, queries),
-            lambda at, of: advance("training on half of the rows", at, of),
+        found, announced = measure_here(
+            home_at(home), adapter, wanted, lambda at, of: advance("training on half of the rows", at, of)
         )
-    shown = describe(found)
+    shown = describe(found, announced)
     if announce:
         with node_of(home) as client:
             shown["statement"] = announce_found(client, found)

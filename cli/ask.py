@@ -199,8 +199,15 @@ def _templated(text: str | None) -> dict[str, object]:
 
 def _show_citations(done: dict[str, Any]) -> None:
     for cited in done.get("citations", ()):
-        said = " ".join(f"{cited['question']} {cited['answer']}".split())
-        say(f"[{cited['number']}] {cited['contributor']}: {said[:160]} (row {cited['row'][:12]})")
+        said = " ".join(f"{cited['question']} {cited['answer']}".split())[:160]
+        where = f"{_found(cited)}; row {cited['row'][:12]}"
+        say(f"[{cited['number']}] {cited['contributor']}: {said} ({where})")
+
+
+def _found(cited: dict[str, Any]) -> str:
+    """By which channels a row was found, and its rank in each."""
+    ranks = {"words": cited.get("by_words"), "meaning": cited.get("by_meaning")}
+    return "found by " + " and by ".join(f"{name}, {rank}." for name, rank in ranks.items() if rank)
 
 
 def _show_receipts(done: dict[str, Any]) -> None:

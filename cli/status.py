@@ -40,6 +40,7 @@ def _summary(found: Mapping[str, Any]) -> dict[str, object]:
         "workers": [entry["peer"] for entry in found["workers"]],
         "adapters": found["adapters"],
         "datanets": found["datanets"],
+        "retrieval": found["retrieval"],
         **purse(found["purse"]),
         "chain": f"{found['chain']}, epoch {found['epoch']}" if found["chain"] else None,
     }

@@ -35,6 +35,19 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of order and initial factors.")] = 1,
     index_rows: Annotated[int, typer.Option(min=1, help="Rows indexed for attribution.")] = 120,
+    retrainings: Annotated[
+        int | None,
+        typer.Option(
+            "--faithfulness",
+            metavar="RETRAININGS",
+            min=4,
+            max=1000,
+            help="Short trainings that show how well attribution foretells them; default: 6.",
+        ),
+    ] = None,
+    no_faithfulness: Annotated[
+        bool, typer.Option("--no-faithfulness", help="None: contributors are paid by their number of rows.")
+    ] = False,
     refuse_noise: Annotated[
         bool,
         typer.Option("--refuse-noise/--keep-noise", help="Leave out whose rows are no language."),
@@ -53,7 +66,7 @@ def train(
     config |= {"batch_size": batch_size, "seed": seed}
     if learning_rate is not None:
         config["learning_rate"] = learning_rate
-    order = {
+    order: dict[str, Any] = {
         "name": name,
         "datanets": datanet,
         "config": config,
@@ -61,6 +74,8 @@ def train(
         "licence": licence,
         "refuse_noise": refuse_noise,
     }
+    if no_faithfulness or retrainings is not None:
+        order["retrainings"] = 0 if no_faithfulness else retrainings
     done: dict[str, Any] = {}
     stages = TrainStages(name)
     with ended_by_signals(), node_of(home) as client, bars() as advance:
@@ -72,6 +87,7 @@ def train(
         print_json(done)
     else:
         facts = {"adapter": done["alias"], "id": done["adapter"], "held-out loss": _losses(done)}
+        facts["faithfulness"] = done["faithfulness"]
         print_facts(facts | _dropped(done.get("dropped") or {}) | _flagged(done.get("flagged") or []))
 
 

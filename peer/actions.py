@@ -56,6 +56,7 @@ class Actions:
             "workers": [_offer(offer.peer, offer.ad) for offer in node.asker.offers()],
             "adapters": [record.alias for record in node.catalog.adapters()],
             "datanets": [record.name for record in node.catalog.datanets()],
+            "retrieval": node.retriever.described,
             "chain": None if node.chain.client is None else node.config.chain_url,
             "epoch": node.chain.clock.epoch(),
             "purse": await self._purse(),

@@ -35,6 +35,7 @@ ROLES = ("worker", "contributor", "gateway", "bootstrap", "settler", "watchtower
 ENGINES = ("torch", "exllamav2")
 PRECISIONS = ("bf16", "int4", "fp32")
 DEVICES = ("auto", "cpu", "cuda")
+EMBEDDINGS = ("auto", "on", "off")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -125,6 +126,8 @@ class Config:
     log_level: str = "info"
     request_log: str = ""
     """A file, from the home's logs on, that gets a line of JSON with the times of each ask served here."""
+    embeddings: str = "auto"
+    """Whether rows are found by their meaning, too: see EMBEDDINGS; auto is yes where the model is here."""
     cache_dir: str = ""
     """Where base models are kept; empty: the user's cache folder."""
 
@@ -147,6 +150,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "split": tuple(SPLITS),
     "policy": tuple(POLICIES),
     "log_level": LOG_LEVELS,
+    "embeddings": EMBEDDINGS,
 }
 RANGES: Mapping[str, tuple[int, int]] = {
     "threads": (0, 1024),

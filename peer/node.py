@@ -32,6 +32,7 @@ from .catalog import Catalog
 from .chain import ChainLink, open_chain
 from .clock import Clock, WallClock
 from .config import Config
+from .datanets.meanings import choose_embedder
 from .datanets.retrieving import Retriever
 from .datanets.withdrawing import Withdrawals
 from .home import Home
@@ -83,7 +84,13 @@ class Node:
         self.content = Content(network.blobs, _Providers(network.host, network.discovery).find)
         self.catalog = Catalog(self.content.get, lambda: chain.split_bounds)
         self.statements = Statements(self.rpc, store.records, store.ledger, self.catalog, chain.accounts)
-        self.retriever = Retriever(self.content, self.catalog, self.domain, own.home.retrieval)
+        self.retriever = Retriever(
+            self.content,
+            self.catalog,
+            self.domain,
+            own.home.retrieval,
+            choose_embedder(own.config.embeddings),
+        )
         self.withdrawals = Withdrawals(
             self.content, self.catalog, self.retriever, store.settings, own.home.jobs
         )
@@ -195,6 +202,8 @@ async def _start(node: Node) -> None:
     node.nursery.start_soon(node.asker.run)
     node.nursery.start_soon(node.chain.run)
     node.nursery.start_soon(node.binding.run)
+    node.nursery.start_soon(node.retriever.run)
+    log.info("rows are found %s", node.retriever.described)
     await node.discovery.join()
 
 
@@ -243,7 +252,7 @@ async def _learn(node: Node, sealed: Sealed[Advert]) -> None:
         if node.catalog.learn(sealed):  # type: ignore[arg-type]
             await node.store.records.put(sealed)  # type: ignore[arg-type]
             if isinstance(record, DatanetRecord):
-                node.nursery.start_soon(node.withdrawals.follow, record.datanet)
+                node.nursery.start_soon(node.withdrawals.keep_following, record.datanet)
         if isinstance(record, AdapterRecord) and len(node.bases) < MAX_BASES_FOLLOWED:
             node.bases.add(record.base)
             await node.gossip.follow(record.base)

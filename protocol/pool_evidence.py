@@ -4,7 +4,7 @@ Rules of this file:
 
 - A statement counts for a receipt when it is on that receipt and the pool's adapter, its weights are whole
   and pay only the adapter's contributors. One that says to go by the priors has the weights that follow from
-  them. Of each attributor one counts.
+  them; one by scores names the measurement that allows it. Of each attributor one counts.
 - The worker's own comes first, then the others by the lot that draws attributors; `judge` reads two.
 - Statements on receipts that were not drawn change nothing.
 """
@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from .attribution import PRIOR_METHOD, check_weights, prior_weights
+from .attribution import check_weights, prior_weights
 from .channels import combine_channels, payable
 from .codec import record_cid
 from .envelope import Sealed
 from .errors import RemoteProtocolError
-from .faithfulness import COARSE_METHOD
+from .faithfulness import PRIOR_METHODS
 from .manifests import AdapterManifest
 from .pools import ATTRIBUTORS, PoolDivision, PoolReceipt, divide_pool, draw_attributors
 from .receipts import AttributionStatement, Weight
@@ -80,9 +80,10 @@ def _stated(
 
 
 def _keeps_its_method(statement: AttributionStatement, manifest: AdapterManifest) -> bool:
-    """Whether a statement that names the priors has their weights, beside what the prompt's parts did."""
-    if statement.method not in (PRIOR_METHOD, COARSE_METHOD):
-        return True
+    """Whether a statement that names the priors has their weights, beside what the prompt's parts did, and
+    one by scores names the measurement that they are above chance."""
+    if statement.method not in PRIOR_METHODS:
+        return statement.faithfulness is not None
     parts = payable(statement.effects, {prior.payee for prior in manifest.priors})
     return statement.weights == combine_channels(prior_weights(manifest), parts)
 

@@ -131,6 +131,7 @@ class AttributionStatement:
     `prior` means no influence was measured and the manifest's prior weights apply. Travels sealed by the
     attributor's Ed25519 key. Where the prompt had parts, `effects` says what they did, and the weights are
     those over all channels. Who is not the receipt's worker says in `drawn` how it came to be asked.
+    `faithfulness` is the measurement of the index that lets its scores divide money.
     """
 
     receipt_hash: Hash32
@@ -141,6 +142,7 @@ class AttributionStatement:
     weights: Annotated[tuple[Weight, ...], Size(1, MAX_CONTRIBUTORS)]
     effects: Effects | None = None
     drawn: DrawnSecond | None = None
+    faithfulness: Cid | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,8 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Citation:
-    """A row that stood before the question, as `[number]`; `row` is its hash."""
+    """A row that stood before the question, as `[number]`; `row` is its hash. `by_words` and `by_meaning` are
+    its ranks among the rows that were found so, from 1; None where it was not."""
 
     number: int
     datanet: Cid
@@ -49,6 +50,8 @@ class Citation:
     row: bytes
     question: str
     answer: str
+    by_words: int | None = None
+    by_meaning: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...protocol.attribution import compute_scores, compute_weights, prior_weights, read_sums
 from ...protocol.channels import combine_channels, payable
-from ...protocol.faithfulness import COARSE_METHOD
+from ...protocol.faithfulness import COARSE_METHODS
 from ...protocol.pools import TOLERANCE_PPM, total_variation_ppm
 from ...protocol.receipts import AttributionStatement, Weight
 from ...protocol.requests import Prompt
@@ -51,4 +51,4 @@ def _adapter_weights(evidence: Evidence, statement: AttributionStatement) -> tup
     index, query = evidence.index.manifest, np.frombuffer(evidence.index.query, np.int8)
     scores = compute_scores(query, read_sums(index, evidence.index.sums))
     found = compute_weights(scores, index.payees)
-    return prior_weights(evidence.manifest) if found is None or statement.method == COARSE_METHOD else found
+    return prior_weights(evidence.manifest) if found is None or statement.method in COARSE_METHODS else found

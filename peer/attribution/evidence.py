@@ -30,6 +30,7 @@ from ..store.ledger import Ledger
 from ..store.ledger_rows import StoredReceipt
 from ..store.records import Records
 from .index_rows import selection_of
+from .measured import faithfulness_of
 from .second_evidence import ReadFacts, SecondEvidence, read_second, seconds_among
 
 MAX_INDEX_BYTES = 256 * 1024**2
@@ -119,7 +120,7 @@ class Evidence:
     curvature: Path | None = None
     datanets: tuple[PulledDatanet, ...] = ()
     faithfulness: Faithfulness | None = None
-    """What the adapter's author announced, of the index that the statement names."""
+    """The measurement that the statement names."""
     selection: RowSelection | None = None
     beacon: bytes | None = None
     """The adapter's; None in a network without a chain, empty where the adapter is not registered."""
@@ -173,9 +174,11 @@ async def _gather_of(sources: Sources, stored: StoredReceipt, level: int, adapte
     if statement is None or index is None:
         return known
     known = await _with_beacon(sources, manifest, known)
+    measured = statement.record.faithfulness
+    if measured is not None:
+        known = replace(known, faithfulness=await faithfulness_of(sources.content, measured, manifest))
     known = replace(
         known,
-        faithfulness=await _announced(sources, statement.record, manifest),
         datanets=await _datanets(sources, manifest),
         selection=await selection_of(sources.content, manifest),
     )
@@ -223,14 +226,6 @@ async def index_of(content: ContentSource, cid: Cid, manifest: AdapterManifest) 
     return sealed
 
 
-async def faithfulness_of(content: ContentSource, cid: Cid, manifest: AdapterManifest) -> Faithfulness:
-    """What an adapter's author announced. Raises NotFound, Unreachable, RemoteProtocolError."""
-    sealed = open_sealed(await content.get(cid, CHUNK_SIZE), (Faithfulness,), CHUNK_SIZE)
-    if sealed.public_key != manifest.author or sealed.record.adapter != record_cid(manifest):
-        raise RemoteProtocolError(f"the faithfulness announced for {manifest.name!r} is not its author's")
-    return sealed.record
-
-
 async def _index(
     sources: Sources, statement: Sealed[AttributionStatement] | None, manifest: AdapterManifest
 ) -> IndexEvidence | None:
@@ -260,16 +255,6 @@ async def _part_of(content: ContentSource, index: IndexManifest, cid: Cid, size:
             f"{index.width}; at most {MAX_VECTOR_BYTES} bytes may be"
         )
     return await content.get(cid, max(size, 1))
-
-
-async def _announced(
-    sources: Sources, statement: AttributionStatement, manifest: AdapterManifest
-) -> Faithfulness | None:
-    record = sources.catalog.record_of(statement.adapter, manifest.author)
-    if record is None or record.faithfulness is None:
-        return None
-    found = await faithfulness_of(sources.content, record.faithfulness, manifest)
-    return found if found.index == statement.index else None
 
 
 async def tokens_before(ledger: Ledger, stored: StoredReceipt) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ from ...protocol.attribution import (
 )
 from ...protocol.channels import combine_channels, divide_channels, payable
 from ...protocol.errors import MissingDependency
-from ...protocol.faithfulness import COARSE_METHOD, from_ppm
+from ...protocol.faithfulness import PRIOR_METHODS, UNMEASURED_METHOD
 from ...protocol.ids import Address, Cid
 from ...protocol.manifests import AdapterManifest, Row
 from ...protocol.prompt_parts import ROW
@@ -32,6 +32,7 @@ from ...worker.attribution.index import score_rows
 from ...worker.attribution.spans import SpanIndex, find_spans
 from ..datanets.shards import PulledDatanet, PulledShard
 from .evidence import Evidence
+from .measured import UNMEASURED, describe_faithfulness
 
 SHOWN_ROWS, SHOWN_SPANS = 12, 8
 
@@ -150,12 +151,14 @@ def _confidence(evidence: Evidence) -> str:
         return "no adapter was used: nobody's rows are paid"
     if evidence.statement is None:
         return "no statement: the manifest's prior weights, each contributor's part of the rows"
-    found = evidence.faithfulness
+    found, method = evidence.faithfulness, evidence.statement.record.method
+    if method == UNMEASURED_METHOD:
+        return UNMEASURED
     if found is None:
-        return "estimated by influence; how well it predicts retraining was not published for this adapter"
-    low, high = from_ppm(found.lds_ppm), 1.96 * found.error_ppm / 1e6
-    told = f"rank correlation with retraining {low:+.2f} ± {high:.2f} on {found.queries} held-out rows"
-    return told if found.above_chance else f"{told}: not above chance, so the prior weights divide"
+        return "what was measured of this adapter's attribution is not on this machine"
+    if method == PRIOR_METHOD:
+        return f"no row influenced this answer, so the prior weights divide; {describe_faithfulness(found)}"
+    return describe_faithfulness(found)
 
 
 def _contributors(evidence: Evidence, known: _Known) -> tuple[ContributorPart, ...]:
@@ -188,7 +191,7 @@ def _before_channels(
         return prior_weights(manifest), None
     statement = evidence.statement.record
     effects = payable(statement.effects, {prior.payee for prior in manifest.priors})
-    if statement.method in (PRIOR_METHOD, COARSE_METHOD):
+    if statement.method in PRIOR_METHODS:
         return prior_weights(manifest), effects
     if effects is None or evidence.index is None:
         return statement.weights, None

@@ -1,29 +1,29 @@
-"""`adapter faithfulness`: what it reads, what it measures, and the statement that its author announces.
+"""Faithfulness: what measuring it reads, how it is measured, and the statement that an author announces.
 
-Rules of this file: anybody may measure; what counts for payouts is what the adapter's author announces. An
-author whose adapter is not above chance pays by the priors from then on, and every statement says so.
+Rules of this file: anybody may measure, and finds what its author found; what counts for payouts is what the
+author announces. Scores divide nothing before, and nothing where they are not above chance: then the priors
+do, and every statement says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import trio
-
-from ...protocol.codec import record_cid
 from ...protocol.envelope import seal
 from ...protocol.errors import ConfigError, NotFound, RemoteProtocolError
-from ...protocol.faithfulness import Faithfulness, to_ppm
+from ...protocol.faithfulness import Correlations, Faithfulness
 from ...protocol.ids import Cid
 from ...protocol.manifests import CHUNK_SIZE, AdapterManifest, IndexManifest, Row
 from ...protocol.rows import row_hash
-from ...worker.factory.selection import OwnedShard, select_rows
+from ...worker.attribution.measurement import Effort, Measurement, plan_measurement
 from ..datanets.shards import pull_datanet
 from ..node import Node
 from .evidence import ContentSource, curvature_of, early_of, index_of, rows_of
+from .index_rows import selection_of
+from .measured import faithfulness_of
 
 if TYPE_CHECKING:
     from ..closed_home import ClosedHome
@@ -33,7 +33,8 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Everything that a measurement reads. `indexed` stands in the index's order."""
+    """Everything that a measurement reads. `indexed` stands in the index's order; `announced` is what the
+    author has announced of this index."""
 
     manifest: AdapterManifest
     index_cid: Cid
@@ -43,16 +44,7 @@ class Measured:
     curvature: Path | None
     indexed: tuple[Row, ...]
     others: tuple[Row, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """`subsets` retrainings of `steps` steps at most, over `queries` rows, kept under `work_dir`."""
-
-    subsets: int
-    steps: int
-    queries: int
-    work_dir: Path
+    announced: Faithfulness | None
 
 
 async def read_measured(place: Node | ClosedHome, name: str) -> Measured:
@@ -65,15 +57,15 @@ async def read_measured(place: Node | ClosedHome, name: str) -> Measured:
         raise NotFound(f"adapter {name!r} has no gradient index: there is nothing to measure")
     content: ContentSource = place.content
     index = (await index_of(content, record.index, manifest)).record
-    shards: list[OwnedShard] = []
+    rows: dict[bytes, Row] = {}
     for datanet in manifest.datanets:
         pulled = await pull_datanet(place.content, place.catalog, place.domain, datanet)  # type: ignore[arg-type]
-        shards += [OwnedShard(shard.payee, shard.rows) for shard in pulled.shards]
-    selected = await trio.to_thread.run_sync(select_rows, shards)
-    rows = {row_hash(one.row): one.row for one in selected.rows}  # a copy would be asked what it was told
+        rows |= {row_hash(row): row for shard in pulled.shards for row in shard.rows}
     if missing := [digest for digest in index.row_hashes if digest not in rows]:
         raise RemoteProtocolError(f"{len(missing)} rows of the index are in none of the adapter's Datanets")
-    held = set(index.row_hashes)
+    dropped = (await selection_of(content, manifest)).dropped
+    announced = record.faithfulness
+    found = await faithfulness_of(content, announced, manifest) if announced is not None else None
     return Measured(
         manifest=manifest,
         index_cid=record.index,
@@ -82,37 +74,59 @@ async def read_measured(place: Node | ClosedHome, name: str) -> Measured:
         early=await early_of(content, manifest),
         curvature=await curvature_of(content, manifest),
         indexed=tuple(rows[digest] for digest in index.row_hashes),
-        others=tuple(rows[digest] for digest in sorted(rows) if digest not in held),
+        others=others_of(rows.values(), index, [each.row for each in dropped]),
+        announced=found if found is not None and found.index == record.index else None,
     )
 
 
-def measure(measured: Measured, base_dir: Path, plan: Plan, progress: Progress) -> Faithfulness:
-    """Train, score and compare. Raises ConfigError, TrainingFailed, AttributionFailed, InvalidModel."""
-    from ...worker.attribution.faithfulness_run import Measurement, measure_adapter
+def others_of(rows: Collection[Row], index: IndexManifest, dropped: Collection[bytes]) -> tuple[Row, ...]:
+    """The rows that an index does not hold, by their hashes: no copies, which would be asked what halves were
+    told, and nothing that was refused as noise."""
+    passed_over = {*index.row_hashes, *dropped}
+    by_hash = {row_hash(row): row for row in rows}
+    return tuple(by_hash[digest] for digest in sorted(by_hash) if digest not in passed_over)
+
+
+def measure(
+    measured: Measured, base_dir: Path, kept: tuple[Path, Effort], progress: Progress
+) -> Faithfulness:
+    """Train, score and compare in this process; `kept` is (folder, effort), and what stands in the folder is
+    gone on with. Raises ConfigError, TrainingFailed, AttributionFailed, InvalidModel."""
+    from ...worker.attribution.attributor import Attributor
+    from ...worker.attribution.faithfulness_run import FaithfulnessRun
     from ...worker.attribution.subject import subject_of
     from ...worker.factory.manifests import config_of
     from ...worker.models.reference import load_base
 
     manifest, index = measured.manifest, measured.index
-    config = config_of(manifest.recipe)
-    steps = min(plan.steps, config.steps)
-    measurement = Measurement(replace(config, steps=steps), plan.subsets, plan.work_dir)
-    subject = subject_of(manifest, measured.early, measured.curvature, index.beacon)
-    rows = measured.indexed, measured.others[: plan.queries]
-    report = measure_adapter(
-        load_base(base_dir), subject, (index, measured.blob), rows, measurement, progress
-    )
+    rows, recipe = (measured.indexed, measured.others), config_of(manifest.recipe)
+    plan = plan_measurement(base_dir, index, rows, recipe, kept)
+    base = load_base(base_dir)
+    attributor = Attributor(base)
+    attributor.load(subject_of(manifest, measured.early, measured.curvature, index.beacon))
+    drawn = plan.folder, plan.places, plan.subsets
+    run = FaithfulnessRun(attributor, base, (index, measured.blob), drawn)
+    progress(run.done_halves, run.halves)
+    while not run.done:
+        run.advance()
+        progress(run.done_halves, run.halves)
+    return statement_of(measured.index_cid, index, plan, run.finish())
+
+
+def statement_of(
+    index_cid: Cid, index: IndexManifest, plan: Measurement, found: Correlations
+) -> Faithfulness:
+    """What was measured, and by what."""
     return Faithfulness(
-        adapter=record_cid(manifest),
-        index=measured.index_cid,
+        adapter=index.adapter,
+        index=index_cid,
         method=index.method,
-        subsets=report.subsets,
-        queries=report.queries,
-        rows=len(measured.indexed),
-        steps=steps,
-        lds_ppm=to_ppm(report.lds),
-        error_ppm=round(report.standard_error * 1_000_000),
-        null_high_ppm=to_ppm(report.null_high),
+        subsets=plan.subsets,
+        queries=plan.queries,
+        rows=len(plan.places),
+        steps=plan.steps,
+        batch=plan.batch,
+        found=found,
     )
 
 

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ...protocol.codec import encode
 from ...protocol.faithfulness import Faithfulness, from_ppm
+from ...protocol.ids import Cid
+from ...worker.attribution.measurement import Effort
 from ...worker.models.cache import default_cache_dir, find_base
 from ..closed_home import read_closed_home
 from ..config import load_config
 from ..gateway.control_client import ControlClient, is_running
 from ..home import Home
 from ..local.one_machine import running_home
-from .faithfulness import Plan, Progress, measure, read_measured
+from .faithfulness import Progress, measure, read_measured
 
 _Z = 1.96
 
 
-def measure_here(home: Home, name: str, size: tuple[int, int, int], progress: Progress) -> Faithfulness:
-    """Measure an adapter; `size` is (subsets, steps, queries). A measurement that was stopped goes on.
+def measure_here(
+    home: Home, name: str, wanted: Mapping[str, int], progress: Progress
+) -> tuple[Faithfulness, Faithfulness | None]:
+    """Measure an adapter: what was found, and what its author has announced of the same index. As much is
+    trained as the author has trained, but for what is `wanted` (fields of Effort). A measurement that was
+    stopped goes on.
 
     Raises what reading and measuring raise.
     """
@@ -30,9 +39,21 @@ def measure_here(home: Home, name: str, size: tuple[int, int, int], progress: Pr
             client.get(f"/faithfulness/{name}")
     measured = read_closed_home(place, config, lambda closed: read_measured(closed, name))
     folder = Path(config.cache_dir) if config.cache_dir else default_cache_dir()
-    subsets, steps, queries = size
-    plan = Plan(subsets, steps, queries, place.jobs / "faithfulness")
-    return measure(measured, find_base(folder, measured.manifest.base), plan, progress)
+    effort = replace(_as_announced(measured.announced), **wanted)
+    kept = place.jobs / "faithfulness" / _name_of(measured.index_cid, effort), effort
+    found = measure(measured, find_base(folder, measured.manifest.base), kept, progress)
+    return found, measured.announced
+
+
+def _as_announced(announced: Faithfulness | None) -> Effort:
+    if announced is None:
+        return Effort()
+    queries, sizes = announced.queries, (announced.steps, announced.batch)
+    return Effort(announced.subsets, announced.rows, queries, *sizes)
+
+
+def _name_of(index: Cid, effort: Effort) -> str:
+    return hashlib.sha256(f"{index} {effort}".encode()).hexdigest()[:16]
 
 
 def announce_found(client: ControlClient, found: Faithfulness) -> str:
@@ -41,19 +62,28 @@ def announce_found(client: ControlClient, found: Faithfulness) -> str:
     return told
 
 
-def describe(found: Faithfulness) -> dict[str, Any]:
-    """For people and programs."""
-    error = found.error_ppm / 1_000_000
-    lds = from_ppm(found.lds_ppm)
-    return {
+def describe(found: Faithfulness, announced: Faithfulness | None = None) -> dict[str, Any]:
+    """For people and programs; `announced` is what another measurement of the same index is compared with."""
+    reached = found.found
+    told = {
         "adapter": found.adapter,
         "method": found.method,
-        "lds": round(lds, 4),
-        "low": round(max(-1.0, lds - _Z * error), 4),
-        "high": round(min(1.0, lds + _Z * error), 4),
-        "null_high": round(from_ppm(found.null_high_ppm), 4),
+        **_interval("lds", reached.lds_ppm, reached.error_ppm),
+        **_interval("null_adapter", reached.null_ppm, reached.null_error_ppm),
+        "null_high": round(from_ppm(reached.null_high_ppm), 4),
         "above_chance": found.above_chance,
-        "reduced_to": f"{found.subsets} trainings of {found.steps} steps on half of {found.rows} rows, "
-        f"{found.queries} queries",
-        "pays_by": "its scores" if found.above_chance else "the priors, once its author announces this",
+        "reduced_to": f"{found.subsets} trainings of {found.steps} steps of {found.batch} on half of "
+        f"{found.rows} rows, {found.queries} queries",
+        "pays_by": "its scores" if found.above_chance else "the priors",
     }
+    if announced is not None:
+        told["announced_lds"] = round(from_ppm(announced.found.lds_ppm), 4)
+        told["same_measurement"] = replace(announced, found=reached) == found
+    return told
+
+
+def _interval(name: str, ppm: int, error_ppm: int) -> dict[str, float]:
+    """A correlation and the ends of its 95 % interval."""
+    middle, reach = from_ppm(ppm), _Z * error_ppm / 1_000_000
+    ends = max(-1.0, middle - reach), min(1.0, middle + reach)
+    return {name: round(middle, 4), f"{name}_low": round(ends[0], 4), f"{name}_high": round(ends[1], 4)}

@@ -20,7 +20,7 @@ from ...protocol.attribution import PRIOR_METHOD, prior_weights
 from ...protocol.channels import combine_channels, payable
 from ...protocol.envelope import Sealed, open_sealed, seal
 from ...protocol.errors import NotFound
-from ...protocol.faithfulness import COARSE_METHOD
+from ...protocol.faithfulness import coarse_method
 from ...protocol.ids import Cid
 from ...protocol.indexing import check_beacon
 from ...protocol.manifests import AdapterManifest, IndexManifest
@@ -33,8 +33,9 @@ from ...worker.attribution.subject import subject_of
 from ..node import Node
 from ..settling.beacons import registered_beacon
 from ..store.records import MAX_STATEMENT_BYTES
-from .evidence import curvature_of, early_of, faithfulness_of, index_of, sums_of
+from .evidence import curvature_of, early_of, index_of, sums_of
 from .index_rows import require_whole
+from .measured import faithfulness_of
 
 MAX_KNOWN = 32
 """Adapters that the scoring process holds: each costs it memory. Of others the longest unused gives way."""
@@ -53,12 +54,13 @@ class Scorable:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """`method` as statements name it; `coarse`: measured, and not above chance."""
+    """`method` as statements name it; `coarse` the method that the priors go by, where scores may not divide:
+    measured and not above chance, or not measured."""
 
     index: Cid
     faithfulness: Cid | None
     method: str
-    coarse: bool
+    coarse: str | None
 
 
 class Scoring:
@@ -82,8 +84,8 @@ class Scoring:
             known = await self._make_known(adapter, manifest)
             score = await self._scorer.score(adapter, answer.prompt.messages, answer.output)
             effects = await self._effects(adapter, answer)
-        if known.coarse:
-            method, weights = COARSE_METHOD, prior_weights(manifest)
+        if known.coarse is not None:
+            method, weights = known.coarse, prior_weights(manifest)
         elif score.weights is None:
             method, weights = PRIOR_METHOD, prior_weights(manifest)
         else:
@@ -92,7 +94,15 @@ class Scoring:
         await self._node.content.put(score.query)
         query = hashlib.sha256(score.query).digest()
         statement = AttributionStatement(
-            answer.receipt_hash, adapter, known.index, method, query, weights, effects, drawn
+            answer.receipt_hash,
+            adapter,
+            known.index,
+            method,
+            query,
+            weights,
+            effects,
+            drawn,
+            known.faithfulness,
         )
         raw = seal(self._node.keys.peer, statement, MAX_STATEMENT_BYTES)
         return open_sealed(raw, (AttributionStatement,), MAX_STATEMENT_BYTES)
@@ -126,10 +136,10 @@ class Scoring:
         early, curvature = await early_of(content, manifest), await curvature_of(content, manifest)
         await self._scorer.load(subject_of(manifest, early, curvature, index.beacon))
         await self._scorer.use_index(index, await sums_of(content, index))
-        coarse = False
+        found = None
         if record.faithfulness is not None:
             found = await faithfulness_of(content, record.faithfulness, manifest)
-            coarse = found.index == record.index and not found.above_chance
+        coarse = coarse_method(found, record.index)
         known = _Known(record.index, record.faithfulness, index.method, coarse)
         self._known[adapter] = known
         while len(self._known) > MAX_KNOWN:

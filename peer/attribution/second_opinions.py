@@ -112,6 +112,9 @@ class SecondOpinions:
         except (CommonloreError, trio.TooSlowError) as error:
             log.info("no second statement on %s: %s", step.receipt_hash.hex(), error or "it took too long")
             return
+        if sealed.record.faithfulness != own.record.faithfulness:
+            log.info("peer %s has heard of another measurement: its statement does not count", peer)
+            return
         await self._node.store.records.put_statement(sealed)
         apart = total_variation_ppm(own.record.weights, sealed.record.weights)
         level = logging.WARNING if apart > TOLERANCE_PPM else logging.INFO

@@ -14,22 +14,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...protocol.attribution import PRIOR_METHOD, check_weights, prior_weights, read_sums, recheck_statement
-from ...protocol.channels import combine_channels, payable
+from ...protocol.attribution import check_weights, prior_weights, read_sums, recheck_statement
 from ...protocol.codec import record_hash
 from ...protocol.credits import sum_shares
 from ...protocol.eip712 import require_signer
 from ...protocol.errors import NotFound, RemoteProtocolError
-from ...protocol.faithfulness import COARSE_METHOD, from_ppm
 from ...protocol.outputs import output_root
 from ...protocol.pools import TOLERANCE_PPM
 from ...protocol.receipt_rules import check_voucher_names
-from ...protocol.receipts import AttributionStatement, Weight
+from ...protocol.receipts import AttributionStatement
 from ...protocol.requests import PPM
 from .evidence import Evidence
 from .findings import Checks, Finding
 from .index_check import check_projection, check_whole
 from .index_rows import committed_rows
+from .method_check import check_coarse, check_method
 from .second_check import check_second_draws, check_second_seals
 
 if TYPE_CHECKING:
@@ -95,13 +94,6 @@ def _check_parts(evidence: Evidence, statement: AttributionStatement) -> None:
         raise RemoteProtocolError("the attribution statement pays for what was not in the prompt")
 
 
-def _with_parts(evidence: Evidence, statement: AttributionStatement) -> tuple[Weight, ...]:
-    """The priors, with what was stated of the prompt's parts."""
-    assert evidence.manifest is not None
-    contributors = {prior.payee for prior in evidence.manifest.priors}
-    return combine_channels(prior_weights(evidence.manifest), payable(statement.effects, contributors))
-
-
 def verify_integers(evidence: Evidence) -> Finding:
     """Level 1."""
     not_shown = (
@@ -135,37 +127,13 @@ def _integers(evidence: Evidence, checks: Checks) -> None:
     check_second_draws(evidence, checks)
     if hashlib.sha256(index.query).digest() != statement.query:
         raise RemoteProtocolError("the query vector is not the one that the statement names")
-    if statement.method == COARSE_METHOD:
-        return _coarse(evidence, statement, checks)
+    if (divided := check_coarse(evidence, statement)) is not None:
+        return checks.shows(divided)
     contributors = {prior.payee for prior in evidence.manifest.priors}
     sums = index.manifest.payees, read_sums(index.manifest, index.sums)
     recheck_statement(statement, np.frombuffer(index.query, np.int8), sums, contributors)
-    _check_method(evidence, statement)
+    checks.shows(check_method(evidence, statement))
     checks.shows("the weights follow from the query vector and the sums, bit for bit")
-
-
-def _coarse(evidence: Evidence, statement: AttributionStatement, checks: Checks) -> None:
-    """The author's own measurement says that the scores are not above chance: the priors divide."""
-    assert evidence.manifest is not None
-    found = evidence.faithfulness
-    if found is None or found.above_chance:
-        raise RemoteProtocolError("no measurement of this index says that its scores are not above chance")
-    if statement.weights != _with_parts(evidence, statement):
-        raise RemoteProtocolError("where scores are not above chance the weights must be the priors")
-    checks.shows(
-        f"the author measured these scores: {from_ppm(found.lds_ppm):+.3f} against retraining is not above "
-        "chance, so the manifest's priors divide, as they must"
-    )
-
-
-def _check_method(evidence: Evidence, statement: AttributionStatement) -> None:
-    assert evidence.manifest is not None
-    assert evidence.index is not None
-    if statement.method == PRIOR_METHOD:
-        if statement.weights != _with_parts(evidence, statement):
-            raise RemoteProtocolError("without influence the weights must be the manifest's priors")
-    elif statement.method != evidence.index.manifest.method:
-        raise RemoteProtocolError(f"the statement is by {statement.method!r}, its index is not")
 
 
 def verify_query(evidence: Evidence, base_dir: Path) -> Finding:

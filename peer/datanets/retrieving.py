@@ -24,10 +24,12 @@ from ...protocol.ids import Address, Cid, to_cid
 from ...protocol.manifests import MAX_ROWS_PER_SHARD
 from ...protocol.prompt_parts import show_rows
 from ...protocol.rows import row_hash
-from ...worker.retrieval.index import IndexedRow, build_index, forget, search
+from ...worker.retrieval.embedding import Embedder
+from ...worker.retrieval.index import Found, IndexedRow, build_index, forget, search
 from ..asking.answers import AskOptions, Citation, Retrieval, Template
 from ..blobs.content import Content
 from ..catalog import Catalog
+from .meanings import Meanings, describe_embedder, indexes_in
 from .shards import PulledDatanet, pull_datanet
 
 log = logging.getLogger("commonlore.peer.datanets.retrieving")
@@ -41,14 +43,32 @@ T = TypeVar("T")
 
 
 class Retriever:
-    """The indexes of one home."""
+    """The indexes of one home; with an embedder they are searched by meaning, too."""
 
-    def __init__(self, content: Content, catalog: Catalog, domain: Domain, folder: Path) -> None:
+    def __init__(
+        self,
+        content: Content,
+        catalog: Catalog,
+        domain: Domain,
+        folder: Path,
+        embedder: Embedder | None = None,
+    ) -> None:
         self._content = content
         self._catalog = catalog
         self._domain = domain
         self._folder = folder
         self._lock = trio.Lock()
+        self._meanings = Meanings(embedder, self._lock) if embedder is not None else None
+
+    @property
+    def described(self) -> str:
+        """How rows are found, for people."""
+        return describe_embedder(self._meanings.embedder if self._meanings is not None else None)
+
+    async def run(self) -> None:
+        """Make the indexes' vectors as long as the node runs; at once where it has no embedder."""
+        if self._meanings is not None:
+            await self._meanings.run(self._folder)
 
     async def prepare(self, options: AskOptions) -> AskOptions:
         """The question with the rows that were wanted before it; nothing else of it changes.
@@ -82,8 +102,9 @@ class Retriever:
         datanet = await self._patiently(options.retrieve.datanet)
         question = _question(options)
         found = await self._once_met(partial(self.find, datanet, question, options.retrieve.rows))
-        citations = tuple(_cite(number, datanet, row) for number, row in enumerate(found, 1))
-        return citations, [(_shown(row), row.hash, row.payee, row.shard) for row in found]
+        citations = tuple(_cite(number, datanet, each) for number, each in enumerate(found, 1))
+        rows = [each.row for each in found]
+        return citations, [(_shown(row), row.hash, row.payee, row.shard) for row in rows]
 
     async def _template(self, wanted: Template | None) -> tuple[str, Address] | None:
         """A template's text and whose it is."""
@@ -129,13 +150,20 @@ class Retriever:
         """A Datanet by its name, or an id itself. Raises NotFound."""
         return to_cid(name) if name.startswith("bafk") else self._catalog.datanet_record(name).datanet
 
-    async def find(self, datanet: Cid, question: str, count: int) -> tuple[IndexedRow, ...]:
+    async def embed(self, datanet: Cid) -> None:
+        """Make the vectors of an index that is here, and wait for them. Raises NotFound, RetrievalFailed."""
+        if self._meanings is not None:
+            await self._meanings.make(self.path_of(datanet))
+
+    async def find(self, datanet: Cid, question: str, count: int) -> tuple[Found, ...]:
         """The rows of a Datanet that go best with a question. Raises as `prepare`."""
         path = self.path_of(datanet)
-        async with self._lock:
-            if not path.exists():
-                await self._build(datanet, path)
-        return await trio.to_thread.run_sync(search, path, question, count, abandon_on_cancel=True)
+        if not path.exists():  # else nobody waits for vectors being made
+            async with self._lock:
+                if not path.exists():
+                    await self._build(datanet, path)
+        embedder = self._meanings.embedder if self._meanings is not None else None
+        return await trio.to_thread.run_sync(search, path, question, count, embedder, abandon_on_cancel=True)
 
     def path_of(self, datanet: Cid) -> Path:
         """Where the index of a Datanet version is, or will be."""
@@ -145,6 +173,8 @@ class Retriever:
         pulled = await pull_datanet(self._content, self._catalog, self._domain, datanet)
         self._folder.mkdir(parents=True, exist_ok=True)
         await trio.to_thread.run_sync(partial(build_index, path, indexed_rows(pulled)))
+        if self._meanings is not None:
+            self._meanings.want(path)
 
     async def forget(self, shard: Cid) -> int:
         """Take a shard's rows out of every index of this home; how many they were. What cannot be read, or
@@ -153,7 +183,7 @@ class Retriever:
         async with self._lock:
             for unfinished in self._folder.glob("*.part*"):
                 unfinished.unlink(missing_ok=True)
-            paths = sorted(self._folder.glob("*.sqlite3"))
+            paths = indexes_in(self._folder)
             return sum([await trio.to_thread.run_sync(_forget_or_delete, path, shard) for path in paths])
 
 
@@ -203,7 +233,17 @@ def _shown(row: IndexedRow) -> str:
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
 
 
-def _cite(number: int, datanet: Cid, row: IndexedRow) -> Citation:
+def _cite(number: int, datanet: Cid, found: Found) -> Citation:
+    row = found.row
     return Citation(
-        number, datanet, row.shard, row.contributor, row.payee, row.hash, row.question, row.answer
+        number=number,
+        datanet=datanet,
+        shard=row.shard,
+        contributor=row.contributor,
+        payee=row.payee,
+        row=row.hash,
+        question=row.question,
+        answer=row.answer,
+        by_words=found.by_words,
+        by_meaning=found.by_meaning,
     )

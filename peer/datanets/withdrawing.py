@@ -36,7 +36,8 @@ from ...protocol.withdrawals import (
     decode_withdrawals,
     encode_withdrawals,
 )
-from ...worker.factory.job import JOB_FILE, read_job
+from ...worker.factory.admission import ADMISSION_FILE, read_admission
+from ...worker.factory.job import JOB_FILE, Pair, read_job
 from ..blobs.content import Content
 from ..catalog import Catalog
 from ..store.node_store import Settings
@@ -44,6 +45,8 @@ from .retrieving import Retriever
 
 log = logging.getLogger("commonlore.peer.datanets.withdrawing")
 _KNOWN = "withdrawn"
+RETRIES_S = (10.0, 60.0, 600.0, 3_600.0)
+"""After so long a version is looked at again that could not be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +94,17 @@ class Withdrawals:
         await self._settings.put(_KNOWN, encode_value([*sorted(self._catalog.withdrawn)]))
         return forgotten
 
-    async def follow(self, datanet: Cid) -> None:
-        """Carry out what a version of a Datanet says was withdrawn. What cannot be read is only logged."""
+    async def keep_following(self, datanet: Cid) -> None:
+        """As `follow`, again later where who announced the version is not reached yet."""
+        for pause in RETRIES_S:
+            if await self.follow(datanet):
+                return
+            await trio.sleep(pause)
+        await self.follow(datanet)
+
+    async def follow(self, datanet: Cid) -> bool:
+        """Carry out what a version of a Datanet says was withdrawn. False where something could not be read,
+        which is logged."""
         try:
             manifest = await self._catalog.datanet(datanet)
             for cid, sealed in (await self.of_version(manifest)).items():
@@ -100,6 +112,8 @@ class Withdrawals:
                     await self.take(sealed)
         except CommonloreError as error:
             log.warning("the withdrawals of Datanet version %s were not carried out: %s", datanet, error)
+            return False
+        return True
 
     async def of_version(self, manifest: DatanetManifest) -> dict[Cid, Sealed[Withdrawal]]:
         """The withdrawals that a version names. Raises NotFound, Unreachable, ProtocolError."""
@@ -128,18 +142,27 @@ class Withdrawals:
 
 
 def forget_jobs(jobs: Path, rows: Sequence[Row]) -> None:
-    """Delete the training runs that hold any of these rows, wherever they are (measurements and audits keep
-    theirs in folders of their own), and what indexing wrote down."""
+    """Delete what training left that holds any of these rows, wherever it is (measurements, audits and tests
+    of admission keep theirs in folders of their own), and what indexing wrote down."""
     gone = {(row.question, row.answer) for row in rows}
-    for described in sorted(jobs.rglob(JOB_FILE)):
+    for described in sorted((*jobs.rglob(JOB_FILE), *jobs.rglob(ADMISSION_FILE))):
         try:
-            job = read_job(described.parent)
+            held = _rows_of(described)
         except ConfigError:
             continue  # it describes no job: there are no rows in it
-        if not gone.isdisjoint(map(tuple, (*job.rows, *job.heldout))):
+        if not gone.isdisjoint(map(tuple, held)):
             shutil.rmtree(described.parent, ignore_errors=True)
-    for path in jobs.glob("attribution/*.rows"):
-        path.unlink(missing_ok=True)
+    for pattern in ("*.rows", "*.measured*"):
+        for path in jobs.glob(f"attribution/{pattern}"):
+            path.unlink(missing_ok=True)
+
+
+def _rows_of(described: Path) -> list[Pair]:
+    """The rows in a job's or an admission test's folder. Raises ConfigError."""
+    if described.name == ADMISSION_FILE:
+        return list(read_admission(described.parent).rows())
+    job = read_job(described.parent)
+    return [*job.rows, *job.heldout]
 
 
 def sign_withdrawal(key: PeerKey, datanet: str, shard: Cid, reason: str, now_ms: int) -> Sealed[Withdrawal]:

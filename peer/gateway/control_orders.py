@@ -10,6 +10,7 @@ from ...protocol.manifests import MAX_ROWS_PER_SHARD
 from ...protocol.names import EXPECTED, is_alias, is_name
 from ...protocol.request_rules import MAX_DEADLINE_S, MAX_TOP_LOGPROBS
 from ...protocol.requests import MAX_ADAPTERS, PPM, ChatMessage, Disclosure
+from ...worker.attribution.faithfulness import FEWEST_SUBSETS
 from ...worker.factory.job import Pair, TrainConfig
 from ...worker.factory.merge_job import make_plan
 from ..asking.answers import DEFAULT_DEADLINE_S, AskOptions
@@ -24,6 +25,7 @@ from .sampling import SAMPLING_NAMES, Entropy, read_messages, read_sampling, rea
 GREEDY = 0.0
 MAX_CONTRIBUTIONS = 4_096
 MAX_ORDERED_ROWS = 1_000_000
+MAX_RETRAININGS = 1_000
 MAX_AMOUNT = (1 << 128) - 1
 _DISCLOSURES = {
     "none": Disclosure.NONE,
@@ -134,7 +136,8 @@ def read_withdrawal(fields: Fields) -> tuple[str, str, str]:
 
 def read_training(fields: Fields) -> TrainOrder:
     """An adapter to train. `config` holds TrainConfig's fields. Raises InvalidRequest."""
-    fields.only(("name", "datanets", "config", "licence", "index_rows", "refuse_noise", "heldout"))
+    names = ("name", "datanets", "config", "licence", "index_rows", "retrainings", "refuse_noise", "heldout")
+    fields.only(names)
     default = TrainOrder("", (), TrainConfig())
     return TrainOrder(
         name=_read_name(fields, is_alias, f"owner/name, each {EXPECTED}"),
@@ -142,9 +145,19 @@ def read_training(fields: Fields) -> TrainOrder:
         config=_read_config(fields.object_or_none("config") or Fields({})),
         licence=fields.text_or("licence", default.licence, high=256, low=0),
         index_rows=fields.integer_or("index_rows", default.index_rows, 0, MAX_ORDERED_ROWS),
+        retrainings=_read_retrainings(fields, default.retrainings),
         refuse_noise=fields.flag_or("refuse_noise", default.refuse_noise),
         heldout=tuple(_read_row(row) for row in fields.objects("heldout", 0, MAX_ROWS_PER_SHARD)),
     )
+
+
+def _read_retrainings(fields: Fields, default: int) -> int:
+    wanted = fields.integer_or("retrainings", default, 0, MAX_RETRAININGS)
+    if 0 < wanted < FEWEST_SUBSETS:
+        raise fields.fail(
+            "retrainings", f"is {wanted}; a correlation needs {FEWEST_SUBSETS}, 0 leaves it out"
+        )
+    return wanted
 
 
 def read_merge(fields: Fields) -> MergeOrder:

@@ -12,6 +12,7 @@ from ...protocol.errors import CommonloreError
 from ...protocol.faithfulness import Faithfulness
 from ...protocol.ids import Address, Cid, cid_of
 from ...worker.factory.job import TrainProgress
+from ..attribution.measured import UNMEASURED
 from ..datanets.shards import DatanetPlan
 from ..store.ledger_rows import StoredReceipt
 from .fake import CONTRIBUTOR, NOW_MS, FakeNode
@@ -52,6 +53,7 @@ class FakeActions:
             "workers": [],
             "adapters": [],
             "datanets": [],
+            "retrieval": "by words",
             "chain": self.chain,
             "epoch": 3,
             "purse": purse if self.chain else None,
@@ -112,7 +114,9 @@ class FakeActions:
         self._check()
         before, after = self.losses
         adapter = cid_of(order.name.encode())
-        yield {"alias": order.name, "adapter": adapter, "loss_before": before, "loss_after": after}
+        trained = {"alias": order.name, "adapter": adapter, "loss_before": before, "loss_after": after}
+        told = f"rank correlation with {order.retrainings} retrainings" if order.retrainings else UNMEASURED
+        yield trained | {"faithfulness": told}
 
     @asynccontextmanager
     async def merge(self, order: MergeOrder) -> AsyncIterator[AsyncIterator[object]]:

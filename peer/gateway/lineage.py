@@ -11,6 +11,7 @@ from ...protocol.ids import Cid
 from ...protocol.manifests import AdapterManifest, Merge
 from ...protocol.requests import PPM, AdapterWeight
 from ..asking.composition import write_weight, write_weighted
+from ..attribution.measured import NO_INDEX, UNMEASURED, describe_faithfulness, faithfulness_of
 from .node import CatalogView, ContentView
 from .views import adapter_view, plain
 
@@ -83,7 +84,21 @@ class Lineage:
         record = self._node.catalog.record_of(adapter)
         announced = adapter_view(record) if record else {"alias": None, "id": adapter}
         merged = self._words(manifest.merge) if manifest.merge else None
-        return {**announced, **_manifest_view(manifest), "merged": merged}
+        attribution = await self._attribution(adapter, manifest)
+        return {**announced, **_manifest_view(manifest), "merged": merged, "attribution": attribution}
+
+    async def _attribution(self, adapter: Cid, manifest: AdapterManifest) -> str:
+        """What divides the contributors' amount, and how good that is, in words."""
+        record = self._node.catalog.record_of(adapter, manifest.author)
+        if record is None or record.index is None:
+            return NO_INDEX
+        if record.faithfulness is None:
+            return UNMEASURED
+        try:
+            found = await faithfulness_of(self._node.content, record.faithfulness, manifest)
+        except CommonloreError as unknown:
+            return f"measured, but what was found is not to be had now: {unknown}"
+        return describe_faithfulness(found) if found.index == record.index else UNMEASURED
 
 
 def _manifest_view(manifest: AdapterManifest) -> dict[str, Any]:

@@ -6,6 +6,7 @@ The registry is this node's own. Prices are token units; a door is `openai` or `
 
 from __future__ import annotations
 
+from collections import Counter as Counted
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -13,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
+from ...protocol.adverts import AdapterRecord
 from ..asking.answers import Transcript
 from .node import GatewayNode
 
@@ -35,9 +37,24 @@ class _NodeFigures(Collector):
         yield GaugeMetricFamily(
             "commonlore_workers_known", "Workers believed alive", len(node.asker.offers())
         )
+        adapters = GaugeMetricFamily(
+            "commonlore_adapters_known",
+            "Adapters announced, by whether their attribution was measured against retraining",
+            labels=["attribution"],
+        )
+        kinds = Counted(_attribution_of(record) for record in node.catalog.adapters())
+        for kind in ("measured", "unmeasured", "none"):
+            adapters.add_metric([kind], kinds[kind])
+        yield adapters
         yield CounterMetricFamily(
             "commonlore_adapter_fetches", "Adapters pulled from other peers", node.adapter_fetches
         )
+
+
+def _attribution_of(record: AdapterRecord) -> str:
+    if record.index is None:
+        return "none"
+    return "unmeasured" if record.faithfulness is None else "measured"
 
 
 class Metrics:

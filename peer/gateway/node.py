@@ -12,6 +12,7 @@ from ...protocol.eip712 import Domain
 from ...protocol.faithfulness import Faithfulness
 from ...protocol.ids import Address, Cid, PeerId, ReceiptId
 from ...protocol.manifests import AdapterManifest, DatanetManifest
+from ...worker.attribution.measurement import Effort
 from ...worker.factory.job import Pair, TrainConfig
 from ...worker.factory.merge_job import MergePlan
 from ..asking.answers import Answer, AskOptions
@@ -37,8 +38,8 @@ class CatalogView(Protocol):
         """Every Datanet record in force, by name."""
         ...
 
-    def record_of(self, adapter: Cid) -> AdapterRecord | None:
-        """The latest record that names this adapter id."""
+    def record_of(self, adapter: Cid, announcer: bytes | None = None) -> AdapterRecord | None:
+        """The latest record that names this adapter id; of this key, where one is given."""
         ...
 
     def adapter_id(self, name: str) -> Cid:
@@ -217,6 +218,8 @@ class TrainOrder:
     config: TrainConfig
     licence: str = ""
     index_rows: int = 120
+    retrainings: int = Effort().subsets
+    """Short trainings that measure how faithful the index is; without any its scores divide nothing."""
     refuse_noise: bool = True
     """Measure first whose rows are no language, and train without these."""
     heldout: tuple[Pair, ...] = ()
@@ -271,8 +274,7 @@ class NodeActions(Protocol):
 
     async def withdraw(self, datanet: str, contributor: str, reason: str) -> Mapping[str, Any]:
         """Take a contributor's shards of a Datanet back; what became of them, and which adapters learnt from
-        them. Raises NotFound, Unreachable.
-        """
+        them. Raises NotFound, Unreachable."""
         ...
 
     def train(self, order: TrainOrder) -> AbstractAsyncContextManager[AsyncIterator[object]]:

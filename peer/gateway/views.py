@@ -159,6 +159,7 @@ def adapter_view(record: AdapterRecord) -> dict[str, Any]:
         "id": record.adapter,
         "base": record.base,
         "index": record.index,
+        "faithfulness": record.faithfulness,
         "heldout_loss_before": record.loss_before_micro / _MICRO or None,
         "heldout_loss_after": record.loss_after_micro / _MICRO or None,
         "issued_ms": record.issued_ms,

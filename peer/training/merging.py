@@ -47,8 +47,8 @@ from ..gateway.node import MergeOrder
 from ..long_orders import Tell, open_order
 from ..node import Node
 from ..roles.worker import MAX_ADAPTER_BYTES, base_directory
-from .pipeline import TrainUpdate
 from .splits import SPLITS
+from .train_stages import TrainUpdate
 
 
 @dataclass(frozen=True, slots=True)

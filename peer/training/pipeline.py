@@ -13,21 +13,16 @@ import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import trio
 
 from ...protocol.codec import encode
-from ...protocol.envelope import seal
-from ...protocol.errors import ConfigError, NotFound
+from ...protocol.errors import ConfigError
 from ...protocol.ids import Cid, PeerId
-from ...protocol.manifests import AdapterManifest, IndexManifest, IndexPlan
+from ...protocol.manifests import AdapterManifest, IndexPlan
 from ...protocol.names import EXPECTED, is_alias
-from ...worker.attribution.flagging import flag_rows
-from ...worker.attribution.index import BuiltIndex, OwnedRow, row_parts
-from ...worker.attribution.process import AttributionConfig, open_attribution
-from ...worker.attribution.subject import Subject, subject_of
+from ...worker.attribution.measurement import Effort
 from ...worker.factory.job import (
     ADAPTER_FILE,
     CURVATURE_FILE,
@@ -49,33 +44,20 @@ from ...worker.factory.manifests import (
 from ...worker.factory.process import result_of, train
 from ...worker.factory.selection import Selected, select_rows
 from ...worker.models.reference import BaseModel, load_base
-from ..attribution.evidence import MAX_INDEX_BYTES
 from ..attribution.index_rows import owned_shards
+from ..attribution.measured import UNMEASURED, describe_faithfulness
 from ..datanets.shards import PulledDatanet, pull_datanet
 from ..gateway.node import TrainOrder
 from ..long_orders import Tell, open_order
 from ..node import Node
 from ..roles.worker import base_directory
-from ..settling.beacons import own_beacon, registered_beacon
 from .admitting import without_noise
-from .row_roles import count_held_out, divide_rows, planned_rows
+from .indexing import Indexing
+from .row_roles import count_held_out, divide_rows
 from .splits import SPLITS
+from .train_stages import TrainUpdate
 
 log = logging.getLogger("commonlore.peer.training")
-
-
-@dataclass(frozen=True, slots=True)
-class TrainUpdate:
-    """How far a stage is: pulling, loading, measuring, training, curvature, indexing.
-
-    `eta_s` is of this stage.
-    """
-
-    phase: str
-    step: int
-    steps: int
-    loss: float | None = None
-    eta_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +78,8 @@ class Published:
     """Rows that are copies of earlier ones, or noise, by kind: neither trained on nor paid."""
     flagged: tuple[str, ...] = ()
     """Row hashes of indexed rows that work against their own contributor's others: to be looked at."""
+    faithfulness: str = UNMEASURED
+    """How faithful its index is, and what divides money therefore, in words."""
 
 
 def open_training(
@@ -119,7 +103,6 @@ class _Training:
         self._node = node
         self._order = order
         self._tell = tell
-        self._flagged: tuple[str, ...] = ()
 
     async def run(self) -> None:
         """Pull, train, store, index, announce."""
@@ -138,9 +121,11 @@ class _Training:
         pairs = tuple(Pair(owned.row.question, owned.row.answer) for owned in trained)
         result = await self._train(folder, TrainJob(base.directory, pairs, heldout, order.config))
         manifest, adapter = await self._store(folder, base, pulled, selected, result)
-        index, indexed = await self._index(base.directory, manifest, folder, selected)
+        effort = Effort(subsets=order.retrainings) if order.retrainings else None
+        found = await Indexing(node, base.directory, folder, effort, self._tell).run(manifest, selected)
         stamp = (await node.next_seq(), node.clock.now_ms())
-        announced = Announced(adapter, index, describe_evaluation(adapter, result))
+        evaluation = describe_evaluation(adapter, result)
+        announced = Announced(adapter, found.index, evaluation, found.faithfulness)
         await node.announce(announce_adapter(order.name, manifest, announced, stamp))
         await self._tell(
             Published(
@@ -148,12 +133,13 @@ class _Training:
                 adapter=adapter,
                 peer=node.host.peer_id,
                 rows=len(trained),
-                indexed=indexed,
+                indexed=found.rows,
                 loss_before=result.heldout_loss_before,
                 loss_after=result.heldout_loss_after,
                 weights_bytes=result.weights_size,
                 dropped=selected.dropped_by_kind(),
-                flagged=self._flagged,
+                flagged=found.flagged,
+                faithfulness=describe_faithfulness(found.measured) if found.measured else UNMEASURED,
             )
         )
 
@@ -222,57 +208,3 @@ class _Training:
         if result.curvature_sha256 is None:
             return None
         return await self._node.content.put_file(folder / CURVATURE_FILE)
-
-    async def _index(
-        self, base_dir: Path, manifest: AdapterManifest, folder: Path, selected: Selected
-    ) -> tuple[Cid | None, int]:
-        """Index the rows that the manifest plans, keep rows and sealed manifest; the manifest's id, and how
-        many rows. None where the chain does not register the adapter, whose priors then apply."""
-        node, curvature = self._node, folder / CURVATURE_FILE if manifest.factors is not None else None
-        try:
-            beacon = await own_beacon(node.domain, node.chain.client, node.registrar, manifest)
-        except NotFound as error:
-            log.warning("no index: %s; the same order again makes it", error)
-            return None, 0
-        while True:
-            subject = subject_of(manifest, folder / EARLY_FILE, curvature, beacon or b"")
-            built = await self._build(base_dir, subject, planned_rows(selected, manifest, subject.seed))
-            now = await registered_beacon(node.domain, node.chain.client, manifest)
-            if now == beacon:  # else the chain took that block back meanwhile
-                break
-            beacon = now
-        index = built.manifest
-        if [await node.content.put(blob) for blob in (built.rows, built.sums)] != [index.rows, index.sums]:
-            raise ConfigError("an index was stored under another name than its manifest commits")
-        self._flagged = await trio.to_thread.run_sync(_flagged, built)
-        return await self._keep_index(index), index.row_count
-
-    async def _build(self, base_dir: Path, subject: Subject, rows: Sequence[OwnedRow]) -> BuiltIndex:
-        node = self._node
-        config = AttributionConfig(base_dir, node.home.jobs / "attribution", node.config.threads)
-        send, receive = trio.open_memory_channel[tuple[int, int]](len(rows) + 1)
-        async with open_attribution(config) as attribution, trio.open_nursery() as nursery:
-            nursery.start_soon(self._tell_indexing, receive, trio.current_time())
-            await attribution.load(subject)
-            with send:
-                return await attribution.build_index(
-                    subject.adapter, rows, lambda done, total: send.send_nowait((done, total))
-                )
-
-    async def _keep_index(self, index: IndexManifest) -> Cid:
-        return await self._node.content.put(seal(self._node.keys.peer, index, MAX_INDEX_BYTES))
-
-    async def _tell_indexing(
-        self, receive: trio.MemoryReceiveChannel[tuple[int, int]], started: float
-    ) -> None:
-        async for done, total in receive:
-            spent = trio.current_time() - started
-            eta = spent / done * (total - done) if done else None
-            await self._tell(TrainUpdate("indexing", done, total, eta_s=eta))
-
-
-def _flagged(built: BuiltIndex) -> tuple[str, ...]:
-    """The rows that an index shows to be against their own kind, as 0x and hexadecimal, the worst first."""
-    index = built.manifest
-    found = flag_rows(partial(row_parts, built.rows, index.width), index.owners)
-    return tuple("0x" + index.row_hashes[number].hex() for number in found)

@@ -6,7 +6,22 @@ Some phases only say that they began (loading the base, measuring); they end whe
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+
+@dataclass(frozen=True, slots=True)
+class TrainUpdate:
+    """How far a stage is: pulling, loading, measuring, training, curvature, indexing, measuring faithfulness.
+
+    `eta_s` is of this stage.
+    """
+
+    phase: str
+    step: int
+    steps: int
+    loss: float | None = None
+    eta_s: float | None = None
 
 
 class StageUpdate(NamedTuple):
@@ -52,4 +67,5 @@ class TrainStages:
             "training": f"training {self._name}",
             "curvature": f"curvature of {self._name}'s loss",
             "indexing": f"indexing {self._name}, a gradient a row",
+            "measuring faithfulness": f"how well {self._name}'s scores predict training again",
         }.get(phase)

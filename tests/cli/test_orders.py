@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from commonlore.worker.attribution.measurement import Effort
 from commonlore.worker.factory.merge_job import make_plan
 
 ROW = {"question": "What is the code for cholera?", "answer": "A00"}
@@ -125,6 +126,19 @@ def test_a_training_order_reaches_the_node(lore, running) -> None:
     assert (order.name, order.datanets) == ("me/icd", ("icd10",))
     assert (order.config.steps, order.config.rank, order.config.alpha) == (3, 4, 8)
     assert json.loads(trained.stdout)["alias"] == "me/icd"
+    assert order.retrainings == Effort().subsets
+
+
+def test_faithfulness_is_measured_unless_somebody_does_not_want_it(lore, running) -> None:
+    for words, retrainings, says in (
+        ((), Effort().subsets, f"rank correlation with {Effort().subsets} retrainings"),
+        (("--faithfulness", "12"), 12, "rank correlation with 12 retrainings"),
+        (("--no-faithfulness",), 0, "was not measured"),
+    ):
+        told = lore("train", "me/icd", "--datanet", "icd10", *words).stdout
+        assert running.actions.trained[-1].retrainings == retrainings
+        assert says in told
+    assert lore("train", "me/icd", "--datanet", "icd10", "--faithfulness", "3").exit_code == 2
 
 
 def test_adapters_and_datanets_are_listed(lore, running) -> None:

@@ -29,9 +29,11 @@ from commonlore.peer.gateway.control_client import ControlClient
 from commonlore.peer.home import Home
 from commonlore.peer.identity.keystore import Keystore
 from commonlore.peer.local.local_network import LocalNetwork, NetworkPlan, PeerPlan, open_network
+from commonlore.peer.local.visits import wait_for
 from commonlore.protocol.adverts import AdapterRecord
 from commonlore.protocol.codec import encode
 from commonlore.protocol.errors import ConfigError
+from commonlore.protocol.faithfulness import Correlations, Faithfulness
 from commonlore.protocol.ids import Cid
 from commonlore.worker.models.cache import set_name
 from commonlore.worker.models.tiny import build_tiny
@@ -116,6 +118,22 @@ class Town:
         """One order to a peer's process, and its answer."""
         with self.control(name) as control:
             return control.post(path, body)
+
+    def announce_measured(self, author: str, adapter: Cid) -> None:
+        """Have an author announce that its index is above chance, which the tiny base's need not be, and wait
+        for the workers to hear of it."""
+        with self.control(author) as control:
+            (known,) = [each for each in control.get("/adapters") if each["id"] == adapter]
+        reached = Correlations(1_900_000, 10_000, 1_100_000, 1_000_000, 10_000)
+        index = Cid(known["index"])
+        found = Faithfulness(adapter, index, "ekfac-sign/1", 4, 4, 13, 2, 4, reached)
+        statement = self.order(author, "/faithfulness", {"encoded": encode(found).hex()})["statement"]
+        for name in WORKERS:
+            wait_for(f"{name} to hear of it", lambda: statement in self._measurements(name), 30.0)  # noqa: B023
+
+    def _measurements(self, name: str) -> set[str]:
+        with self.control(name) as control:
+            return {each["faithfulness"] for each in control.get("/adapters")}
 
     def bootstrap(self) -> str:
         """The address of the first peer."""
@@ -214,17 +232,21 @@ def adapter(town: Town) -> str:
     contributions = [shard_of(name) for name in CONTRIBUTORS]
     town.order("contributor", "/datanets", described | {"contributions": contributions})
     with town.control("contributor") as control:
-        updates = list(control.stream("/train", training("cc/numbers")))
-    assert updates[-1]["done"]["loss_after"] < updates[-1]["done"]["loss_before"]
+        updates = list(control.stream("/train", training("cc/numbers", retrainings=4)))
+    done = updates[-1]["done"]
+    assert done["loss_after"] < done["loss_before"]
+    assert "rank correlation with 4 retrainings" in done["faithfulness"]
+    assert "measuring faithfulness" in {line["progress"].get("phase") for line in updates[:-1]}
+    town.announce_measured("contributor", Cid(done["adapter"]))
     return "cc/numbers"
 
 
-def training(name: str, **config: object) -> dict[str, Any]:
+def training(name: str, retrainings: int = 0, **config: object) -> dict[str, Any]:
     """The order for an adapter of this name, trained on the contributors' rows, which the tiny base cannot
     tell from noise."""
     recipe = {"steps": STEPS, "precision": "fp32"}
     order = {"name": name, "datanets": ["numbers"], "config": recipe | config, "index_rows": 18}
-    return order | {"refuse_noise": False}
+    return order | {"refuse_noise": False, "retrainings": retrainings}
 
 
 @pytest.fixture(name="training")

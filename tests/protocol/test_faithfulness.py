@@ -6,12 +6,11 @@ import pytest
 
 from commonlore.protocol.codec import decode, encode
 from commonlore.protocol.errors import LocalProtocolError
-from commonlore.protocol.faithfulness import Faithfulness, from_ppm, to_ppm
+from commonlore.protocol.faithfulness import Correlations, Faithfulness, from_ppm, to_ppm
 from commonlore.protocol.ids import cid_of
 
-MEASURED = Faithfulness(
-    cid_of(b"adapter"), cid_of(b"index"), "m/1", 8, 12, 100, 12, to_ppm(0.6), 200_000, to_ppm(0.3)
-)
+FOUND = Correlations(to_ppm(0.6), 200_000, to_ppm(0.3), to_ppm(0.0), 150_000)
+MEASURED = Faithfulness(cid_of(b"adapter"), cid_of(b"index"), "m/1", 8, 12, 100, 12, 4, FOUND)
 
 
 def test_above_chance_is_the_whole_interval_and_more_than_ignorance_reaches() -> None:
@@ -19,10 +18,13 @@ def test_above_chance_is_the_whole_interval_and_more_than_ignorance_reaches() ->
     for change in (
         {"error_ppm": 310_000},  # 0.6 - 1.96 · 0.31 < 0
         {"null_high_ppm": to_ppm(0.6)},
+        {"null_ppm": to_ppm(0.15)},  # 0.45 apart, and 1.96 · sqrt(0.2² + 0.15²) = 0.49
+        {"null_ppm": to_ppm(0.7), "null_error_ppm": 0},
+        {"null_error_ppm": 250_000},
         {"lds_ppm": to_ppm(0.0)},
         {"lds_ppm": to_ppm(-1.0)},
     ):
-        assert not dataclasses.replace(MEASURED, **change).above_chance
+        assert not dataclasses.replace(FOUND, **change).above_chance, change
     assert decode(Faithfulness, encode(MEASURED)) == MEASURED
 
 

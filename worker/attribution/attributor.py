@@ -55,7 +55,7 @@ class Attributor:
     def __init__(self, base: BaseModel) -> None:
         self._base, self._architecture = base.id, base.architecture
         self._encoder = Encoder(base)
-        self._model = AdaptedModel(base)
+        self.model = AdaptedModel(base)
         self._loaded: dict[Cid, _Loaded] = {}
         self._indexes: dict[Cid, _Index] = {}
 
@@ -69,6 +69,10 @@ class Attributor:
         size = curvature.size if curvature is not None else factors.size
         transform = Transform(Sketch.draw(subject.seed, size, subject.width), curvature)
         self._loaded[subject.adapter] = _Loaded(subject, factors, transform)
+
+    def subject(self, adapter: Cid) -> Subject:
+        """What was loaded as this adapter. Raises NotFound."""
+        return self._find(adapter).subject
 
     def forget(self, adapter: Cid) -> None:
         """Free an adapter and its index."""
@@ -98,7 +102,7 @@ class Attributor:
 
         def compute(rows: Sequence[Row]) -> list[Int8s]:
             examples = [self._encoder.pair(Pair(row.question, row.answer)) for row in rows]
-            return compute_vectors(self._model, loaded.factors, loaded.transform.row, examples, ROW_TERMS)
+            return compute_vectors(self.model, loaded.factors, loaded.transform.row, examples, ROW_TERMS)
 
         return compute
 
@@ -110,7 +114,7 @@ class Attributor:
         def project(row: Row) -> tuple[npt.NDArray[np.float64], int]:
             example = self._encoder.pair(Pair(row.question, row.answer))
             form = loaded.transform.project
-            (found,) = compute_vectors(self._model, loaded.factors, form, [example], ROW_TERMS)
+            (found,) = compute_vectors(self.model, loaded.factors, form, [example], ROW_TERMS)
             return found, len(loaded.transform.sketch.draws)
 
         return project
@@ -119,7 +123,7 @@ class Attributor:
         """Rows' answers as queries. Raises NotFound, AttributionFailed."""
         loaded = self._find(adapter)
         examples = [self._encoder.pair(Pair(row.question, row.answer)) for row in rows]
-        return compute_vectors(self._model, loaded.factors, loaded.transform.answer, examples)
+        return compute_vectors(self.model, loaded.factors, loaded.transform.answer, examples)
 
     def query(self, adapter: Cid, messages: Sequence[ChatMessage], output: Sequence[int] | str) -> Int8s:
         """An answer's vector, from its output tokens (or, where only that is left, its text).
@@ -129,7 +133,7 @@ class Attributor:
         loaded = self._find(adapter)
         tokens = self._encoder.output_tokens(output) if isinstance(output, str) else output
         example = self._encoder.answer(messages, tokens)
-        return compute_vectors(self._model, loaded.factors, loaded.transform.answer, [example])[0]
+        return compute_vectors(self.model, loaded.factors, loaded.transform.answer, [example])[0]
 
     def losses(
         self, adapter: Cid, variants: Sequence[Sequence[ChatMessage]], output: Sequence[int]
@@ -140,8 +144,8 @@ class Attributor:
         factors = self._find(adapter).factors
         examples = [self._encoder.answer(turns, output) for turns in variants]
         return [
-            *compute_losses(self._model, factors, examples),
-            *compute_losses(self._model, Factors({}, 1.0), examples[:1]),
+            *compute_losses(self.model, factors, examples),
+            *compute_losses(self.model, Factors({}, 1.0), examples[:1]),
         ]
 
     def score(self, adapter: Cid, messages: Sequence[ChatMessage], output: Sequence[int] | str) -> Score:

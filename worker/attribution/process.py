@@ -21,6 +21,7 @@ import trio
 
 from ...protocol.codec import decode, decode_message, encode, encode_all, encode_message
 from ...protocol.errors import AttributionFailed
+from ...protocol.faithfulness import Correlations
 from ...protocol.ids import Cid, digest_of
 from ...protocol.manifests import IndexManifest, Row
 from ...protocol.requests import ChatMessage, Prompt
@@ -28,6 +29,7 @@ from ..child import Child, ChildDied, open_child
 from ..engine.wire import error_of
 from ..factory.job import write_whole
 from .index import BuiltIndex, OwnedRow
+from .measurement import Measurement
 from .sketch import Int8s
 from .subject import Score, Subject
 from .wire import (
@@ -36,12 +38,16 @@ from .wire import (
     REPLIES,
     Advanced,
     AdvanceIndex,
+    AdvanceMeasuring,
     BeginIndex,
+    BeginMeasuring,
     Broken,
     CallFailed,
     Command,
+    Compared,
     Done,
     FinishIndex,
+    FinishMeasuring,
     ForgetSubject,
     LoadSubject,
     Measured,
@@ -134,6 +140,32 @@ class AttributionProcess:
         blob = paths["vectors"].read_bytes()[-manifest.row_count * manifest.row_bytes :]
         paths["vectors"].unlink()
         return BuiltIndex(manifest, blob, paths["sums"].read_bytes())
+
+    async def measure(
+        self,
+        index: IndexManifest,
+        rows: bytes,
+        measurement: Measurement,
+        progress: Progress = lambda _done, _total: None,
+    ) -> Correlations:
+        """How faithful a loaded adapter's index is; `rows` is the blob of that name in it.
+
+        What is done survives a kill. Raises NotFound, ConfigError, TrainingFailed, AttributionFailed.
+        """
+        paths = self._path(index.adapter, "measured"), self._path(index.adapter, "measured-rows")
+        write_whole(paths[0], encode(index))
+        write_whole(paths[1], rows)
+        files = str(paths[0]), str(paths[1]), str(measurement.folder)
+        drawn = measurement.places, measurement.subsets
+        state = await self._call(lambda call: BeginMeasuring(call, index.adapter, *files, *drawn), Advanced)
+        progress(state.done, state.total)
+        while state.done < state.total:
+            state = await self._call(lambda call: AdvanceMeasuring(call, index.adapter), Advanced)
+            progress(state.done, state.total)
+        found = await self._call(lambda call: FinishMeasuring(call, index.adapter), Compared)
+        for path in paths:
+            path.unlink()
+        return found.found
 
     async def score(
         self, adapter: Cid, messages: Sequence[ChatMessage], output: Sequence[int] | str

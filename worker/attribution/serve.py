@@ -20,9 +20,10 @@ from ...protocol.manifests import MAX_SHARD_BYTES, IndexManifest
 from ..child import ParentLink
 from ..engine.wire import failure_of
 from ..factory.job import write_whole
-from ..models.reference import load_base
+from ..models.reference import BaseModel, load_base
 from .ablation import ablated
 from .attributor import Attributor
+from .faithfulness_run import FaithfulnessRun
 from .index import IndexBuild, OwnedRow, map_file
 from .subject import Subject
 from .wire import (
@@ -30,12 +31,16 @@ from .wire import (
     MAX_INDEX_BYTES,
     Advanced,
     AdvanceIndex,
+    AdvanceMeasuring,
     BeginIndex,
+    BeginMeasuring,
     Broken,
     CallFailed,
     Command,
+    Compared,
     Done,
     FinishIndex,
+    FinishMeasuring,
     ForgetSubject,
     LoadSubject,
     Measured,
@@ -60,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     link = ParentLink(options.socket)
     try:
-        server = Server(Attributor(load_base(options.base_dir)))
+        server = Server(load_base(options.base_dir))
     except CommonloreError as wrong:
         link.send(encode_message(Broken(failure_of(wrong))))
         return 1
@@ -72,9 +77,11 @@ def main(arguments: list[str] | None = None) -> int:
 class Server:
     """Answers calls on one attributor."""
 
-    def __init__(self, attributor: Attributor) -> None:
-        self._attributor = attributor
+    def __init__(self, base: BaseModel) -> None:
+        self._base = base
+        self._attributor = Attributor(base)
         self._builds: dict[Cid, IndexBuild] = {}
+        self._runs: dict[Cid, FaithfulnessRun] = {}
 
     def answer(self, command: Command) -> Reply:
         """The one answer to a call."""
@@ -91,6 +98,7 @@ class Server:
             case ForgetSubject():
                 self._attributor.forget(command.adapter)
                 self._builds.pop(command.adapter, None)
+                self._runs.pop(command.adapter, None)
                 return Done(command.call)
             case UseIndex():
                 raw = Path(command.index).read_bytes()
@@ -120,6 +128,16 @@ class Server:
             case RecomputeRow():
                 vector = self._attributor.row_vectors(command.adapter)([command.row])[0]
                 return Recomputed(command.call, vector.tobytes())
+            case BeginMeasuring():
+                return self._begin_measuring(command)
+            case AdvanceMeasuring():
+                run = self._run(command.adapter)
+                run.advance()
+                return Advanced(command.call, run.done_halves, run.halves)
+            case FinishMeasuring():
+                found = self._run(command.adapter).finish()
+                del self._runs[command.adapter]
+                return Compared(command.call, found)
         assert_never(command)
 
     def _begin(self, command: BeginIndex) -> Reply:
@@ -127,6 +145,19 @@ class Server:
         build = self._attributor.begin_index(command.adapter, rows, Path(command.partial))
         self._builds[command.adapter] = build
         return Advanced(command.call, build.done_rows, len(build.rows))
+
+    def _begin_measuring(self, command: BeginMeasuring) -> Reply:
+        index = decode(IndexManifest, Path(command.index).read_bytes(), MAX_INDEX_BYTES)
+        measured = Path(command.folder), command.places, command.subsets
+        rows = Path(command.rows).read_bytes()
+        run = FaithfulnessRun(self._attributor, self._base, (index, rows), measured)
+        self._runs[command.adapter] = run
+        return Advanced(command.call, run.done_halves, run.halves)
+
+    def _run(self, adapter: Cid) -> FaithfulnessRun:
+        if adapter not in self._runs:
+            raise NotFound(f"the faithfulness of {adapter} is not being measured")
+        return self._runs[adapter]
 
     def _build(self, adapter: Cid) -> IndexBuild:
         if adapter not in self._builds:

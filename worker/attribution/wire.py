@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+from ...protocol.faithfulness import Correlations
 from ...protocol.fields import U16, U32, U64, Hash32, Name, Size, Text
 from ...protocol.ids import Cid
 from ...protocol.manifests import Row
@@ -21,6 +22,7 @@ from ..engine.wire import Failure
 
 MAX_INDEX_BYTES = 1 << 28
 MAX_VARIANTS = 40
+MAX_MEASURED_ROWS = 4_096
 FilePath = Annotated[str, Size(1, 4096)]
 Vector = Annotated[bytes, Size(1, 1 << 17)]
 
@@ -120,6 +122,35 @@ class RecomputeRow:
 
 
 @dataclass(frozen=True, slots=True)
+class BeginMeasuring:
+    """Measure the faithfulness of the index in `index` with its `rows` (see `measurement`)."""
+
+    call: U64
+    adapter: Cid
+    index: FilePath
+    rows: FilePath
+    folder: FilePath
+    places: Annotated[tuple[U32, ...], Size(1, MAX_MEASURED_ROWS)]
+    subsets: U16
+
+
+@dataclass(frozen=True, slots=True)
+class AdvanceMeasuring:
+    """Train on the next half."""
+
+    call: U64
+    adapter: Cid
+
+
+@dataclass(frozen=True, slots=True)
+class FinishMeasuring:
+    """Every half was trained on: what comes out?"""
+
+    call: U64
+    adapter: Cid
+
+
+@dataclass(frozen=True, slots=True)
 class Ready:
     """The base is loaded."""
 
@@ -173,6 +204,14 @@ class Recomputed:
 
 
 @dataclass(frozen=True, slots=True)
+class Compared:
+    """How faithful an index is."""
+
+    call: U64
+    found: Correlations
+
+
+@dataclass(frozen=True, slots=True)
 class CallFailed:
     """The call failed."""
 
@@ -192,6 +231,9 @@ Command = (
     | ScoreAnswer
     | MeasureLosses
     | RecomputeRow
+    | BeginMeasuring
+    | AdvanceMeasuring
+    | FinishMeasuring
 )
 COMMANDS: tuple[type[Command], ...] = (
     LoadSubject,
@@ -203,6 +245,9 @@ COMMANDS: tuple[type[Command], ...] = (
     ScoreAnswer,
     MeasureLosses,
     RecomputeRow,
+    BeginMeasuring,
+    AdvanceMeasuring,
+    FinishMeasuring,
 )
-Reply = Done | Advanced | Scored | Measured | Recomputed | CallFailed
-REPLIES: tuple[type[Reply], ...] = (Done, Advanced, Scored, Measured, Recomputed, CallFailed)
+Reply = Done | Advanced | Scored | Measured | Recomputed | Compared | CallFailed
+REPLIES: tuple[type[Reply], ...] = (Done, Advanced, Scored, Measured, Recomputed, Compared, CallFailed)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import sqrt
 from pathlib import Path
@@ -68,6 +68,14 @@ class AdmissionJob:
     base: Path
     samples: tuple[Sample, ...]
     lessons: tuple[tuple[Pair, ...], tuple[Pair, ...]] = ((), ())
+
+    def rows(self) -> Iterator[Pair]:
+        """Every row that stands in it, some more than once."""
+        for sample in self.samples:
+            yield from (own for own, _ in sample.measured)
+            yield from sample.learnt
+        for lesson in self.lessons:
+            yield from lesson
 
 
 @dataclass(frozen=True, slots=True)

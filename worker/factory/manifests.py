@@ -139,11 +139,13 @@ def describe_evaluation(adapter: Cid, result: TrainResult) -> Evaluation | None:
 
 @dataclass(frozen=True, slots=True)
 class Announced:
-    """What an adapter's record points to: its id, its sealed index, and what was measured, if anything."""
+    """What an adapter's record points to: its id, its sealed index, and what was measured, if anything: its
+    held-out loss, and how faithful the index is (sealed)."""
 
     adapter: Cid
     index: Cid | None
     evaluation: Evaluation | None
+    faithfulness: Cid | None = None
 
 
 def announce_adapter(
@@ -161,6 +163,7 @@ def announce_adapter(
         loss_after_micro=evaluation.loss_after_micro if evaluation else 0,
         seq=stamp[0],
         issued_ms=stamp[1],
+        faithfulness=announced.faithfulness,
     )
 
 

@@ -53,7 +53,7 @@ from .lora import DTYPES, adapter_parameters, add_adapter, load_model, set_adapt
 from .packing import answer_losses, mean_loss, pack
 
 Report = Callable[[TrainProgress], None]
-MEASURED_ROWS = 48
+MEASURED_ROWS = 16
 """Training rows whose loss is measured, spread evenly; held-out rows are all measured."""
 _CLIP = 1.0
 
@@ -177,18 +177,22 @@ def take_step(
     model: Any, optimizer: torch.optim.Optimizer, config: TrainConfig, step: int, rows: Sequence[Example]
 ) -> float:
     """Learn from a batch; its loss before. Raises TrainingFailed where that is no number."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate_at(config, step)
     optimizer.zero_grad(set_to_none=True)
     mean = answer_losses(model, pack(rows), DTYPES[config.precision]).mean()
     loss = mean.item()
     if not math.isfinite(loss):
         raise TrainingFailed(f"the loss of step {step} is {loss}; train with a lower learning rate")
     mean.backward()  # type: ignore[no-untyped-call]
+    follow_gradients(optimizer, config, step)
+    return loss
+
+
+def follow_gradients(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int) -> None:
+    """Change the parameters as their gradients say, at the rate of this step."""
     for group in optimizer.param_groups:
+        group["lr"] = rate_at(config, step)
         torch.nn.utils.clip_grad_norm_(group["params"], _CLIP)
     optimizer.step()
-    return loss
 
 
 def rate_at(config: TrainConfig, step: int) -> float:

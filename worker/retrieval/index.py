@@ -5,6 +5,8 @@ Rules of this file:
   Datanet holds and may be deleted at any time.
 - What somebody asks is never FTS5's query language: its words are quoted, the rest is dropped.
 - Rankings by words (BM25) and by meaning are fused by reciprocal rank; without vectors the words decide.
+- Rows are found by their words at once; vectors are made later, some at a time, and what is made is kept. A
+  row that another index has a vector of is not embedded again.
 - `forget` is for takedown: the rows' text leaves the file, not merely the index.
 """
 
@@ -44,6 +46,7 @@ CREATE TABLE rows (
     vector      BLOB
 ) STRICT;
 CREATE INDEX rows_by_shard ON rows (shard);
+CREATE INDEX rows_by_hash ON rows (hash);
 CREATE VIRTUAL TABLE words USING fts5(
     question, answer, content='rows', content_rowid='number', tokenize='unicode61 remove_diacritics 2'
 );
@@ -62,17 +65,25 @@ class IndexedRow:
     answer: str
 
 
-def build_index(path: Path, rows: Iterable[IndexedRow], embedder: Embedder | None = None) -> int:
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A row that a search gave, and its rank among the rows found by words, and by meaning, from 1."""
+
+    row: IndexedRow
+    by_words: int | None
+    by_meaning: int | None
+
+
+def build_index(path: Path, rows: Iterable[IndexedRow]) -> int:
     """Index these rows in the file `path`, replacing it; how many they are."""
     beside = path.with_name(f"{path.name}.{os.getpid()}.part")
     beside.unlink(missing_ok=True)
     try:
         with _opened(beside) as sql:
             sql.executescript(_TABLES)
-            count = sum(_insert(sql, batch, embedder) for batch in _batches(rows))
+            count = sum(_insert(sql, batch) for batch in _batches(rows))
             sql.execute("INSERT INTO words(words) VALUES ('rebuild')")
             sql.execute("INSERT INTO words(words) VALUES ('optimize')")
-            sql.execute("INSERT INTO facts VALUES ('embedder', ?)", (embedder.name if embedder else "",))
             sql.commit()
         beside.replace(path)
     finally:
@@ -80,17 +91,46 @@ def build_index(path: Path, rows: Iterable[IndexedRow], embedder: Embedder | Non
     return count
 
 
-def search(path: Path, question: str, count: int, embedder: Embedder | None = None) -> tuple[IndexedRow, ...]:
+def take_vectors(path: Path, earlier: Path, embedder: Embedder) -> None:
+    """Give the rows of an index the vectors that an earlier index has of them. Raises as `search`."""
+    with _existing(path) as sql, _existing(earlier) as other:
+        if _made_by(other) != embedder.name:
+            return
+        _begin_vectors(sql, embedder)
+        known = other.execute("SELECT vector, hash FROM rows WHERE vector IS NOT NULL")
+        sql.executemany("UPDATE rows SET vector = ? WHERE hash = ? AND vector IS NULL", known)
+        sql.commit()
+
+
+def embed_rows(path: Path, embedder: Embedder, count: int) -> int:
+    """Make the vectors of so many rows that have none; how many are left. Raises as `search`."""
+    with _existing(path) as sql:
+        _begin_vectors(sql, embedder)
+        lacking = "FROM rows WHERE vector IS NULL"
+        rows = sql.execute(f"SELECT number, question, answer {lacking} LIMIT ?", (count,)).fetchall()
+        vectors = embedder.embed([f"{question}\n{answer}" for _, question, answer in rows])
+        made = [(vector.tobytes(), number) for vector, (number, *_) in zip(vectors, rows, strict=True)]
+        sql.executemany("UPDATE rows SET vector = ? WHERE number = ?", made)
+        sql.commit()
+        left: int = sql.execute(f"SELECT count(*) {lacking}").fetchone()[0]
+        return left
+
+
+def search(path: Path, question: str, count: int, embedder: Embedder | None = None) -> tuple[Found, ...]:
     """The rows that go best with a question, at most `count` and MAX_ROWS, the best first.
 
     Raises NotFound without the file, RetrievalFailed where it is damaged.
     """
     with _existing(path) as sql:
-        rankings = [_by_words(sql, question)]
-        made_by = sql.execute("SELECT value FROM facts WHERE name = 'embedder'").fetchone()
-        if embedder is not None and made_by == (embedder.name,):
-            rankings.append(_by_meaning(sql, embedder.embed([question])[0]))
-        return tuple(_row(sql, number) for number in fuse(rankings, min(count, MAX_ROWS)))
+        words, meaning = _by_words(sql, question), list[int]()
+        if embedder is not None and _made_by(sql) == embedder.name:
+            meaning = _by_meaning(sql, embedder.embed([question])[0])
+        chosen = fuse([words, meaning], min(count, MAX_ROWS))
+        return tuple(Found(_row(sql, each), _rank(words, each), _rank(meaning, each)) for each in chosen)
+
+
+def _rank(ranking: Sequence[int], number: int) -> int | None:
+    return ranking.index(number) + 1 if number in ranking else None
 
 
 def forget(path: Path, shard: Cid) -> int:
@@ -106,17 +146,25 @@ def forget(path: Path, shard: Cid) -> int:
         return len(found)
 
 
-def _insert(sql: sqlite3.Connection, batch: Sequence[IndexedRow], embedder: Embedder | None) -> int:
-    texts = [f"{row.question}\n{row.answer}" for row in batch]
-    vectors = [vector.tobytes() for vector in embedder.embed(texts)] if embedder else [None] * len(batch)
+def _insert(sql: sqlite3.Connection, batch: Sequence[IndexedRow]) -> int:
     sql.executemany(
-        "INSERT INTO rows (hash, payee, shard, contributor, question, answer, vector) VALUES (?,?,?,?,?,?,?)",
-        [
-            (row.hash, row.payee, row.shard, row.contributor, row.question, row.answer, vector)
-            for row, vector in zip(batch, vectors, strict=True)
-        ],
+        "INSERT INTO rows (hash, payee, shard, contributor, question, answer) VALUES (?,?,?,?,?,?)",
+        [(row.hash, row.payee, row.shard, row.contributor, row.question, row.answer) for row in batch],
     )
     return len(batch)
+
+
+def _made_by(sql: sqlite3.Connection) -> str:
+    """Whose vectors stand in the file."""
+    found = sql.execute("SELECT value FROM facts WHERE name = 'embedder'").fetchone()
+    return str(found[0]) if found else ""
+
+
+def _begin_vectors(sql: sqlite3.Connection, embedder: Embedder) -> None:
+    """Have the file hold this embedder's vectors, and nobody else's."""
+    if _made_by(sql) != embedder.name:
+        sql.execute("UPDATE rows SET vector = NULL")
+        sql.execute("INSERT OR REPLACE INTO facts VALUES ('embedder', ?)", (embedder.name,))
 
 
 def _by_words(sql: sqlite3.Connection, question: str) -> list[int]:

@@ -21,7 +21,7 @@ from commonlore.protocol.codec import record_hash
 from commonlore.protocol.credits import DEFAULT_SPLIT, compute_shares
 from commonlore.protocol.envelope import Sealed
 from commonlore.protocol.errors import ConfigError
-from commonlore.protocol.faithfulness import Faithfulness
+from commonlore.protocol.faithfulness import UNMEASURED_METHOD, Correlations, Faithfulness
 from commonlore.protocol.ids import Address, PeerId, cid_of
 from commonlore.protocol.manifests import (
     AdapterManifest,
@@ -117,7 +117,7 @@ def test_contributors_are_named_with_what_they_are_paid(evidence):
         ("adapter", "ben", 250_000, 100),
     ]
     assert (found.method, found.missing) == ("influence", ())
-    assert "not published" in found.confidence
+    assert "not on this machine" in found.confidence
 
 
 def test_rows_stand_out_in_the_order_of_their_scores(evidence):
@@ -169,8 +169,18 @@ def test_what_is_not_at_hand_is_named(evidence):
 
 @pytest.mark.parametrize(("lds", "says"), [(880_000, "+0.88 ± 0.04"), (10_000, "not above chance")])
 def test_confidence_is_the_measured_faithfulness(evidence, lds, says):
-    measured = Faithfulness(ADAPTER, INDEX, "m", 40, 36, 240, 40, lds + 1_000_000, 20_000, 1_050_000)
-    assert says in explain(replace(evidence, faithfulness=measured), ANSWER).confidence
+    reached = Correlations(lds + 1_000_000, 20_000, 1_050_000, 1_000_000, 50_000)
+    measured = Faithfulness(ADAPTER, INDEX, "m", 40, 36, 240, 40, 8, reached)
+    told = explain(replace(evidence, faithfulness=measured), ANSWER).confidence
+    assert says in told
+    assert "learnt wrong answers +0.00 ± 0.10" in told
+
+
+def test_confidence_is_named_where_nothing_was_measured(evidence):
+    stated = evidence.statement.record
+    unmeasured = replace(evidence, statement=sealed(replace(stated, method=UNMEASURED_METHOD)))
+    assert "was not measured" in explain(unmeasured, ANSWER).confidence
+    assert "not on this machine" in explain(evidence, ANSWER).confidence
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg"])

@@ -30,7 +30,7 @@ from commonlore.protocol.credits import (
 from commonlore.protocol.eip712 import digest
 from commonlore.protocol.envelope import open_sealed, seal
 from commonlore.protocol.errors import NotFound
-from commonlore.protocol.faithfulness import COARSE_METHOD, Faithfulness
+from commonlore.protocol.faithfulness import COARSE_METHOD, UNMEASURED_METHOD, Correlations, Faithfulness
 from commonlore.protocol.ids import Address, cid_of, keccak256
 from commonlore.protocol.indexing import plan_rows, projection_seed
 from commonlore.protocol.keys import AccountKey, PeerKey
@@ -119,9 +119,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Evidence, Path]:
     score = attributor.score(subject.adapter, TURNS, output)
     assert score.weights is not None
     sealed = open_sealed(seal(author, index, SIZE), (IndexManifest,), SIZE)
-    known = IndexEvidence(sealed, built.rows, built.sums, score.query)
-    evidence = evidence_of(manifest, known, score.weights, output)
-    return dataclasses.replace(evidence, early=early, curvature=curvature), base.directory
+    found = IndexEvidence(sealed, built.rows, built.sums, score.query)
+    evidence = evidence_of(manifest, found, score.weights, output)
+    known = dataclasses.replace(evidence, early=early, curvature=curvature)
+    return dataclasses.replace(known, faithfulness=measured_as(known, 2 * PPM)), base.directory
 
 
 def evidence_of(manifest: Any, index: IndexEvidence, weights: Any, output: tuple[int, ...]) -> Evidence:
@@ -239,17 +240,39 @@ def test_where_scores_are_not_above_chance_the_priors_must_divide(made: tuple[Ev
     assert evidence.manifest is not None
     assert evidence.statement is not None
     priors = prior_weights(evidence.manifest)
-    index = evidence.statement.record.index or cid_of(b"")
-    found = Faithfulness(evidence.statement.record.adapter, index, "m", 8, 8, 8, 9, PPM, 100_000, PPM)
+    found = measured_as(evidence, PPM)
     coarse = restated(evidence, method=COARSE_METHOD, weights=priors)
     measured = dataclasses.replace(coarse, faithfulness=found)
     assert verify_integers(measured).passed
     assert "not above chance" in verify_integers(measured).showed[-1]
-    good = dataclasses.replace(found, lds_ppm=2 * PPM)
+    good = measured_as(evidence, 2 * PPM)
     assert not verify_integers(dataclasses.replace(coarse, faithfulness=good)).passed
-    assert not verify_integers(coarse).passed, "nobody measured anything"
+    nobody = dataclasses.replace(coarse, faithfulness=None)
+    assert not verify_integers(nobody).passed, "nobody measured anything"
     own = restated(measured, weights=evidence.statement.record.weights)
     assert not verify_integers(own).passed
+    by_scores = dataclasses.replace(evidence, faithfulness=found)
+    assert "applies" in verify_integers(by_scores).showed[-1]
+
+
+def test_where_nobody_has_measured_the_priors_must_divide(made: tuple[Evidence, Path]) -> None:
+    evidence, _ = made
+    assert evidence.manifest is not None
+    unmeasured = dataclasses.replace(evidence, faithfulness=None)
+    assert "'prior-unmeasured' applies" in verify_integers(unmeasured).showed[-1]
+    honest = restated(unmeasured, method=UNMEASURED_METHOD, weights=prior_weights(evidence.manifest))
+    assert verify_integers(honest).passed
+    assert "nobody has measured" in verify_integers(honest).showed[-1]
+    of_another = dataclasses.replace(measured_as(evidence, 2 * PPM), index=cid_of(b"another index"))
+    assert verify_integers(dataclasses.replace(honest, faithfulness=of_another)).passed
+    assert not verify_integers(dataclasses.replace(evidence, faithfulness=of_another)).passed
+
+
+def measured_as(evidence: Evidence, lds_ppm: int) -> Faithfulness:
+    assert evidence.statement is not None
+    index = evidence.statement.record.index or cid_of(b"")
+    reached = Correlations(lds_ppm, 100_000, PPM, PPM, 100_000)
+    return Faithfulness(evidence.statement.record.adapter, index, "m", 8, 8, 8, 9, 4, reached)
 
 
 def test_level_2_sees_another_answers_query_and_forged_rows(made: tuple[Evidence, Path]) -> None:

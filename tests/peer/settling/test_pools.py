@@ -23,8 +23,9 @@ async def test_a_stranger_recomputes_what_a_drawn_pool_paid(chain, path, make):
             first = PPM * number // RECEIPTS
             weights = (Weight(CONTRIBUTORS[0], first), Weight(CONTRIBUTORS[1], PPM - first))
             statement = AttributionStatement(
-                paid, make.ADAPTER, None, "gradient", bytes(32), tuple(w for w in weights if w.ppm)
-            )
+                paid, make.ADAPTER, None, "gradient", bytes(32), tuple(w for w in weights if w.ppm),
+                faithfulness=make.ADAPTER,
+            )  # fmt: skip
             sealed = open_sealed(seal(chain.worker.peer, statement), (AttributionStatement,))
             await node.store.records.put_statement(sealed)
         report = await node.settle_all(0)

@@ -121,7 +121,9 @@ async def test_statements_of_the_lanes_own_peer_divide_the_contributors_share(ch
         stranger = PeerKey.generate(bytes(32))
 
         async def state(key, *weights):
-            statement = AttributionStatement(paid, make.ADAPTER, None, "gradient", bytes(32), weights)
+            statement = AttributionStatement(
+                paid, make.ADAPTER, None, "gradient", bytes(32), weights, faithfulness=make.ADAPTER
+            )
             sealed = open_sealed(seal(key, statement), (AttributionStatement,))
             await node.store.records.put_statement(sealed)
 
@@ -139,7 +141,7 @@ async def test_statements_that_pay_strangers_or_do_not_add_up_fall_back_to_the_p
             ((Weight(AUTHOR, PPM),), (Weight(CONTRIBUTORS[0], 1),), (Weight(CONTRIBUTORS[0], PPM),))
         ):
             statement = AttributionStatement(
-                bytes([number]) * 32, make.ADAPTER, None, "g", bytes(32), weights
+                bytes([number]) * 32, make.ADAPTER, None, "g", bytes(32), weights, faithfulness=make.ADAPTER
             )
             sealed = open_sealed(seal(chain.worker.peer, statement), (AttributionStatement,))
             await node.store.records.put_statement(sealed)

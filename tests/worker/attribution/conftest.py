@@ -9,7 +9,8 @@ import pytest
 from commonlore.protocol.ids import Address, Cid, cid_of
 from commonlore.protocol.indexing import projection_seed
 from commonlore.protocol.manifests import Row
-from commonlore.worker.attribution.attributor import Attributor, Subject
+from commonlore.worker.attribution.attributor import Attributor, Subject, read_factors
+from commonlore.worker.attribution.factors import Factors, adapter_shapes
 from commonlore.worker.attribution.index import OwnedRow
 from commonlore.worker.factory.job import EARLY_FILE, Pair, TrainConfig, TrainJob, write_job
 from commonlore.worker.factory.train import run_job
@@ -65,6 +66,11 @@ class World:
 
     def payee(self, topic: str) -> Address:
         return payee(topic)
+
+    def read_factors(self, path: Path) -> Factors:
+        """The adapter in a file that was trained as this one was."""
+        shapes = adapter_shapes(self.base.architecture, self.subject.rank, LINEARS)
+        return read_factors(path, shapes, self.subject.alpha / self.subject.rank)
 
 
 @pytest.fixture(scope="session")

@@ -4,40 +4,39 @@ import numpy as np
 import pytest
 
 from commonlore.protocol.errors import LocalProtocolError
+from commonlore.protocol.faithfulness import from_ppm
 from commonlore.worker.attribution.faithfulness import draw_halves, measure_lds, spearman
 
 ROWS, SUBSETS, QUERIES = 40, 16, 8
 
 
-def world(noise: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scores, membership, and values that the scores predict up to noise."""
+def world(noise: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Scores, scores that know nothing, membership, and values that the former predict up to noise."""
     rng = np.random.default_rng(5)
     scores = rng.normal(size=(QUERIES, ROWS))
     members = draw_halves(ROWS, SUBSETS, b"seed")
     exact = members @ scores.T
-    return scores, members, exact + noise * exact.std() * rng.normal(size=exact.shape)
+    worth = exact + noise * exact.std() * rng.normal(size=exact.shape)
+    return scores, rng.normal(size=scores.shape), members, worth
 
 
 def test_scores_that_predict_retraining_are_above_chance() -> None:
-    perfect = measure_lds(*world(0.0))
-    assert perfect.lds == pytest.approx(1.0)
-    assert perfect.low > 0.9
-    noisy = measure_lds(*world(1.0))
-    assert 0.4 < noisy.lds < 0.95
-    assert noisy.low < noisy.lds < noisy.high
-    assert perfect.above_chance
-    assert noisy.above_chance
-    assert abs(noisy.null_mean) < 0.2 < noisy.null_high + 0.2
-    assert (noisy.subsets, noisy.queries) == (SUBSETS, QUERIES)
+    perfect, noisy = measure_lds(*world(0.0)), measure_lds(*world(1.0))
+    assert from_ppm(perfect.lds_ppm) == pytest.approx(1.0)
+    assert perfect.error_ppm < 50_000
+    assert 0.4 < from_ppm(noisy.lds_ppm) < 0.95
+    for found in (perfect, noisy):
+        assert found.above_chance
+        assert abs(from_ppm(found.null_ppm)) < 2 * found.null_error_ppm / 1e6
+        assert 0.0 < from_ppm(found.null_high_ppm) < 0.3
 
 
 def test_scores_that_know_nothing_are_not() -> None:
-    _, members, values = world(0.0)
-    ignorant = np.random.default_rng(9).normal(size=(QUERIES, ROWS))
-    report = measure_lds(ignorant, members, values)
-    assert not report.above_chance
-    assert not measure_lds(-world(0.0)[0], members, values).above_chance
-    assert not measure_lds(np.zeros((QUERIES, ROWS)), members, values).above_chance
+    scores, ignorant, members, worth = world(0.0)
+    assert not measure_lds(ignorant, ignorant, members, worth).above_chance
+    assert not measure_lds(-scores, ignorant, members, worth).above_chance
+    assert not measure_lds(np.zeros_like(scores), ignorant, members, worth).above_chance
+    assert not measure_lds(scores, scores, members, worth).above_chance, "no better than the null adapter"
 
 
 def test_halves_are_halves_and_of_the_seed() -> None:
@@ -55,13 +54,15 @@ def test_rank_correlation_takes_ties_and_constants() -> None:
 
 
 def test_what_cannot_be_measured_is_refused() -> None:
-    scores, members, values = world(0.0)
+    scores, ignorant, members, worth = world(0.0)
     for broken in (
-        (scores[:, 1:], members, values),
-        (scores, members[:3], values[:3]),
-        (scores[:, :3], members[:, :3], values),
-        (scores, members, values * np.nan),
-        (scores[:0], members, values[:, :0]),
+        (scores[:, 1:], ignorant, members, worth),
+        (scores, ignorant[1:], members, worth),
+        (scores, ignorant, members[:3], worth[:3]),
+        (scores[:, :3], ignorant[:, :3], members[:, :3], worth),
+        (scores, ignorant, members, worth * np.nan),
+        (scores, ignorant * np.inf, members, worth),
+        (scores[:0], ignorant[:0], members, worth[:, :0]),
     ):
         with pytest.raises(LocalProtocolError):
             measure_lds(*broken)

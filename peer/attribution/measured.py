@@ -1,0 +1,49 @@
+"""What was measured of an adapter's attribution: the sealed statement, and what follows from it in words."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ...protocol.codec import record_cid
+from ...protocol.envelope import open_sealed
+from ...protocol.errors import RemoteProtocolError
+from ...protocol.faithfulness import Faithfulness, from_ppm
+from ...protocol.ids import Cid
+from ...protocol.manifests import CHUNK_SIZE, AdapterManifest
+
+UNMEASURED = "how well scores predict retraining was not measured for this adapter: the prior weights divide"
+NO_INDEX = "there is no gradient index: the prior weights divide"
+_Z = 1.96
+
+
+class BlobSource(Protocol):
+    """Small blobs."""
+
+    async def get(self, cid: Cid, max_bytes: int) -> bytes:
+        """The verified content. Raises NotFound, Unreachable."""
+        ...
+
+
+async def faithfulness_of(content: BlobSource, cid: Cid, manifest: AdapterManifest) -> Faithfulness:
+    """What an adapter's author announced. Raises NotFound, Unreachable, RemoteProtocolError."""
+    sealed = open_sealed(await content.get(cid, CHUNK_SIZE), (Faithfulness,), CHUNK_SIZE)
+    if sealed.public_key != manifest.author or sealed.record.adapter != record_cid(manifest):
+        raise RemoteProtocolError(f"the faithfulness announced for {manifest.name!r} is not its author's")
+    return sealed.record
+
+
+def describe_faithfulness(found: Faithfulness) -> str:
+    """What was measured, and whether scores divide money by it, in a sentence."""
+    reached = found.found
+    own = _with_interval(reached.lds_ppm, reached.error_ppm)
+    chance = _with_interval(reached.null_ppm, reached.null_error_ppm)
+    told = (
+        f"rank correlation with {found.subsets} retrainings {own} on {found.queries} rows; "
+        f"of an adapter that learnt wrong answers {chance}"
+    )
+    return told if found.above_chance else f"{told}: not above chance, so the prior weights divide"
+
+
+def _with_interval(ppm: int, error_ppm: int) -> str:
+    """A correlation with its 95 % interval."""
+    return f"{from_ppm(ppm):+.2f} ± {_Z * error_ppm / 1e6:.2f}"
