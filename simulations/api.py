@@ -25,8 +25,8 @@ from .files import Files, Sweep, write_files
 from .kept import opened
 from .plot import draw
 from .pool import Pool
-from .report import write_pictures
-from .results import Failure, RunResult, summary_columns, table_columns
+from .report import figures_table, write_pictures
+from .results import Failure, RunResult, by_arm, summary_columns, table_columns
 from .run import Report, read_kept, run_all, run_sweep
 from .scenario import Experiment, load_experiment, scenario_path
 
@@ -95,21 +95,17 @@ class Results:
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        shown = ("arm", "seed", *self.experiment.kind.columns)
-        columns = {name: values for name, values in self.columns.items() if name in shown}
-        head = "".join(f"<th>{escape(name)}</th>" for name in columns)
-        rows = "".join(
-            f"<tr>{''.join(f'<td>{escape(str(value))}</td>' for value in row)}</tr>"
-            for row in zip(*columns.values(), strict=True)
-        )
-        return f"{self._image()}<table><tr>{head}</tr>{rows}</table>"
+        if not self.runs:
+            return f"<p>all {len(self.failed)} runs failed</p>"
+        arms = by_arm(self.experiment, self.runs)
+        return self._image() + figures_table(arms, self.experiment.kind.columns)
 
     def _image(self) -> str:
         try:
             image = base64.b64encode(self.picture()).decode()
         except MissingDependency as error:
             return f"<p>{escape(str(error))}</p>"
-        return f'<img src="data:image/png;base64,{image}">'
+        return f'<img style="max-width:100%" src="data:image/png;base64,{image}">'
 
 
 def simulate(

@@ -64,8 +64,8 @@ def write_report(experiment: Experiment, files: Files, plot: Path | None, path: 
         f"<p>{escape(experiment.name)}, {_arms(experiment)}, {_certainty(seeds)}</p>",
         _missing(files),
         _image(plot),
-        f"<h2>Figures</h2>{_table(arms, experiment.kind.columns)}",
-        _folded("All figures", _table(arms, _figures(arms))),
+        f"<h2>Figures</h2>{figures_table(arms, experiment.kind.columns)}",
+        _folded("All figures", figures_table(arms, _figures(arms))),
         f"<h2>What it was made of</h2><pre>{escape(_made_of(made))}</pre>",
         _folded("Files and their sha-256", f"<pre>{escape(_files(made))}</pre>"),
         _folded("Scenario of the first arm", f"<pre>{escape(_scenario(experiment))}</pre>"),
@@ -89,7 +89,8 @@ def _missing(files: Files) -> str:
     failed = "".join(
         f"<li>{escape(each.arm)}, seed {each.seed}: {escape(each.reason)}</li>" for each in files.failed
     )
-    return f"<p class=bad>{files.missing} runs have no result.</p><ul>{failed}</ul>"
+    runs = "1 run has" if files.missing == 1 else f"{files.missing} runs have"
+    return f"<p class=bad>{runs} no result.</p><ul>{failed}</ul>"
 
 
 def _image(plot: Path | None) -> str:
@@ -114,7 +115,7 @@ def _figures(arms: Arms) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name, value in row if isinstance(value, int | float)))
 
 
-def _table(arms: Arms, names: Sequence[str]) -> str:
+def figures_table(arms: Arms, names: Sequence[str]) -> str:
     """A row an arm, a column a figure."""
     head = "".join(f"<th>{escape(name)}</th>" for name in ("arm", *names))
     rows = [

@@ -35,7 +35,7 @@ def test_results_are_columns(results):
 
 def test_a_notebook_shows_them(results):
     page = results._repr_html_()
-    assert page.startswith('<img src="data:image/png;base64,')
+    assert page.startswith('<img style="max-width:100%" src="data:image/png;base64,')
     assert "<td>zipf=1.4</td>" in page
 
 
@@ -62,7 +62,7 @@ def test_runs_are_kept_in_a_folder_and_failures_told(tmp_path, monkeypatch):
         results = simulate("E5", seeds=(3,), out=tmp_path, **small)
     assert repr(results) == "<Results of e5_audit: 2 arms, 1 seeds, 1 runs failed>"
     assert (results.columns["arm"], results.failed[0].arm) == (["receipts=1"], "receipts=2")
-    assert "1 runs have no result" in (tmp_path / "report.html").read_text()
+    assert "1 run has no result" in (tmp_path / "report.html").read_text()
     monkeypatch.undo()
     again = simulate("E5", seeds=(3,), out=tmp_path, **small)
     assert again.columns["arm"] == ["receipts=1", "receipts=2"]
