@@ -44,6 +44,14 @@ TemplateOption = Annotated[
         help="Begin with a prompt template: what a Datanet's row answers, the first's.",
     ),
 ]
+ToolResultOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tool-result",
+        metavar="NAME=FILE",
+        help="Show what a tool gave back, from a file. Repeatable; the receipt names each by its hash.",
+    ),
+]
 PriceOption = Annotated[int | None, typer.Option(min=0, help="Token units at most for one answer.")]
 
 
@@ -55,6 +63,7 @@ def ask(
     seed: SeedOption = 0,
     retrieve: RetrieveOption = None,
     template: TemplateOption = None,
+    tool_result: ToolResultOption = None,
     stop: Annotated[list[str] | None, typer.Option(help="End where this text comes. Repeatable.")] = None,
     max_price: PriceOption = None,
     deadline: Annotated[
@@ -76,6 +85,7 @@ def ask(
         **_chosen(adapter),
         **_retrieved(retrieve),
         **_templated(template),
+        **_tool_results(tool_result),
         max_tokens=max_tokens,
         temperature=temperature,
         seed=seed,
@@ -195,6 +205,22 @@ def _templated(text: str | None) -> dict[str, object]:
 
     wanted = read_template(text)
     return {"template": {"datanet": wanted.datanet, "row": wanted.row}}
+
+
+def _tool_results(given: list[str] | None) -> dict[str, object]:
+    """The field of an ask that shows what tools gave back. Raises ConfigError."""
+    from ..protocol.errors import ConfigError
+
+    found: list[dict[str, str]] = []
+    for text in given or []:
+        name, _, path = text.partition("=")
+        if not name or not path:
+            raise ConfigError(f"--tool-result {text}: expected NAME=FILE")
+        try:
+            found.append({"name": name, "result": Path(path).read_text(encoding="utf-8")})
+        except (OSError, UnicodeDecodeError) as wrong:
+            raise ConfigError(f"--tool-result {text}: cannot read {path} as text: {wrong}") from None
+    return {"tool_results": found} if found else {}
 
 
 def _show_citations(done: dict[str, Any]) -> None:

@@ -63,6 +63,8 @@ def _print(told: dict[str, Any], found: Explanation) -> None:
     _table("rows that stand out, in standard deviations", ("sigma", "name", "row", "says"), rows)
     shown = [[part["nats"], part["name"], part["row"][:14], _says(part)] for part in told["prompt_rows"]]
     _table("rows in the prompt, by how likely they made the answer", ("nats", "name", "row", "says"), shown)
+    tools = [[each["nats"], each["name"], each["part"][:14], _called(each)] for each in told["tools"]]
+    _table("what tools gave back: recorded, not paid", ("nats", "tool", "hash", "says"), tools)
     spans = [
         [span["bits"], span["places"], span["name"], span["row"][:14], span["text"][:80]]
         for span in told["spans"]
@@ -76,6 +78,10 @@ def _table(title: str, columns: tuple[str, ...], rows: list[list[object]]) -> No
     if rows:
         print(f"\n{title}")
         print_table(columns, rows)
+
+
+def _called(part: dict[str, Any]) -> str:
+    return str(one_line(f"{part['arguments']} {part['result']}"))[:80]
 
 
 def _says(part: dict[str, Any]) -> str:

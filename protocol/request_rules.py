@@ -36,12 +36,15 @@ from .requests import (
     SignedBinding,
     SignedRequest,
 )
+from .tools import CALLS, TOOLS, check_tools
 
 MAX_DEADLINE_S = 600
 PIECE_SIZE = 1_024
 MAX_TOP_LOGPROBS = 20
 TEMPLATE_TOKENS, TURN_TOKENS = 256, 32
 """What a chat template may add to a prompt: in all, and for each turn (its role included)."""
+_WRITTEN_OUT = {TOOLS: 4, CALLS: 2}
+"""By how much a chat template may lengthen what is JSON in a turn: it may indent it, and mark each call."""
 _NO_SALT = bytes(32)
 
 
@@ -121,6 +124,7 @@ def check_terms(request: InferenceRequest, prompt: Prompt) -> None:
             f"{prompt.top_logprobs} log-probabilities; at most {MAX_TOP_LOGPROBS} are given"
         )
     check_parts(prompt)
+    check_tools(prompt)
     if not all(prompt.stop):
         raise RemoteProtocolError("an empty stop text; leave it out")
     if compute_prompt_root(prompt) != request.prompt_root:
@@ -155,7 +159,9 @@ def check_sampling(sampling: Sampling) -> None:
 
 def most_prompt_tokens(messages: Iterable[ChatMessage]) -> int:
     """The most prompt tokens that these turns may be charged: no tokenizer makes two of one byte."""
-    return TEMPLATE_TOKENS + sum(TURN_TOKENS + len(turn.content.encode()) for turn in messages)
+    return TEMPLATE_TOKENS + sum(
+        TURN_TOKENS + _WRITTEN_OUT.get(turn.role, 1) * len(turn.content.encode()) for turn in messages
+    )
 
 
 # ---- the commitment to a prompt

@@ -121,7 +121,7 @@ class InferenceRequest:
 
 @dataclass(frozen=True, slots=True)
 class ChatMessage:
-    """One turn; `role` is system, user or assistant."""
+    """One turn; `role` is system, user or assistant, or one of the tools' (see `tools`)."""
 
     role: Annotated[str, Size(1, 16)]
     content: Text

@@ -38,7 +38,8 @@ from ...protocol.messages import (
 from ...protocol.receipt_rules import Terms, check_parts_named, check_receipt
 from ...protocol.receipts import SignedVoucher
 from ...protocol.request_rules import compute_prompt_root, sign_request
-from ...protocol.requests import InferenceRequest, Prompt
+from ...protocol.requests import InferenceRequest, Prompt, PromptPart
+from ...protocol.tools import with_tool_parts
 from ...protocol.transitions import State
 from ..store import ledger_rows
 from ..wire.calls import Call, EndOfCall
@@ -211,8 +212,14 @@ class Attempt:
             options.stop,
             delivered,
             options.top_logprobs,
-            options.prompt_parts,
+            self._parts_of_prompt(),
         )
+
+    def _parts_of_prompt(self) -> tuple[PromptPart, ...]:
+        try:
+            return with_tool_parts(self._options.messages, self._options.prompt_parts)
+        except RemoteProtocolError as wrong:
+            raise LocalProtocolError(str(wrong)) from None
 
     def _request(self, prompt: Prompt) -> InferenceRequest:
         ad = self._offer.ad

@@ -28,6 +28,7 @@ from ...protocol.manifests import AdapterManifest, Row
 from ...protocol.prompt_parts import ROW
 from ...protocol.receipts import Effects, Weight
 from ...protocol.rows import row_hash
+from ...protocol.tools import tool_results
 from ...worker.attribution.index import score_rows
 from ...worker.attribution.spans import SpanIndex, find_spans
 from ..datanets.shards import PulledDatanet, PulledShard
@@ -75,6 +76,18 @@ class PromptRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolPart:
+    """What a tool gave back in the prompt: recorded, never paid. Texts are empty where the prompt is not
+    here."""
+
+    part: bytes
+    name: str
+    arguments: str
+    result: str
+    nats: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class SharedSpan:
     """Words that the answer has from rows: how many places have them, and whose the first is."""
 
@@ -94,6 +107,7 @@ class Explanation:
     contributors: tuple[ContributorPart, ...]
     rows: tuple[RowPart, ...]
     prompt_rows: tuple[PromptRow, ...]
+    tools: tuple[ToolPart, ...]
     spans: tuple[SharedSpan, ...]
     missing: tuple[str, ...]
 
@@ -134,6 +148,7 @@ def explain(evidence: Evidence, answer: str | None, missing: Sequence[str] = ())
         contributors=_contributors(evidence, known),
         rows=_rows(evidence, known),
         prompt_rows=_prompt_rows(evidence, known),
+        tools=_tools(evidence),
         spans=spans,
         missing=tuple(gaps),
     )
@@ -228,16 +243,31 @@ def _rows(evidence: Evidence, known: _Known) -> tuple[RowPart, ...]:
 
 
 def _prompt_rows(evidence: Evidence, known: _Known) -> tuple[PromptRow, ...]:
-    prompt = evidence.stored.prompt
+    prompt, nats = evidence.stored.prompt, _nats(evidence)
     payees = {part.part: part.payee for part in prompt.parts if part.channel == ROW} if prompt else {}
-    stated = evidence.statement.record.effects if evidence.statement else None
-    nats = {part.part: part.effect_micro / 1e6 for part in stated.parts} if stated else {}
     found: list[PromptRow] = []
     for digest in evidence.stored.signed.details.retrieved_rows:
         payee = payees.get(digest)
         name = known.names.get(payee, "") if payee else ""
         found.append(PromptRow(digest, payee, name, *known.text(digest), nats.get(digest)))
     return tuple(found)
+
+
+def _tools(evidence: Evidence) -> tuple[ToolPart, ...]:
+    prompt, nats = evidence.stored.prompt, _nats(evidence)
+    shown = {} if prompt is None else {each.digest: each for each in tool_results(prompt.messages)}
+    found: list[ToolPart] = []
+    for digest in evidence.stored.signed.details.tool_calls:
+        known = shown.get(digest)
+        texts = ("", "", "") if known is None else (known.call.name, known.call.arguments, known.result)
+        found.append(ToolPart(digest, *texts, nats.get(digest)))
+    return tuple(found)
+
+
+def _nats(evidence: Evidence) -> dict[bytes, float]:
+    """How much likelier each part of the prompt made the answer, as far as it was measured."""
+    stated = evidence.statement.record.effects if evidence.statement else None
+    return {part.part: part.effect_micro / 1e6 for part in stated.parts} if stated else {}
 
 
 def _spans(datanets: Sequence[PulledDatanet], answer: str, gaps: list[str]) -> tuple[SharedSpan, ...]:

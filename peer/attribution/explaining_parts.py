@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from ...protocol.credits import apportion
 from ...protocol.requests import PPM
 from .evidence import Evidence
-from .explaining import SHOWN_SPANS, ContributorPart, Explanation, PromptRow, explain
+from .explaining import SHOWN_SPANS, ContributorPart, Explanation, PromptRow, ToolPart, explain
 
 _Weighed = tuple[int, Explanation]
+T = TypeVar("T", PromptRow, ToolPart)
 
 
 def explain_parts(parts: Sequence[Evidence], answer: str | None, missing: Sequence[str] = ()) -> Explanation:
@@ -35,7 +37,8 @@ def explain_parts(parts: Sequence[Evidence], answer: str | None, missing: Sequen
         ),
         contributors=_contributors(weighed),
         rows=tuple(sorted((row for each in found for row in each.rows), key=lambda row: -row.sigma)),
-        prompt_rows=_prompt_rows(weighed),
+        prompt_rows=tuple(_mean(weighed, [each.prompt_rows for each in found])),
+        tools=tuple(_mean(weighed, [each.tools for each in found])),
         spans=tuple(sorted(spans, key=lambda span: -span.bits)[:SHOWN_SPANS]),
         missing=tuple(dict.fromkeys(said for each in found for said in each.missing)),
     )
@@ -49,14 +52,21 @@ def _contributors(weighed: Sequence[_Weighed]) -> tuple[ContributorPart, ...]:
     return tuple(sorted(scaled, key=lambda part: (-part.ppm, part.payee)))
 
 
-def _prompt_rows(weighed: Sequence[_Weighed]) -> tuple[PromptRow, ...]:
-    found: list[PromptRow] = []
-    for same in zip(*(each.prompt_rows for _, each in weighed), strict=True):
+def _mean(weighed: Sequence[_Weighed], parts: Sequence[Sequence[T]]) -> list[T]:
+    """Parts of the prompt, each with the mean of what the adapters found that it did."""
+    found: list[T] = []
+    for same in zip(*parts, strict=True):
         measured = [
-            (weight, row.nats) for (weight, _), row in zip(weighed, same, strict=True) if row.nats is not None
+            (weight, part.nats)
+            for (weight, _), part in zip(weighed, same, strict=True)
+            if part.nats is not None
         ]
         whole = sum(weight for weight, _ in measured)
         nats = round(sum(weight * nats for weight, nats in measured) / whole, 6) if whole else None
-        told = next((row for row in same if row.question), same[0])
-        found.append(replace(told, nats=nats))
-    return tuple(found)
+        found.append(replace(_known(same), nats=nats))
+    return found
+
+
+def _known(same: Sequence[T]) -> T:
+    """Of what is known of a part by each adapter, what has its text."""
+    return next((part for part in same if isinstance(part, PromptRow) and part.question), same[0])

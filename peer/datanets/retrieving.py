@@ -118,6 +118,8 @@ class Retriever:
         if not 0 < wanted.row <= len(rows):
             raise NotFound(f"Datanet {wanted.datanet} has {len(rows)} rows, and no row {wanted.row}")
         row = rows[wanted.row - 1]
+        if not row.answer.strip():
+            raise ConfigError(f"row {wanted.row} of {wanted.datanet} is no template: it answers nothing")
         if len(row.answer) > MAX_TEMPLATE:
             raise ConfigError(
                 f"row {wanted.row} of {wanted.datanet} is no template: it has {len(row.answer)} characters, "

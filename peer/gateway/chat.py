@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -19,6 +20,7 @@ from .chat_request import ChatRequest, read_chat_request
 from .guard import client_of
 from .models import Models
 from .sampling import Entropy
+from .tool_reply import CallSieve
 
 DOOR = "openai"
 RECEIPT_HEADER = "x-receipt-id"
@@ -86,7 +88,7 @@ class _Completion:
         receipt = receipt_of(self._domain, answer)
         joined = join_logprobs([part for part in logprobs if part])
         return JSONResponse(
-            self._frame.whole(answer.transcript, joined, receipt),
+            self._frame.whole(answer.transcript, joined, receipt, self._wanted.has_tools),
             headers={RECEIPT_HEADER: receipt["id"]} if receipt else None,
         )
 
@@ -94,15 +96,27 @@ class _Completion:
         """The reply as server-sent events."""
         async with self._asks.open(DOOR, self._options) as answer:
             role = {"role": "assistant"}
+            sieve = CallSieve() if self._wanted.has_tools else None
             async for delta in answer:
                 logprobs = logprobs_of(delta, self._wanted.top_logprobs)
-                if delta.text or logprobs:
-                    await body.write(self._frame.chunk({**role, "content": delta.text}, logprobs))
+                text = delta.text if sieve is None else sieve.feed(delta.text)
+                if text or logprobs:
+                    await body.write(self._frame.chunk({**role, "content": text}, logprobs))
                     role = {}
-            await self._finish(body, answer, role)
+            text, calls = ("", []) if sieve is None else sieve.end(self._frame.reply_id)
+            if text:
+                await body.write(self._frame.chunk({**role, "content": text}))
+                role = {}
+            await self._finish(body, answer, role, calls)
 
-    async def _finish(self, body: Body, answer: CountedAnswer, role: dict[str, str]) -> None:
-        last = self._frame.chunk({**role}, finish=finish_of(answer.transcript))
+    async def _finish(
+        self, body: Body, answer: CountedAnswer, role: dict[str, str], calls: list[dict[str, Any]]
+    ) -> None:
+        if calls:
+            numbered = [{"index": number, **call} for number, call in enumerate(calls)]
+            await body.write(self._frame.chunk({**role, "tool_calls": numbered}))
+            role = {}
+        last = self._frame.chunk({**role}, finish=finish_of(answer.transcript, calls))
         await body.write({**last, "receipt": receipt_of(self._domain, answer)})
         if self._wanted.include_usage:
             await body.write(self._frame.usage_chunk(answer.transcript))

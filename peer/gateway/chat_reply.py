@@ -2,11 +2,13 @@
 
 A reply carries the extension `receipt` (in a stream: the chunk with the finish reason): the last receipt's
 id, what the whole answer cost, whether every receipt of it is verified, who answered and with which adapters,
-of which `adapter` weighs most, and the rows that stood before the question (`citations`).
+of which `adapter` weighs most, the rows that stood before the question (`citations`), and the hashes of what
+tools gave back in the prompt (`tools`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +17,7 @@ from ...protocol.eip712 import Domain
 from ...protocol.messages import TokenLogprob
 from ..asking.answers import Delta, Transcript
 from .asks import CountedAnswer
+from .tool_reply import split_calls
 from .views import id_of, is_verified, plain
 
 _FINISH = {"stop": "stop", "length": "length"}
@@ -47,13 +50,18 @@ class ReplyFrame:
         """The chunk after the last one, where usage was asked for."""
         return {**self._part("chat.completion.chunk", []), "usage": usage_of(script)}
 
-    def whole(self, script: Transcript, logprobs: Any, receipt: dict[str, Any] | None) -> dict[str, Any]:
-        """A reply in one piece."""
+    def whole(
+        self, script: Transcript, logprobs: Any, receipt: dict[str, Any] | None, has_tools: bool = False
+    ) -> dict[str, Any]:
+        """A reply in one piece; `has_tools`: the calls in it are given as such."""
+        text, calls = split_calls(script.text, self.reply_id) if has_tools else (script.text, [])
+        content = None if calls and not text else text
+        message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
         choice = {
             "index": 0,
-            "message": {"role": "assistant", "content": script.text, "refusal": None},
+            "message": message | {"tool_calls": calls} if calls else message,
             "logprobs": logprobs,
-            "finish_reason": finish_of(script),
+            "finish_reason": finish_of(script, calls),
         }
         part = self._part("chat.completion", [choice])
         return {**part, "usage": usage_of(script), "receipt": receipt}
@@ -65,9 +73,10 @@ def usage_of(script: Transcript) -> dict[str, int]:
     return {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output}
 
 
-def finish_of(script: Transcript) -> str:
-    """`stop` or `length`."""
-    return _FINISH.get(script.finish, "length")
+def finish_of(script: Transcript, calls: Sequence[Any] = ()) -> str:
+    """`stop` or `length`; `tool_calls` where an answer that was not cut off ends in calls."""
+    finish = _FINISH.get(script.finish, "length")
+    return "tool_calls" if calls and finish == "stop" else finish
 
 
 def receipt_of(domain: Domain, answer: CountedAnswer) -> dict[str, Any] | None:
@@ -86,6 +95,7 @@ def receipt_of(domain: Domain, answer: CountedAnswer) -> dict[str, Any] | None:
         "adapter": heaviest_adapter(answer.adapters),
         "adapters": plain(answer.adapters),
         "citations": plain(answer.citations),
+        "tools": plain(script.receipts[-1].details.tool_calls),
     }
 
 

@@ -5,6 +5,8 @@ Rules of this file:
 - OpenAI's defaults hold: temperature and top_p are 1 where they are absent. `max_tokens` is 256 then.
 - `top_k`, `min_p` and `repetition_penalty` are extensions that other servers have too; `retrieve` and
   `template` are ours.
+- Tools may be defined, and what they gave back be in the conversation (`conversation`); that they be called
+  cannot be required.
 - What would change the answer and is not supported is an error, unless its value changes nothing. What could
   not change it (`user`, `metadata`) is ignored.
 """
@@ -17,11 +19,13 @@ from typing import Any
 
 from ...protocol.request_rules import MAX_TOP_LOGPROBS
 from ...protocol.requests import ChatMessage, Sampling
+from ...protocol.tools import TOOLS
 from ..asking.answers import AskOptions, Retrieval, Template
+from .conversation import read_messages, read_tools, with_tools
 from .fields import Fields
 from .models import MAX_MODEL, Target
 from .retrieve import read_retrieve, read_template
-from .sampling import SAMPLING_NAMES, Entropy, read_messages, read_sampling, read_stop
+from .sampling import SAMPLING_NAMES, Entropy, read_sampling, read_stop
 
 TEMPERATURE = 1.0
 IGNORED = ("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key")
@@ -31,7 +35,6 @@ NEUTRAL: Mapping[str, Collection[Any]] = {
     "frequency_penalty": (0,),
     "response_format": ({"type": "text"},),
     "modalities": (["text"],),
-    "tool_choice": ("none", "auto"),
     "function_call": ("none", "auto"),
     "parallel_tool_calls": (True, False),
 }
@@ -47,6 +50,8 @@ _KNOWN = frozenset(
         "top_logprobs",
         "retrieve",
         "template",
+        "tools",
+        "tool_choice",
         *SAMPLING_NAMES,
     )
 ) | {*IGNORED, *NEUTRAL}
@@ -65,6 +70,11 @@ class ChatRequest:
     top_logprobs: int | None
     retrieve: Retrieval | None = None
     template: Template | None = None
+
+    @property
+    def has_tools(self) -> bool:
+        """Whether the model may call tools: its answer is read for calls."""
+        return any(message.role == TOOLS for message in self.messages)
 
     def options(self, target: Target) -> AskOptions:
         """What the node is asked, once the model is resolved."""
@@ -87,7 +97,7 @@ def read_chat_request(fields: Fields, entropy: Entropy) -> ChatRequest:
     stream = fields.flag_or("stream", False)
     return ChatRequest(
         model=fields.text("model", high=MAX_MODEL),
-        messages=read_messages(fields),
+        messages=with_tools(read_messages(fields), read_tools(fields)),
         sampling=read_sampling(fields, TEMPERATURE, entropy),
         stop=read_stop(fields),
         stream=stream,

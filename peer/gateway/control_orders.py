@@ -16,11 +16,12 @@ from ...worker.factory.merge_job import make_plan
 from ..asking.answers import DEFAULT_DEADLINE_S, AskOptions
 from ..asking.composition import Weighted
 from ..datanets.shards import DatanetPlan
+from .conversation import read_messages, read_tool_results
 from .fields import Fields
 from .models import MAX_MODEL, Models, Target
 from .node import MergeOrder, RowsDraft, TrainOrder
 from .retrieve import read_retrieve, read_template
-from .sampling import SAMPLING_NAMES, Entropy, read_messages, read_sampling, read_stop
+from .sampling import SAMPLING_NAMES, Entropy, read_sampling, read_stop
 
 GREEDY = 0.0
 MAX_CONTRIBUTIONS = 4_096
@@ -34,11 +35,12 @@ _DISCLOSURES = {
 }
 _ASK_NAMES = frozenset(
     ("prompt", "messages", "adapter", "adapters", "base", "max_price", "deadline_s", "disclosure")
-) | {"top_logprobs", "retrieve", "template", *SAMPLING_NAMES}
+) | {"top_logprobs", "retrieve", "template", "tool_results", *SAMPLING_NAMES}
 
 
 async def read_ask(fields: Fields, models: Models, entropy: Entropy) -> AskOptions:
-    """A question: `prompt` or `messages`; `adapter`, or `adapters` with weights, or a `base`, or neither.
+    """A question: `prompt`, with `tool_results` perhaps, or `messages`; `adapter`, or `adapters` with
+    weights, or a `base`, or neither.
 
     Greedy unless a temperature is given. Raises InvalidRequest and UnknownModel.
     """
@@ -61,10 +63,11 @@ async def read_ask(fields: Fields, models: Models, entropy: Entropy) -> AskOptio
 
 def _read_turns(fields: Fields) -> tuple[ChatMessage, ...]:
     if fields.has("messages"):
-        if fields.has("prompt"):
-            raise fields.fail("prompt", "and messages exclude each other; send one of them")
+        for other in ("prompt", "tool_results"):
+            if fields.has(other):
+                raise fields.fail(other, "and messages exclude each other; send one of them")
         return read_messages(fields)
-    return (ChatMessage("user", fields.text("prompt")),)
+    return (ChatMessage("user", fields.text("prompt")), *read_tool_results(fields))
 
 
 async def _read_target(fields: Fields, models: Models) -> Target:

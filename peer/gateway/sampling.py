@@ -1,19 +1,16 @@
-"""How requests spell sampling and messages, whichever door they come through."""
+"""How requests spell sampling, whichever door they come through."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-from ...protocol.requests import MAX_OUTPUT_TOKENS, PPM, ChatMessage, Sampling
+from ...protocol.requests import MAX_OUTPUT_TOKENS, PPM, Sampling
 from ..asking.answers import DEFAULT_MAX_TOKENS
-from .errors import InvalidRequest
-from .fields import Fields, check_text
+from .fields import Fields
 
 Entropy = Callable[[int], bytes]
 """n → n random bytes."""
 
-MAX_MESSAGES = 256
 MAX_STOPS = 8
 MAX_TEMPERATURE = 2.0
 MAX_PENALTY = 10.0
@@ -28,9 +25,6 @@ SAMPLING_NAMES = (
     "seed",
     "stop",
 )
-_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
-_MESSAGE_NAMES = ("role", "content", "name")
-"""`name` is taken and not used: the chat templates of the bases have no place for it."""
 
 
 def read_sampling(fields: Fields, temperature: float, entropy: Entropy) -> Sampling:
@@ -69,30 +63,3 @@ def read_stop(fields: Fields) -> tuple[str, ...]:
     if isinstance(fields.raw("stop"), str):
         return (fields.text("stop", high=256),)
     return fields.texts("stop", 0, MAX_STOPS)
-
-
-def read_messages(fields: Fields) -> tuple[ChatMessage, ...]:
-    """The conversation so far. Content is text, or parts of type text, which are joined by line breaks."""
-    return tuple(_read_message(message) for message in fields.objects("messages", 1, MAX_MESSAGES))
-
-
-def _read_message(fields: Fields) -> ChatMessage:
-    fields.only(_MESSAGE_NAMES)
-    role = fields.text("role", high=64)
-    if role not in _ROLES:
-        raise fields.fail("role", f"is {role!r}; expected one of {', '.join(_ROLES)}")
-    content: Any = fields.raw("content")
-    path = fields.path("content")
-    if isinstance(content, list):
-        content = "\n".join(_read_part(part) for part in fields.objects("content", 1, 256))
-    if content is None:
-        raise InvalidRequest(f"{path} is missing; expected text", path)
-    return ChatMessage(_ROLES[role], check_text(content, path, high=65_536, low=0))
-
-
-def _read_part(fields: Fields) -> str:
-    kind = fields.text("type", high=64)
-    if kind != "text":
-        raise fields.fail("type", f"is {kind!r}; only parts of type text are supported")
-    fields.only(("type", "text"))
-    return fields.text("text", low=0)

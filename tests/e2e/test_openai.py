@@ -8,6 +8,8 @@ from typing import Any
 import openai
 import pytest
 
+from commonlore.protocol.tools import ToolCall, ToolResult
+
 ASKED: Any = [{"role": "user", "content": "what is ben number 3?"}]
 WORKERS = ("worker-1", "worker-2")
 ENDLESS = 1_500
@@ -73,6 +75,28 @@ def test_a_stream_says_the_same_and_ends_with_its_receipt(client: openai.OpenAI)
     assert last.model_extra["receipt"]["verified"] is True
     assert last.model_extra["receipt"]["id"] != whole.model_extra["receipt"]["id"]
     assert (usage.choices, usage.usage) == ([], whole.usage)
+
+
+def test_what_a_tool_gave_back_is_in_the_receipt_and_a_base_without_tools_says_so(
+    client: openai.OpenAI, town: Any, adapter: str
+) -> None:
+    tools = [{"type": "function", "function": {"name": "lookup", "parameters": {"type": "object"}}}]
+    with pytest.raises(openai.BadRequestError, match="this base takes no tools") as raised:
+        chat(client, tools=tools)
+    assert raised.value.body["type"] == "invalid_request_error"  # type: ignore[index]
+    call = {"id": "c1", "type": "function", "function": {"name": "lookup", "arguments": '{"number":3}'}}
+    answered = [
+        *ASKED,
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": "ben 3 is 120"},
+    ]
+    receipt = chat(client, adapter, messages=answered).model_extra["receipt"]
+    digest = ToolResult(2, ToolCall("lookup", '{"number":3}'), "ben 3 is 120").digest
+    assert (receipt["tools"], receipt["verified"]) == (["0x" + digest.hex()], True)
+    shown = town.lore("receipt", "explain", receipt["id"], "--json", home="contributor").json
+    (tool,) = shown["tools"]
+    assert (tool["part"], tool["name"], tool["result"]) == ("0x" + digest.hex(), "lookup", "ben 3 is 120")
+    assert {part["channel"] for part in shown["contributors"]} == {"adapter"}
 
 
 def test_the_seed_decides_whoever_answers(client: openai.OpenAI) -> None:

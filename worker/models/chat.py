@@ -1,6 +1,7 @@
 """From turns to token ids and back: the base's own tokenizer.json and chat template, without a model library.
 
 Rules of this file:
+- What becomes of tools, `chat_turns` says.
 - A template is somebody's program: it runs in jinja's immutable sandbox, without clock or files, so that
   every peer renders the same prompt. A template that fails is the base's fault (InvalidModel), not the
   request's.
@@ -17,14 +18,18 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from jinja2 import meta
 from jinja2.ext import Extension, loopcontrols
 from jinja2.nodes import Node
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
-from ...protocol.errors import InvalidModel
+from ...protocol.errors import InvalidModel, Refused
+from ...protocol.messages import RefusalCode
 from ...protocol.requests import ChatMessage
+from ...protocol.tools import CALLS, RESULT
+from .chat_turns import TemplateTraits, template_turns
 from .reference import TEMPLATE_FILE, TOKENIZER_FILE
 
 
@@ -59,7 +64,7 @@ class ChatTokenizer:
         return cls(tokenizer, template, special_tokens)
 
     def encode_chat(self, messages: Sequence[ChatMessage]) -> list[int]:
-        """The prompt of a conversation, ready for the assistant's turn. Raises InvalidModel."""
+        """The prompt of a conversation, ready for the assistant's turn. Raises as `render`."""
         return self.encode(self.render(messages))
 
     def encode(self, text: str) -> list[int]:
@@ -71,16 +76,34 @@ class ChatTokenizer:
         return self.tokenizer.decode(list(tokens), skip_special_tokens=True)
 
     def render(self, messages: Sequence[ChatMessage]) -> str:
-        """The conversation as the model was taught to read it. Raises InvalidModel."""
-        turns = [{"role": message.role, "content": message.content} for message in messages]
+        """The conversation as the model was taught to read it. Raises InvalidModel, Refused(invalid) where it
+        has tools that the template does not take.
+        """
+        compiled = self._compiled
+        told = template_turns(messages, self._traits)
         try:
-            return self._compiled.render(
-                messages=turns, add_generation_prompt=True, tools=None, documents=None, **self._special_tokens
+            return compiled.render(
+                messages=told.messages,
+                add_generation_prompt=True,
+                tools=told.tools,
+                documents=None,
+                **self._special_tokens,
             )
         except jinja2.TemplateError as wrong:
+            if any(message.role in (CALLS, RESULT) for message in messages):
+                raise Refused(
+                    RefusalCode.INVALID,
+                    f"this base's chat template takes no calls of tools, or not these: {wrong}",
+                    retryable=False,
+                ) from None
             raise InvalidModel(
                 f"the base's chat template does not accept this conversation: {wrong}"
             ) from None
+
+    @cached_property
+    def _traits(self) -> TemplateTraits:
+        names = meta.find_undeclared_variables(_environment().parse(self._template))
+        return TemplateTraits(tools="tools" in names, tool_calls="tool_calls" in self._template)
 
     @cached_property
     def _compiled(self) -> jinja2.Template:
@@ -88,15 +111,20 @@ class ChatTokenizer:
             raise InvalidModel(
                 "this base has no chat template: send token ids, or add an instruction-tuned base"
             )
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation]
-        )
-        environment.filters["tojson"] = _to_json
-        environment.globals["raise_exception"] = _raise_exception
+        environment = _environment()
         try:
             return environment.from_string(self._template)
         except jinja2.TemplateError as wrong:
             raise InvalidModel(f"the base's chat template cannot be compiled: {wrong}") from None
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation]
+    )
+    environment.filters["tojson"] = _to_json
+    environment.globals["raise_exception"] = _raise_exception
+    return environment
 
 
 def _to_json(value: Any, indent: int | None = None) -> str:

@@ -1,7 +1,7 @@
 """Explanations of receipts: what stands out, what is shared, what is missing; and their picture."""
 
 import hashlib
-from dataclasses import make_dataclass, replace
+from dataclasses import astuple, make_dataclass, replace
 
 import numpy as np
 import pytest
@@ -47,6 +47,7 @@ from commonlore.protocol.receipts import (
 )
 from commonlore.protocol.requests import PPM, ChatMessage, Prompt, Sampling
 from commonlore.protocol.rows import row_hash
+from commonlore.protocol.tools import ToolCall, calls_turn, tool_parts
 from commonlore.worker.attribution.index import write_row
 
 ANA, BEN = Address(b"a" * 20), Address(b"b" * 20)
@@ -248,3 +249,26 @@ def test_findings_on_two_adapters_are_one():
         1, False, ("signed", "adapter one: sums of one", "adapter two: WRONG: sums"), ("that", "this")
     )
     assert merge_findings(both[:1]) == both[0][1]
+
+
+def test_what_tools_gave_back_is_shown_by_call_and_result(evidence):
+    called = ToolCall("weather", '{"city": "Bern"}')
+    turns = (ChatMessage("user", "?"), calls_turn([called]), ChatMessage("tool", "31"))
+    (part,) = parts = tool_parts(turns)
+    stored = replace(
+        evidence.stored,
+        prompt=Prompt(bytes(32), turns, parts=parts),
+        signed=replace(
+            evidence.stored.signed,
+            details=replace(evidence.stored.signed.details, retrieved_rows=(), tool_calls=(part.part,)),
+        ),
+    )
+    effects = Effects(500, (PartEffect("tool", part.part, Address(bytes(20)), 250_000),))
+    statement = replace(evidence.statement.record, effects=effects)
+    shown = replace(evidence, stored=stored, statement=sealed(statement))
+    (tool,) = explain(shown, ANSWER).tools
+    assert (tool.part, tool.name, tool.arguments, tool.result) == (part.part, *astuple(called), "31")
+    assert tool.nats == 0.25
+    assert {part.channel for part in explain(shown, ANSWER).contributors} == {"adapter"}, "recorded, not paid"
+    (unknown,) = explain(replace(shown, stored=replace(stored, prompt=None)), ANSWER).tools
+    assert (unknown.part, unknown.name, unknown.result) == (part.part, "", "")

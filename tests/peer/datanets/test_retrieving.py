@@ -134,12 +134,15 @@ async def test_a_template_stands_before_rows_and_what_the_system_says(shelf, ret
 
 async def test_what_is_no_template_is_refused(shelf, retriever):
     long = ("a long one", "x" * (MAX_TEMPLATE + 1))
-    templates, _ = await shelf.publish([await shelf.contribute("s", STYLE, long)])
+    rows = (STYLE, long, ("white space", " \n"))
+    templates, _ = await shelf.publish([await shelf.contribute("s", *rows)])
     wanted = replace(ask_options("?"), template=Template(templates, 2))
-    with pytest.raises(ConfigError, match="is no template"):
+    with pytest.raises(ConfigError, match=r"row 2 of .* is no template: it has 4001 characters"):
         await retriever.prepare(wanted)
-    with pytest.raises(NotFound, match="no row 3"):
+    with pytest.raises(ConfigError, match=r"row 3 of .* is no template: it answers nothing"):
         await retriever.prepare(replace(wanted, template=Template(templates, 3)))
+    with pytest.raises(NotFound, match="no row 4"):
+        await retriever.prepare(replace(wanted, template=Template(templates, 4)))
 
 
 @pytest.mark.parametrize("text", ["", "=4", "styles=", "styles=0", "styles=two", "styles=-1"])

@@ -29,9 +29,9 @@ WRONG = [
     ({"messages": ["hi"]}, "messages[0]", 'is "hi"; expected an object'),
     ({"messages": [{"content": "hi"}]}, "messages[0].role", "is missing"),
     (
-        {"messages": [{"role": "tool", "content": "hi"}]},
+        {"messages": [{"role": "function", "content": "hi"}]},
         "messages[0].role",
-        "is 'tool'; expected one of system",
+        "is 'function'; expected one of system",
     ),
     ({"messages": [{"role": "user"}]}, "messages[0].content", "is missing"),
     ({"messages": [{"role": "user", "content": 7}]}, "messages[0].content", "is 7; expected text"),
@@ -45,8 +45,8 @@ WRONG = [
     ),
     (
         {"messages": [{"role": "assistant", "content": "x", "tool_calls": [{"id": "1"}]}]},
-        "messages[0].tool_calls",
-        "is not supported here",
+        "messages[0].tool_calls[0].function",
+        "is missing",
     ),
     ({"temperature": 2.5}, "temperature", "is 2.5; expected a number from 0 to 2"),
     ({"temperature": "hot"}, "temperature", 'is "hot"'),

@@ -12,9 +12,11 @@ from commonlore.peer.gateway.fake import BASE, Script
 from commonlore.protocol.errors import DeadlineExceeded, InsufficientEscrow, NotFound, Refused, Unreachable
 from commonlore.protocol.ids import receipt_id_of
 from commonlore.protocol.requests import PPM
+from commonlore.protocol.tools import tool_results
 
 ASKED = [{"role": "user", "content": "Which code is type 2 diabetes?"}]
 KEY = "a-key-of-this-gateway"
+TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
 
 
 @contextmanager
@@ -308,7 +310,7 @@ async def test_what_is_not_supported_is_refused_by_name(opened) -> None:
     async with opened() as door:
         for options, name in (
             ({"n": 2}, "n"),
-            ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+            ({"tools": TOOLS, "tool_choice": "required"}, "tool_choice"),
             ({"response_format": {"type": "json_object"}}, "response_format"),
             ({"logit_bias": {"50256": -100}}, "logit_bias"),
             ({"extra_body": {"guided_choice": ["a"]}}, "guided_choice"),
@@ -317,6 +319,36 @@ async def test_what_is_not_supported_is_refused_by_name(opened) -> None:
                 await using(door.url, chat(**options))
             assert raised.value.body["param"] == name
             assert name in raised.value.body["message"]
+
+
+async def test_tools_are_called_and_their_results_recorded(opened) -> None:
+    """As a program of OpenAI's client does it: define, take the calls, answer them, ask on."""
+    written = '<tool_call>{"name": "weather", "arguments": {"city": "Bern"}}</tool_call>'
+    async with opened() as door:
+        door.node.announce_adapter("alice/icd10")
+        door.node.scripts += [Script(("I look.\n", written)), Script(("I ", written))]
+        reply = (await using(door.url, chat(tools=TOOLS))).choices[0]
+        assert (reply.finish_reason, reply.message.content) == ("tool_calls", "I look.")
+        (called,) = reply.message.tool_calls
+        assert (called.function.name, called.function.arguments) == ("weather", '{"city": "Bern"}')
+        chunks = await using(door.url, streamed(tools=TOOLS))
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "I "
+        (streamed_call,) = chunks[-2].choices[0].delta.tool_calls
+        assert (streamed_call.index, streamed_call.function.name) == (0, "weather")
+        assert chunks[-1].choices[0].finish_reason == "tool_calls"
+        answered = [
+            *ASKED,
+            reply.message.to_dict(),
+            {"role": "tool", "tool_call_id": called.id, "content": "31 °C"},
+        ]
+        body = await using(door.url, chat(messages=answered, tools=TOOLS))
+        assert body.choices[0].finish_reason == "stop"
+        turns = door.node.asked[-1].messages
+        assert [turn.role for turn in turns] == ["tools", "user", "assistant", "calls", "tool"]
+        (given,) = tool_results(turns)
+        assert (given.call.name, given.call.arguments, given.result) == (
+            "weather", '{"city": "Bern"}', "31 °C",
+        )  # fmt: skip
 
 
 async def test_a_client_that_leaves_in_mid_stream_cancels_the_generation(opened) -> None:
