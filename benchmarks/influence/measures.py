@@ -52,7 +52,7 @@ class Faithfulness:
     """What one method reached on one world. `lds`, `pearson`, `pay_error` have a value a question.
 
     `pay_error` is against the Shapley values of the mean over orders, `pay_error_one_order` the mean of those
-    against each order's own.
+    against each order's own. `pooled` is the pay error of all questions' pay together.
     """
 
     lds: Floats
@@ -61,6 +61,7 @@ class Faithfulness:
     pearson: Floats
     pay_error: Floats
     pay_error_one_order: Floats
+    pooled: float
 
     def message(self) -> dict[str, float]:
         """The means, and the LDS's standard error within the world."""
@@ -70,6 +71,7 @@ class Faithfulness:
             "shapley_pearson": float(self.pearson.mean()),
             "pay_error": float(self.pay_error.mean()),
             "pay_error_one_order": float(self.pay_error_one_order.mean()),
+            "pool_pay_error": self.pooled,
         }
 
 
@@ -79,13 +81,14 @@ def assess(
     """A method's scores against retraining; `paid` are the shares, where scores alone do not say them."""
     per_question, left_out = lds(scores, truth.members, truth.values)
     sums = sum_by_owner(scores, owner, truth.shapley.shape[1])
-    paid = shares(sums) if paid is None else paid
+    paid, wanted = shares(sums) if paid is None else paid, shares(truth.shapley)
     return Faithfulness(
         per_question,
         left_out,
         pearson_rows(sums, truth.shapley),
-        total_variation(paid, shares(truth.shapley)),
+        total_variation(paid, wanted),
         np.mean([total_variation(paid, shares(each)) for each in truth.by_order], axis=0),
+        float(total_variation(paid.mean(0, keepdims=True), wanted.mean(0, keepdims=True))[0]),
     )
 
 

@@ -18,6 +18,8 @@ _OVER_SEEDS = (
     "lds",
     "shapley_pearson",
     "pay_error",
+    "pay_error_one_order",
+    "pool_pay_error",
     "bytes_per_example",
     "index_seconds",
     "seconds_per_query",

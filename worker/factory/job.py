@@ -63,11 +63,11 @@ class TrainConfig:
     curvature_rows: int = 64
 
     def early_steps(self, rows: int) -> range:
-        """Steps after which the adapter counts into the early checkpoint, their mean: the first epoch without
-        its first quarter, a third of the run at most.
+        """Steps after which the adapter counts into the early checkpoint, their mean: the second half of the
+        first epoch, a third of the run at most.
         """
         last = max(1, min(self.steps // 3, -(-rows // self.batch_size)))
-        return range(-(-last // 4), last + 1)
+        return range(-(-last // 2), last + 1)
 
 
 @dataclass(frozen=True, slots=True)
