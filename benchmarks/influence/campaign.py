@@ -39,7 +39,7 @@ DEVELOPMENT: Mapping[int, int] = {101: 1, 102: 3}
 REPORTED_BASE = 2
 ORDERS = {101: 2}
 """In how many orders the subsets of contributors were trained, where it was not one."""
-PARTS = ("choice", "six", "forms", "order", "attacks", "families", "starter", "checks", "cost")
+PARTS = ("choice", "windows", "six", "forms", "order", "attacks", "families", "starter", "checks", "cost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +105,23 @@ def _choice(plan: Plan) -> Iterator[Job]:
 
         def measure(seed: int = seed) -> Message:
             world = plan.six(seed)
-            truth = ground_truth(world, plan.development_halves, ORDERS.get(seed, 1))
+            truth = ground_truth(world, plan.development_halves)
             index = batched_index(trained(world), Setting())
-            return compare(world, truth, OURS, ("ekfac-full",), (), CHOICES).message() | {
-                "noise": noise_table(index, world.owner, truth),
-                "windows": measure_windows(world, truth),
-                "truth": truth.message(),
-            }
+            noise = {"noise": noise_table(index, world.owner, truth)}
+            return compare(world, truth, OURS, ("ekfac-full",), (), CHOICES).message() | noise
 
         yield f"choice-{seed}", measure
+
+
+def _windows(plan: Plan) -> Iterator[Job]:
+    for seed in plan.development:
+
+        def measure(seed: int = seed) -> Message:
+            world = plan.six(seed)
+            truth = ground_truth(world, plan.development_halves, ORDERS.get(seed, 1))
+            return {"windows": measure_windows(world, truth), "truth": truth.message()}
+
+        yield f"windows-{seed}", measure
 
 
 def _six(plan: Plan) -> Iterator[Job]:
@@ -202,6 +210,7 @@ def _cost(plan: Plan) -> Iterator[Job]:
 
 _JOBS: dict[str, Callable[[Plan], Iterator[Job]]] = {
     "choice": _choice,
+    "windows": _windows,
     "six": _six,
     "forms": _forms,
     "order": _order,

@@ -18,7 +18,16 @@ from .world import World
 
 WINDOWS = (
     *(range(step, step + 1) for step in (12, 24, 36, 48)),
-    *(range(1, 25), range(6, 25), range(12, 25), range(6, 37), range(12, 37), range(24, 49)),
+    *(
+        range(22, 25),
+        range(18, 25),
+        range(1, 25),
+        range(6, 25),
+        range(12, 25),
+        range(6, 37),
+        range(12, 37),
+        range(24, 49),
+    ),
 )
 """Of 96 steps, 24 to an epoch."""
 

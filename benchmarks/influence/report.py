@@ -43,7 +43,8 @@ def assemble(parts: Parts, plan: Plan) -> Message:
     for name in ("starter",):
         if name in parts:
             result[name] = _plain(parts[name])
-    result["choice"] = {name: _plain(each) for name, each in _named(parts, "choice").items()}
+    for name in ("choice", "windows"):
+        result[name] = {seed: _plain(each) for seed, each in _named(parts, name).items()}
     result["by_seed"] = {name: _plain(each) for name, each in six.items()}
     result["parts"] = {name: part["measured"] for name, part in parts.items()}
     return result

@@ -28,6 +28,8 @@ EARLY_FILE = "early.safetensors"
 CURVATURE_FILE = "curvature.safetensors"
 CHECKPOINT_FILE = "checkpoint.safetensors"
 PRECISIONS = ("fp32", "bf16")
+EARLY_STEPS = 3
+"""Steps whose adapters' mean is the early checkpoint (docs/attribution.md has what others would give)."""
 _OUTCOME = 2
 """Counts what the same job has come to mean: since 2 the early checkpoint is a mean."""
 
@@ -63,11 +65,11 @@ class TrainConfig:
     curvature_rows: int = 64
 
     def early_steps(self, rows: int) -> range:
-        """Steps after which the adapter counts into the early checkpoint, their mean: the second half of the
-        first epoch, a third of the run at most.
+        """Steps after which the adapter counts into the early checkpoint, their mean: the last EARLY_STEPS of
+        the first epoch, a third of the run at most.
         """
         last = max(1, min(self.steps // 3, -(-rows // self.batch_size)))
-        return range(-(-last // 2), last + 1)
+        return range(max(1, last - EARLY_STEPS + 1), last + 1)
 
 
 @dataclass(frozen=True, slots=True)
