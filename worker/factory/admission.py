@@ -7,9 +7,9 @@ Rules of this file:
 - The base may not know the language: codes, forms, another tongue. Whose rows do not gain surely from their
   own order is asked again after an adapter has learnt from other rows of the same contributor. What can be
   learnt has an order then, too, and noise still has none.
-- Whose other rows are too few learns from everybody's. All such contributors make two halves, and each is
-  measured after learning without its measured rows: noise is not hidden by dividing it among many names, and
-  it costs two learnings, however many they are.
+- Whose other rows are too few learns from everybody's (`lessons`). All such contributors make two halves, and
+  each is measured after learning without its measured rows: noise is not hidden by dividing it among many
+  names, and it costs four learnings at most, however many they are.
 - Who does not gain even then is refused, unless nobody does: a base that cannot tell refuses nobody, and so
   does a pool of one.
 - The other order is a function of the row, no library's chance. No torch here: `admit` measures.
@@ -39,8 +39,6 @@ LONGEST = 4_000
 """Characters of a row; longer ones are neither measured nor learnt from, or one could fill the memory."""
 LEARNT_ROWS, FEWEST_LEARNT = 24, 8
 """Rows of a contributor from which an adapter learns, at most and at least."""
-SHARED_ROWS = 48
-"""Rows of everybody from which those learn who have too few."""
 SURE = 3.0
 """Standard errors."""
 LEAST_GAIN, PLAIN_GAIN = 0.15, 0.45
@@ -63,11 +61,10 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class AdmissionJob:
-    """What is measured of each contributor, and the two lessons from everybody's rows."""
+    """What is measured of each contributor, and what may be learnt from."""
 
     base: Path
     samples: tuple[Sample, ...]
-    lessons: tuple[tuple[Pair, ...], tuple[Pair, ...]] = ((), ())
 
     def rows(self) -> Iterator[Pair]:
         """Every row that stands in it, some more than once."""
@@ -93,7 +90,7 @@ class Gains:
 
 
 def plan_admission(base: Path, rows: Sequence[Sequence[Pair]]) -> AdmissionJob:
-    """Some rows of each contributor, spread evenly, beside themselves in another order; and what is learnt
+    """Some rows of each contributor, spread evenly, beside themselves in another order; and others to learn
     from."""
     rows = [[row for row in own if len(row.question) + len(row.answer) <= LONGEST] for own in rows]
     chosen = [_choose(own) for own in rows]
@@ -107,7 +104,7 @@ def plan_admission(base: Path, rows: Sequence[Sequence[Pair]]) -> AdmissionJob:
         )
         for number, own in enumerate(rows)
     )
-    return AdmissionJob(base, samples, (_lesson(samples, rows, rest, 0), _lesson(samples, rows, rest, 1)))
+    return AdmissionJob(base, samples)
 
 
 def is_sure(gains: Sequence[float]) -> bool:
@@ -145,9 +142,8 @@ def read_admission(job_dir: Path) -> AdmissionJob:
     """The test of a folder. Raises ConfigError."""
     try:
         raw = json.loads((job_dir / ADMISSION_FILE).read_bytes())
-        first, second = (tuple(Pair(*row) for row in lesson) for lesson in raw["lessons"])
         samples = tuple(_read_sample(each) for each in raw["samples"])
-        return AdmissionJob(Path(raw["base"]), samples, (first, second))
+        return AdmissionJob(Path(raw["base"]), samples)
     except (OSError, ValueError, TypeError, KeyError) as wrong:
         raise ConfigError(f"{job_dir} holds no admission test: {wrong}; order it again") from None
 
@@ -185,12 +181,3 @@ def _spread(some: Sequence[Each], count: int) -> list[Each]:
 
 def _without(rows: Sequence[Pair], taken: Sequence[int]) -> list[Pair]:
     return [pair for number, pair in enumerate(rows) if number not in taken]
-
-
-def _lesson(
-    samples: Sequence[Sample], rows: Sequence[Sequence[Pair]], rest: Sequence[Sequence[Pair]], half: int
-) -> tuple[Pair, ...]:
-    """Rows of everybody, one of each after the other, but none by which this half is measured."""
-    pools = [rest[n] if sample.half == half else rows[n] for n, sample in enumerate(samples)]
-    longest = max(map(len, pools), default=0)
-    return tuple(own[turn] for turn in range(longest) for own in pools if turn < len(own))[:SHARED_ROWS]

@@ -3,7 +3,7 @@ after learning from other rows of the same contributor."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -15,12 +15,15 @@ from ..models.reference import BaseModel, load_base
 from .admission import FEWEST_LEARNT, AdmissionJob, Gains, Sample, is_sure, read_admission, write_gains
 from .examples import Encoder, Example, batches
 from .job import Pair, TrainConfig, TrainProgress
+from .lessons import shared_lesson
 from .lora import DTYPES, adapter_parameters, add_adapter, initial_factor, load_model
 from .packing import mean_loss
 from .train import take_step
 
 MAX_TOKENS = 256
 """What of a row is measured."""
+ROUNDS = 2
+"""Who is told from noise after the first lessons teaches in the second."""
 LEARNING = TrainConfig(steps=12)
 """As adapters are trained; measured in the same precision, several times faster than in fp32."""
 Report = Callable[[TrainProgress], None]
@@ -44,22 +47,29 @@ def measure_gains(base: BaseModel, job: AdmissionJob, report: Report) -> list[Ga
         report(TrainProgress("admitting", number, len(job.samples)))
         gains.append(Gains(measuring.gains(sample)))
     unsure = [number for number, own in enumerate(gains) if own.plain and not is_sure(own.plain)]
-    for lesson, learners in _lessons(job, unsure):
-        measuring.learn(lesson)
-        for number in learners:
+    for number in unsure:
+        if job.samples[number].half is None:
+            measuring.learn(job.samples[number].learnt)
             gains[number] = Gains(gains[number].plain, measuring.gains(job.samples[number]))
+    for _ in range(ROUNDS):
+        waiting = [number for number in unsure if not gains[number].is_language]
+        _teach_small(measuring, job, gains, waiting)
+        if not any(gains[number].is_language for number in waiting):
+            break  # nobody who could teach the others anything
     return gains
 
 
-def _lessons(job: AdmissionJob, unsure: Sequence[int]) -> Iterator[tuple[Sequence[Pair], list[int]]]:
-    """What is learnt, and who (by number) is measured after it."""
-    for number in unsure:
-        if job.samples[number].half is None:
-            yield job.samples[number].learnt, [number]
-    for half, lesson in enumerate(job.lessons):
-        learners = [number for number in unsure if job.samples[number].half == half]
+def _teach_small(
+    measuring: _Measuring, job: AdmissionJob, gains: list[Gains], waiting: Sequence[int]
+) -> None:
+    """Measure anew those of few rows, after a lesson for each half of them."""
+    lessons = [shared_lesson(job.samples, gains, half) for half in (0, 1)]
+    for half, lesson in enumerate(lessons):
+        learners = [number for number in waiting if job.samples[number].half == half]
         if learners and len(lesson) >= FEWEST_LEARNT:
-            yield lesson, learners
+            measuring.learn(lesson)
+            for number in learners:
+                gains[number] = Gains(gains[number].plain, measuring.gains(job.samples[number]))
 
 
 class _Measuring:

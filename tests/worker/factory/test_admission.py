@@ -8,7 +8,6 @@ from commonlore.protocol.errors import ConfigError, TrainingFailed
 from commonlore.worker.factory.admission import (
     LEARNT_ROWS,
     ROWS_EACH,
-    SHARED_ROWS,
     Gains,
     in_other_order,
     plan_admission,
@@ -18,6 +17,7 @@ from commonlore.worker.factory.admission import (
     write_admission,
 )
 from commonlore.worker.factory.job import Pair
+from commonlore.worker.factory.lessons import SHARED_ROWS, shared_lesson
 from commonlore.worker.factory.run import main
 from commonlore.worker.models.tiny import build_tiny
 
@@ -74,12 +74,31 @@ def test_what_is_measured_is_not_learnt_from(tmp_path):
     assert [len(sample.measured) for sample in job.samples] == [ROWS_EACH, 4, 1, 3, 0]
     assert [sample.half for sample in job.samples] == [None, 0, 1, 0, 1]
     assert len(job.samples[0].learnt) == LEARNT_ROWS
-    assert {len(lesson) for lesson in job.lessons} == {SHARED_ROWS}
+    gains = [Gains(tuple(0.0 for _ in sample.measured)) for sample in job.samples]
+    lessons = [shared_lesson(job.samples, gains, half) for half in (0, 1)]
     for sample in job.samples:
         measured = {one for one, _ in sample.measured}
         assert not measured & set(sample.learnt)
-        assert sample.half is None or not measured & set(job.lessons[sample.half])
-    assert rows[2][0] in job.lessons[0]  # the other half's rows teach this one
+        assert sample.half is None or not measured & set(lessons[sample.half])
+    assert rows[2][0] in lessons[0]  # the other half's rows teach this one
+    assert not {*rows[4]} & {*lessons[0], *lessons[1]}, "nobody is taught by what nobody measures"
+
+
+def test_many_names_take_half_of_what_all_learn_from_and_the_likeliest_come_first(tmp_path):
+    names = [rows_of(f"noise {n}", 1) for n in range(200)] + [rows_of("ana", 40), rows_of("ben", 2)]
+    job = plan_admission(tmp_path, names)
+    gains = [Gains((0.01,))] * 200 + [TEXT, Gains((0.2, 0.3))]
+    for half in (0, 1):
+        lesson = shared_lesson(job.samples, gains, half)
+        assert len(lesson) == SHARED_ROWS
+        from_ana = [row for row in lesson if row in names[200]]
+        assert len(from_ana) == SHARED_ROWS // 2
+        if job.samples[201].half != half:
+            assert names[201][0] in lesson, "what has some order comes before what has less"
+    nobody_known = [Gains((0.01,))] * 200 + [NOISE, Gains((0.2, 0.3))]
+    assert len(shared_lesson(job.samples, nobody_known, 0)) == SHARED_ROWS
+    few = plan_admission(tmp_path, [rows_of("ana", 40), rows_of("ben", 2)])
+    assert len(shared_lesson(few.samples, [TEXT, NOISE], 1)) == LEARNT_ROWS + ROWS_EACH + 2
 
 
 def test_a_row_of_any_length_fills_no_memory(tmp_path):
@@ -87,7 +106,9 @@ def test_a_row_of_any_length_fills_no_memory(tmp_path):
     asked = [Pair("why? " * 2_000_000, f"this is row number {n} of many") for n in range(3)]
     job = plan_admission(tmp_path, [long, rows_of("ana", 20), [*asked, *rows_of("ben", 2)]])
     assert [len(sample.measured) for sample in job.samples] == [0, 8, 2]
-    assert not {*long, *asked} & {pair for lesson in job.lessons for pair in lesson}
+    gains = [Gains(tuple(0.0 for _ in sample.measured)) for sample in job.samples]
+    learnt = {row for half in (0, 1) for row in shared_lesson(job.samples, gains, half)}
+    assert not {*long, *asked} & learnt
 
 
 def test_a_plan_is_read_as_it_was_written(tmp_path):
