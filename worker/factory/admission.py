@@ -67,12 +67,10 @@ class AdmissionJob:
     samples: tuple[Sample, ...]
 
     def rows(self) -> Iterator[Pair]:
-        """Every row that stands in it, some more than once."""
+        """Every row that stands in it."""
         for sample in self.samples:
             yield from (own for own, _ in sample.measured)
             yield from sample.learnt
-        for lesson in self.lessons:
-            yield from lesson
 
 
 @dataclass(frozen=True, slots=True)
