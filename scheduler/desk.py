@@ -55,7 +55,7 @@ class Desk:
         give_up_ms = spec.deadline_ms
         if spec.patience_ms is not None:
             give_up_ms = min(give_up_ms, self.now_ms + spec.patience_ms)
-        self.tasks[spec.ask_id] = task = Task(spec, spec, give_up_ms)
+        self.tasks[spec.ask_id] = task = Task(spec, give_up_ms)
         if self._hedges.share_ppm:
             self._hedges.earn()
         self.route(task)
@@ -164,8 +164,7 @@ class Desk:
 
     def _dispatch(self, task: Task, query: Query, member: Member, *, hedge: bool = False) -> None:
         spec, peer, standing = task.spec, member.peer, member.standing
-        way, own_ms, wait_ms = outlook(member, query)
-        leg = Leg(peer, standing, query.estimates, way, own_ms, wait_ms)
+        leg = Leg(peer, standing, query.estimates, outlook(member, query))
         task.attempts += 1
         if hedge:
             task.hedge, task.may_hedge = leg, False
@@ -181,7 +180,7 @@ class Desk:
             self._warm(spec, member, leg)
         if spec.prefixes:
             self._router.prefixes.read(spec, peer)
-        self.actions.append(Dispatch(spec.ask_id, peer, task.attempts, way is Way.HELD, hedge))
+        self.actions.append(Dispatch(spec.ask_id, peer, task.attempts, leg.way is Way.HELD, hedge))
         if self._hedges.share_ppm:
             self._watch(task, query)
         else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from ..protocol.ids import Cid, PeerId
 from .estimates import Estimates
@@ -16,7 +15,6 @@ NOTHING_TRIED: Mapping[PeerId, int] = {}
 NOTHING_READ: Mapping[Member, int] = {}
 
 
-@dataclass(slots=True)
 class Query:
     """What draws and scores look at.
 
@@ -25,16 +23,39 @@ class Query:
     any, and `shelf` who has it at hand, if anybody.
     """
 
-    spec: AskSpec
-    field: Field
-    estimates: Estimates
-    rng: Prng
-    now_ms: int
-    tried: Mapping[PeerId, int]
-    tokens: int
-    cached: Mapping[Member, int]
-    adapter: Cid | None
-    shelf: Shelf | None
+    __slots__ = (
+        "adapter",
+        "cached",
+        "estimates",
+        "field",
+        "now_ms",
+        "rng",
+        "shelf",
+        "spec",
+        "tokens",
+        "tried",
+    )
+
+    def __init__(
+        self,
+        now_ms: int,
+        spec: AskSpec,
+        field: Field,
+        rng: Prng,
+        tried: Mapping[PeerId, int] = NOTHING_TRIED,
+        cached: Mapping[Member, int] = NOTHING_READ,
+    ) -> None:
+        estimates, adapters = field.estimates, spec.adapters
+        self.now_ms = now_ms
+        self.spec = spec
+        self.field = field
+        self.rng = rng
+        self.tried = tried
+        self.cached = cached
+        self.estimates: Estimates = estimates
+        self.tokens = spec.max_tokens if spec.max_tokens < estimates.tokens else estimates.tokens
+        self.adapter: Cid | None = adapters[0] if adapters else None
+        self.shelf: Shelf | None = field.shelves.get(adapters[0]) if adapters else None
 
     def missing(self, member: Member) -> int:
         """How many of the ask's adapters the worker would have to load."""

@@ -14,8 +14,10 @@ from itertools import islice
 
 from ..protocol.ids import PeerId
 from .events import AskSpec
+from .fields import Field
 from .members import Member
 from .policies import Policy
+from .pools import Pool
 from .prefixes import Prefixes
 from .prng import Prng
 from .query import NOTHING_READ, NOTHING_TRIED, Query
@@ -44,12 +46,8 @@ class Router:
         field = self.view.field(spec.base)
         if field is None:
             return None
-        estimates, adapters = field.estimates, spec.adapters
-        adapter = adapters[0] if adapters else None
-        shelf = field.shelves.get(adapter) if adapter is not None else None
-        tokens = spec.max_tokens if spec.max_tokens < estimates.tokens else estimates.tokens
         cached = self.prefixes.look(self.view, spec) if spec.prefixes else NOTHING_READ
-        return Query(spec, field, estimates, self.rng, now_ms, tried, tokens, cached, adapter, shelf)
+        return Query(now_ms, spec, field, self.rng, tried, cached)
 
     def choose(self, query: Query) -> Member | None:
         """The best of those the policy draws; if none of them may serve, anybody who may; None if nobody
@@ -98,14 +96,20 @@ class Router:
 
     def _anybody(self, query: Query) -> Member | None:
         """The best of the first few that may serve, as far as one look goes; those that are believed full are
-        asked only where nobody has room, since what is believed of them ages."""
-        found = list(islice((each for each in self._turn(query) if bar_of(each, query) is None), FOUND))
+        asked only where nobody with room may serve, since what is believed of them ages."""
+        field = query.field
+        found = self._able(query, field.roomy)
+        if not found and len(field.roomy) < len(field.everyone):
+            found = self._able(query, field.everyone)
         return self._best(found, query, NOBODY)[0]
 
-    def _turn(self, query: Query) -> Sequence[Member]:
-        """Whose turn it is to be asked: all, from a random place on, or the next ones of a large field."""
-        field = query.field
-        pool = field.roomy or field.everyone
+    def _able(self, query: Query, pool: Pool[Member]) -> list[Member]:
+        """The first few that may serve of those whose turn it is to be asked."""
+        turn = self._turn(query.field, pool)
+        return list(islice((each for each in turn if bar_of(each, query) is None), FOUND))
+
+    def _turn(self, field: Field, pool: Pool[Member]) -> Sequence[Member]:
+        """All, from a random place on, or the next ones of many."""
         if not pool:
             return ()
         at = self.rng.below(len(pool)) if len(pool) <= LOOKED_AT else field.looked_at % len(pool)

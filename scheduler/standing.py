@@ -9,6 +9,7 @@ worker announces of others' asks is believed less and less as it ages.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,8 @@ _SUCCESS_INERTIA = 8
 _FAILURE_INERTIA = 4
 _TRUST_INERTIA = 8
 _LAG_INERTIA = 4
+_LOOKED_AT = 8
+"""So many records are looked at for each new one once there are too many."""
 
 
 class Standing:
@@ -123,9 +126,12 @@ class Standing:
     def succeeded(self, now_ms: int, decode_ms: int, tokens: int) -> None:
         """An answer came: `tokens` after the first one, in `decode_ms`."""
         self._failures = self._busy = 0
-        if self.worth_ppm >= PRIOR_SUCCESS_PPM:  # nothing to forgive: the same, in fewer steps
-            self._success_ppm += (PPM - self._success_ppm) // _SUCCESS_INERTIA
-            self.worth_ppm, self._judged_ms = self._success_ppm, now_ms
+        if self._trust_ppm == PPM and now_ms >= self._judged_ms:  # nearly always: as `_judge`, in fewer steps
+            fading_ms = EVIDENCE_HALF_LIFE_MS + now_ms - self._judged_ms
+            evidence = self._success_ppm - PRIOR_SUCCESS_PPM
+            current = PRIOR_SUCCESS_PPM + evidence * EVIDENCE_HALF_LIFE_MS // fading_ms
+            self._success_ppm = self.worth_ppm = current + (PPM - current) // _SUCCESS_INERTIA
+            self._judged_ms = now_ms
         else:
             self._judge(now_ms, PPM, _SUCCESS_INERTIA)
         if tokens > 0:
@@ -195,7 +201,7 @@ class Standings:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._records: dict[PeerId, Standing] = {}
+        self._records: OrderedDict[PeerId, Standing] = OrderedDict()  # the first was looked at longest ago
 
     def __len__(self) -> int:
         return len(self._records)
@@ -223,7 +229,11 @@ class Standings:
             del self._records[peer]
 
     def _make_room(self) -> None:
-        for peer in list(self._records)[: self._limit // 2]:
+        """Look at a few, and forget those that nobody needs: records of workers that go are met in turn."""
+        for _ in range(min(_LOOKED_AT, len(self._records))):
+            peer = next(iter(self._records))
             standing = self._records[peer]
-            if standing.member is None and not standing.outstanding:
+            if standing.member is not None or standing.outstanding:
+                self._records.move_to_end(peer)
+            elif len(self._records) >= self._limit:
                 del self._records[peer]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 
 from ..protocol.ids import Cid, PeerId
@@ -16,20 +16,21 @@ from .standing import Standing
 _MAX_TRIED = 64
 
 
-@dataclass(slots=True)
 class Leg:
     """One attempt under way. `way` is what its worker had to do for the adapters, about `own_ms` long after a
     wait of `wait_ms`; `estimates` are what was known of its base's answers."""
 
-    peer: PeerId
-    standing: Standing
-    estimates: Estimates
-    way: Way
-    own_ms: int
-    wait_ms: int
+    __slots__ = ("estimates", "own_ms", "peer", "standing", "wait_ms", "way")
+
+    def __init__(
+        self, peer: PeerId, standing: Standing, estimates: Estimates, outlook: tuple[Way, int, int]
+    ) -> None:
+        self.peer = peer
+        self.standing = standing
+        self.estimates = estimates
+        self.way, self.own_ms, self.wait_ms = outlook
 
 
-@dataclass(slots=True)
 class Task:
     """An ask that has not ended. `rest` is what remains of it when a worker is chosen; `delivered` tokens and
     `spent` token units count over all its workers. `leg` is its attempt while dispatched, `hedge` the one
@@ -37,21 +38,36 @@ class Task:
     counts in a row, `retries` since it last moved on.
     """
 
-    spec: AskSpec
-    rest: AskSpec
-    give_up_ms: int
-    leg: Leg | None = None
-    hedge: Leg | None = None
-    is_waiting: bool = False
-    may_hedge: bool = True
-    delivered: int = 0
-    spent: int = 0
-    attempts: int = 0
-    failures: int = 0
-    retries: int = 0
-    last_code: str = ""
-    tried: dict[PeerId, int] | None = None
-    declined: tuple[PeerId, ...] = ()
+    __slots__ = (
+        "attempts",
+        "declined",
+        "delivered",
+        "failures",
+        "give_up_ms",
+        "hedge",
+        "is_waiting",
+        "last_code",
+        "leg",
+        "may_hedge",
+        "rest",
+        "retries",
+        "spec",
+        "spent",
+        "tried",
+    )
+
+    def __init__(self, spec: AskSpec, give_up_ms: int) -> None:
+        self.spec = self.rest = spec
+        self.give_up_ms = give_up_ms
+        self.leg: Leg | None = None
+        self.hedge: Leg | None = None
+        self.is_waiting = False
+        self.may_hedge = True
+        self.delivered = self.spent = 0
+        self.attempts = self.failures = self.retries = 0
+        self.last_code = ""
+        self.tried: dict[PeerId, int] | None = None
+        self.declined: tuple[PeerId, ...] = ()
 
     @property
     def avoided(self) -> Mapping[PeerId, int]:
