@@ -27,7 +27,7 @@ from .seats import Seats, given_by
 from .workload import draw_lives, draw_workload
 
 NEVER_US = 1 << 62
-MANY = 50_000
+MANY = 5_000
 """Workers from which on huge pages pay."""
 
 
@@ -73,7 +73,7 @@ class Crowd:
         self._people = draw_people(scenario, seed)
         self.peers = self._people.peers
         self._worker_of = {peer: number for number, peer in enumerate(self.peers)}
-        self._seats: dict[int, Seats] = {}
+        self._seats: list[Seats | None] = [None] * scenario.workers.count
         self._dead: set[int] = set()
         self._is_mortal = scenario.churn.mean_lifetime_ms > 0
         self._lost_us = scenario.network.loss_detected_ms * 1000
@@ -91,7 +91,7 @@ class Crowd:
     @property
     def fetched(self) -> int:
         """Adapters that came over the network."""
-        return sum(seats.fetched for seats in self._seats.values())
+        return sum(seats.fetched for seats in self._seats if seats is not None)
 
     def run(self) -> None:
         """Until the last deadline has passed; every ask has an outcome then."""
@@ -169,8 +169,9 @@ class Crowd:
 
     def _die(self, worker: int) -> None:
         self._dead.add(worker)
-        if worker in self._seats:
-            self._seats[worker].die()
+        seats = self._seats[worker]
+        if seats is not None:
+            seats.die()
 
     def _advertise_on(self, worker: int, life_us: int) -> None:
         now_us = self.kernel.now_us
@@ -182,7 +183,7 @@ class Crowd:
 
     def _advertise(self, worker: int) -> None:
         now_us, people, workers = self.kernel.now_us, self._people, self.scenario.workers
-        seats = self._seats.get(worker)
+        seats = self._seats[worker]
         resident = seats.resident(now_us) if seats else []
         ad = WorkerAd(
             binding=made_up_binding(people.lanes[worker]),
@@ -232,7 +233,7 @@ class Crowd:
             failed, at_us = Failed(number, peer, trip.delivered, 0), there_us + self._lost_us
             self.kernel.at(at_us, self._hear_failure, desk, trip, attempt, failed, 0)
             return
-        seats = self._seats.get(worker) or self._take_seats(worker)
+        seats = self._seats[worker] or self._take_seats(worker)
         if seats.starts and seats.queued(there_us) > self._most_queued:
             refused = Refused(number, peer, RefusalCode.BUSY)
             self.kernel.at(there_us + latency_us, self._hear_failure, desk, trip, attempt, refused, 0)
