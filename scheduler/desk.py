@@ -29,6 +29,9 @@ OFFERED = 64
 """How many waiting asks a worker with news is offered at a time."""
 POLL_MS = 1_000
 """How often an ask looks again that waits for a worker with room."""
+LINE_MS = 4
+"""Asks that wait for a worker that rests look so seldom that one of their line does every so often: a long
+line would spend all time on looking otherwise."""
 
 
 class Desk:
@@ -221,7 +224,10 @@ class Desk:
             self._set_due(task, self.now_ms + POLL_MS)
             return
         survey = self._router.survey(query, task.rest)
-        due_ms = task.give_up_ms if survey.next_ms is None else survey.next_ms
+        due_ms = task.give_up_ms
+        if survey.next_ms is not None:
+            line_ms = LINE_MS * len(self.waiting.lines[task.spec.base])
+            due_ms = max(survey.next_ms, self.now_ms + min(line_ms, POLL_MS))
         if survey.bars[Bar.FULL]:
             due_ms = min(due_ms, self.now_ms + POLL_MS)
         self._set_due(task, due_ms)
