@@ -248,13 +248,19 @@ def test_the_serving_tables_are_those_that_were_measured(monkeypatch: pytest.Mon
         assert table in shown, f"docs/performance.md lacks what `python -m benchmarks.tables` prints: {table}"
 
 
+def test_the_simulator_s_table_is_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks.simulation_table import peers_table
+
+    assert peers_table(json.loads(page("benchmarks/results/simulation.json"))) in page("docs/performance.md")
+
+
 def test_the_attribution_tables_are_those_that_were_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT))
     from benchmarks.influence.tables import tables
 
-    shown = page("docs/attribution.md")
     for table in tables(json.loads(page("benchmarks/results/attribution.json"))):
-        assert table in shown, f"docs/attribution.md lacks what benchmarks.influence.tables prints: {table}"
+        assert table in page("docs/attribution.md"), f"not what benchmarks.influence.tables prints: {table}"
 
 
 def test_the_pictures_are_those_of_the_results(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
