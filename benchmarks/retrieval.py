@@ -1,7 +1,7 @@
 """`python -m benchmarks.retrieval`: whether finding rows by meaning, too, is worth its cost, on real rows.
 
-The packaged Datanets' held-out questions ask for a row's code in words that no row has. A row is right where it
-has the question's answer. Nothing was chosen on these: the model and the fusion are as nodes have them.
+The packaged Datanets' held-out questions ask for a row's code in words that no row has. A row is right where
+it has the question's answer. Nothing was chosen on these: the model and the fusion are as nodes have them.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def _draw_accounts(axes: Axes, accounts: Sequence[Sequence[ContributorPart]]) ->
 
 def _draw_rows(axes: Axes, rows: Sequence[RowPart]) -> None:
     axes.barh(range(len(rows)), [row.sigma for row in rows], color=ROW_COLOUR, height=0.62)
-    texts = [_shorten(f"{row.name}: {row.answer}" if row.answer else row.row.hex()) for row in rows]
+    texts = [_label(row) for row in rows]
     _dress(axes, "rows, in standard deviations above the mean row", texts)
     if not rows:
         axes.text(
@@ -99,6 +99,14 @@ def _dress(axes: Axes, title: str, labels: Sequence[str]) -> None:
     axes.set_axisbelow(True)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
+
+
+def _label(row: RowPart) -> str:
+    """Whose it is and how its question ends: rows of one template begin alike, and often answer alike."""
+    asked = " ".join(row.question.split())
+    room = max(12, _LONGEST - len(row.name) - 2)
+    ending = asked if len(asked) <= room else f"…{asked[1 - room :]}"
+    return _shorten(f"{row.name}: {ending}" if asked else row.row.hex())
 
 
 def _shorten(text: str) -> str:

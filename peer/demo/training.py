@@ -25,6 +25,8 @@ CURVATURE_EVERY = 6
 """Of so many indexed rows one tells the curvature too."""
 ROW_COST = 0.42 + 0.85 / CURVATURE_EVERY
 """Indexing a row, in training steps, and its part of the curvature: CPU time of both, measured."""
+MEASURING_COST = 20.0
+"""Measuring how faithful the index is, in training steps: the same for every plan."""
 ROWS_FIRST = 0.3
 """Part of the planned rows to which indexing shrinks before training does."""
 TOLERANCE = 1.15
@@ -42,12 +44,13 @@ class Effort:
     @property
     def cost(self) -> float:
         """In training steps."""
-        return self.steps + ROW_COST * self.index_rows
+        return self.steps + ROW_COST * self.index_rows + MEASURING_COST
 
     def within(self, steps: float) -> Effort:
         """Smaller, so that it costs at most so many training steps: first fewer rows, then fewer steps, but
         never next to nothing of either.
         """
+        steps -= MEASURING_COST
         fewest_rows, fewest_steps = min(FEWEST_ROWS, self.index_rows), min(FEWEST_STEPS, self.steps)
         rows = int(min(self.index_rows, max((steps - self.steps) / ROW_COST, ROWS_FIRST * self.index_rows)))
         if steps - ROW_COST * rows < fewest_steps:
