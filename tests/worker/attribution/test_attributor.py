@@ -88,10 +88,3 @@ def test_an_answer_is_likelier_after_what_says_it_and_with_its_adapter(world: An
     assert again[0] == pytest.approx(second, rel=1e-5)
     with pytest.raises(NotFound, match="not loaded"):
         world.attributor.losses(cid_of(b"unknown"), [asked], tokens)
-
-
-def test_an_adapter_of_another_base_is_refused(world: Any) -> None:
-    other = dataclasses.replace(world.subject, adapter=cid_of(b"another"), base=cid_of(b"another base"))
-    with pytest.raises(InvalidAdapter, match="is for"):
-        world.attributor.load(other)
-    world.attributor.load(dataclasses.replace(world.subject, base=world.base.id))
