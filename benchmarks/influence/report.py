@@ -89,7 +89,7 @@ def _means(seeds: Mapping[str, Message]) -> Message:
 def _over_seeds(values: list[Message]) -> Message:
     """Of a single seed, the error of the LDS is that over its questions and subsets."""
     found: Message = {"seeds": len(values)}
-    for figure in _OVER_SEEDS:
+    for figure in (each for each in _OVER_SEEDS if all(each in value for value in values)):
         mean = across([each[figure] for each in values])[0]
         found[figure] = round(mean) if figure == "bytes_per_example" else rounded(mean)
     for figure in ("lds", "pay_error"):
