@@ -27,6 +27,7 @@ from commonlore.contracts.stage import (
 from commonlore.contracts.tuples import commitment_tuple
 from commonlore.protocol.codec import encode
 from commonlore.protocol.dishonest import FRIEND, plant
+from commonlore.protocol.epoch_leaves import pool_of
 from commonlore.protocol.fraud_earnings import find_earnings_frauds
 from commonlore.protocol.fraud_overlaps import ChannelHistory
 from commonlore.protocol.fraud_receipts import find_receipt_frauds
@@ -273,7 +274,9 @@ def test_no_proof_of_honest_data_is_accepted():
 
 def served_by(trees):
     """A receipt of the adapter's pool, with its line."""
-    index = next(i for i, line in enumerate(trees.lines) if any(line.adapter))
+    index = next(
+        i for i, line in enumerate(trees.lines) if pool_of(line.author, line.adapter) == ADAPTER_POOL
+    )
     ids = [settled.receipt_id for settled in trees.receipts]
     place = ids.index(trees.lines[index].receipt_id)
     return Served(open_line(trees, index), open_receipt(trees, place))
@@ -320,7 +323,8 @@ def test_a_receipt_of_another_pool_binds_nobody(stage):
 def test_a_contributor_of_the_lineage_is_not_shown_to_be_outside(stage, account):
     trees = stage.post()
     before = stage.epochs[-2].commitment
-    places = [i for i, c in enumerate(trees.pool_credits) if (c.role, c.account) == (4, account)]
+    wanted = (ADAPTER_POOL, 4, account)
+    places = [i for i, c in enumerate(trees.pool_credits) if (c.pool, c.role, c.account) == wanted]
     given = (before, trees.commitment, open_credit(trees, True, places[0]), served_by(stage.epochs[-2]))
     fixed = [abi_argument(argument) for argument in given]
     for other in (FRIEND, Address(b"\x01" * 20), Address(b"\xff" * 20)):
