@@ -143,10 +143,12 @@ def _build(folder: Path) -> None:
 
 
 def _load_library(folder: Path) -> None:
-    """The modules' own files only look into it."""
+    """The modules' own files only look into it. A missing one would be interpreted beside them."""
     suffix = str(sysconfig.get_config_var("EXT_SUFFIX"))
+    names = (LIBRARY, *(f"commonlore/{name.replace('.', '/')}" for name in hot_modules()))
+    is_whole = all((folder / f"{name}{suffix}").is_file() for name in names)
     spec = spec_from_file_location(LIBRARY, folder / f"{LIBRARY}{suffix}")
-    if spec is None or spec.loader is None:
+    if not is_whole or spec is None or spec.loader is None:
         raise MissingDependency(f"the compiled modules in {folder} are not whole: remove that folder")
     module = module_from_spec(spec)
     spec.loader.exec_module(module)

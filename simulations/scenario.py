@@ -146,6 +146,9 @@ def _overridden(table: dict[str, Any], overrides: Overrides) -> dict[str, Any]:
 def _set(table: dict[str, Any], key: str, value: Any) -> None:
     """Set a dotted key, making tables on its way."""
     *parents, last = key.split(".")
+    if (parents or [last])[0] == "sweep":
+        wrong = f"{key}: give the key that is swept and its values, such as adapters.zipf=0.6,1.0"
+        raise WrongKey(key, wrong)
     for parent in parents:
         table = table.setdefault(parent, {})
         if not isinstance(table, dict):

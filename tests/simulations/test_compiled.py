@@ -87,6 +87,11 @@ def test_who_has_no_mypyc_is_told_what_to_install(monkeypatch):
         compiled.home.__wrapped__()
 
 
+def test_a_build_that_lost_a_module_is_refused(tmp_path):
+    with pytest.raises(MissingDependency, match="not whole: remove that folder"):
+        compiled._load_library(tmp_path)
+
+
 def test_what_does_not_compile_leaves_nothing_behind(monkeypatch, tmp_path):
     monkeypatch.setattr(compiled, "home", lambda: tmp_path / "compiled" / "key")
     monkeypatch.setattr(compiled, "hot_modules", lambda: ("scheduler.no_such_module",))

@@ -147,6 +147,14 @@ def test_mistakes_are_named_with_their_line(tmp_path, lines, line, reason):
     assert reason in str(wrong.value)
 
 
+@pytest.mark.parametrize("key", ["sweep", "sweep.workers.count"])
+def test_a_sweep_is_not_set_by_a_parameter(tmp_path, key):
+    path = tmp_path / "mine.toml"
+    path.write_text('name = "mine"\nabout = ""\n')
+    with pytest.raises(ConfigError, match="give the key that is swept"):
+        load_experiment(path, {key: (1,)})
+
+
 def test_parameters_are_read():
     texts = ["adapters.zipf=0.6,1", "scheduler.policy=random", "money.trees=false", "workers.mix=[[1, 2]],[]"]
     assert parse_overrides(texts) == {
