@@ -58,7 +58,7 @@ def compute_scores(query: Int8s, sums: Sums) -> list[int]:
 
     Raises LocalProtocolError on other shapes or types and beyond the bounds that keep int64 exact.
     """
-    known = sums.dtype in (np.int64, np.int32)
+    known = sums.dtype == np.int64 or sums.dtype == np.int32
     if query.dtype != np.int8 or not known or query.ndim != 1 or sums.shape[1:] != query.shape:
         raise LocalProtocolError(f"no scores from a {_kind(query)} query and {_kind(sums)} sums")
     if len(query) > MAX_WIDTH or _exceeds(query, MAX_MAGNITUDE):

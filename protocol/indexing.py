@@ -100,7 +100,7 @@ def check_priors(manifest: AdapterManifest, counted: Sequence[Owned]) -> None:
 def _shares(own: dict[Address, int], count: int, seed: bytes) -> dict[Address, int]:
     """How many rows of each contributor are reached by going round, one at a time, until `count` are."""
     shares = dict.fromkeys(own, 0)
-    waiting = sorted(own, key=lambda payee: _lot(seed, payee))
+    waiting: list[Address] = sorted(own, key=lambda payee: _lot(seed, payee))
     while waiting and count > 0:
         whole = max(1, min(count // len(waiting), min(own[payee] - shares[payee] for payee in waiting)))
         for payee in waiting[:count]:

@@ -167,22 +167,28 @@ def _load(content: str, most: int, what: str) -> list[Any]:
         raise RemoteProtocolError(f"{what} are not JSON") from None
     if not isinstance(found, list):
         raise RemoteProtocolError(f"{what} are not a list")
-    _check_depth(found, what)
-    return found
+    listed: list[Any] = [*found]
+    _check_depth(listed, what)
+    return listed
 
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON number")
 
 
-def _check_depth(value: Any, what: str) -> None:
-    level = [value]
+def _check_depth(value: list[Any], what: str) -> None:
+    level: list[Any] = [value]
     for _ in range(MAX_DEPTH):
-        inner = [each.values() if isinstance(each, dict) else each for each in level]
-        level = [child for each in inner for child in each if isinstance(child, dict | list)]
+        level = [child for each in level for child in _inside(each)]
         if not level:
             return
     raise RemoteProtocolError(f"{what} are nested deeper than {MAX_DEPTH} levels")
+
+
+def _inside(value: Any) -> list[Any]:
+    """The lists and objects right inside one."""
+    held = cast(dict[str, Any], value).values() if isinstance(value, dict) else cast(list[Any], value)
+    return [child for child in held if isinstance(child, dict | list)]
 
 
 def _dump(value: Any) -> str:

@@ -15,7 +15,8 @@ from ...protocol.tools import MAX_ARGUMENTS_BYTES, MAX_CALLS, MAX_NAME
 from ...protocol.untrusted_json import load_json
 
 MARK = "<tool_call>"
-_CALL = re.compile(r"<tool_call>\s*(\{.*?\})\s*</tool_call>\s*", re.DOTALL)
+_END = "</tool_call>"
+_CALL = re.compile(r"<tool_call>(.*?)</tool_call>\s*", re.DOTALL)
 
 
 class CallSieve:
@@ -50,7 +51,8 @@ def split_calls(text: str, reply_id: str) -> tuple[str, list[dict[str, Any]]]:
         calls.append({"id": name, "type": "function", "function": function})
         return ""
 
-    rest = _CALL.sub(take, text)
+    closed, end, after = text.rpartition(_END)  # behind the last end no call is looked for: linear in time
+    rest = _CALL.sub(take, closed + end) + (after.lstrip() if calls else after)
     return (rest.rstrip() if calls else rest), calls
 
 
@@ -64,7 +66,8 @@ def _function(text: str) -> dict[str, str] | None:
         found = load_json(text)
         name, arguments = found.get("name"), found.get("arguments", {})
         written = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
-    except (ValueError, RecursionError):
+        f"{name}{written}".encode()
+    except (AttributeError, ValueError, RecursionError):
         return None
     if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or len(written) > MAX_ARGUMENTS_BYTES:
         return None

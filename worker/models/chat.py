@@ -4,7 +4,7 @@ Rules of this file:
 - What becomes of tools, `chat_turns` says.
 - A template is somebody's program: it runs in jinja's immutable sandbox, without clock or files, so that
   every peer renders the same prompt. A template that fails is the base's fault (InvalidModel), not the
-  request's.
+  request's, unless this has tools: whoever asks writes their definitions and arguments as they like.
 - The ids of a prompt are what transformers' `apply_chat_template(add_generation_prompt=True)` gives; tests
   hold this.
 """
@@ -28,9 +28,20 @@ from tokenizers import Tokenizer
 from ...protocol.errors import InvalidModel, Refused
 from ...protocol.messages import RefusalCode
 from ...protocol.requests import ChatMessage
-from ...protocol.tools import CALLS, RESULT
+from ...protocol.tools import CALLS, RESULT, TOOLS
 from .chat_turns import TemplateTraits, template_turns
 from .reference import TEMPLATE_FILE, TOKENIZER_FILE
+
+_FAILURES = (
+    jinja2.TemplateError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What a template may end in: jinja lets through what an operator or a filter raises."""
 
 
 class _Generation(Extension):
@@ -89,11 +100,11 @@ class ChatTokenizer:
                 documents=None,
                 **self._special_tokens,
             )
-        except jinja2.TemplateError as wrong:
-            if any(message.role in (CALLS, RESULT) for message in messages):
+        except _FAILURES as wrong:
+            if any(message.role in (CALLS, RESULT, TOOLS) for message in messages):
                 raise Refused(
                     RefusalCode.INVALID,
-                    f"this base's chat template takes no calls of tools, or not these: {wrong}",
+                    f"this base's chat template takes no tools, or not these: {wrong}",
                     retryable=False,
                 ) from None
             raise InvalidModel(

@@ -89,6 +89,7 @@ def _function(call: ToolCall) -> dict[str, Any]:
     """Arguments as a mapping, which templates write as JSON; else as the text that they are."""
     try:
         arguments = load_json(call.arguments)
+        json.dumps(arguments, ensure_ascii=False).encode()  # no lone surrogates: no tokenizer takes them
     except (ValueError, RecursionError):
         arguments = call.arguments
     return {"name": call.name, "arguments": arguments if isinstance(arguments, dict) else call.arguments}

@@ -205,6 +205,9 @@ def test_calls_are_read_from_an_answer() -> None:
         '<tool_call>{"name": "' + "x" * 65 + '"}</tool_call>',
         "<tool_call>" + '{"a":' * 3_000 + "}" * 3_000 + "</tool_call>",
         "a < b <tool",
+        '<tool_call>{"name": "\\ud800"}</tool_call>',
+        '<tool_call>{"name": "f", "arguments": {"a": "\\ud800"}}</tool_call>',
+        "<tool_call>{" * 20_000,
     ],
 )
 def test_what_is_no_call_stays_text(text: str) -> None:

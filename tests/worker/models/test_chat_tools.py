@@ -97,7 +97,7 @@ def test_a_base_without_a_place_for_tools_refuses_them(tiny: BaseModel, template
 def test_a_template_that_raises_on_a_tool_s_turn_refuses_it(tiny: BaseModel) -> None:
     raises = "{% if m.role == 'tool' %}{{ raise_exception('user only') }}{% endif %}"
     strict = f"{{% for m in messages %}}{raises}{{% endfor %}}"
-    with pytest.raises(Refused, match="takes no calls of tools, or not these: user only"):
+    with pytest.raises(Refused, match="takes no tools, or not these: user only"):
         chat_of(tiny, strict).render([ASKED, CALLED, *RESULTS])
 
 
@@ -105,6 +105,24 @@ def test_a_template_that_raises_on_a_tool_s_turn_refuses_it(tiny: BaseModel) -> 
 def test_what_is_malformed_is_no_base_s_fault(tiny: BaseModel, role: str) -> None:
     with pytest.raises(RemoteProtocolError):
         chat_of(tiny, TAKES_TOOLS).render([ChatMessage(role, "no JSON"), ASKED])
+
+
+@pytest.mark.parametrize("template", [SMOL, TAKES_TOOLS])
+def test_arguments_that_are_no_text_once_read_stay_as_they_were_written(
+    tiny: BaseModel, template: str
+) -> None:
+    written = '{"city": "\\ud800"}'
+    called = calls_turn([ToolCall("weather", written)])
+    chat = chat_of(tiny, template)
+    assert chat.encode_chat([ASKED, called, RESULTS[0]])
+    assert "\\ud800" in chat.render([ASKED, called, RESULTS[0]])
+
+
+def test_a_template_that_stumbles_over_definitions_refuses_them(tiny: BaseModel) -> None:
+    template = "{% for tool in tools or [] %}{{ 'name: ' + tool.function.name }}{% endfor %}"
+    definitions = tools_turn([{"type": "function", "function": {"name": 3}}])
+    with pytest.raises(Refused, match="takes no tools, or not these"):
+        chat_of(tiny, template).render([definitions, ASKED])
 
 
 def test_a_prompt_may_lack_a_result_where_its_effect_is_measured(tiny: BaseModel) -> None:
