@@ -129,6 +129,9 @@ class EngineServer:
         except CommonloreError as error:
             self._outbox.send(RequestFailed(request.request_id, failure_of(error)))
             return
+        except Exception as defect:
+            self._outbox.send(RequestFailed(request.request_id, failure_of(_unreadable(defect))))
+            return
 
         def add() -> None:
             try:
@@ -143,6 +146,8 @@ class EngineServer:
             self._outbox.send(Counted(command.call, self._engine.count_tokens(command.messages)))
         except CommonloreError as error:
             self._outbox.send(CallFailed(command.call, failure_of(error)))
+        except Exception as defect:
+            self._outbox.send(CallFailed(command.call, failure_of(_unreadable(defect))))
 
     # ---- the adapters' thread
 
@@ -209,6 +214,13 @@ def build_engine(config: EngineConfig) -> Engine:
     torch.set_num_threads(max(1, config.threads))
     torch.set_num_interop_threads(1)
     return TorchEngine(config)
+
+
+def _unreadable(defect: Exception) -> EngineFailed:
+    """A defect in turning somebody's messages into tokens fails that one call. What it says may quote them and
+    is not kept."""
+    log.error("messages could not be read: %s", type(defect).__name__)
+    return EngineFailed(f"the messages could not be read: {type(defect).__name__}")
 
 
 def main(arguments: list[str]) -> int:
