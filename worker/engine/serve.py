@@ -217,7 +217,7 @@ def build_engine(config: EngineConfig) -> Engine:
 
 
 def _unreadable(defect: Exception) -> EngineFailed:
-    """A defect in turning somebody's messages into tokens fails that one call. What it says may quote them and
+    """A defect in turning somebody's messages into tokens fails that one call. It may quote them: its text
     is not kept."""
     log.error("messages could not be read: %s", type(defect).__name__)
     return EngineFailed(f"the messages could not be read: {type(defect).__name__}")
