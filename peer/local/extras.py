@@ -19,6 +19,7 @@ _ASKED = re.compile(r"([A-Za-z0-9._-]+)(?:\[([^\]]*)\])?.*;.*\bextra == [\"']([\
 _OTHER_NAMES = {
     "web3": ("web3", "eth_abi", "eth_account", "eth_utils", "hexbytes", "requests"),
     "py-evm": ("eth", "rlp"),
+    "mypy": ("mypy", "mypyc"),
 }
 """Distributions whose modules have other names than they have, or bring others that are imported here."""
 _FOR_DEVELOPERS = "dev"

@@ -35,6 +35,7 @@ from commonlore.protocol.codec import encode
 from commonlore.protocol.errors import ConfigError
 from commonlore.protocol.faithfulness import Correlations, Faithfulness
 from commonlore.protocol.ids import Cid
+from commonlore.worker.attribution.sketch import METHOD
 from commonlore.worker.models.cache import set_name
 from commonlore.worker.models.tiny import build_tiny
 
@@ -126,7 +127,7 @@ class Town:
             (known,) = [each for each in control.get("/adapters") if each["id"] == adapter]
         reached = Correlations(1_900_000, 10_000, 1_100_000, 1_000_000, 10_000)
         index = Cid(known["index"])
-        found = Faithfulness(adapter, index, "ekfac-sign/1", 4, 4, 13, 2, 4, reached)
+        found = Faithfulness(adapter, index, METHOD, 4, 4, 13, 2, 4, reached)
         statement = self.order(author, "/faithfulness", {"encoded": encode(found).hex()})["statement"]
         for name in WORKERS:
             wait_for(f"{name} to hear of it", lambda: statement in self._measurements(name), 30.0)  # noqa: B023

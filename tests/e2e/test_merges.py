@@ -14,7 +14,7 @@ import trio
 from commonlore.peer.gateway.errors import InvalidRequest
 from commonlore.peer.identity.keystore import Keystore
 from commonlore.protocol.errors import ConfigError, InvalidAdapter, NotFound
-from commonlore.protocol.ids import cid_of
+from commonlore.protocol.ids import Cid, cid_of
 from commonlore.protocol.requests import PPM, Sampling
 from commonlore.worker.adapters.fake import write_fake_adapter
 from commonlore.worker.attribution.sketch import METHOD
@@ -45,6 +45,7 @@ def other(town: Any, adapter: str) -> str:
     with town.control(HERE) as control:
         done = list(control.stream("/train", order | {"refuse_noise": False}))[-1]["done"]
         assert done["alias"] == "cc/other"
+    town.announce_measured(HERE, Cid(done["adapter"]))
     return "cc/other"
 
 

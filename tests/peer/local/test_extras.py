@@ -30,7 +30,7 @@ def project() -> dict:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-NESTED = {"exl2": ("worker",), "sim": ("simulate",), "revm": ("settle",)}
+NESTED = {"exl2": ("worker",), "sim": ("simulate",), "compiled": ("simulate",), "revm": ("settle",)}
 """The extras that an extra brings."""
 
 
