@@ -109,15 +109,7 @@ class Epochs:
         """
 
         async def work(sql: Transaction) -> None:
-            await sql.insert(
-                "epochs",
-                lane=epoch.lane,
-                epoch=epoch.epoch,
-                commitment=encode(epoch.commitment),
-                trees=epoch.trees,
-                data=epoch.data,
-                state=EpochState.PREPARED,
-            )
+            await _insert(sql, epoch, EpochState.PREPARED)
             for receipt_hash, earned in credits:
                 changed = await sql.run(_ASSIGN, epoch.epoch, encode_all(earned), epoch.lane, receipt_hash)
                 if changed != 1:
@@ -131,15 +123,7 @@ class Epochs:
         """
 
         async def work(sql: Transaction) -> None:
-            await sql.insert(
-                "epochs",
-                lane=epoch.lane,
-                epoch=epoch.epoch,
-                commitment=encode(epoch.commitment),
-                trees=epoch.trees,
-                data=epoch.data,
-                state=EpochState.POSTED,
-            )
+            await _insert(sql, epoch, EpochState.POSTED)
             for receipt_hash in receipts:
                 await sql.run(_ASSIGN, epoch.epoch, encode_all(()), epoch.lane, receipt_hash)
 
@@ -254,3 +238,15 @@ def _entry(row: Row) -> JournalEntry:
     number, step, lane, subject, amount, state, tx, at_ms = row
     is_done = state == "done"
     return JournalEntry(number, Step(step), Address(lane), subject, unpack_amount(amount), is_done, tx, at_ms)
+
+
+async def _insert(sql: Transaction, epoch: StoredEpoch, state: EpochState) -> None:
+    await sql.insert(
+        "epochs",
+        lane=epoch.lane,
+        epoch=epoch.epoch,
+        commitment=encode(epoch.commitment),
+        trees=epoch.trees,
+        data=epoch.data,
+        state=state,
+    )
