@@ -1,7 +1,8 @@
 """A trained adapter's index and how faithful it is: computed by one attribution process, kept and sealed.
 
 Rules of this file: both go on where they were cut. An index that cannot be measured, or whose author does not
-want to, is published all the same; its scores divide nothing until its author announces a measurement.
+want to, is published all the same; its scores divide nothing until its author announces a measurement. What
+was announced of the same index before stays announced.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import trio
 
+from ...protocol.codec import record_cid
 from ...protocol.envelope import seal
 from ...protocol.errors import (
     AttributionFailed,
@@ -38,6 +40,7 @@ from ...worker.factory.manifests import config_of
 from ...worker.factory.selection import Selected
 from ..attribution.evidence import MAX_INDEX_BYTES, index_of, rows_of, sums_of
 from ..attribution.faithfulness import others_of, statement_of
+from ..attribution.measured import faithfulness_of
 from ..node import Node
 from ..settling.beacons import own_beacon, registered_beacon
 from .row_roles import planned_rows
@@ -85,9 +88,27 @@ class Indexing:
             cid, built = await self._index(attribution, manifest, selected, beacon)
             every = [owned.row for owned in selected.rows]
             found = await self._measure(attribution, manifest, (cid, built), every)
-        sealed = None if found is None else await node.content.put(seal(node.keys.peer, found, CHUNK_SIZE))
+        if found is None:
+            sealed, found = await self._announced_before(manifest, cid)
+        else:
+            sealed = await node.content.put(seal(node.keys.peer, found, CHUNK_SIZE))
         flagged = await trio.to_thread.run_sync(_flagged, built)
         return Indexed(cid, built.manifest.row_count, sealed, found, flagged)
+
+    async def _announced_before(
+        self, manifest: AdapterManifest, index: Cid
+    ) -> tuple[Cid, Faithfulness] | tuple[None, None]:
+        """What this peer announced of the same index: to train an adapter once more takes nothing back."""
+        catalog, author = self.node.catalog, self.node.keys.peer.public
+        record = catalog.record_of(record_cid(manifest), author)
+        if record is None or record.faithfulness is None or record.index != index:
+            return None, None
+        try:
+            found = await faithfulness_of(self.node.content, record.faithfulness, manifest)
+        except (NotFound, Unreachable, RemoteProtocolError) as error:
+            log.warning("%s: what was measured before is lost: %s", manifest.name, error)
+            return None, None
+        return record.faithfulness, found
 
     async def _index(
         self,

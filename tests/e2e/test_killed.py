@@ -84,18 +84,22 @@ def in_background(work: Callable[[], object]) -> Iterator[list[CommonloreError]]
 
 def test_training_goes_on_where_it_was_killed(town: Any, adapter: str, training: Any) -> None:
     """What was trained before is trained again under another owner's name, so with the same manifest, and has
-    the same id, although trainer and node were killed in between.
+    the same id, although trainer and node were killed in between. What was measured of it stays announced.
     """
     order = training("zz/numbers", checkpoint_every=1)
     done = kill_after_a_checkpoint(town, order)
     town.network.start_peer("contributor").wait_ready()
     with town.control("contributor") as control:
-        known = {each["alias"]: each["id"] for each in control.get("/adapters")}
+        before = {each["alias"]: each for each in control.get("/adapters")}
         updates = [line["progress"] for line in control.stream("/train", order) if "progress" in line]
-    assert "zz/numbers" not in known
+        after = {each["alias"]: each for each in control.get("/adapters")}
+    assert "zz/numbers" not in before
     steps = [update["step"] for update in updates if update.get("phase") == "training"]
     assert steps == list(range(done + 1, order["config"]["steps"] + 1))
-    assert updates[-1]["adapter"] == known[adapter]
+    assert updates[-1]["adapter"] == before[adapter]["id"]
+    measured = before[adapter]["faithfulness"]
+    assert measured is not None
+    assert after["zz/numbers"]["faithfulness"] == measured
 
 
 def kill_after_a_checkpoint(town: Any, order: dict[str, Any]) -> int:
