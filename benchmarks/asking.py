@@ -10,7 +10,7 @@ import trio
 from commonlore.peer.asking.answers import AskOptions
 from commonlore.peer.client import Client
 from commonlore.peer.config import Config
-from commonlore.protocol.requests import ChatMessage
+from commonlore.protocol.requests.records import ChatMessage
 
 from .child import next_order, say
 from .load import Load, Timing, report

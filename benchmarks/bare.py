@@ -9,7 +9,7 @@ import sys
 from collections import deque
 
 from commonlore.peer.config import Config
-from commonlore.protocol.requests import ChatMessage
+from commonlore.protocol.requests.records import ChatMessage
 from commonlore.worker.engine.engine import Engine
 from commonlore.worker.engine.serve import build_engine
 from commonlore.worker.engine.types import EngineConfig, GenerationRequest

@@ -28,13 +28,14 @@ from commonlore.peer.client import Client
 from commonlore.peer.config import Config
 from commonlore.peer.home import Home
 from commonlore.peer.local.processes import PeerProcess, without_settings, write_settings
-from commonlore.protocol.adverts import AdapterRecord
-from commonlore.protocol.codec import encode
-from commonlore.protocol.credits import DEFAULT_SPLIT
+from commonlore.protocol.content.manifests import AdapterManifest, PriorWeight, Recipe
+from commonlore.protocol.content.splits import DEFAULT_SPLIT
+from commonlore.protocol.encoding.codec import encode
+from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.errors import CommonloreError
+from commonlore.protocol.gossip.adverts import AdapterRecord
 from commonlore.protocol.ids import Address, Cid, cid_of
-from commonlore.protocol.manifests import AdapterManifest, PriorWeight, Recipe
-from commonlore.protocol.requests import PPM, ChatMessage, Sampling
+from commonlore.protocol.requests.records import ChatMessage, Sampling
 from commonlore.worker.models.cache import default_cache_dir
 from commonlore.worker.models.importing import import_base
 

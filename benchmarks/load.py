@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, dataclass, field
 
-from commonlore.protocol.requests import Sampling
+from commonlore.protocol.requests.records import Sampling
 
 from .child import Message
 

@@ -17,8 +17,8 @@ import time
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
-from commonlore.protocol.adverts import Rates
-from commonlore.protocol.credits import BASE_SPLIT
+from commonlore.protocol.content.splits import BASE_SPLIT
+from commonlore.protocol.gossip.adverts import Rates
 from commonlore.protocol.ids import Address, PeerId, cid_of
 from commonlore.scheduler.core import Scheduler, SchedulerConfig
 from commonlore.scheduler.events import (

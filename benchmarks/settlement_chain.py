@@ -19,9 +19,9 @@ from commonlore.contracts.evm import EmbeddedChain, Reverted
 from commonlore.contracts.facts import CallRequest
 from commonlore.contracts.plan import make_plan
 from commonlore.contracts.terms import Accounts, Terms
-from commonlore.protocol.eip712 import Domain
 from commonlore.protocol.ids import Address, checksummed, keccak256
-from commonlore.protocol.keys import AccountKey
+from commonlore.protocol.signing.eip712 import Domain
+from commonlore.protocol.signing.keys import AccountKey
 
 DEPLOYER = AccountKey.from_secret(keccak256(b"benchmark deployer"))
 GAS_LIMIT, FEE_WEI = 16_000_000, 10**11

@@ -11,10 +11,10 @@ from commonlore.contracts.proving import abi_argument
 from commonlore.contracts.stage import START, key_of
 from commonlore.contracts.terms import CheckTerms
 from commonlore.contracts.tuples import commitment_tuple
+from commonlore.protocol.encoding.merkle import MerkleTree
 from commonlore.protocol.ids import Address, checksummed, keccak256
-from commonlore.protocol.keys import AccountKey
-from commonlore.protocol.merkle import MerkleTree
-from commonlore.protocol.openings import open_leaf
+from commonlore.protocol.settlement.openings import open_leaf
+from commonlore.protocol.signing.keys import AccountKey
 
 from .settlement_chain import DEPLOYER
 from .settlement_lane import MeasuredStage, open_stage

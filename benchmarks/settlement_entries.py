@@ -8,8 +8,8 @@ from commonlore.contracts import stage as stages
 from commonlore.contracts.records import PayeeRotation
 from commonlore.contracts.stage import key_of
 from commonlore.contracts.tuples import claim_tuple, commitment_tuple
-from commonlore.protocol.eip712 import sign
 from commonlore.protocol.ids import checksummed, digest_of, keccak256
+from commonlore.protocol.signing.eip712 import sign
 
 from .settlement_lane import MeasuredStage, open_stage
 

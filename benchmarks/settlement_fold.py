@@ -15,15 +15,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import TypeVar
 
-from commonlore.protocol.credits import DEFAULT_SPLIT, RolePayees, compute_credits, compute_shares
-from commonlore.protocol.eip712 import Domain, digest, require_signer, sign
+from commonlore.protocol.content.compositions import AdapterWeight
+from commonlore.protocol.content.splits import DEFAULT_SPLIT
+from commonlore.protocol.encoding.fields import PPM
+from commonlore.protocol.encoding.merkle import MerkleSumTree, verify_sum
 from commonlore.protocol.ids import Address, Cid, cid_of, keccak256
-from commonlore.protocol.keys import AccountKey
-from commonlore.protocol.merkle import MerkleSumTree, verify_sum
-from commonlore.protocol.receipts import Receipt, Voucher, Weight
-from commonlore.protocol.requests import PPM, AdapterWeight
-from commonlore.protocol.settled import EpochBuilder, SettledReceipt, fold_earnings
-from commonlore.protocol.settlement import build_epoch, verify_claim
+from commonlore.protocol.receipts.credits import RolePayees, compute_credits, compute_shares
+from commonlore.protocol.receipts.records import Receipt, Voucher, Weight
+from commonlore.protocol.settlement.commitments import build_epoch, verify_claim
+from commonlore.protocol.settlement.settled import EpochBuilder, SettledReceipt, fold_earnings
+from commonlore.protocol.signing.eip712 import Domain, digest, require_signer, sign
+from commonlore.protocol.signing.keys import AccountKey
 
 DOMAIN = Domain(31_337, Address(b"\xe5" * 20))
 LANE = AccountKey.from_secret(keccak256(b"lane"))

@@ -10,14 +10,14 @@ from commonlore.contracts.client import CLAIM_BATCH
 from commonlore.contracts.proving import PROOFS, abi_argument, path_tuples, receipt_opening
 from commonlore.contracts.redeeming import REDEEM_BATCH
 from commonlore.contracts.tuples import commitment_tuple
-from commonlore.protocol.dishonest import plant
-from commonlore.protocol.epoch_leaves import pack_line
-from commonlore.protocol.fraud_earnings import find_earnings_frauds
-from commonlore.protocol.fraud_overlaps import ChannelHistory
-from commonlore.protocol.fraud_receipts import find_receipt_frauds
-from commonlore.protocol.frauds import FraudKind
 from commonlore.protocol.ids import Address, checksummed
-from commonlore.protocol.openings import open_line, open_receipt
+from commonlore.protocol.settlement.dishonest import plant
+from commonlore.protocol.settlement.epoch_leaves import pack_line
+from commonlore.protocol.settlement.fraud_earnings import find_earnings_frauds
+from commonlore.protocol.settlement.fraud_overlaps import ChannelHistory
+from commonlore.protocol.settlement.fraud_receipts import find_receipt_frauds
+from commonlore.protocol.settlement.frauds import FraudKind
+from commonlore.protocol.settlement.openings import open_line, open_receipt
 
 from .settlement_entries import batch_table, gas_table
 from .settlement_lane import ManyChannels, MeasuredStage, open_stage

@@ -11,11 +11,11 @@ from commonlore.contracts.redeeming import REDEEM_BATCH
 from commonlore.contracts.stage import Stage, key_of
 from commonlore.contracts.terms import Accounts, Terms
 from commonlore.contracts.tuples import claim_tuple, commitment_tuple, voucher_tuple
-from commonlore.protocol.eip712 import sign
 from commonlore.protocol.ids import Address, checksummed, keccak256
-from commonlore.protocol.keys import AccountKey
-from commonlore.protocol.receipts import Voucher
-from commonlore.protocol.settlement import EpochTrees, build_epoch
+from commonlore.protocol.receipts.records import Voucher
+from commonlore.protocol.settlement.commitments import EpochTrees, build_epoch
+from commonlore.protocol.signing.eip712 import sign
+from commonlore.protocol.signing.keys import AccountKey
 
 from .settlement_chain import DEPLOYER, ChainNetwork
 

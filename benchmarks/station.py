@@ -15,12 +15,12 @@ import trio
 
 from commonlore.peer.blobs.blob_store import BlobStore
 from commonlore.peer.network import Network, NetworkConfig, open_network
-from commonlore.protocol.adverts import Rates, WorkerAd
-from commonlore.protocol.bindings import bind
-from commonlore.protocol.credits import BASE_SPLIT
-from commonlore.protocol.eip712 import Domain
+from commonlore.protocol.content.splits import BASE_SPLIT
+from commonlore.protocol.gossip.adverts import Rates, WorkerAd
 from commonlore.protocol.ids import ZERO_ADDRESS, Cid, PeerId, cid_of
-from commonlore.protocol.keys import AccountKey, PeerKey
+from commonlore.protocol.signing.bindings import bind
+from commonlore.protocol.signing.eip712 import Domain
+from commonlore.protocol.signing.keys import AccountKey, PeerKey
 
 from .child import Message, next_order, say
 

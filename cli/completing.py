@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from ..protocol.adverts import AdapterRecord, DatanetRecord
+    from ..protocol.gossip.adverts import AdapterRecord, DatanetRecord
 
 
 def adapters(context: typer.Context, incomplete: str) -> list[str]:
     """Adapters by name; of several joined by +, the last."""
-    from ..protocol.adverts import AdapterRecord
+    from ..protocol.gossip.adverts import AdapterRecord
 
     before, plus, begun = incomplete.rpartition("+")
     return [f"{before}{plus}{name}" for name in _names(context, AdapterRecord) if name.startswith(begun)]
@@ -24,7 +24,7 @@ def adapters(context: typer.Context, incomplete: str) -> list[str]:
 
 def datanets(context: typer.Context, incomplete: str) -> list[str]:
     """Datanets by name."""
-    from ..protocol.adverts import DatanetRecord
+    from ..protocol.gossip.adverts import DatanetRecord
 
     return [name for name in _names(context, DatanetRecord) if name.startswith(incomplete)]
 

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..protocol.encoding.fields import U8, U64, Hash32
 from ..protocol.errors import ChainError
-from ..protocol.fields import U8, U64, Hash32
 from ..protocol.ids import Address, checksummed, keccak256, to_address
-from ..protocol.openings import ReceiptLeaf
-from ..protocol.settlement import Commitment
+from ..protocol.settlement.commitments import Commitment
+from ..protocol.settlement.openings import ReceiptLeaf
 from .bonding import BondRole
 from .events import EventLog, EventReader, decode_log
 from .proving import abi_argument

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..protocol.errors import ChainError
 from ..protocol.ids import ZERO_ADDRESS, Address, checksummed, to_address
-from ..protocol.receipts import SignedVoucher
-from ..protocol.requests import SignedBinding
-from ..protocol.settlement import Claim, Commitment
+from ..protocol.receipts.records import SignedVoucher
+from ..protocol.settlement.commitments import Claim, Commitment
+from ..protocol.signing.bindings import SignedBinding
 from .bindings import Bindings
 from .bonding import BondsClient
 from .checking import BeaconClient, WorkPoolClient

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
-from ..protocol.epoch_leaves import pack_credit, pack_line
-from ..protocol.frauds import NO_COMMITMENT
 from ..protocol.ids import Address, checksummed, to_address
-from ..protocol.openings import open_credit, open_earning, open_line, open_receipt
-from ..protocol.settlement import Commitment, EpochTrees
+from ..protocol.settlement.commitments import Commitment, EpochTrees
+from ..protocol.settlement.epoch_leaves import pack_credit, pack_line
+from ..protocol.settlement.frauds import NO_COMMITMENT
+from ..protocol.settlement.openings import open_credit, open_earning, open_line, open_receipt
 from .events import EventLog, EventReader
 from .proving import path_tuples, receipt_opening
 from .transactions import Sent

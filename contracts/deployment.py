@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ..protocol.eip712 import Domain
 from ..protocol.errors import CommonloreError, ConfigError
 from ..protocol.ids import Address, checksummed, to_address
+from ..protocol.signing.eip712 import Domain
 from .terms import Terms
 
 _REMEDY = "give the JSON that `commonlore up` or the network's operator wrote"

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..protocol.errors import CommonloreError, ConfigError, MissingDependency
 from ..protocol.ids import Address, checksummed, keccak256, to_address
-from ..protocol.keys import AccountKey
+from ..protocol.signing.keys import AccountKey
 from .controls import ERROR
 from .deploy import Accounts, deploy
 from .deployment import Deployment, Terms

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from ..protocol.encoding.fields import PPM
 from ..protocol.ids import Address, keccak256
-from ..protocol.requests import PPM
 from .bonding import Bonded, BondRole
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ..protocol.credits import SPLIT_BOUNDS
+from ..protocol.content.splits import SPLIT_BOUNDS
 from ..protocol.ids import Address, checksummed
 from .evm import contract_address
 from .terms import Accounts, Terms

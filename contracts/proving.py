@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, assert_never
 
-from ..protocol.frauds import Argument, Fraud, FraudKind, RawManifest, Served
+from ..protocol.content.lineage import Ancestor, ContributorGap
+from ..protocol.encoding.merkle import SumNode
 from ..protocol.ids import checksummed, digest_of
-from ..protocol.lineage import Ancestor, ContributorGap
-from ..protocol.merkle import SumNode
-from ..protocol.openings import (
+from ..protocol.receipts.records import Receipt, SignedVoucher, Voucher
+from ..protocol.settlement.commitments import Commitment
+from ..protocol.settlement.frauds import Argument, Fraud, FraudKind, RawManifest, Served
+from ..protocol.settlement.openings import (
     CreditOpening,
     CreditSpan,
     EarningsOpening,
@@ -22,8 +24,6 @@ from ..protocol.openings import (
     ReceiptOpening,
     VoucherOpening,
 )
-from ..protocol.receipts import Receipt, SignedVoucher, Voucher
-from ..protocol.settlement import Commitment
 from .transactions import Sent
 from .tuples import commitment_tuple, voucher_tuple
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from ..protocol.content.manifests import Split
+from ..protocol.encoding.fields import Hash32, Size
 from ..protocol.errors import ChainError
-from ..protocol.fields import Hash32, Size
 from ..protocol.ids import Address, Cid
-from ..protocol.manifests import Split
-from ..protocol.receipts import SignedVoucher
-from ..protocol.settlement import Commitment
+from ..protocol.receipts.records import SignedVoucher
+from ..protocol.settlement.commitments import Commitment
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..protocol.errors import InsufficientEscrow, LocalProtocolError
 from ..protocol.ids import Address, checksummed, to_address
-from ..protocol.receipts import SignedVoucher
+from ..protocol.receipts.records import SignedVoucher
 from .endpoint import Rejected
 from .records import Redemption, RefusedVoucher
 from .tuples import voucher_tuple

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..protocol.credits import SplitBounds
-from ..protocol.eip712 import sign
+from ..protocol.content.manifests import DatanetManifest, Split
+from ..protocol.content.splits import SplitBounds
 from ..protocol.ids import ZERO_ADDRESS, Address, Cid, checksummed, digest_of, keccak256, to_address
-from ..protocol.keys import AccountKey
-from ..protocol.manifests import DatanetManifest, Split
+from ..protocol.signing.eip712 import sign
+from ..protocol.signing.keys import AccountKey
 from .records import AdapterEntry, AdapterRegistration, AliasLog, DatanetEntry, PayeeRotation
 from .transactions import Sent
 from .tuples import split_tuple

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..protocol.content.lineage import Ancestor
 from ..protocol.errors import NotFound
 from ..protocol.ids import Address, to_address
-from ..protocol.lineage import Ancestor
 from .events import EventLog, EventReader
 from .records import ChainEvent, DatanetEntry
 

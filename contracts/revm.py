@@ -9,9 +9,9 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..protocol.eip712 import Domain
 from ..protocol.errors import ChainError
 from ..protocol.ids import Address, checksummed, keccak256, to_address
+from ..protocol.signing.eip712 import Domain
 from .artefacts import Artefact, RevertReason, artefact, decode_revert
 from .plan import make_plan
 from .terms import Accounts, Terms

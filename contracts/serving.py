@@ -13,8 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
+from ..protocol.encoding.untrusted_json import load_json
 from ..protocol.errors import ConfigError
-from ..protocol.untrusted_json import load_json
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 _LOOPBACK = ("127.0.0.1", "localhost")

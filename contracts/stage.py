@@ -8,23 +8,26 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from ..protocol.codec import encode, record_cid
-from ..protocol.credits import BASE_SPLIT, DEFAULT_SPLIT, RolePayees, compute_shares, divide_shares
-from ..protocol.dishonest import Scene
-from ..protocol.eip712 import sign, struct_hash
-from ..protocol.epoch_leaves import pool_of
-from ..protocol.frauds import Fraud, LaneFacts, Posted, RawManifest, RegisteredAdapter
+from ..protocol.content.compositions import AdapterWeight
+from ..protocol.content.lineage import Ancestor, Lineage
+from ..protocol.content.manifests import AdapterManifest, PriorWeight, Recipe
+from ..protocol.content.rows import contributors_root
+from ..protocol.content.splits import BASE_SPLIT, DEFAULT_SPLIT
+from ..protocol.encoding.codec import encode, record_cid
+from ..protocol.encoding.fields import PPM
 from ..protocol.ids import Address, Cid, checksummed, cid_of, digest_of, keccak256
-from ..protocol.keys import AccountKey
-from ..protocol.lineage import Ancestor, Lineage
-from ..protocol.manifests import AdapterManifest, PriorWeight, Recipe
-from ..protocol.receipt_parts import receipt_parts
-from ..protocol.receipt_rules import make_voucher
-from ..protocol.receipts import Credit, Receipt, SignedVoucher, Weight
-from ..protocol.requests import PPM, AdapterWeight, PeerBinding
-from ..protocol.rows import contributors_root
-from ..protocol.settled import SettledReceipt, fold_earnings, pool_credits
-from ..protocol.settlement import EpochData, EpochTrees, build_epoch, published_trees
+from ..protocol.receipts.credits import RolePayees, compute_shares, divide_shares
+from ..protocol.receipts.parts import receipt_parts
+from ..protocol.receipts.records import Credit, Receipt, SignedVoucher, Weight
+from ..protocol.receipts.rules import make_voucher
+from ..protocol.settlement.commitments import EpochData, EpochTrees, build_epoch, published_trees
+from ..protocol.settlement.dishonest import Scene
+from ..protocol.settlement.epoch_leaves import pool_of
+from ..protocol.settlement.frauds import Fraud, LaneFacts, Posted, RawManifest, RegisteredAdapter
+from ..protocol.settlement.settled import SettledReceipt, fold_earnings, pool_credits
+from ..protocol.signing.bindings import PeerBinding
+from ..protocol.signing.eip712 import sign, struct_hash
+from ..protocol.signing.keys import AccountKey
 from .artefacts import Artefact, artefact
 from .proving import PROOFS, abi_argument
 from .records import AdapterRegistration
@@ -284,6 +287,6 @@ class Stage:
 
 def data_of(trees: EpochTrees) -> EpochData:
     """What is published of a commitment."""
-    from ..protocol.codec import decode
+    from ..protocol.encoding.codec import decode
 
     return decode(EpochData, trees.data)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..protocol.errors import ChainError, DeadlineExceeded, Unreachable
 from ..protocol.ids import Address, checksummed, to_address
-from ..protocol.keys import AccountKey
+from ..protocol.signing.keys import AccountKey
 from .endpoint import Endpoint, GasTooDear, rejected
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..protocol.content.manifests import Split
 from ..protocol.ids import checksummed, to_address
-from ..protocol.manifests import Split
-from ..protocol.receipts import SignedVoucher
-from ..protocol.settlement import Claim, Commitment
+from ..protocol.receipts.records import SignedVoucher
+from ..protocol.settlement.commitments import Claim, Commitment
 from .records import PaidClaim
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import trio
 
 from ..contracts.client import ChainClient
-from ..protocol.adverts import DatanetRecord
+from ..protocol.attribution.faithfulness import Faithfulness
+from ..protocol.content.manifests import Row
 from ..protocol.errors import ChainError, ConfigError, NotFound, Unreachable
-from ..protocol.faithfulness import Faithfulness
+from ..protocol.gossip.adverts import DatanetRecord
 from ..protocol.ids import Address, Cid, checksummed
-from ..protocol.manifests import Row
 from .attribution.evidence import Evidence, Sources, gather
 from .attribution.faithfulness import announce, read_measured
 from .attribution.second_draw import facts_of

@@ -13,15 +13,15 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TypeVar
 
-from ..protocol.adverts import AdapterRecord, DatanetRecord
-from ..protocol.attribution import prior_weights
-from ..protocol.codec import decode
-from ..protocol.credits import SPLIT_BOUNDS, SplitBounds, check_split_bounds
-from ..protocol.envelope import Sealed
+from ..protocol.attribution.scoring import prior_weights
+from ..protocol.content.manifests import AdapterManifest, DatanetManifest
+from ..protocol.content.names import check_name
+from ..protocol.content.splits import SPLIT_BOUNDS, SplitBounds, check_split_bounds
+from ..protocol.encoding.codec import decode
 from ..protocol.errors import InvalidAdapter, NotFound, ProtocolError, Unreachable
-from ..protocol.ids import Cid, to_cid
-from ..protocol.manifests import CHUNK_SIZE, AdapterManifest, DatanetManifest
-from ..protocol.names import check_name
+from ..protocol.gossip.adverts import AdapterRecord, DatanetRecord
+from ..protocol.ids import CHUNK_SIZE, Cid, to_cid
+from ..protocol.signing.envelope import Sealed
 
 log = logging.getLogger("commonlore.peer.catalog")
 

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 import trio
 
 from ..contracts.deployment import Deployment
-from ..protocol.credits import SPLIT_BOUNDS, SplitBounds
-from ..protocol.eip712 import Domain
+from ..protocol.content.splits import SPLIT_BOUNDS, SplitBounds
 from ..protocol.errors import ChainError, ConfigError, MissingDependency, Unreachable
 from ..protocol.ids import ZERO_ADDRESS
+from ..protocol.signing.eip712 import Domain
 from .clock import ChainClock, Clock
 from .config import Config
 from .identity.keystore import Keys

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import trio
 
-from ..protocol.adverts import AdapterRecord
+from ..protocol.gossip.adverts import AdapterRecord
 from .asking.answers import Answer, AskOptions, ask_options, receipt_ids
 from .attribution.statements import ReceiptCredits
 from .config import Config, load_config

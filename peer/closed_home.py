@@ -15,9 +15,9 @@ import trio
 
 from ..contracts.client import ChainClient
 from ..contracts.deployment import Deployment
-from ..protocol.eip712 import Domain
 from ..protocol.errors import ConfigError, NotFound
 from ..protocol.ids import ZERO_ADDRESS, Address, Cid
+from ..protocol.signing.eip712 import Domain
 from .actions import CHAIN_PATIENCE_S, names_of
 from .aio import open_aio
 from .attribution.evidence import Sources

@@ -20,8 +20,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from ..protocol.adverts import Rates
 from ..protocol.errors import ConfigError
+from ..protocol.gossip.adverts import Rates
 from ..scheduler.policies import DEFAULT_POLICY, POLICIES
 from .training.splits import SPLITS
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 
-from ..protocol.codec import tag_of
-from ..protocol.shapes import Record
+from ..protocol.encoding.codec import tag_of
+from ..protocol.encoding.shapes import Record
 from .home import Home
 
 PATIENCE_S = 0.5

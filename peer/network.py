@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import trio
 
-from ..protocol.eip712 import Domain
-from ..protocol.keys import PeerKey
+from ..protocol.signing.eip712 import Domain
+from ..protocol.signing.keys import PeerKey
 from .blobs.blob_store import BlobStore
 from .blobs.exchange import BlobService
 from .unwrap import single_leaf

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ..protocol.adverts import AdapterRecord, Advert, DatanetRecord, PeerAd, WorkerAd
-from ..protocol.envelope import Sealed
 from ..protocol.errors import CommonloreError
+from ..protocol.gossip.adverts import AdapterRecord, Advert, DatanetRecord, PeerAd, WorkerAd
 from ..protocol.ids import Cid, PeerId
+from ..protocol.signing.envelope import Sealed
 from ..scheduler.core import Scheduler, SchedulerConfig
 from .aio import open_aio
 from .asking.answers import Answer, AskOptions

@@ -47,8 +47,8 @@ class Stale(RemoteProtocolError):
 class Refused(CommonloreError):
     """The other side declined.
 
-    `code` says why (see `protocol.messages.RefusalCode`); `retryable` whether another may accept; `epoch` is
-    the other side's present one, where that is why.
+    `code` says why (see `protocol.inference.messages.RefusalCode`); `retryable` whether another may accept;
+    `epoch` is the other side's present one, where that is why.
     """
 
     def __init__(self, code: str, message: str, *, retryable: bool = True, epoch: int | None = None) -> None:

@@ -29,6 +29,9 @@ RequestId = NewType("RequestId", bytes)
 ReceiptId = NewType("ReceiptId", bytes)
 """32 bytes: keccak256(payer ‖ lane ‖ seq as uint64)."""
 
+CHUNK_SIZE = 262_144
+"""Bytes of content that one digest names at most."""
+
 RAW = 0x55
 DAG_CBOR = 0x71
 ZERO_ADDRESS = Address(bytes(20))

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 from ..protocol.errors import Refused
 from ..protocol.ids import Address
-from ..protocol.messages import RefusalCode
+from ..protocol.inference.messages import RefusalCode
 
 DEBT_LIFETIME_MS = 3_600_000
 """How long it takes until a debt is forgiven, evenly."""

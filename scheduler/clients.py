@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from ..protocol.messages import RefusalCode
+from ..protocol.inference.messages import RefusalCode
 
 MAX_CLIENTS = 10_000
 

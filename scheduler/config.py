@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..protocol.adverts import ADVERT_LIFETIME_MS
 from ..protocol.errors import ConfigError
+from ..protocol.gossip.adverts import ADVERT_LIFETIME_MS
 from .clients import Budget
 from .policies import DEFAULT_POLICY, POLICIES
 from .standing import PPM

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..protocol.errors import LocalProtocolError
 from ..protocol.ids import PeerId
-from ..protocol.messages import RefusalCode
+from ..protocol.inference.messages import RefusalCode
 from .config import SchedulerConfig
 from .desk import Desk
 from .events import (

@@ -66,8 +66,8 @@ class Progress:
 
 @record(frozen=True, slots=True)
 class Refused:
-    """The worker declined with a `protocol.messages.RefusalCode`; `retryable` is its word on whether
-    another may accept."""
+    """The worker declined with a `protocol.inference.messages.RefusalCode`; `retryable` is its word on
+    whether another may accept."""
 
     ask_id: AskId
     peer: PeerId

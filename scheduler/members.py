@@ -3,9 +3,9 @@ it."""
 
 from __future__ import annotations
 
-from ..protocol.adverts import Rates, WorkerAd
+from ..protocol.content.manifests import Split
+from ..protocol.gossip.adverts import Rates, WorkerAd
 from ..protocol.ids import Address, Cid, PeerId
-from ..protocol.manifests import Split
 from .costs import token_cost_us
 from .records import record
 from .standing import PPM, PRIOR_SUCCESS_PPM, Standing

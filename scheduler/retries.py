@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from ..protocol.messages import RefusalCode
+from ..protocol.inference.messages import RefusalCode
 from .prng import Prng
 
 

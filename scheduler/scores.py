@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 
-from ..protocol.credits import compute_price
 from ..protocol.ids import Cid
+from ..protocol.receipts.credits import compute_price
 from .costs import queue_ms
 from .estimates import Way
 from .members import Member

@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
 
-from ..protocol.credits import compute_price
 from ..protocol.ids import Cid
+from ..protocol.receipts.credits import compute_price
 from .events import AskSpec
 from .members import Member
 from .query import Query
@@ -117,7 +117,8 @@ class Survey:
 
     @property
     def code(self) -> str:
-        """The stable word for the shortage, as in `protocol.errors` and `protocol.messages.RefusalCode`."""
+        """The stable word for the shortage, as in `protocol.errors` and
+        `protocol.inference.messages.RefusalCode`."""
         if any(self.bars[bar] for bar in PASSING):
             return "busy"
         for bar, code in ((Bar.PRICE, "price"), (Bar.TOO_LONG, "too_long")):

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 
-from ..protocol.adverts import ADVERT_LIFETIME_MS, MAX_CLOCK_SKEW_MS
+from ..protocol.gossip.adverts import ADVERT_LIFETIME_MS, MAX_CLOCK_SKEW_MS
 from ..protocol.ids import Cid, PeerId
 from .fields import Field
 from .members import LISTED, Member, WorkerView, worker_view

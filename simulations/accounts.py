@@ -12,15 +12,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ..protocol.credits import compute_credits, compute_price, compute_shares
-from ..protocol.eip712 import Domain
-from ..protocol.epoch_leaves import PoolCredit
+from ..protocol.content.compositions import AdapterWeight
+from ..protocol.encoding.fields import PPM
 from ..protocol.ids import Address
-from ..protocol.receipt_rules import compute_voucher
-from ..protocol.receipts import Credit, Receipt, SignedVoucher
-from ..protocol.requests import PPM, AdapterWeight
-from ..protocol.settled import SettledReceipt, fold_earnings, pool_credits
-from ..protocol.settlement import build_epoch, verify_claim
+from ..protocol.receipts.credits import compute_credits, compute_price, compute_shares
+from ..protocol.receipts.records import Credit, Receipt, SignedVoucher
+from ..protocol.receipts.rules import compute_voucher
+from ..protocol.settlement.commitments import build_epoch, verify_claim
+from ..protocol.settlement.epoch_leaves import PoolCredit
+from ..protocol.settlement.settled import SettledReceipt, fold_earnings, pool_credits
+from ..protocol.signing.eip712 import Domain
 from .models import Money
 from .people import BASE, People
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import islice
 
-from ..protocol.adverts import WorkerAd
-from ..protocol.credits import compute_price
+from ..protocol.gossip.adverts import WorkerAd
 from ..protocol.ids import PeerId
+from ..protocol.receipts.credits import compute_price
 from ..scheduler.events import (
     Abandon,
     AdvertSeen,

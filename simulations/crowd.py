@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ..protocol.adverts import WorkerAd
-from ..protocol.credits import BASE_SPLIT, compute_price
+from ..protocol.content.splits import BASE_SPLIT
+from ..protocol.gossip.adverts import WorkerAd
 from ..protocol.ids import PeerId
-from ..protocol.messages import RefusalCode
+from ..protocol.inference.messages import RefusalCode
+from ..protocol.receipts.credits import compute_price
 from ..scheduler.events import AskArrived, AskSpec, Completed, Failed, Refused
 from .agents import draw_map
 from .asks import COMPLETED

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..protocol.adverts import WorkerAd
+from ..protocol.gossip.adverts import WorkerAd
 from ..scheduler.core import Scheduler
 from ..scheduler.events import AdvertSeen, Dispatch, Event, GiveUp, Tick, Wake
 from ..scheduler.view import worker_view

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..protocol.adverts import WorkerAd
-from ..protocol.credits import BASE_SPLIT
+from ..protocol.content.splits import BASE_SPLIT
 from ..protocol.errors import Refused
+from ..protocol.gossip.adverts import WorkerAd
 from ..protocol.ids import Address
-from ..protocol.messages import RefusalCode
-from ..protocol.requests import PeerBinding, SignedBinding
+from ..protocol.inference.messages import RefusalCode
+from ..protocol.signing.bindings import PeerBinding, SignedBinding
 from ..scheduler.admission import Admission
 from .accounts import Accounts, Bill
 from .asks import Attempt

@@ -2,10 +2,11 @@
 
 A contributor has rows, a lognormal number; a row's score for an answer is normal about `row_mean`. Scores are
 summed by account, clipped at zero, divided to parts per million and paid out of the contributors' share of
-the receipt's price: `protocol.attribution` and `protocol.credits` do that here as everywhere. Contributor 0
-tries a trick: `split` puts its rows on `accounts` accounts, evenly; `sort` knows each row's usual worth and
-puts the better half apart; `copy` adds `copied` as many copies of others' rows as it has rows, of which the
-representatives' rule misses `missed`; `wash` asks itself, with the worker and the author its own.
+the receipt's price: `protocol.attribution.scoring` and `protocol.receipts.credits` do that here as
+everywhere. Contributor 0 tries a trick: `split` puts its rows on `accounts` accounts, evenly; `sort` knows
+each row's usual worth and puts the better half apart; `copy` adds `copied` as many copies of others' rows as
+it has rows, of which the representatives' rule misses `missed`; `wash` asks itself, with the worker and the
+author its own.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..protocol.adverts import Rates
-from ..protocol.attribution import compute_weights
-from ..protocol.credits import DEFAULT_SPLIT, RolePayees, compute_credits, compute_price, compute_shares
+from ..protocol.attribution.scoring import compute_weights
+from ..protocol.content.compositions import AdapterWeight
+from ..protocol.content.splits import DEFAULT_SPLIT
+from ..protocol.encoding.fields import PPM
+from ..protocol.gossip.adverts import Rates
 from ..protocol.ids import Address, cid_of
-from ..protocol.receipts import Credit, Receipt, Weight
-from ..protocol.requests import PPM, AdapterWeight
+from ..protocol.receipts.credits import RolePayees, compute_credits, compute_price, compute_shares
+from ..protocol.receipts.records import Credit, Receipt, Weight
 from .figures import Figures, Panel
 from .kinds import Kind, Outcome, Scalar
 from .measures import Floats, gini

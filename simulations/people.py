@@ -12,12 +12,13 @@ from functools import cache
 
 import numpy as np
 
-from ..protocol.adverts import Rates
-from ..protocol.attribution import compute_weights
-from ..protocol.credits import BASE_SPLIT, DEFAULT_SPLIT, RolePayees
+from ..protocol.attribution.scoring import compute_weights
+from ..protocol.content.manifests import Split
+from ..protocol.content.splits import BASE_SPLIT, DEFAULT_SPLIT
+from ..protocol.gossip.adverts import Rates
 from ..protocol.ids import Address, Cid, PeerId, cid_of, keccak256
-from ..protocol.manifests import Split
-from ..protocol.receipts import Weight
+from ..protocol.receipts.credits import RolePayees
+from ..protocol.receipts.records import Weight
 from .models import AdapterModel, Scenario
 from .workload import Stream, generator, spread
 

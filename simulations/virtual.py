@@ -17,11 +17,12 @@ import trio
 from ..peer.asking.answers import AskOptions
 from ..peer.asking.asker import Asker
 from ..peer.serving.offers import Load, Offers
-from ..protocol.adverts import WorkerAd
-from ..protocol.envelope import open_sealed, seal
+from ..protocol.encoding.fields import PPM
 from ..protocol.errors import CommonloreError
+from ..protocol.gossip.adverts import WorkerAd
 from ..protocol.ids import PeerId
-from ..protocol.requests import PPM, ChatMessage, Sampling
+from ..protocol.requests.records import ChatMessage, Sampling
+from ..protocol.signing.envelope import open_sealed, seal
 from .accounts import Settlement
 from .agents import draw_map
 from .asks import COMPLETED, Ask

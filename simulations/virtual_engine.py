@@ -13,7 +13,7 @@ import trio
 
 from ..peer.asking.ask_run import CHARACTERS_PER_TOKEN
 from ..protocol.ids import Cid
-from ..protocol.requests import ChatMessage
+from ..protocol.requests.records import ChatMessage
 from ..worker.engine.types import AdapterSource, EngineFacts, FinishReason, GenerationRequest, TokenEvent
 from .workers import Engine, Job
 

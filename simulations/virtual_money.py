@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Sequence
 
 from ..peer.store.ledger import Ledger
 from ..peer.store.ledger_rows import ReceiptState, Role, StoredReceipt
-from ..protocol.credits import compute_credits
 from ..protocol.ids import Address, Cid
-from ..protocol.settled import SettledReceipt
+from ..protocol.receipts.credits import compute_credits
+from ..protocol.settlement.settled import SettledReceipt
 from .accounts import Settlement, post_all
 from .people import People
 

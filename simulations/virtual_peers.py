@@ -29,14 +29,15 @@ from ..peer.settling.funds import Funds
 from ..peer.store.ledger import Ledger
 from ..peer.wire.calls import Call
 from ..peer.wire.rpc import Rpc
-from ..protocol.bindings import bind
-from ..protocol.codec import decode, encode, record_cid
-from ..protocol.credits import BASE_SPLIT, DEFAULT_SPLIT
+from ..protocol.content.manifests import AdapterManifest, PriorWeight, Recipe
+from ..protocol.content.splits import BASE_SPLIT, DEFAULT_SPLIT
+from ..protocol.encoding.codec import decode, encode, record_cid
+from ..protocol.encoding.fields import PPM
 from ..protocol.ids import Cid, PeerId, cid_of, keccak256
-from ..protocol.keys import AccountKey, PeerKey
-from ..protocol.manifests import AdapterManifest, PriorWeight, Recipe
-from ..protocol.messages import Ask
-from ..protocol.requests import PPM, SignedBinding, Suggestion
+from ..protocol.inference.messages import Ask
+from ..protocol.requests.records import Suggestion
+from ..protocol.signing.bindings import SignedBinding, bind
+from ..protocol.signing.keys import AccountKey, PeerKey
 from ..scheduler.core import Scheduler
 from ..worker.adapters.store import AdapterStore, FetchedAdapter
 from ..worker.engine.types import EngineFacts, PackedSize

@@ -21,10 +21,10 @@ from commonlore.peer.asking import attempt, paying, prefetch
 from commonlore.peer.attribution import second_opinions, statements
 from commonlore.peer.config import CHOICES, RESERVED, Config
 from commonlore.peer.wire import reconcile
-from commonlore.protocol import credits
-from commonlore.protocol.manifests import Split
-from commonlore.protocol.messages import Message, RefusalCode
-from commonlore.protocol.transitions import CROSSING, TRANSITIONS
+from commonlore.protocol.content import splits
+from commonlore.protocol.content.manifests import Split
+from commonlore.protocol.inference.messages import Message, RefusalCode
+from commonlore.protocol.inference.transitions import CROSSING, TRANSITIONS
 from commonlore.simulations.scenario import read_experiment, scenario_path
 
 ROOT = Path(__file__).parent.parent
@@ -280,7 +280,7 @@ def test_the_pictures_are_those_of_the_results(monkeypatch: pytest.MonkeyPatch, 
 def test_limits_are_those_of_the_code() -> None:
     table = rows(section(page("docs/protocol.md"), "Limits"))[1:]
     for name, value in table:
-        module, _, constant = name.strip("`").partition(".")
+        module, _, constant = name.strip("`").rpartition(".")
         limit = getattr(importlib.import_module(f"commonlore.protocol.{module}"), constant)
         assert limit == int(value.replace(",", "")), name
 
@@ -292,9 +292,9 @@ def test_the_presets_of_splits_are_those_of_the_code() -> None:
         if (found := re.match(r"`(\w+)`", row[0]))
     }
     presets = {
-        "default": credits.DEFAULT_SPLIT,
-        "openledger": credits.OPENLEDGER_SPLIT,
-        "base": credits.BASE_SPLIT,
+        "default": splits.DEFAULT_SPLIT,
+        "openledger": splits.OPENLEDGER_SPLIT,
+        "base": splits.BASE_SPLIT,
     }
     order = [field.name for field in fields(Split)]
     assert table == {name: [getattr(split, part) for part in order] for name, split in presets.items()}

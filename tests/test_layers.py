@@ -20,11 +20,16 @@ IMPURE = {
     *("trio", "asyncio", "socket", "time", "random", "os", "logging", "torch", "web3", "libp2p", "aiosqlite"),
     *("threading", "secrets", "subprocess", "httpx", "anyio"),
 }
+PROTOCOL_ROOMS = (
+    *("encoding", "signing", "content", "gossip", "requests"),
+    *("receipts", "inference", "attribution", "settlement"),
+)
 PEER_ROOMS = (
     *("store", "wire", "identity", "blobs", "settling", "asking", "watchtower"),
     *("local", "datanets", "serving", "attribution", "roles", "training", "demo"),
 )
 """From below upward. The files beside them wire them together, and `gateway` shows them to programs."""
+INNER_ROOMS = [("protocol", PROTOCOL_ROOMS, set[str]()), ("peer", PEER_ROOMS, {"gateway"})]
 ONLY_IN = {
     "libp2p": {"peer/wire/compat.py", "peer/wire/host"},
     "aiosqlite": {"peer/store/database.py"},
@@ -60,19 +65,17 @@ def test_a_room_imports_only_rooms_below_it(room: str) -> None:
             assert other == room or other in MAY_IMPORT[room] or other not in MAY_IMPORT, f"{path}: {name}"
 
 
-@pytest.mark.parametrize("room", PEER_ROOMS)
-def test_a_room_of_a_peer_imports_no_room_above_it(room: str) -> None:
-    above = PEER_ROOMS[PEER_ROOMS.index(room) + 1 :]
-    assert files(f"peer/{room}")
-    for path in files(f"peer/{room}"):
-        for name in imported(path):
-            parts = name.split(".")
-            assert parts[:2] != ["commonlore", "peer"] or parts[2] not in above, f"{path}: {name}"
-
-
-def test_every_room_of_a_peer_has_its_place() -> None:
-    rooms = {path.name for path in (ROOT / "peer").iterdir() if (path / "__init__.py").exists()}
-    assert rooms == {*PEER_ROOMS, "gateway"}
+@pytest.mark.parametrize(("house", "rooms", "free"), INNER_ROOMS)
+def test_an_inner_room_imports_no_room_above_it(house: str, rooms: tuple[str, ...], free: set[str]) -> None:
+    found = {path.name for path in (ROOT / house).iterdir() if (path / "__init__.py").exists()}
+    assert found == {*rooms, *free}
+    for number, room in enumerate(rooms):
+        for path in files(f"{house}/{room}"):
+            for name in imported(path):
+                parts = name.split(".")
+                assert parts[:2] != ["commonlore", house] or parts[2] not in rooms[number + 1 :], (
+                    f"{path}: {name}"
+                )
 
 
 @pytest.mark.parametrize("room", ["protocol", "scheduler"])

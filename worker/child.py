@@ -2,8 +2,8 @@
 node.
 
 Rules of this file:
-- One frame is a 32-bit big-endian length and that many bytes (`protocol.codec`), at most MAX_FRAME; what is
-  larger goes by file. The parent's end is trio's, the child's end blocks.
+- One frame is a 32-bit big-endian length and that many bytes (`protocol.encoding.codec`), at most MAX_FRAME;
+  what is larger goes by file. The parent's end is trio's, the child's end blocks.
 - The child ends when the socket does: a killed node leaves no child behind. Leaving the block kills the
   child.
 - What the child prints goes to a log file, whose last lines explain its death.
@@ -24,7 +24,7 @@ from typing import Any
 
 import trio
 
-from ..protocol.codec import FrameReader, frame
+from ..protocol.encoding.codec import FrameReader, frame
 from ..protocol.errors import CommonloreError
 
 _CHUNK = 65_536

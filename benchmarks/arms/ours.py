@@ -8,10 +8,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from commonlore.protocol.content.compositions import AdapterWeight
+from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.errors import Refused
 from commonlore.protocol.ids import Cid, cid_of
-from commonlore.protocol.messages import RefusalCode
-from commonlore.protocol.requests import PPM, AdapterWeight, Sampling
+from commonlore.protocol.inference.messages import RefusalCode
+from commonlore.protocol.requests.records import Sampling
 from commonlore.worker.engine.engine import Engine
 from commonlore.worker.engine.serve import build_engine
 from commonlore.worker.engine.types import AdapterSource, EngineConfig, GenerationRequest

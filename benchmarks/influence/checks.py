@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from commonlore.protocol.attribution import compute_scores, compute_weights, sum_rows
+from commonlore.protocol.attribution.scoring import compute_scores, compute_weights, sum_rows
 from commonlore.worker.attribution.adapted import AdaptedModel
 from commonlore.worker.attribution.gradient import compute_vectors
 

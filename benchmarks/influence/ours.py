@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from commonlore.protocol.attribution import compute_scores, compute_weights, sum_rows
+from commonlore.protocol.attribution.scoring import compute_scores, compute_weights, sum_rows
 from commonlore.worker.attribution.adapted import AdaptedModel
 from commonlore.worker.attribution.curvature import FITTED, Curvature, Plan, pack_curvature
 from commonlore.worker.attribution.curvature_run import fit_curvature

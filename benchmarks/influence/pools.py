@@ -1,5 +1,6 @@
 """What attribution costs beside serving when only a sample of receipts is scored, and how far that sample's
-shares are from all receipts' shares. Receipts are drawn as `protocol.pools` draws them, of equal amounts."""
+shares are from all receipts' shares. Receipts are drawn as `protocol.attribution.pools` draws them, of equal
+amounts."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from commonlore.protocol.pools import sample_size
+from commonlore.protocol.attribution.pools import sample_size
 from commonlore.worker.attribution.curvature_run import fit_curvature
 from commonlore.worker.attribution.gradient import compute_vectors
 from commonlore.worker.attribution.sketch import WIDTH

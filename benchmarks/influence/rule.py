@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from commonlore.protocol.copies import Representatives
+from commonlore.protocol.content.copies import Representatives
 from commonlore.worker.factory.admission import Gains, plan_admission, refused
 from commonlore.worker.factory.admit import measure_gains
 from commonlore.worker.factory.job import Pair

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 import trio
 
+from ...protocol.content.compositions import AdapterWeight
 from ...protocol.errors import CommonloreError, LocalProtocolError
 from ...protocol.ids import Address, Cid, PeerId, ReceiptId, receipt_id_of
-from ...protocol.messages import TokenChunk, TokenLogprob
-from ...protocol.receipts import SignedReceipt
-from ...protocol.requests import AdapterWeight, ChatMessage, Disclosure, PromptPart, Sampling
+from ...protocol.inference.messages import TokenChunk, TokenLogprob
+from ...protocol.receipts.records import SignedReceipt
+from ...protocol.requests.records import ChatMessage, Disclosure, PromptPart, Sampling
 from .composition import read_composition
 
 DEFAULT_MAX_TOKENS = 256

@@ -13,11 +13,11 @@ from typing import TypeVar
 
 import trio
 
-from ...protocol.adverts import WorkerAd
-from ...protocol.envelope import Sealed
+from ...protocol.content.compositions import AdapterWeight
 from ...protocol.errors import DeadlineExceeded, NotFound
+from ...protocol.gossip.adverts import WorkerAd
 from ...protocol.ids import Cid
-from ...protocol.requests import AdapterWeight
+from ...protocol.signing.envelope import Sealed
 from ...scheduler import events
 from ...scheduler.core import Scheduler
 from ...scheduler.view import worker_view

@@ -14,7 +14,8 @@ from contextlib import suppress
 
 import trio
 
-from ...protocol.credits import check_split_bounds, heaviest_adapter
+from ...protocol.content.manifests import Split
+from ...protocol.content.splits import check_split_bounds
 from ...protocol.errors import (
     CommonloreError,
     DeadlineExceeded,
@@ -23,9 +24,8 @@ from ...protocol.errors import (
     RemoteProtocolError,
     Unreachable,
 )
-from ...protocol.inference import InferenceStream, Role, refused
-from ...protocol.manifests import Split
-from ...protocol.messages import (
+from ...protocol.inference.conversation import InferenceStream, Role, refused
+from ...protocol.inference.messages import (
     Accepted,
     Ask,
     Cancel,
@@ -35,12 +35,13 @@ from ...protocol.messages import (
     TokenChunk,
     VoucherMessage,
 )
-from ...protocol.receipt_rules import Terms, check_parts_named, check_receipt
-from ...protocol.receipts import SignedVoucher
-from ...protocol.request_rules import compute_prompt_root, sign_request
-from ...protocol.requests import InferenceRequest, Prompt, PromptPart
-from ...protocol.tools import with_tool_parts
-from ...protocol.transitions import State
+from ...protocol.inference.transitions import State
+from ...protocol.receipts.credits import heaviest_adapter
+from ...protocol.receipts.records import SignedVoucher
+from ...protocol.receipts.rules import Terms, check_parts_named, check_receipt
+from ...protocol.requests.records import InferenceRequest, Prompt, PromptPart
+from ...protocol.requests.rules import compute_prompt_root, sign_request
+from ...protocol.requests.tools import with_tool_parts
 from ..store import ledger_rows
 from ..wire.calls import Call, EndOfCall
 from .answers import Answer, AskOptions, Delta

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ...protocol.adverts import WorkerAd
-from ...protocol.eip712 import Domain
+from ...protocol.gossip.adverts import WorkerAd
 from ...protocol.ids import Cid, PeerId
-from ...protocol.keys import AccountKey
-from ...protocol.requests import SignedBinding
+from ...protocol.signing.bindings import SignedBinding
+from ...protocol.signing.eip712 import Domain
+from ...protocol.signing.keys import AccountKey
 from ..catalog import Catalog
 from ..clock import ChainClock, Clock
 from ..keyed_lock import KeyedLock

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 
-from ...protocol.credits import compute_price
 from ...protocol.errors import (
     ChainError,
     CommonloreError,
@@ -17,9 +16,10 @@ from ...protocol.errors import (
     Refused,
     Unreachable,
 )
-from ...protocol.messages import RefusalCode
-from ...protocol.request_rules import most_prompt_tokens
-from ...protocol.requests import MAX_OUTPUT_TOKENS
+from ...protocol.inference.messages import RefusalCode
+from ...protocol.receipts.credits import compute_price
+from ...protocol.requests.records import MAX_OUTPUT_TOKENS
+from ...protocol.requests.rules import most_prompt_tokens
 from ...scheduler import events
 from .answers import Answer, Delta
 from .ask_state import AskState, Scene

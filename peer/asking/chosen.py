@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...protocol.content.compositions import AdapterWeight
 from ...protocol.errors import ConfigError, ProtocolError
 from ...protocol.ids import Cid
-from ...protocol.request_rules import check_adapters
-from ...protocol.requests import AdapterWeight
+from ...protocol.requests.rules import check_adapters
 from ..catalog import Catalog
 from .composition import Weighted
 

@@ -11,10 +11,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-from ...protocol.credits import apportion
+from ...protocol.content.compositions import MAX_ADAPTERS, AdapterWeight
+from ...protocol.encoding.fields import PPM
 from ...protocol.errors import ConfigError
 from ...protocol.ids import Cid
-from ...protocol.requests import MAX_ADAPTERS, PPM, AdapterWeight
+from ...protocol.receipts.credits import apportion
 
 Weighted = tuple[tuple[str, int], ...]
 """(name or id, parts per million) of each adapter."""

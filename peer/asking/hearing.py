@@ -8,8 +8,8 @@ from functools import partial
 import trio
 
 from ...protocol.errors import Unreachable
-from ...protocol.inference import InferenceStream
-from ...protocol.messages import Accepted, Message
+from ...protocol.inference.conversation import InferenceStream
+from ...protocol.inference.messages import Accepted, Message
 from ..clock import Clock
 from ..wire.calls import Call, EndOfCall
 from .answers import Answer, AskOptions

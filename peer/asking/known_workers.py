@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ...protocol.advert_rules import advert_hash
-from ...protocol.adverts import WorkerAd
-from ...protocol.envelope import Sealed
 from ...protocol.errors import NotFound
+from ...protocol.gossip.adverts import WorkerAd
+from ...protocol.gossip.rules import advert_hash
 from ...protocol.ids import Cid, PeerId
+from ...protocol.signing.envelope import Sealed
 from ...scheduler.core import Scheduler
 from .attempt_parts import Offer
 

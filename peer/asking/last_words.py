@@ -10,7 +10,7 @@ from ...protocol.errors import (
     Refused,
     Unreachable,
 )
-from ...protocol.messages import RefusalCode
+from ...protocol.inference.messages import RefusalCode
 from ...scheduler import events
 from .answers import AskOptions
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf
 
-from ...protocol.messages import Accepted
+from ...protocol.inference.messages import Accepted
 
 ACCEPT_PATIENCE_S = 30.0
 """How long a worker may take to admit or refuse an ask: it may have to find an adapter's manifest first."""

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ...protocol.codec import encode_all
-from ...protocol.eip712 import digest
+from ...protocol.encoding.codec import encode_all
 from ...protocol.errors import CommonloreError
 from ...protocol.ids import Address, PeerId
-from ...protocol.receipt_rules import adopt_voucher, make_voucher
-from ...protocol.receipts import SignedReceipt, SignedVoucher
-from ...protocol.requests import Prompt
+from ...protocol.receipts.records import SignedReceipt, SignedVoucher
+from ...protocol.receipts.rules import adopt_voucher, make_voucher
+from ...protocol.requests.records import Prompt
+from ...protocol.signing.eip712 import digest
 from ..store.ledger_rows import NewReceipt, Role
 
 if TYPE_CHECKING:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import trio
 
-from ...protocol.bindings import check_binding
-from ...protocol.codec import decode, encode, encode_value
-from ...protocol.eip712 import Domain
+from ...protocol.encoding.codec import decode, encode, encode_value
 from ...protocol.errors import CommonloreError, InvalidSignature, NotFound
 from ...protocol.ids import Address, Cid, PeerId, public_key_of
-from ...protocol.requests import SignedBinding, Suggestion
+from ...protocol.requests.records import Suggestion
+from ...protocol.signing.bindings import SignedBinding, check_binding
+from ...protocol.signing.eip712 import Domain
 from ...worker.adapters.store import AdapterStore, Fetch
 from ..bucket import Bucket
 from ..catalog import Catalog

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+from ...protocol.content.compositions import AdapterWeight
 from ...protocol.ids import Cid
-from ...protocol.requests import AdapterWeight, ChatMessage
+from ...protocol.requests.records import ChatMessage
 from ...scheduler.events import Prefix
 
 MAX_PREFIXES = 8

@@ -21,14 +21,14 @@ from pathlib import Path
 
 import trio
 
-from ...protocol.envelope import Sealed
+from ...protocol.attribution.pools import FEWEST_DRAWN
 from ...protocol.errors import CommonloreError
 from ...protocol.ids import Cid, ReceiptId
-from ...protocol.messages import Ask
-from ...protocol.pools import FEWEST_DRAWN
-from ...protocol.receipt_parts import attributed
-from ...protocol.receipts import AttributionStatement
-from ...protocol.requests import Disclosure
+from ...protocol.inference.messages import Ask
+from ...protocol.receipts.parts import attributed
+from ...protocol.receipts.records import AttributionStatement
+from ...protocol.requests.records import Disclosure
+from ...protocol.signing.envelope import Sealed
 from ...worker.attribution.process import AttributionConfig, AttributionProcess
 from ..node import Node
 from ..serving.conversation_parts import PaidStep

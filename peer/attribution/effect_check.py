@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...protocol.attribution import compute_scores, compute_weights, prior_weights, read_sums
-from ...protocol.channels import combine_channels, payable
-from ...protocol.faithfulness import COARSE_METHODS
-from ...protocol.pools import TOLERANCE_PPM, total_variation_ppm
-from ...protocol.receipts import AttributionStatement, Weight
-from ...protocol.requests import Prompt
+from ...protocol.attribution.faithfulness import COARSE_METHODS
+from ...protocol.attribution.pools import TOLERANCE_PPM, total_variation_ppm
+from ...protocol.attribution.scoring import compute_scores, compute_weights, prior_weights, read_sums
+from ...protocol.receipts.channels import combine_channels, payable
+from ...protocol.receipts.records import AttributionStatement, Weight
+from ...protocol.requests.records import Prompt
 from ...worker.attribution.ablation import ablated, measured_effects
 from .evidence import Evidence
 

@@ -12,19 +12,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from ...protocol.adverts import AdapterRecord
-from ...protocol.attribution import MAX_WIDTH
-from ...protocol.codec import record_cid
-from ...protocol.eip712 import Domain
-from ...protocol.envelope import Sealed, open_sealed
+from ...protocol.attribution.faithfulness import Faithfulness
+from ...protocol.attribution.scoring import MAX_WIDTH
+from ...protocol.content.manifests import AdapterManifest, DatanetManifest, IndexManifest
+from ...protocol.content.selections import RowSelection
+from ...protocol.encoding.codec import record_cid
 from ...protocol.errors import ChainError, NotFound, RemoteProtocolError, Unreachable
-from ...protocol.faithfulness import Faithfulness
-from ...protocol.ids import RAW, Cid, cid_of_digest
-from ...protocol.manifests import CHUNK_SIZE, AdapterManifest, DatanetManifest, IndexManifest
-from ...protocol.receipt_parts import ReceiptPart, receipt_parts
-from ...protocol.receipts import AttributionStatement, Credit
-from ...protocol.requests import PeerBinding
-from ...protocol.selections import RowSelection
+from ...protocol.gossip.adverts import AdapterRecord
+from ...protocol.ids import CHUNK_SIZE, RAW, Cid, cid_of_digest
+from ...protocol.receipts.parts import ReceiptPart, receipt_parts
+from ...protocol.receipts.records import AttributionStatement, Credit
+from ...protocol.signing.bindings import PeerBinding
+from ...protocol.signing.eip712 import Domain
+from ...protocol.signing.envelope import Sealed, open_sealed
 from ..datanets.shards import PulledDatanet, pull_datanet
 from ..store.ledger import Ledger
 from ..store.ledger_rows import StoredReceipt

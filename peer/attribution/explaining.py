@@ -13,22 +13,22 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ...protocol.attribution import (
+from ...protocol.attribution.faithfulness import PRIOR_METHODS, UNMEASURED_METHOD
+from ...protocol.attribution.scoring import (
     PRIOR_METHOD,
     compute_scores,
     compute_weights,
     prior_weights,
     read_sums,
 )
-from ...protocol.channels import combine_channels, divide_channels, payable
+from ...protocol.content.manifests import AdapterManifest, Row
+from ...protocol.content.rows import row_hash
 from ...protocol.errors import MissingDependency
-from ...protocol.faithfulness import PRIOR_METHODS, UNMEASURED_METHOD
 from ...protocol.ids import Address, Cid
-from ...protocol.manifests import AdapterManifest, Row
-from ...protocol.prompt_parts import ROW
-from ...protocol.receipts import Effects, Weight
-from ...protocol.rows import row_hash
-from ...protocol.tools import tool_results
+from ...protocol.receipts.channels import combine_channels, divide_channels, payable
+from ...protocol.receipts.records import Effects, Weight
+from ...protocol.requests.prompt_parts import ROW
+from ...protocol.requests.tools import tool_results
 from ...worker.attribution.index import score_rows
 from ...worker.attribution.spans import SpanIndex, find_spans
 from ..datanets.shards import PulledDatanet, PulledShard

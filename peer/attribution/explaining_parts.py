@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from ...protocol.credits import apportion
-from ...protocol.requests import PPM
+from ...protocol.encoding.fields import PPM
+from ...protocol.receipts.credits import apportion
 from .evidence import Evidence
 from .explaining import SHOWN_SPANS, ContributorPart, Explanation, PromptRow, ToolPart, explain
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...protocol.envelope import seal
+from ...protocol.attribution.faithfulness import Correlations, Faithfulness
+from ...protocol.content.manifests import AdapterManifest, IndexManifest, Row
+from ...protocol.content.rows import row_hash
 from ...protocol.errors import ConfigError, NotFound, RemoteProtocolError
-from ...protocol.faithfulness import Correlations, Faithfulness
-from ...protocol.ids import Cid
-from ...protocol.manifests import CHUNK_SIZE, AdapterManifest, IndexManifest, Row
-from ...protocol.rows import row_hash
+from ...protocol.ids import CHUNK_SIZE, Cid
+from ...protocol.signing.envelope import seal
 from ...worker.attribution.measurement import Effort, Measurement, plan_measurement
 from ..datanets.shards import pull_datanet
 from ..node import Node

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ...protocol.codec import encode
-from ...protocol.faithfulness import Faithfulness, from_ppm
+from ...protocol.attribution.faithfulness import Faithfulness, from_ppm
+from ...protocol.encoding.codec import encode
 from ...protocol.ids import Cid
 from ...worker.attribution.measurement import Effort
 from ...worker.models.cache import default_cache_dir, find_base

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ...protocol.attribution.indexing import check_beacon
+from ...protocol.content.manifests import IndexManifest
 from ...protocol.errors import NotFound, RemoteProtocolError
-from ...protocol.indexing import check_beacon
-from ...protocol.manifests import IndexManifest
 from .evidence import Evidence
 from .findings import Checks
 from .index_rows import check_rows_of, counted_rows

@@ -12,14 +12,14 @@ from typing import Protocol
 
 import trio
 
-from ...protocol.codec import decode
-from ...protocol.eip712 import Domain
+from ...protocol.attribution.indexing import Owned, check_indexed, check_priors
+from ...protocol.content.manifests import AdapterManifest, IndexManifest, Row
+from ...protocol.content.rows import row_hash
+from ...protocol.content.selections import MAX_SELECTION_BYTES, RowSelection
+from ...protocol.encoding.codec import decode
 from ...protocol.errors import RemoteProtocolError
 from ...protocol.ids import Address, Cid
-from ...protocol.indexing import Owned, check_indexed, check_priors
-from ...protocol.manifests import AdapterManifest, IndexManifest, Row
-from ...protocol.rows import row_hash
-from ...protocol.selections import MAX_SELECTION_BYTES, RowSelection
+from ...protocol.signing.eip712 import Domain
 from ...worker.factory.selection import OwnedShard, select_again
 from ..blobs.content import Content
 from ..catalog import Catalog

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from ...protocol.codec import record_cid
-from ...protocol.envelope import open_sealed
+from ...protocol.attribution.faithfulness import Faithfulness, from_ppm
+from ...protocol.content.manifests import AdapterManifest
+from ...protocol.encoding.codec import record_cid
 from ...protocol.errors import RemoteProtocolError
-from ...protocol.faithfulness import Faithfulness, from_ppm
-from ...protocol.ids import Cid
-from ...protocol.manifests import CHUNK_SIZE, AdapterManifest
+from ...protocol.ids import CHUNK_SIZE, Cid
+from ...protocol.signing.envelope import open_sealed
 
 UNMEASURED = "how well scores predict retraining was not measured for this adapter: the prior weights divide"
 NO_INDEX = "there is no gradient index: the prior weights divide"

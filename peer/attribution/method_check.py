@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ...protocol.attribution import PRIOR_METHOD, prior_weights
-from ...protocol.channels import combine_channels, payable
+from ...protocol.attribution.faithfulness import COARSE_METHODS, coarse_method, from_ppm
+from ...protocol.attribution.scoring import PRIOR_METHOD, prior_weights
 from ...protocol.errors import RemoteProtocolError
-from ...protocol.faithfulness import COARSE_METHODS, coarse_method, from_ppm
-from ...protocol.receipts import AttributionStatement, Weight
+from ...protocol.receipts.channels import combine_channels, payable
+from ...protocol.receipts.records import AttributionStatement, Weight
 from .evidence import Evidence
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ...protocol.attribution import prior_weights
+from ...protocol.attribution.scoring import prior_weights
 from ...protocol.errors import NotFound
 from ...protocol.ids import Address, checksummed
 from .evidence import Evidence

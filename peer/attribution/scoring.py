@@ -16,17 +16,17 @@ from dataclasses import dataclass
 
 import trio
 
-from ...protocol.attribution import PRIOR_METHOD, prior_weights
-from ...protocol.channels import combine_channels, payable
-from ...protocol.envelope import Sealed, open_sealed, seal
+from ...protocol.attribution.faithfulness import coarse_method
+from ...protocol.attribution.indexing import check_beacon
+from ...protocol.attribution.scoring import PRIOR_METHOD, prior_weights
+from ...protocol.content.manifests import AdapterManifest, IndexManifest
 from ...protocol.errors import NotFound
-from ...protocol.faithfulness import coarse_method
 from ...protocol.ids import Cid
-from ...protocol.indexing import check_beacon
-from ...protocol.manifests import AdapterManifest, IndexManifest
-from ...protocol.receipts import AttributionStatement, Effects
-from ...protocol.requests import Prompt
-from ...protocol.seconding import DrawnSecond
+from ...protocol.receipts.channels import combine_channels, payable
+from ...protocol.receipts.records import AttributionStatement, Effects
+from ...protocol.receipts.seconding import DrawnSecond
+from ...protocol.requests.records import Prompt
+from ...protocol.signing.envelope import Sealed, open_sealed, seal
 from ...worker.attribution.ablation import measured_effects
 from ...worker.attribution.process import AttributionProcess
 from ...worker.attribution.subject import subject_of

@@ -6,9 +6,9 @@ published list and by the chain, and where it stands in the draw's order.
 
 from __future__ import annotations
 
+from ...protocol.attribution.opinions import check_drawn, check_second
 from ...protocol.errors import NotFound, RemoteProtocolError
 from ...protocol.ids import checksummed
-from ...protocol.opinions import check_drawn, check_second
 from .evidence import Evidence
 from .findings import Checks
 from .second_draw import check_facts

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...contracts.bonding import BondRole
+from ...protocol.attribution.opinions import check_listed
 from ...protocol.errors import ChainError, RemoteProtocolError, Unreachable
 from ...protocol.ids import Address
-from ...protocol.opinions import check_listed
-from ...protocol.receipts import Receipt
-from ...protocol.seconding import MAX_BONDED, BondedList
+from ...protocol.receipts.records import Receipt
+from ...protocol.receipts.seconding import MAX_BONDED, BondedList
 from ..settling.claiming import on_chain
 
 if TYPE_CHECKING:

@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
-from ...protocol.codec import decode
-from ...protocol.envelope import Sealed
+from ...protocol.encoding.codec import decode
 from ...protocol.errors import ChainError, NotFound, Unreachable
 from ...protocol.ids import Cid
-from ...protocol.receipts import AttributionStatement, Receipt
-from ...protocol.seconding import MAX_BONDED_BYTES, BondedList
+from ...protocol.receipts.records import AttributionStatement, Receipt
+from ...protocol.receipts.seconding import MAX_BONDED_BYTES, BondedList
+from ...protocol.signing.envelope import Sealed
 from .second_draw import DrawFacts
 
 ReadBlob = Callable[[Cid, int], Awaitable[bytes]]

@@ -5,7 +5,8 @@ asked: one whose owner has bonded as an attributor on the chain, and anybody onl
 logged; of a receipt that a beacon drew the lot is of that beacon, too. Whoever is asked checks the payer's
 consent, the receipt and the draw before it computes anything, and computes for few at a time. What is
 answered is a sealed statement like the worker's own, which says also who it is by, what drew it and from whom
-(`protocol.seconding`); the two are laid beside each other when the pool is divided, and both are published.
+(`protocol.receipts.seconding`); the two are laid beside each other when the pool is divided, and both are
+published.
 """
 
 from __future__ import annotations
@@ -14,9 +15,15 @@ import logging
 
 import trio
 
-from ...protocol.codec import decode, encode
-from ...protocol.eip712 import digest
-from ...protocol.envelope import Sealed, open_sealed
+from ...protocol.attribution.opinions import (
+    OpinionRequest,
+    PaidReceipt,
+    check_drawn,
+    check_opening,
+    check_second,
+)
+from ...protocol.attribution.pools import TOLERANCE_PPM, draw_second, total_variation_ppm
+from ...protocol.encoding.codec import decode, encode
 from ...protocol.errors import (
     CommonloreError,
     InvalidSignature,
@@ -25,17 +32,11 @@ from ...protocol.errors import (
     RemoteProtocolError,
 )
 from ...protocol.ids import Cid, PeerId, ReceiptId, public_key_of
-from ...protocol.messages import RefusalCode
-from ...protocol.opinions import (
-    OpinionRequest,
-    PaidReceipt,
-    check_drawn,
-    check_opening,
-    check_second,
-)
-from ...protocol.pools import TOLERANCE_PPM, draw_second, total_variation_ppm
-from ...protocol.receipts import AttributionStatement
-from ...protocol.seconding import BondedList, DrawnSecond
+from ...protocol.inference.messages import RefusalCode
+from ...protocol.receipts.records import AttributionStatement
+from ...protocol.receipts.seconding import BondedList, DrawnSecond
+from ...protocol.signing.eip712 import digest
+from ...protocol.signing.envelope import Sealed, open_sealed
 from ..node import Node
 from ..serving.conversation_parts import PaidStep
 from ..store.ledger_rows import StoredReceipt

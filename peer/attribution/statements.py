@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import trio
 
-from ...protocol.codec import decode_value, encode_value
-from ...protocol.envelope import Sealed, open_sealed
+from ...protocol.attribution.pools import Basis
+from ...protocol.content.compositions import MAX_ADAPTERS
+from ...protocol.encoding.codec import decode_value, encode_value
 from ...protocol.errors import (
     CommonloreError,
     InvalidSignature,
@@ -23,10 +24,10 @@ from ...protocol.errors import (
     Unreachable,
 )
 from ...protocol.ids import Address, Cid, PeerId, ReceiptId, peer_id_of
-from ...protocol.pools import Basis
-from ...protocol.receipt_parts import attributed
-from ...protocol.receipts import AttributionStatement, Credit
-from ...protocol.requests import MAX_ADAPTERS, PeerBinding
+from ...protocol.receipts.parts import attributed
+from ...protocol.receipts.records import AttributionStatement, Credit
+from ...protocol.signing.bindings import PeerBinding
+from ...protocol.signing.envelope import Sealed, open_sealed
 from ..catalog import Catalog
 from ..settling.crediting import Crediting, NetworkAccounts
 from ..store.ledger import Ledger

@@ -14,16 +14,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...protocol.attribution import check_weights, prior_weights, read_sums, recheck_statement
-from ...protocol.codec import record_hash
-from ...protocol.credits import sum_shares
-from ...protocol.eip712 import require_signer
+from ...protocol.attribution.pools import TOLERANCE_PPM
+from ...protocol.attribution.scoring import check_weights, prior_weights, read_sums, recheck_statement
+from ...protocol.encoding.codec import record_hash
+from ...protocol.encoding.fields import PPM
 from ...protocol.errors import NotFound, RemoteProtocolError
-from ...protocol.outputs import output_root
-from ...protocol.pools import TOLERANCE_PPM
-from ...protocol.receipt_rules import check_voucher_names
-from ...protocol.receipts import AttributionStatement
-from ...protocol.requests import PPM
+from ...protocol.receipts.credits import sum_shares
+from ...protocol.receipts.outputs import output_root
+from ...protocol.receipts.records import AttributionStatement
+from ...protocol.receipts.rules import check_voucher_names
+from ...protocol.signing.eip712 import require_signer
 from .evidence import Evidence
 from .findings import Checks, Finding
 from .index_check import check_projection, check_whole

@@ -17,11 +17,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from ...protocol.blob_names import describe_blob, open_manifest
-from ...protocol.codec import encode
+from ...protocol.content.blob_names import BlobManifest, describe_blob, open_manifest
+from ...protocol.encoding.codec import encode
 from ...protocol.errors import ConfigError, NotFound, RemoteProtocolError
-from ...protocol.ids import Cid, to_cid
-from ...protocol.manifests import CHUNK_SIZE, BlobManifest
+from ...protocol.ids import CHUNK_SIZE, Cid, to_cid
 from .partial import Partial
 
 PARTIAL_LIFETIME_S = 3 * 86_400

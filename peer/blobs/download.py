@@ -13,10 +13,9 @@ from contextlib import AbstractAsyncContextManager
 
 import trio
 
-from ...protocol.blob_names import check_chunk
+from ...protocol.content.blob_names import check_chunk
 from ...protocol.errors import CommonloreError, ConfigError, NotFound, RemoteProtocolError, Unreachable
-from ...protocol.ids import Cid, PeerId
-from ...protocol.manifests import CHUNK_SIZE
+from ...protocol.ids import CHUNK_SIZE, Cid, PeerId
 from .blob_stream import CHUNK, BlobStream
 from .partial import Partial
 

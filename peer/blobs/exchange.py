@@ -16,10 +16,15 @@ from pathlib import Path
 
 import trio
 
-from ...protocol.blob_names import MAX_MANIFEST_BYTES, check_small, has_manifest, open_manifest
+from ...protocol.content.blob_names import (
+    MAX_MANIFEST_BYTES,
+    BlobManifest,
+    check_small,
+    has_manifest,
+    open_manifest,
+)
 from ...protocol.errors import CommonloreError, NotFound, RemoteProtocolError
-from ...protocol.ids import Cid, PeerId, cid_from_bytes
-from ...protocol.manifests import CHUNK_SIZE, BlobManifest
+from ...protocol.ids import CHUNK_SIZE, Cid, PeerId, cid_from_bytes
 from ..keyed_lock import KeyedLock
 from ..wire.host import Host
 from ..wire.host_stream import Stream

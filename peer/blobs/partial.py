@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ...protocol.blob_names import check_chunk
+from ...protocol.content.blob_names import BlobManifest, check_chunk
 from ...protocol.errors import RemoteProtocolError
-from ...protocol.manifests import BlobManifest
 
 
 class Partial:

@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+from ...protocol.content.manifests import Row
 from ...protocol.errors import MissingDependency, NotFound
-from ...protocol.manifests import Row
 
 _WORDS_HELD_OUT = 2
 _MAX_WORDS = 110

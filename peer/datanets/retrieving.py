@@ -18,12 +18,12 @@ from typing import TypeVar
 
 import trio
 
-from ...protocol.eip712 import Domain
+from ...protocol.content.manifests import MAX_ROWS_PER_SHARD
+from ...protocol.content.rows import row_hash
 from ...protocol.errors import ConfigError, DeadlineExceeded, NotFound, RetrievalFailed, Unreachable
 from ...protocol.ids import Address, Cid, to_cid
-from ...protocol.manifests import MAX_ROWS_PER_SHARD
-from ...protocol.prompt_parts import show_rows
-from ...protocol.rows import row_hash
+from ...protocol.requests.prompt_parts import show_rows
+from ...protocol.signing.eip712 import Domain
 from ...worker.retrieval.embedding import Embedder
 from ...worker.retrieval.index import Found, IndexedRow, build_index, forget, search
 from ..asking.answers import AskOptions, Citation, Retrieval, Template

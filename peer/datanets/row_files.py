@@ -12,8 +12,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from ...protocol.content.manifests import MAX_ROW_BYTES, MAX_ROWS_PER_SHARD, MAX_SHARD_BYTES
 from ...protocol.errors import InvalidShard, NotFound
-from ...protocol.manifests import MAX_ROW_BYTES, MAX_ROWS_PER_SHARD, MAX_SHARD_BYTES
 from ...worker.factory.job import Pair
 
 FIELDS = ("question", "answer")

@@ -9,15 +9,9 @@ from dataclasses import dataclass
 
 import trio
 
-from ...protocol.adverts import DatanetRecord
-from ...protocol.codec import decode, encode
-from ...protocol.eip712 import Domain
-from ...protocol.errors import InvalidShard, LocalProtocolError, NotFound, ProtocolError, Unreachable
-from ...protocol.ids import Address, Cid
-from ...protocol.keys import PeerKey
-from ...protocol.manifests import CHUNK_SIZE, MAX_SHARD_BYTES, DatanetManifest, Row, Shard, ShardHeader
-from ...protocol.names import is_name
-from ...protocol.rows import (
+from ...protocol.content.manifests import MAX_SHARD_BYTES, DatanetManifest, Row, Shard, ShardHeader
+from ...protocol.content.names import is_name
+from ...protocol.content.rows import (
     check_shard,
     contributors_root,
     decode_rows,
@@ -26,6 +20,12 @@ from ...protocol.rows import (
     rows_root,
     sign_shard,
 )
+from ...protocol.encoding.codec import decode, encode
+from ...protocol.errors import InvalidShard, LocalProtocolError, NotFound, ProtocolError, Unreachable
+from ...protocol.gossip.adverts import DatanetRecord
+from ...protocol.ids import CHUNK_SIZE, Address, Cid
+from ...protocol.signing.eip712 import Domain
+from ...protocol.signing.keys import PeerKey
 from ..blobs.content import Content
 from ..catalog import Catalog
 from ..identity.keystore import Identity

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ...protocol.codec import decode
-from ...protocol.envelope import Sealed
-from ...protocol.ids import Cid
-from ...protocol.keys import PeerKey
-from ...protocol.manifests import CHUNK_SIZE, DatanetManifest, Shard
-from ...protocol.withdrawals import Withdrawal
+from ...protocol.content.manifests import DatanetManifest, Shard
+from ...protocol.content.withdrawals import Withdrawal
+from ...protocol.encoding.codec import decode
+from ...protocol.ids import CHUNK_SIZE, Cid
+from ...protocol.signing.envelope import Sealed
+from ...protocol.signing.keys import PeerKey
 from ..node import Node
 from .shards import DatanetPlan, publish_datanet, record_of
 from .withdrawing import shards_of, sign_withdrawal

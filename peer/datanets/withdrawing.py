@@ -21,14 +21,9 @@ from pathlib import Path
 
 import trio
 
-from ...protocol.codec import decode, decode_value, encode_value
-from ...protocol.envelope import Sealed, open_sealed, seal
-from ...protocol.errors import CommonloreError, ConfigError, NotFound
-from ...protocol.ids import Cid, to_cid
-from ...protocol.keys import PeerKey
-from ...protocol.manifests import CHUNK_SIZE, MAX_SHARD_BYTES, DatanetManifest, Row, Shard
-from ...protocol.rows import decode_rows
-from ...protocol.withdrawals import (
+from ...protocol.content.manifests import MAX_SHARD_BYTES, DatanetManifest, Row, Shard
+from ...protocol.content.rows import decode_rows
+from ...protocol.content.withdrawals import (
     MAX_LIST_BYTES,
     MAX_WITHDRAWAL_BYTES,
     Withdrawal,
@@ -36,6 +31,11 @@ from ...protocol.withdrawals import (
     decode_withdrawals,
     encode_withdrawals,
 )
+from ...protocol.encoding.codec import decode, decode_value, encode_value
+from ...protocol.errors import CommonloreError, ConfigError, NotFound
+from ...protocol.ids import CHUNK_SIZE, Cid, to_cid
+from ...protocol.signing.envelope import Sealed, open_sealed, seal
+from ...protocol.signing.keys import PeerKey
 from ...worker.factory.admission import ADMISSION_FILE, read_admission
 from ...worker.factory.job import JOB_FILE, Pair, read_job
 from ..blobs.content import Content

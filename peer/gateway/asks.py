@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from ...protocol.content.compositions import AdapterWeight
 from ...protocol.errors import CommonloreError, Refused
-from ...protocol.messages import RefusalCode
-from ...protocol.requests import AdapterWeight
+from ...protocol.inference.messages import RefusalCode
 from ..asking.answers import Answer, AskOptions, Citation, Delta, Transcript
 from .metrics import Metrics
 from .node import GatewayNode

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ...protocol.eip712 import Domain
+from ...protocol.signing.eip712 import Domain
 from ..asking.answers import AskOptions
 from ..clock import Clock
 from .asks import Asks, CountedAnswer

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...protocol.credits import heaviest_adapter
-from ...protocol.eip712 import Domain
-from ...protocol.messages import TokenLogprob
+from ...protocol.inference.messages import TokenLogprob
+from ...protocol.receipts.credits import heaviest_adapter
+from ...protocol.signing.eip712 import Domain
 from ..asking.answers import Delta, Transcript
 from .asks import CountedAnswer
 from .tool_reply import split_calls

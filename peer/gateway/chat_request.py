@@ -17,9 +17,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...protocol.request_rules import MAX_TOP_LOGPROBS
-from ...protocol.requests import ChatMessage, Sampling
-from ...protocol.tools import TOOLS
+from ...protocol.requests.records import ChatMessage, Sampling
+from ...protocol.requests.rules import MAX_TOP_LOGPROBS
+from ...protocol.requests.tools import TOOLS
 from ..asking.answers import AskOptions, Retrieval, Template
 from .conversation import read_messages, read_tools, with_tools
 from .fields import Fields

@@ -15,8 +15,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ...protocol.codec import decode
-from ...protocol.faithfulness import Faithfulness
+from ...protocol.attribution.faithfulness import Faithfulness
+from ...protocol.encoding.codec import decode
 from ..asking.answers import AskOptions
 from . import views
 from .asks import Asks

@@ -2,8 +2,9 @@
 
 Rules of this file:
 
-- A conversation's tools become turns of their own (`protocol.tools`): definitions behind a system turn, calls
-  behind what the assistant said, results in the order of their calls, whatever order they came in.
+- A conversation's tools become turns of their own (`protocol.requests.tools`): definitions behind a system
+  turn, calls behind what the assistant said, results in the order of their calls, whatever order they came
+  in.
 - An assistant's calls are answered by messages of role `tool` right behind it, one each: as OpenAI has it.
 - `name` is taken and not used: the chat templates of the bases have no place for it.
 """
@@ -15,8 +16,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ...protocol.requests import ChatMessage
-from ...protocol.tools import (
+from ...protocol.requests.records import ChatMessage
+from ...protocol.requests.tools import (
     MAX_ARGUMENTS_BYTES,
     MAX_CALLS,
     MAX_NAME,

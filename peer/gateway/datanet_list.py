@@ -7,11 +7,11 @@ from typing import Any
 
 import trio
 
-from ...protocol.adverts import DatanetRecord
-from ...protocol.codec import decode
+from ...protocol.content.manifests import Shard, ShardHeader
+from ...protocol.encoding.codec import decode
 from ...protocol.errors import CommonloreError
-from ...protocol.ids import Cid
-from ...protocol.manifests import CHUNK_SIZE, Shard, ShardHeader
+from ...protocol.gossip.adverts import DatanetRecord
+from ...protocol.ids import CHUNK_SIZE, Cid
 from .lineage import Named
 from .views import plain
 

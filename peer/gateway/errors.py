@@ -12,7 +12,7 @@ from typing import Any
 
 from ...protocol import errors
 from ...protocol.errors import CommonloreError, NotFound, Refused
-from ...protocol.messages import RefusalCode
+from ...protocol.inference.messages import RefusalCode
 
 
 class InvalidRequest(CommonloreError):

@@ -13,20 +13,21 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ...protocol.adverts import AdapterRecord, Rates, WorkerAd
-from ...protocol.bindings import bind
-from ...protocol.codec import encode, record_hash
-from ...protocol.credits import BASE_SPLIT, DEFAULT_SPLIT, compute_price, compute_shares
-from ...protocol.eip712 import Domain, digest, sign
-from ...protocol.envelope import Sealed
+from ...protocol.content.compositions import AdapterWeight
+from ...protocol.content.manifests import AdapterManifest, BaseManifest, Setting, Tensor
+from ...protocol.content.splits import BASE_SPLIT, DEFAULT_SPLIT
+from ...protocol.encoding.codec import encode, record_hash
 from ...protocol.errors import CommonloreError, ConfigError, NotFound
+from ...protocol.gossip.adverts import AdapterRecord, Rates, WorkerAd
 from ...protocol.ids import Address, Cid, PeerId, ReceiptId, cid_of, peer_id_of
-from ...protocol.keys import AccountKey, PeerKey
-from ...protocol.manifests import AdapterManifest, BaseManifest, Setting, Tensor
-from ...protocol.messages import TokenLogprob
-from ...protocol.outputs import output_root
-from ...protocol.receipts import Credit, Receipt, ReceiptDetails, SignedReceipt
-from ...protocol.requests import AdapterWeight
+from ...protocol.inference.messages import TokenLogprob
+from ...protocol.receipts.credits import compute_price, compute_shares
+from ...protocol.receipts.outputs import output_root
+from ...protocol.receipts.records import Credit, Receipt, ReceiptDetails, SignedReceipt
+from ...protocol.signing.bindings import bind
+from ...protocol.signing.eip712 import Domain, digest, sign
+from ...protocol.signing.envelope import Sealed
+from ...protocol.signing.keys import AccountKey, PeerKey
 from ..asking.answers import Answer, AskOptions, Delta
 from ..asking.attempt_parts import Offer
 from ..attribution.statements import ReceiptCredits

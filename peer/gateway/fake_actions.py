@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ...protocol.adverts import DatanetRecord
+from ...protocol.attribution.faithfulness import Faithfulness
 from ...protocol.errors import CommonloreError
-from ...protocol.faithfulness import Faithfulness
+from ...protocol.gossip.adverts import DatanetRecord
 from ...protocol.ids import Address, Cid, cid_of
 from ...worker.factory.job import TrainProgress
 from ..attribution.measured import UNMEASURED

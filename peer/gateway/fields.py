@@ -16,7 +16,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from ...protocol.untrusted_json import load_json
+from ...protocol.encoding.untrusted_json import load_json
 from .errors import InvalidRequest
 
 MAX_DEPTH = 16

@@ -6,10 +6,11 @@ import logging
 from collections.abc import Iterable
 from typing import Any, Protocol
 
+from ...protocol.content.compositions import AdapterWeight
+from ...protocol.content.manifests import AdapterManifest, Merge
+from ...protocol.encoding.fields import PPM
 from ...protocol.errors import CommonloreError
 from ...protocol.ids import Cid
-from ...protocol.manifests import AdapterManifest, Merge
-from ...protocol.requests import PPM, AdapterWeight
 from ..asking.composition import write_weight, write_weighted
 from ..attribution.measured import NO_INDEX, UNMEASURED, describe_faithfulness, faithfulness_of
 from .node import CatalogView, ContentView

@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from ...protocol.adverts import AdapterRecord
+from ...protocol.gossip.adverts import AdapterRecord
 from ..asking.answers import Transcript
 from .node import GatewayNode
 

@@ -12,10 +12,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from ...protocol.adverts import AdapterRecord
+from ...protocol.encoding.fields import PPM
 from ...protocol.errors import ConfigError, RemoteProtocolError
+from ...protocol.gossip.adverts import AdapterRecord
 from ...protocol.ids import Cid, parse_cid
-from ...protocol.requests import PPM
 from ..asking.composition import Weighted, is_composition, read_composition
 from .errors import InvalidRequest, UnknownModel
 from .node import GatewayNode

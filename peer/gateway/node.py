@@ -7,11 +7,11 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ...protocol.adverts import AdapterRecord, DatanetRecord
-from ...protocol.eip712 import Domain
-from ...protocol.faithfulness import Faithfulness
+from ...protocol.attribution.faithfulness import Faithfulness
+from ...protocol.content.manifests import AdapterManifest, DatanetManifest
+from ...protocol.gossip.adverts import AdapterRecord, DatanetRecord
 from ...protocol.ids import Address, Cid, PeerId, ReceiptId
-from ...protocol.manifests import AdapterManifest, DatanetManifest
+from ...protocol.signing.eip712 import Domain
 from ...worker.attribution.measurement import Effort
 from ...worker.factory.job import Pair, TrainConfig
 from ...worker.factory.merge_job import MergePlan

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from ...protocol.eip712 import Domain
 from ...protocol.errors import CommonloreError, NotFound
 from ...protocol.ids import Address
+from ...protocol.signing.eip712 import Domain
 from ..home import Home
 from ..store.ledger_rows import StoredReceipt
 from ..store.receipt_search import HASH_DIGITS, ReceiptName

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from ...protocol.manifests import MAX_ROWS_PER_SHARD
-from ...protocol.requests import MAX_ROWS_SHOWN
+from ...protocol.content.manifests import MAX_ROWS_PER_SHARD
+from ...protocol.requests.records import MAX_ROWS_SHOWN
 from ..asking.answers import Retrieval, Template
 from .fields import Fields
 

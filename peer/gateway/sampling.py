@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ...protocol.requests import MAX_OUTPUT_TOKENS, PPM, Sampling
+from ...protocol.encoding.fields import PPM
+from ...protocol.requests.records import MAX_OUTPUT_TOKENS, Sampling
 from ..asking.answers import DEFAULT_MAX_TOKENS
 from .fields import Fields
 

@@ -11,8 +11,8 @@ import json
 import re
 from typing import Any
 
-from ...protocol.tools import MAX_ARGUMENTS_BYTES, MAX_CALLS, MAX_NAME
-from ...protocol.untrusted_json import load_json
+from ...protocol.encoding.untrusted_json import load_json
+from ...protocol.requests.tools import MAX_ARGUMENTS_BYTES, MAX_CALLS, MAX_NAME
 
 MARK = "<tool_call>"
 _END = "</tool_call>"

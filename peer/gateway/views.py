@@ -12,13 +12,13 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from ...protocol.adverts import AdapterRecord
-from ...protocol.credits import heaviest_adapter, sum_shares
-from ...protocol.eip712 import Domain, require_signer
+from ...protocol.content.compositions import AdapterWeight
 from ...protocol.errors import RemoteProtocolError
+from ...protocol.gossip.adverts import AdapterRecord
 from ...protocol.ids import Address, Cid, PeerId, checksummed, receipt_id_of
-from ...protocol.receipts import Credit, Receipt, SignedReceipt
-from ...protocol.requests import AdapterWeight
+from ...protocol.receipts.credits import heaviest_adapter, sum_shares
+from ...protocol.receipts.records import Credit, Receipt, SignedReceipt
+from ...protocol.signing.eip712 import Domain, require_signer
 from ..asking.answers import Citation, Transcript
 from ..asking.attempt_parts import Offer
 from ..attribution.statements import ReceiptCredits

@@ -20,10 +20,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...protocol.content.names import EXPECTED, is_name
 from ...protocol.errors import ConfigError, NotFound
 from ...protocol.ids import Address, checksummed, to_address
-from ...protocol.keys import AccountKey, PeerKey
-from ...protocol.names import EXPECTED, is_name
+from ...protocol.signing.keys import AccountKey, PeerKey
 from ..home import PRIVATE_FOLDER
 from ..logs import keep_secret
 from .keyfile import MACHINE_COST, Passphrase, read, seal, unseal, write, write_private

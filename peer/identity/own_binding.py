@@ -11,11 +11,10 @@ import logging
 
 import trio
 
-from ...protocol.bindings import bind
-from ...protocol.codec import decode, encode
-from ...protocol.eip712 import Domain
+from ...protocol.encoding.codec import decode, encode
 from ...protocol.errors import CommonloreError
-from ...protocol.requests import SignedBinding
+from ...protocol.signing.bindings import SignedBinding, bind
+from ...protocol.signing.eip712 import Domain
 from ..clock import Clock
 from ..store.node_store import Settings
 from .keystore import Keys

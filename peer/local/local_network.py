@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 from ...contracts.deployment import Deployment, Terms
 from ...protocol.errors import CommonloreError, ConfigError, NotFound
 from ...protocol.ids import checksummed
-from ...protocol.keys import AccountKey
+from ...protocol.signing.keys import AccountKey
 from ..home import Home
 from ..identity.keystore import Keys, Keystore
 from ..settling.crediting import NetworkAccounts

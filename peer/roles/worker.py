@@ -13,11 +13,12 @@ from pathlib import Path
 
 import trio
 
-from ...protocol.adverts import WorkerAd
-from ...protocol.bindings import MAX_CLOCK_SKEW_S
-from ...protocol.credits import BASE_SPLIT, compute_price
+from ...protocol.content.splits import BASE_SPLIT
 from ...protocol.errors import CommonloreError, ConfigError, NotFound
+from ...protocol.gossip.adverts import WorkerAd
 from ...protocol.ids import Cid
+from ...protocol.receipts.credits import compute_price
+from ...protocol.signing.bindings import MAX_CLOCK_SKEW_S
 from ...worker.adapters.store import AdapterStore, FetchedAdapter
 from ...worker.engine.process import EngineProcess, open_engine
 from ...worker.engine.types import EngineConfig

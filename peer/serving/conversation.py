@@ -12,19 +12,19 @@ from dataclasses import replace
 
 import trio
 
-from ...protocol.credits import compute_price, heaviest_adapter
 from ...protocol.errors import EngineFailed, Refused, RemoteProtocolError, Unreachable
-from ...protocol.messages import (
+from ...protocol.inference.messages import (
     Accepted,
     Cancel,
     RefusalCode,
     TokenLogprob,
     VoucherMessage,
 )
-from ...protocol.receipt_rules import adopt_voucher
-from ...protocol.receipts import SignedVoucher
-from ...protocol.request_rules import most_prompt_tokens
-from ...protocol.requests import Sampling
+from ...protocol.receipts.credits import compute_price, heaviest_adapter
+from ...protocol.receipts.records import SignedVoucher
+from ...protocol.receipts.rules import adopt_voucher
+from ...protocol.requests.records import Sampling
+from ...protocol.requests.rules import most_prompt_tokens
 from ...worker.engine.types import FinishReason, GenerationRequest, TokenEvent
 from ..store.channel_rows import ChannelConflict
 from ..store.ledger_rows import Role

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ...protocol.eip712 import Domain
-from ...protocol.keys import AccountKey
-from ...protocol.messages import Ask
-from ...protocol.receipts import SignedReceipt
-from ...protocol.requests import SignedRequest
+from ...protocol.inference.messages import Ask
+from ...protocol.receipts.records import SignedReceipt
+from ...protocol.requests.records import SignedRequest
+from ...protocol.signing.eip712 import Domain
+from ...protocol.signing.keys import AccountKey
 from ...worker.engine.process import EngineProcess
 from ..clock import Clock
 from ..keyed_lock import KeyedLock

@@ -15,10 +15,8 @@ from dataclasses import dataclass
 
 import trio
 
-from ...protocol.adverts import Rates
-from ...protocol.codec import decode_all
-from ...protocol.credits import compute_price, heaviest_adapter
-from ...protocol.eip712 import require_signer
+from ...protocol.content.manifests import Split
+from ...protocol.encoding.codec import decode_all
 from ...protocol.errors import (
     CommonloreError,
     EngineFailed,
@@ -31,15 +29,17 @@ from ...protocol.errors import (
     Stale,
     Unreachable,
 )
+from ...protocol.gossip.adverts import Rates
 from ...protocol.ids import RequestId, public_key_of
-from ...protocol.inference import InferenceStream, Role
-from ...protocol.manifests import Split
-from ...protocol.messages import Ask, Refusal, RefusalCode
-from ...protocol.receipt_rules import Terms
-from ...protocol.receipts import SignedVoucher
-from ...protocol.request_rules import check_redeemable, check_request
-from ...protocol.requests import InferenceRequest
-from ...protocol.transitions import State
+from ...protocol.inference.conversation import InferenceStream, Role
+from ...protocol.inference.messages import Ask, Refusal, RefusalCode
+from ...protocol.inference.transitions import State
+from ...protocol.receipts.credits import compute_price, heaviest_adapter
+from ...protocol.receipts.records import SignedVoucher
+from ...protocol.receipts.rules import Terms
+from ...protocol.requests.records import InferenceRequest
+from ...protocol.requests.rules import check_redeemable, check_request
+from ...protocol.signing.eip712 import require_signer
 from ...scheduler.admission import Admission, Debts
 from ...worker.adapters.store import AdapterStore
 from ..asking.attempt import INFER

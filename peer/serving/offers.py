@@ -7,13 +7,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ...protocol.adverts import Rates, WorkerAd
-from ...protocol.codec import record_hash
+from ...protocol.content.manifests import Split
+from ...protocol.encoding.codec import record_hash
 from ...protocol.errors import Refused
+from ...protocol.gossip.adverts import Rates, WorkerAd
 from ...protocol.ids import Cid
-from ...protocol.manifests import Split
-from ...protocol.messages import RefusalCode
-from ...protocol.requests import SignedBinding
+from ...protocol.inference.messages import RefusalCode
+from ...protocol.signing.bindings import SignedBinding
 
 MAX_NAMED_ADAPTERS = 32
 REMEMBERED_ADVERTS = 64

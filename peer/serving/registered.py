@@ -17,10 +17,10 @@ import trio
 from ...contracts.client import ChainClient
 from ...contracts.records import AdapterEntry
 from ...contracts.registering import adapter_record_id
+from ...protocol.content.manifests import AdapterManifest
 from ...protocol.errors import ChainError, InvalidAdapter, NotFound, ProtocolError, Refused, Unreachable
-from ...protocol.ids import ZERO_ADDRESS, Address, Cid
-from ...protocol.manifests import CHUNK_SIZE, AdapterManifest
-from ...protocol.messages import RefusalCode
+from ...protocol.ids import CHUNK_SIZE, ZERO_ADDRESS, Address, Cid
+from ...protocol.inference.messages import RefusalCode
 from ..catalog import FetchBytes
 from ..settling.claiming import on_chain
 from ..settling.lineages import Lineages

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import trio
 
-from ...protocol.eip712 import digest
 from ...protocol.errors import Refused, Unreachable
-from ...protocol.inference import InferenceStream
-from ...protocol.messages import Ask, ReceiptMessage, RefusalCode
-from ...protocol.receipt_rules import Terms, check_voucher, compute_receipt, name_parts, sign_receipt
-from ...protocol.receipts import ReceiptDetails, SignedVoucher
-from ...protocol.transitions import State
+from ...protocol.inference.conversation import InferenceStream
+from ...protocol.inference.messages import Ask, ReceiptMessage, RefusalCode
+from ...protocol.inference.transitions import State
+from ...protocol.receipts.records import ReceiptDetails, SignedVoucher
+from ...protocol.receipts.rules import Terms, check_voucher, compute_receipt, name_parts, sign_receipt
+from ...protocol.signing.eip712 import digest
 from ..clock import Clock
 from ..store.ledger_rows import NewReceipt, Role
 from ..wire.calls import Call

@@ -7,7 +7,7 @@ import logging
 
 from ...contracts.demanding import Demand
 from ...protocol.ids import checksummed
-from ...protocol.settlement import Commitment, open_epoch
+from ...protocol.settlement.commitments import Commitment, open_epoch
 from ..store.epochs import Intention, Step, StoredEpoch
 from .claiming import on_chain
 from .redemption import SettleParts

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import trio
 
 from ...contracts.registering import adapter_record_id
-from ...protocol.codec import record_cid
-from ...protocol.eip712 import Domain
+from ...protocol.content.manifests import AdapterManifest
+from ...protocol.encoding.codec import record_cid
 from ...protocol.errors import CommonloreError, NotFound
-from ...protocol.manifests import AdapterManifest
+from ...protocol.signing.eip712 import Domain
 from ..chain import OFFLINE
 from .claiming import on_chain
 

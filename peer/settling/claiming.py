@@ -15,10 +15,10 @@ import trio
 
 from ...contracts.client import ChainClient
 from ...contracts.records import Claims, PaidClaim, PostedCommitment
-from ...protocol.codec import decode
+from ...protocol.encoding.codec import decode
 from ...protocol.errors import NotFound, RemoteProtocolError
 from ...protocol.ids import DAG_CBOR, RAW, Address, Cid, checksummed, cid_of_digest
-from ...protocol.settlement import (
+from ...protocol.settlement.commitments import (
     MAX_EPOCH_BYTES,
     Claim,
     Commitment,

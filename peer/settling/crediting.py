@@ -1,7 +1,7 @@
 """Who earns what from receipts: their shares, by the statements on them or else by the prior weights.
 
-Rules of this file: what is decided is decided in `protocol.pool_evidence`; here statements and manifests are
-read. Of a pool only the drawn receipts' statements are read at all.
+Rules of this file: what is decided is decided in `protocol.attribution.pool_evidence`; here statements and
+manifests are read. Of a pool only the drawn receipts' statements are read at all.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 
 import trio
 
-from ...protocol.attribution import prior_weights
-from ...protocol.credits import RolePayees, divide_shares
+from ...protocol.attribution.pool_evidence import SealedStatement, counting, divide_by_statements
+from ...protocol.attribution.pools import Judged, PoolDivision, draw_receipts, judge
+from ...protocol.attribution.scoring import prior_weights
+from ...protocol.content.manifests import AdapterManifest
 from ...protocol.errors import CommonloreError
 from ...protocol.ids import Address, Cid
-from ...protocol.manifests import AdapterManifest
-from ...protocol.pool_evidence import SealedStatement, counting, divide_by_statements
-from ...protocol.pools import Judged, PoolDivision, draw_receipts, judge
-from ...protocol.receipt_parts import ReceiptPart, receipt_parts
-from ...protocol.receipts import Credit, Receipt, Weight
-from ...protocol.settled import number_of
+from ...protocol.receipts.credits import RolePayees, divide_shares
+from ...protocol.receipts.parts import ReceiptPart, receipt_parts
+from ...protocol.receipts.records import Credit, Receipt, Weight
+from ...protocol.settlement.settled import number_of
 from ..store.ledger_rows import StoredReceipt
 from ..store.records import Records
 

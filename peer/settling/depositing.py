@@ -10,7 +10,7 @@ import trio
 from ...contracts.client import ChainClient
 from ...protocol.errors import ConfigError
 from ...protocol.ids import Address, checksummed
-from ...protocol.requests import SignedBinding
+from ...protocol.signing.bindings import SignedBinding
 from ..aio import open_aio
 from ..chain import open_chain
 from ..clock import WallClock

@@ -11,15 +11,15 @@ from dataclasses import replace
 
 from ...contracts.client import ChainClient
 from ...contracts.registrations import RegisteredDatanet
-from ...protocol.codec import decode
-from ...protocol.epoch_leaves import NO_POOL, ROLES
+from ...protocol.content.lineage import Lineage
+from ...protocol.content.manifests import DatanetManifest, Shard
+from ...protocol.content.rows import contributors_root
+from ...protocol.encoding.codec import decode
 from ...protocol.errors import NotFound, ProtocolError, RemoteProtocolError, Unreachable
-from ...protocol.frauds import LaneFacts, RawManifest
-from ...protocol.ids import RAW, Address, cid_of_digest
-from ...protocol.lineage import Lineage
-from ...protocol.manifests import CHUNK_SIZE, DatanetManifest, Shard
-from ...protocol.rows import contributors_root
-from ...protocol.settlement import EpochTrees
+from ...protocol.ids import CHUNK_SIZE, RAW, Address, cid_of_digest
+from ...protocol.settlement.commitments import EpochTrees
+from ...protocol.settlement.epoch_leaves import NO_POOL, ROLES
+from ...protocol.settlement.frauds import LaneFacts, RawManifest
 from .claiming import FetchTrees, on_chain
 
 _CONTRIBUTOR = ROLES.index("contributor")

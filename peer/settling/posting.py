@@ -19,14 +19,11 @@ from dataclasses import replace
 import trio
 
 from ...contracts.endpoint import Rejected
-from ...protocol.blob_names import describe_blob
-from ...protocol.codec import decode, record_hash
-from ...protocol.eip712 import digest
-from ...protocol.epoch_leaves import PoolCredit
+from ...protocol.content.blob_names import describe_blob
+from ...protocol.encoding.codec import decode, record_hash
 from ...protocol.errors import ChainError, LocalProtocolError, NotFound, Unreachable
 from ...protocol.ids import Address, checksummed
-from ...protocol.settled import check_settled, fold_earnings, pool_credits
-from ...protocol.settlement import (
+from ...protocol.settlement.commitments import (
     MAX_EPOCH_BYTES,
     EpochData,
     EpochTrees,
@@ -35,6 +32,9 @@ from ...protocol.settlement import (
     commitment_hash,
     open_epoch,
 )
+from ...protocol.settlement.epoch_leaves import PoolCredit
+from ...protocol.settlement.settled import check_settled, fold_earnings, pool_credits
+from ...protocol.signing.eip712 import digest
 from ..store.epochs import EpochState, Intention, Step, StoredEpoch
 from .claiming import fetch_data, on_chain
 from .redemption import Redeeming, SettleParts

@@ -15,8 +15,8 @@ from ...contracts.client import ChainClient
 from ...contracts.records import ChannelState
 from ...protocol.errors import ChainError, CommonloreError
 from ...protocol.ids import Address, Cid, checksummed
-from ...protocol.receipts import SignedVoucher
-from ...protocol.requests import SignedBinding
+from ...protocol.receipts.records import SignedVoucher
+from ...protocol.signing.bindings import SignedBinding
 from ..clock import Clock
 from ..store.epochs import Intention, Step
 from ..store.ledger_rows import StoredReceipt

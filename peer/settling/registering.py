@@ -23,11 +23,11 @@ import trio
 from ...contracts.client import ChainClient
 from ...contracts.records import AdapterRegistration
 from ...contracts.registering import adapter_record_id, datanet_entry
-from ...protocol.adverts import DatanetRecord
+from ...protocol.content.manifests import DatanetManifest
 from ...protocol.errors import CommonloreError, DeadlineExceeded, NotFound, ProtocolError, Unreachable
+from ...protocol.gossip.adverts import DatanetRecord
 from ...protocol.ids import Cid
-from ...protocol.keys import AccountKey
-from ...protocol.manifests import DatanetManifest
+from ...protocol.signing.keys import AccountKey
 from ..catalog import Catalog, Named, name_of
 from .claiming import on_chain
 

@@ -18,9 +18,9 @@ from itertools import groupby
 from ...contracts.records import LaneState, PaidClaim
 from ...protocol.errors import ChainError
 from ...protocol.ids import Address
-from ...protocol.receipts import Credit, SignedVoucher
-from ...protocol.settled import SettledReceipt
-from ...protocol.settlement import Commitment
+from ...protocol.receipts.records import Credit, SignedVoucher
+from ...protocol.settlement.commitments import Commitment
+from ...protocol.settlement.settled import SettledReceipt
 from ..store.epochs import CreditedReceipt
 from ..store.ledger_rows import StoredReceipt
 

@@ -6,11 +6,11 @@ ChannelConflict and leaves everything as it was.
 
 from __future__ import annotations
 
-from ...protocol.codec import decode, encode
-from ...protocol.credits import heaviest_adapter
+from ...protocol.encoding.codec import decode, encode
 from ...protocol.errors import ProtocolError
 from ...protocol.ids import receipt_id_of
-from ...protocol.receipts import Receipt, SignedReceipt, SignedVoucher, Voucher
+from ...protocol.receipts.credits import heaviest_adapter
+from ...protocol.receipts.records import Receipt, SignedReceipt, SignedVoucher, Voucher
 from .database import Transaction, pack_amount
 from .ledger_rows import Channel, NewReceipt, ReceiptState, Role, pack_tokens, to_channel
 

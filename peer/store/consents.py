@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...protocol.codec import decode, encode
-from ...protocol.fields import Signature65
-from ...protocol.requests import InferenceRequest, Prompt, SignedBinding, SignedRequest
+from ...protocol.encoding.codec import decode, encode
+from ...protocol.encoding.fields import Signature65
+from ...protocol.requests.records import InferenceRequest, Prompt, SignedRequest
+from ...protocol.signing.bindings import SignedBinding
 from .database import Database, Transaction
 
 MAX_KEPT = 65_536

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ...protocol.codec import decode, encode, encode_all
+from ...protocol.encoding.codec import decode, encode, encode_all
 from ...protocol.errors import LocalProtocolError
 from ...protocol.ids import Address, Cid
-from ...protocol.receipts import Credit
-from ...protocol.settlement import Commitment
+from ...protocol.receipts.records import Credit
+from ...protocol.settlement.commitments import Commitment
 from .database import Database, Row, Transaction, pack_amount, unpack_amount
 
 

@@ -22,9 +22,9 @@ from __future__ import annotations
 
 import trio
 
-from ...protocol.codec import decode
+from ...protocol.encoding.codec import decode
 from ...protocol.ids import Address, ReceiptId
-from ...protocol.receipts import SignedReceipt, SignedVoucher, Voucher
+from ...protocol.receipts.records import SignedReceipt, SignedVoucher, Voucher
 from . import channel_rows
 from .channel_memory import ChannelMemory
 from .channel_rows import ABANDON, OF_CHANNEL

@@ -6,10 +6,10 @@ import struct
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ...protocol.codec import decode, decode_all
+from ...protocol.encoding.codec import decode, decode_all
 from ...protocol.ids import Address, ReceiptId, receipt_id_of
-from ...protocol.receipts import Credit, Receipt, SignedReceipt, SignedVoucher
-from ...protocol.requests import Prompt
+from ...protocol.receipts.records import Credit, Receipt, SignedReceipt, SignedVoucher
+from ...protocol.requests.records import Prompt
 from .database import Row, unpack_amount
 
 

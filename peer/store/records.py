@@ -13,14 +13,14 @@ from enum import StrEnum
 
 import trio
 
-from ...protocol.adverts import AdapterRecord, DatanetRecord
-from ...protocol.codec import decode, encode, tag_of
-from ...protocol.envelope import Sealed, open_sealed
+from ...protocol.encoding.codec import decode, encode, tag_of
+from ...protocol.encoding.shapes import Record
 from ...protocol.errors import RemoteProtocolError
+from ...protocol.gossip.adverts import AdapterRecord, DatanetRecord
 from ...protocol.ids import Address, Cid, RequestId
-from ...protocol.receipts import AttributionStatement
-from ...protocol.requests import SignedBinding
-from ...protocol.shapes import Record
+from ...protocol.receipts.records import AttributionStatement
+from ...protocol.signing.bindings import SignedBinding
+from ...protocol.signing.envelope import Sealed, open_sealed
 from ..catalog import Named, name_of
 from .database import Database, Transaction
 

@@ -16,8 +16,10 @@ from pathlib import Path
 
 import trio
 
-from ...protocol.codec import record_cid
-from ...protocol.envelope import seal
+from ...protocol.attribution.faithfulness import Faithfulness
+from ...protocol.content.manifests import AdapterManifest, Row
+from ...protocol.content.rows import row_hash
+from ...protocol.encoding.codec import record_cid
 from ...protocol.errors import (
     AttributionFailed,
     ConfigError,
@@ -26,10 +28,8 @@ from ...protocol.errors import (
     TrainingFailed,
     Unreachable,
 )
-from ...protocol.faithfulness import Faithfulness
-from ...protocol.ids import Cid, to_cid
-from ...protocol.manifests import CHUNK_SIZE, AdapterManifest, Row
-from ...protocol.rows import row_hash
+from ...protocol.ids import CHUNK_SIZE, Cid, to_cid
+from ...protocol.signing.envelope import seal
 from ...worker.attribution.flagging import flag_rows
 from ...worker.attribution.index import BuiltIndex, row_parts
 from ...worker.attribution.measurement import Effort, plan_measurement

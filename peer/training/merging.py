@@ -14,13 +14,13 @@ from pathlib import Path
 
 import trio
 
-from ...protocol.adverts import AdapterRecord
-from ...protocol.codec import encode
+from ...protocol.content.compositions import AdapterWeight
+from ...protocol.content.manifests import AdapterManifest
+from ...protocol.content.names import EXPECTED, is_alias
+from ...protocol.encoding.codec import encode
 from ...protocol.errors import ConfigError
+from ...protocol.gossip.adverts import AdapterRecord
 from ...protocol.ids import Cid, PeerId
-from ...protocol.manifests import AdapterManifest
-from ...protocol.names import EXPECTED, is_alias
-from ...protocol.requests import AdapterWeight
 from ...worker.factory.job import ADAPTER_FILE
 from ...worker.factory.merge_job import (
     MergeJob,

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import trio
 
-from ...protocol.codec import encode
+from ...protocol.content.manifests import AdapterManifest, IndexPlan
+from ...protocol.content.names import EXPECTED, is_alias
+from ...protocol.encoding.codec import encode
 from ...protocol.errors import ConfigError
 from ...protocol.ids import Cid, PeerId
-from ...protocol.manifests import AdapterManifest, IndexPlan
-from ...protocol.names import EXPECTED, is_alias
 from ...worker.attribution.measurement import Effort
 from ...worker.factory.job import (
     ADAPTER_FILE,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...protocol.indexing import held_out, plan_rows
-from ...protocol.manifests import AdapterManifest
-from ...protocol.rows import row_hash
+from ...protocol.attribution.indexing import held_out, plan_rows
+from ...protocol.content.manifests import AdapterManifest
+from ...protocol.content.rows import row_hash
 from ...worker.attribution.index import OwnedRow
 from ...worker.factory.job import Pair
 from ...worker.factory.selection import Selected

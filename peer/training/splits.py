@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ...protocol.credits import DEFAULT_SPLIT, OPENLEDGER_SPLIT
-from ...protocol.manifests import Split
+from ...protocol.content.manifests import Split
+from ...protocol.content.splits import DEFAULT_SPLIT, OPENLEDGER_SPLIT
 
 SPLITS: Mapping[str, Split] = {"default": DEFAULT_SPLIT, "openledger": OPENLEDGER_SPLIT}

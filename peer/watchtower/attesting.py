@@ -5,7 +5,7 @@ Rules of this file:
 - Everything follows from the chain, from what was published, and from this peer's own statements: a look may
   be cut off anywhere and begun again, and nothing is handed in or paid twice.
 - A receipt is attested to once its commitment is final and the next one has shown what it paid, and only
-  where this peer has scored it. What a word is, `protocol.attestations` says.
+  where this peer has scored it. What a word is, `protocol.attribution.attestations` says.
 - Pay follows from the chain alone: it comes when what was published is gone, the bond topped up or leaving.
   Nothing is collected from a pool that holds less than the fee, as the rest would be lost.
 - Whatever stands in the way of one receipt or lane keeps no other waiting: strangers write what is read here.
@@ -28,19 +28,25 @@ from ...contracts.client import ChainClient
 from ...contracts.drawing import lot
 from ...contracts.endpoint import Rejected
 from ...contracts.records import PostedCommitment
-from ...protocol.attestations import attribution_verdict
-from ...protocol.channels import mix_adapters
-from ...protocol.codec import decode
-from ...protocol.eip712 import digest, sign
+from ...protocol.attribution.attestations import attribution_verdict
+from ...protocol.content.manifests import AdapterManifest
+from ...protocol.encoding.codec import decode
 from ...protocol.errors import CommonloreError, DeadlineExceeded, NotFound, Unreachable
 from ...protocol.ids import Address, Cid, checksummed
-from ...protocol.keys import AccountKey
-from ...protocol.manifests import AdapterManifest
-from ...protocol.openings import open_leaf
-from ...protocol.pool_check import paid_weights, recheck_pools
-from ...protocol.receipt_parts import attributed
-from ...protocol.receipts import Receipt, Weight
-from ...protocol.settlement import MAX_EPOCH_BYTES, EpochData, EpochTrees, commitment_hash, open_epoch
+from ...protocol.receipts.channels import mix_adapters
+from ...protocol.receipts.parts import attributed
+from ...protocol.receipts.records import Receipt, Weight
+from ...protocol.settlement.commitments import (
+    MAX_EPOCH_BYTES,
+    EpochData,
+    EpochTrees,
+    commitment_hash,
+    open_epoch,
+)
+from ...protocol.settlement.openings import open_leaf
+from ...protocol.settlement.pool_check import paid_weights, recheck_pools
+from ...protocol.signing.eip712 import digest, sign
+from ...protocol.signing.keys import AccountKey
 from ..settling.claiming import FetchTrees, fetch_data, on_chain
 from ..settling.crediting import ReadManifest
 

@@ -15,9 +15,9 @@ from ...contracts.client import ChainClient
 from ...contracts.demanding import Demand, Tree, hidden_leaf
 from ...contracts.records import PostedCommitment
 from ...protocol.errors import ChainError
-from ...protocol.frauds import NO_COMMITMENT
 from ...protocol.ids import Address
-from ...protocol.settlement import Commitment, EpochTrees, commitment_hash
+from ...protocol.settlement.commitments import Commitment, EpochTrees, commitment_hash
+from ...protocol.settlement.frauds import NO_COMMITMENT
 from ..settling.claiming import on_chain
 
 log = logging.getLogger(__name__)

@@ -19,9 +19,15 @@ from ...contracts.bonding import BondRole
 from ...contracts.client import ChainClient
 from ...protocol.errors import CommonloreError, Unreachable
 from ...protocol.ids import Address, checksummed
-from ...protocol.receipts import Credit
-from ...protocol.settled import SettledReceipt, check_settled, fold_earnings, number_of, pool_credits
-from ...protocol.settlement import EpochTrees, build_epoch, open_epoch
+from ...protocol.receipts.records import Credit
+from ...protocol.settlement.commitments import EpochTrees, build_epoch, open_epoch
+from ...protocol.settlement.settled import (
+    SettledReceipt,
+    check_settled,
+    fold_earnings,
+    number_of,
+    pool_credits,
+)
 from ..settling.claiming import FetchTrees, fetch_data, on_chain
 from ..settling.redemption import Publish
 from ..settling.settle_plan import latest_postable

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ...contracts.client import ChainClient
 from ...contracts.records import PostedCommitment
-from ...protocol.frauds import LaneFacts, RegisteredAdapter
 from ...protocol.ids import ZERO_ADDRESS, Address, checksummed, to_address
-from ...protocol.settlement import EpochTrees
+from ...protocol.settlement.commitments import EpochTrees
+from ...protocol.settlement.frauds import LaneFacts, RegisteredAdapter
 
 
 def read_facts(

@@ -24,14 +24,20 @@ from ...contracts.demanding import Demand
 from ...contracts.endpoint import Rejected
 from ...contracts.proving import prove
 from ...contracts.records import PostedCommitment
-from ...protocol.eip712 import Domain
 from ...protocol.errors import CommonloreError, NotFound, RemoteProtocolError, Unreachable
-from ...protocol.fraud_earnings import find_earnings_frauds
-from ...protocol.fraud_overlaps import ChannelHistory
-from ...protocol.fraud_receipts import find_receipt_frauds
-from ...protocol.frauds import Fraud, Posted
 from ...protocol.ids import Address, checksummed
-from ...protocol.settlement import Commitment, EpochTrees, commitment_hash, open_epoch, open_receipts
+from ...protocol.settlement.commitments import (
+    Commitment,
+    EpochTrees,
+    commitment_hash,
+    open_epoch,
+    open_receipts,
+)
+from ...protocol.settlement.fraud_earnings import find_earnings_frauds
+from ...protocol.settlement.fraud_overlaps import ChannelHistory
+from ...protocol.settlement.fraud_receipts import find_receipt_frauds
+from ...protocol.settlement.frauds import Fraud, Posted
+from ...protocol.signing.eip712 import Domain
 from ..settling.claiming import FetchTrees, fetch_data, on_chain
 from ..settling.lineages import Lineages
 from .demands import DEMANDS_EACH, Act, Demanding, WatchReport

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ...protocol.codec import MAX_FRAME
+from ...protocol.encoding.codec import MAX_FRAME
 from ...protocol.errors import CommonloreError, LocalProtocolError, RemoteProtocolError, Unreachable
 from ...protocol.ids import PeerId
 

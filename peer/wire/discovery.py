@@ -15,10 +15,10 @@ from collections import deque
 
 import trio
 
-from ...protocol.adverts import PeerAd, WorkerAd
-from ...protocol.eip712 import Domain
 from ...protocol.errors import CommonloreError, ConfigError, Unreachable
+from ...protocol.gossip.adverts import PeerAd, WorkerAd
 from ...protocol.ids import Cid, PeerId, cid_of
+from ...protocol.signing.eip712 import Domain
 from ..bucket import Bucket
 from .addresses import parse_address
 from .gossip import Gossip

@@ -2,7 +2,7 @@
 
 The rules of this file: few topics, one for each base model's workers and one each for adapters, Datanets and
 peers, all under the deployment's domain, so that networks that meet do not mix. What arrives is judged once
-(`advert_rules`), and kept only when newer than what is known. A key that announces too often is not passed
+(`gossip.rules`), and kept only when newer than what is known. A key that announces too often is not passed
 on. Times are `now_ms`.
 """
 
@@ -15,12 +15,12 @@ from typing import assert_never
 
 import trio
 
-from ...protocol.advert_rules import Verdict, judge_advert
-from ...protocol.adverts import AdapterRecord, Advert, DatanetRecord, PeerAd, WorkerAd
-from ...protocol.eip712 import Domain
-from ...protocol.envelope import Sealed, open_sealed, seal
+from ...protocol.gossip.adverts import AdapterRecord, Advert, DatanetRecord, PeerAd, WorkerAd
+from ...protocol.gossip.rules import Verdict, judge_advert
 from ...protocol.ids import Cid, PeerId
-from ...protocol.keys import PeerKey
+from ...protocol.signing.eip712 import Domain
+from ...protocol.signing.envelope import Sealed, open_sealed, seal
+from ...protocol.signing.keys import PeerKey
 from ..bucket import Bucket
 from .heard import Heard
 from .host_pubsub import PubSub

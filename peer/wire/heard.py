@@ -14,8 +14,15 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from typing import NamedTuple, TypeVar, assert_never
 
-from ...protocol.adverts import ADVERT_LIFETIME_MS, AdapterRecord, Advert, DatanetRecord, PeerAd, WorkerAd
-from ...protocol.envelope import Sealed
+from ...protocol.gossip.adverts import (
+    ADVERT_LIFETIME_MS,
+    AdapterRecord,
+    Advert,
+    DatanetRecord,
+    PeerAd,
+    WorkerAd,
+)
+from ...protocol.signing.envelope import Sealed
 
 MAX_RECORDS = 50_000
 MAX_PER_KEY = 1_024

@@ -21,12 +21,12 @@ from libp2p.records.utils import InvalidRecordType
 from libp2p.records.validator import NamespacedValidator, Validator
 from libp2p.tools.anyio_service import background_trio_service
 
-from ...protocol.adverts import AdapterRecord, Advert, DatanetRecord, PeerAd, WorkerAd
-from ...protocol.codec import tag_of
-from ...protocol.envelope import Sealed, open_sealed
+from ...protocol.encoding.codec import tag_of
+from ...protocol.encoding.shapes import Record
 from ...protocol.errors import LocalProtocolError, ProtocolError
+from ...protocol.gossip.adverts import AdapterRecord, Advert, DatanetRecord, PeerAd, WorkerAd
 from ...protocol.ids import Cid, PeerId, digest_of
-from ...protocol.shapes import Record
+from ...protocol.signing.envelope import Sealed, open_sealed
 from .heard import name_of
 from .host import Host
 

@@ -22,7 +22,7 @@ from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, GossipSub
 from libp2p.pubsub.pubsub import Pubsub
 from libp2p.tools.anyio_service import background_trio_service
 
-from ...protocol.advert_rules import Verdict
+from ...protocol.gossip.rules import Verdict
 from ...protocol.ids import PeerId
 from . import compat
 from .host import Host

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
-from ...protocol.codec import MAX_FRAME, FrameReader, decode_value, encode_value, frame
+from ...protocol.encoding.codec import MAX_FRAME, FrameReader, decode_value, encode_value, frame
 from ...protocol.errors import CommonloreError, NotFound, Refused, RemoteProtocolError, Unreachable
 from .calls import MAX_REASON, Call, Kind
 from .host_stream import Stream

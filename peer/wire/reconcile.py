@@ -11,11 +11,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator
 
-from ...protocol.advert_rules import Verdict
-from ...protocol.codec import decode_value, encode_value
-from ...protocol.eip712 import Domain
+from ...protocol.encoding.codec import decode_value, encode_value
 from ...protocol.errors import ConfigError, Refused, RemoteProtocolError
+from ...protocol.gossip.rules import Verdict
 from ...protocol.ids import Address, PeerId, checksummed
+from ...protocol.signing.eip712 import Domain
 from .gossip import Gossip
 from .rpc import Call, EndOfCall, Rpc
 

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from commonlore.peer.gateway.fake import Script
+from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.errors import InsufficientEscrow, Refused
-from commonlore.protocol.requests import PPM
 
 
 def test_an_answer_goes_to_stdout_and_its_receipt_to_stderr(lore, running) -> None:

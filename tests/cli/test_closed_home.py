@@ -14,15 +14,16 @@ from commonlore.peer.home import Home
 from commonlore.peer.identity.keystore import Keystore
 from commonlore.peer.store.ledger_rows import NewReceipt, Role
 from commonlore.peer.store.node_store import open_store
-from commonlore.protocol.bindings import bind
-from commonlore.protocol.codec import record_hash
-from commonlore.protocol.credits import BASE_SPLIT, compute_shares
-from commonlore.protocol.eip712 import digest
+from commonlore.protocol.content.splits import BASE_SPLIT
+from commonlore.protocol.encoding.codec import record_hash
 from commonlore.protocol.ids import cid_of, keccak256, receipt_id_of
-from commonlore.protocol.keys import AccountKey, PeerKey
-from commonlore.protocol.receipt_rules import make_voucher, sign_receipt
-from commonlore.protocol.receipts import Receipt, ReceiptDetails
-from commonlore.protocol.requests import Sampling
+from commonlore.protocol.receipts.credits import compute_shares
+from commonlore.protocol.receipts.records import Receipt, ReceiptDetails
+from commonlore.protocol.receipts.rules import make_voucher, sign_receipt
+from commonlore.protocol.requests.records import Sampling
+from commonlore.protocol.signing.bindings import bind
+from commonlore.protocol.signing.eip712 import digest
+from commonlore.protocol.signing.keys import AccountKey, PeerKey
 
 OWNER, LANE, PAYER = (AccountKey.from_secret(keccak256(name)) for name in (b"owner", b"lane", b"payer"))
 CREATED_MS = 1_795_641_818_024

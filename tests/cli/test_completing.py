@@ -13,10 +13,10 @@ import trio
 from commonlore.peer.aio import open_aio
 from commonlore.peer.home import Home
 from commonlore.peer.store.node_store import open_store
-from commonlore.protocol.adverts import AdapterRecord, DatanetRecord
-from commonlore.protocol.envelope import open_sealed, seal
+from commonlore.protocol.gossip.adverts import AdapterRecord, DatanetRecord
 from commonlore.protocol.ids import cid_of
-from commonlore.protocol.keys import PeerKey
+from commonlore.protocol.signing.envelope import open_sealed, seal
+from commonlore.protocol.signing.keys import PeerKey
 
 KINDS = (AdapterRecord, DatanetRecord)
 

@@ -20,14 +20,13 @@ from commonlore.contracts.devchain import Devchain, DevchainConfig
 from commonlore.contracts.endpoint import Endpoint, Rejected
 from commonlore.contracts.stage import key_of
 from commonlore.contracts.transactions import Transactor
-from commonlore.protocol.bindings import bind
-from commonlore.protocol.eip712 import Domain, sign
+from commonlore.protocol.encoding.merkle import MerkleSumTree
 from commonlore.protocol.ids import Address, checksummed, keccak256
-from commonlore.protocol.keys import AccountKey, PeerKey
-from commonlore.protocol.merkle import MerkleSumTree
-from commonlore.protocol.receipts import SignedVoucher, Voucher
-from commonlore.protocol.requests import SignedBinding
-from commonlore.protocol.settlement import Claim, Commitment, earnings_leaf
+from commonlore.protocol.receipts.records import SignedVoucher, Voucher
+from commonlore.protocol.settlement.commitments import Claim, Commitment, earnings_leaf
+from commonlore.protocol.signing.bindings import SignedBinding, bind
+from commonlore.protocol.signing.eip712 import Domain, sign
+from commonlore.protocol.signing.keys import AccountKey, PeerKey
 
 GENESIS = 1_800_000_000
 TERMS = Terms(epoch_length=1_000, window=500, grace=100)

@@ -4,15 +4,16 @@ fraud that is proved."""
 import pytest
 
 from commonlore.contracts.stage import LANE, PAYER, key_of
-from commonlore.protocol.bindings import bind
-from commonlore.protocol.credits import BASE_SPLIT, compute_shares
-from commonlore.protocol.eip712 import sign
+from commonlore.protocol.content.splits import BASE_SPLIT
 from commonlore.protocol.ids import checksummed, cid_of
-from commonlore.protocol.keys import PeerKey
-from commonlore.protocol.receipt_rules import make_voucher
-from commonlore.protocol.receipts import Credit, Receipt, SignedVoucher
-from commonlore.protocol.settled import SettledReceipt, fold_earnings, pool_credits
-from commonlore.protocol.settlement import build_epoch
+from commonlore.protocol.receipts.credits import compute_shares
+from commonlore.protocol.receipts.records import Credit, Receipt, SignedVoucher
+from commonlore.protocol.receipts.rules import make_voucher
+from commonlore.protocol.settlement.commitments import build_epoch
+from commonlore.protocol.settlement.settled import SettledReceipt, fold_earnings, pool_credits
+from commonlore.protocol.signing.bindings import bind
+from commonlore.protocol.signing.eip712 import sign
+from commonlore.protocol.signing.keys import PeerKey
 
 pytestmark = pytest.mark.npm
 
@@ -71,7 +72,7 @@ def test_from_a_deposit_to_claims_and_to_a_killed_lie(anvil):
     wrong = build_epoch(domain, last, [second], lie, ())
     lane.post_epoch(LANE.address, wrong.commitment)
     from commonlore.contracts.proving import abi_argument
-    from commonlore.protocol.openings import gap_of, open_earning
+    from commonlore.protocol.settlement.openings import gap_of, open_earning
 
     dropped = open_earning(earned, earned.accounts.index(platform_account))
     gap = gap_of(wrong.accounts, platform_account, lambda index: open_earning(wrong, index))

@@ -17,12 +17,12 @@ from commonlore.contracts.stage import (
     key_of,
 )
 from commonlore.contracts.tuples import claim_tuple, commitment_tuple, voucher_tuple
-from commonlore.protocol.dishonest import plant
-from commonlore.protocol.eip712 import sign
-from commonlore.protocol.fraud_receipts import find_receipt_frauds
-from commonlore.protocol.frauds import NO_COMMITMENT, FraudKind
 from commonlore.protocol.ids import checksummed
-from commonlore.protocol.settlement import build_epoch
+from commonlore.protocol.settlement.commitments import build_epoch
+from commonlore.protocol.settlement.dishonest import plant
+from commonlore.protocol.settlement.fraud_receipts import find_receipt_frauds
+from commonlore.protocol.settlement.frauds import NO_COMMITMENT, FraudKind
+from commonlore.protocol.signing.eip712 import sign
 
 POSTER_ROLE = 1
 GUARDIAN = key_of("guardian").address

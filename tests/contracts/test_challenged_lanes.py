@@ -29,14 +29,14 @@ from commonlore.contracts.stage import (
     key_of,
 )
 from commonlore.contracts.tuples import claim_tuple, commitment_tuple, voucher_tuple
-from commonlore.protocol.dishonest import FRIEND, plant
-from commonlore.protocol.epoch_leaves import pack_line
-from commonlore.protocol.fraud_earnings import find_earnings_frauds
-from commonlore.protocol.fraud_receipts import find_receipt_frauds
-from commonlore.protocol.frauds import Fraud, FraudKind
 from commonlore.protocol.ids import checksummed
-from commonlore.protocol.openings import open_receipt
-from commonlore.protocol.settlement import EpochTrees
+from commonlore.protocol.settlement.commitments import EpochTrees
+from commonlore.protocol.settlement.dishonest import FRIEND, plant
+from commonlore.protocol.settlement.epoch_leaves import pack_line
+from commonlore.protocol.settlement.fraud_earnings import find_earnings_frauds
+from commonlore.protocol.settlement.fraud_receipts import find_receipt_frauds
+from commonlore.protocol.settlement.frauds import Fraud, FraudKind
+from commonlore.protocol.settlement.openings import open_receipt
 
 STAKE, LINES, POSTER = 40, 1, 1
 ASHES = bytes(18) + b"\xde\xad"

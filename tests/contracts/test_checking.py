@@ -12,7 +12,7 @@ from commonlore.contracts.stage import CLIENT, START, TERMS, WATCHER, Stage, key
 from commonlore.contracts.terms import CheckTerms
 from commonlore.contracts.tuples import commitment_tuple
 from commonlore.protocol.ids import checksummed, keccak256
-from commonlore.protocol.openings import open_leaf
+from commonlore.protocol.settlement.openings import open_leaf
 
 AUDITOR, CONTRIBUTOR = 3, 2
 ONE, TWO, THREE = (key_of(name) for name in ("auditor one", "auditor two", "auditor three"))

@@ -11,13 +11,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from commonlore.contracts.revm import DEPLOYER, RevmNetwork
 from commonlore.contracts.terms import Accounts, Terms
 from commonlore.contracts.tuples import claim_tuple, commitment_tuple, voucher_tuple
-from commonlore.protocol.bindings import bind
-from commonlore.protocol.eip712 import sign
+from commonlore.protocol.encoding.merkle import MerkleSumTree
 from commonlore.protocol.ids import Address, checksummed, keccak256
-from commonlore.protocol.keys import AccountKey, PeerKey
-from commonlore.protocol.merkle import MerkleSumTree
-from commonlore.protocol.receipts import SignedVoucher, Voucher
-from commonlore.protocol.settlement import Claim, Commitment, earnings_leaf
+from commonlore.protocol.receipts.records import SignedVoucher, Voucher
+from commonlore.protocol.settlement.commitments import Claim, Commitment, earnings_leaf
+from commonlore.protocol.signing.bindings import bind
+from commonlore.protocol.signing.eip712 import sign
+from commonlore.protocol.signing.keys import AccountKey, PeerKey
 
 START, EPOCH, WINDOW, THAW = 1_800_000_000, 100, 50, 400
 CLIENTS, LANES, ACCOUNTS = (0, 1), (0, 1), (0, 1, 2)

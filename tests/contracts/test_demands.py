@@ -7,11 +7,11 @@ import pytest
 from commonlore.contracts.proving import path_tuples, receipt_opening
 from commonlore.contracts.stage import ADAPTER_POOL, BOND, LANE, TERMS, WATCHER, Stage
 from commonlore.contracts.tuples import claim_tuple, commitment_tuple
-from commonlore.protocol.epoch_leaves import pack_line
-from commonlore.protocol.fraud_receipts import find_receipt_frauds
-from commonlore.protocol.frauds import NO_COMMITMENT
 from commonlore.protocol.ids import checksummed
-from commonlore.protocol.openings import open_receipt
+from commonlore.protocol.settlement.epoch_leaves import pack_line
+from commonlore.protocol.settlement.fraud_receipts import find_receipt_frauds
+from commonlore.protocol.settlement.frauds import NO_COMMITMENT
+from commonlore.protocol.settlement.openings import open_receipt
 
 STAKE = 50
 RECEIPTS, LINES, EARNINGS, BY_ACCOUNT, BY_POOL = range(5)

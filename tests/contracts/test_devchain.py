@@ -15,7 +15,7 @@ from commonlore.contracts.deployment import Deployment
 from commonlore.contracts.devchain import Devchain, DevchainConfig
 from commonlore.protocol.errors import ChainError, ConfigError, Unreachable
 from commonlore.protocol.ids import Address, checksummed, keccak256
-from commonlore.protocol.keys import AccountKey
+from commonlore.protocol.signing.keys import AccountKey
 
 ALICE = AccountKey.from_secret(keccak256(b"alice"))
 SOMEONE = checksummed(Address(keccak256(b"someone")[12:]))

@@ -13,7 +13,7 @@ from commonlore.contracts.endpoint import EscrowTooSmall, NoGas
 from commonlore.contracts.provider import LocalProvider
 from commonlore.protocol.errors import ChainError, LocalProtocolError, Unreachable
 from commonlore.protocol.ids import checksummed, keccak256
-from commonlore.protocol.keys import AccountKey
+from commonlore.protocol.signing.keys import AccountKey
 
 
 class Flaky:

@@ -5,14 +5,14 @@ import pytest
 from commonlore.contracts.records import AdapterRegistration
 from commonlore.contracts.registering import adapter_record_id, datanet_record_id
 from commonlore.contracts.tuples import commitment_tuple, split_tuple, voucher_tuple
-from commonlore.protocol.credits import DEFAULT_SPLIT
-from commonlore.protocol.eip712 import digest, struct_hash, type_hash
+from commonlore.protocol.content.manifests import Split
+from commonlore.protocol.content.splits import DEFAULT_SPLIT
+from commonlore.protocol.encoding.merkle import MerkleSumTree
 from commonlore.protocol.ids import Address, checksummed, cid_of, digest_of, keccak256
-from commonlore.protocol.manifests import Split
-from commonlore.protocol.merkle import MerkleSumTree
-from commonlore.protocol.receipts import SignedVoucher, Voucher
-from commonlore.protocol.requests import PeerBinding
-from commonlore.protocol.settlement import commitment_hash, earnings_leaf
+from commonlore.protocol.receipts.records import SignedVoucher, Voucher
+from commonlore.protocol.settlement.commitments import commitment_hash, earnings_leaf
+from commonlore.protocol.signing.bindings import PeerBinding
+from commonlore.protocol.signing.eip712 import digest, struct_hash, type_hash
 
 ALICE, BOB = (Address(keccak256(name)[12:]) for name in (b"alice", b"bob"))
 LARGEST = Voucher(ALICE, BOB, 2**64 - 1, 2**64 - 1, 2**128 - 1, 2**128 - 1, keccak256(b"receipt"))

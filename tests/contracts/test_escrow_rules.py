@@ -4,9 +4,9 @@ import pytest
 
 from commonlore.contracts.stage import CLIENT, FOREVER, PAYER, TERMS, WATCHER, Stage, key_of
 from commonlore.contracts.tuples import voucher_tuple
-from commonlore.protocol.eip712 import sign
 from commonlore.protocol.ids import checksummed
-from commonlore.protocol.requests import PeerBinding
+from commonlore.protocol.signing.bindings import PeerBinding
+from commonlore.protocol.signing.eip712 import sign
 
 THAW = TERMS.thaw_period
 OWNER, KEY = CLIENT.address, checksummed(PAYER.address)

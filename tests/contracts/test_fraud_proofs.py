@@ -25,17 +25,17 @@ from commonlore.contracts.stage import (
     Stage,
 )
 from commonlore.contracts.tuples import commitment_tuple
-from commonlore.protocol.codec import encode
-from commonlore.protocol.dishonest import FRIEND, plant
-from commonlore.protocol.epoch_leaves import pool_of
-from commonlore.protocol.fraud_earnings import find_earnings_frauds
-from commonlore.protocol.fraud_overlaps import ChannelHistory
-from commonlore.protocol.fraud_receipts import find_receipt_frauds
-from commonlore.protocol.frauds import FraudKind, Posted, RawManifest, Served
+from commonlore.protocol.content.lineage import Ancestor
+from commonlore.protocol.encoding.codec import encode
+from commonlore.protocol.encoding.merkle import MerkleSumTree
 from commonlore.protocol.ids import Address, checksummed, keccak256
-from commonlore.protocol.lineage import Ancestor
-from commonlore.protocol.merkle import MerkleSumTree
-from commonlore.protocol.openings import (
+from commonlore.protocol.settlement.dishonest import FRIEND, plant
+from commonlore.protocol.settlement.epoch_leaves import pool_of
+from commonlore.protocol.settlement.fraud_earnings import find_earnings_frauds
+from commonlore.protocol.settlement.fraud_overlaps import ChannelHistory
+from commonlore.protocol.settlement.fraud_receipts import find_receipt_frauds
+from commonlore.protocol.settlement.frauds import FraudKind, Posted, RawManifest, Served
+from commonlore.protocol.settlement.openings import (
     open_credit,
     open_earning,
     open_leaf,

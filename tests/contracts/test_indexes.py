@@ -7,8 +7,8 @@ import pytest
 
 from commonlore.contracts.stage import BOND, LANE, TERMS, WATCHER, Stage, key_of
 from commonlore.contracts.terms import CheckTerms
+from commonlore.protocol.encoding.merkle import MerkleTree
 from commonlore.protocol.ids import checksummed, keccak256
-from commonlore.protocol.merkle import MerkleTree
 
 ATTRIBUTOR = 4
 MAKER = key_of("attributor").address

@@ -7,7 +7,7 @@ from commonlore.contracts.stage import START, TERMS, WATCHER, Stage, key_of
 from commonlore.contracts.terms import CheckTerms
 from commonlore.contracts.tuples import commitment_tuple
 from commonlore.protocol.ids import checksummed
-from commonlore.protocol.openings import open_leaf
+from commonlore.protocol.settlement.openings import open_leaf
 
 AUDITOR = 3
 CHECKER = key_of("checker")

@@ -10,9 +10,9 @@ from commonlore.contracts.artefacts import HERE, read_artefact
 from commonlore.contracts.revm import RevmNetwork
 from commonlore.contracts.stage import MANIFEST, START, TERMS
 from commonlore.contracts.terms import Accounts
-from commonlore.protocol.codec import encode, encode_value
+from commonlore.protocol.content.manifests import PriorWeight
+from commonlore.protocol.encoding.codec import encode, encode_value
 from commonlore.protocol.ids import Address, checksummed, cid_of, to_address
-from commonlore.protocol.manifests import PriorWeight
 
 AUTHOR = Address(b"TWENTY ASCII LETTERS")
 KEY_AND_VALUE = b"\x6cauthor_payee\x54" + bytes(20)

@@ -24,17 +24,18 @@ from commonlore.contracts.stage import (
     data_of,
 )
 from commonlore.contracts.tuples import commitment_tuple
-from commonlore.protocol.credits import compute_shares
-from commonlore.protocol.dishonest import FRIEND, Scene
-from commonlore.protocol.epoch_leaves import Line, by_account, pack_line
-from commonlore.protocol.fraud_earnings import find_earnings_frauds
-from commonlore.protocol.fraud_receipts import find_receipt_frauds
-from commonlore.protocol.frauds import FraudKind
+from commonlore.protocol.content.compositions import AdapterWeight
+from commonlore.protocol.content.manifests import Split
+from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.ids import checksummed, digest_of
-from commonlore.protocol.manifests import Split
-from commonlore.protocol.openings import open_line, open_receipt, span_of
-from commonlore.protocol.requests import PPM, AdapterWeight
-from commonlore.protocol.settlement import Earning, honest_lines
+from commonlore.protocol.receipts.credits import compute_shares
+from commonlore.protocol.settlement.commitments import Earning, honest_lines
+from commonlore.protocol.settlement.dishonest import FRIEND, Scene
+from commonlore.protocol.settlement.epoch_leaves import Line, by_account, pack_line
+from commonlore.protocol.settlement.fraud_earnings import find_earnings_frauds
+from commonlore.protocol.settlement.fraud_receipts import find_receipt_frauds
+from commonlore.protocol.settlement.frauds import FraudKind
+from commonlore.protocol.settlement.openings import open_line, open_receipt, span_of
 
 CONTRIBUTOR, AUTHOR_ROLE = 4, 2
 

@@ -9,17 +9,18 @@ from commonlore.contracts.devchain import Devchain, DevchainConfig, devchain_acc
 from commonlore.contracts.drawing import by_lot
 from commonlore.contracts.endpoint import Rejected
 from commonlore.contracts.terms import Accounts, CheckTerms, Terms
-from commonlore.protocol.bindings import bind
-from commonlore.protocol.credits import BASE_SPLIT, RolePayees, compute_credits, compute_shares
-from commonlore.protocol.eip712 import digest, sign
+from commonlore.protocol.content.splits import BASE_SPLIT
 from commonlore.protocol.errors import ChainError
 from commonlore.protocol.ids import cid_of, keccak256
-from commonlore.protocol.keys import AccountKey, PeerKey, recover
-from commonlore.protocol.openings import open_leaf
-from commonlore.protocol.receipt_rules import make_voucher
-from commonlore.protocol.receipts import Receipt
-from commonlore.protocol.settled import SettledReceipt, fold_earnings, pool_credits
-from commonlore.protocol.settlement import build_epoch
+from commonlore.protocol.receipts.credits import RolePayees, compute_credits, compute_shares
+from commonlore.protocol.receipts.records import Receipt
+from commonlore.protocol.receipts.rules import make_voucher
+from commonlore.protocol.settlement.commitments import build_epoch
+from commonlore.protocol.settlement.openings import open_leaf
+from commonlore.protocol.settlement.settled import SettledReceipt, fold_earnings, pool_credits
+from commonlore.protocol.signing.bindings import bind
+from commonlore.protocol.signing.eip712 import digest, sign
+from commonlore.protocol.signing.keys import AccountKey, PeerKey, recover
 
 GENESIS, ROUND, STAKE, BOND = 1_800_000_000, 4_000, 30, 100
 CHECKS = CheckTerms(

@@ -11,11 +11,12 @@ from commonlore.contracts.proving import receipt_tuple
 from commonlore.contracts.revm import RevmNetwork
 from commonlore.contracts.stage import AUTHOR, START, TERMS
 from commonlore.contracts.terms import Accounts
-from commonlore.protocol.credits import apportion
+from commonlore.protocol.content.compositions import MAX_ADAPTERS, AdapterWeight
+from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.ids import RAW, Address, cid_of, cid_of_digest, digest_of
-from commonlore.protocol.receipt_parts import part_of
-from commonlore.protocol.receipts import Receipt, Shares
-from commonlore.protocol.requests import MAX_ADAPTERS, PPM, AdapterWeight
+from commonlore.protocol.receipts.credits import apportion
+from commonlore.protocol.receipts.parts import part_of
+from commonlore.protocol.receipts.records import Receipt, Shares
 
 ONE = Address(b"\x01" * 20)
 RECEIPT = Receipt(

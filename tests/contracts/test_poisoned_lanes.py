@@ -5,10 +5,10 @@ from dataclasses import replace
 from commonlore.contracts.proving import abi_argument, receipt_opening
 from commonlore.contracts.stage import BOND, LANE, TERMS, WATCHER, Stage, data_of
 from commonlore.contracts.tuples import commitment_tuple
-from commonlore.protocol.fraud_earnings import find_earnings_frauds
 from commonlore.protocol.ids import checksummed
-from commonlore.protocol.openings import open_earning, open_receipt
-from commonlore.protocol.settlement import Earning
+from commonlore.protocol.settlement.commitments import Earning
+from commonlore.protocol.settlement.fraud_earnings import find_earnings_frauds
+from commonlore.protocol.settlement.openings import open_earning, open_receipt
 
 STAKE = 50
 POSTER = 1

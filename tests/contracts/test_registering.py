@@ -8,9 +8,9 @@ from commonlore.contracts.records import AdapterRegistration, PayeeRotation
 from commonlore.contracts.registering import adapter_record_id, datanet_record_id
 from commonlore.contracts.stage import AUTHOR, BASE, CURATOR, WATCHER, Stage, key_of
 from commonlore.contracts.tuples import split_tuple
-from commonlore.protocol.credits import DEFAULT_SPLIT
-from commonlore.protocol.eip712 import sign
+from commonlore.protocol.content.splits import DEFAULT_SPLIT
 from commonlore.protocol.ids import Address, checksummed, cid_of, digest_of, keccak256
+from commonlore.protocol.signing.eip712 import sign
 
 DATANET = datanet_record_id(CURATOR.address, "stage", 1)
 NEW = cid_of(b"another adapter")

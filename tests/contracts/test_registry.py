@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 
 from commonlore.contracts.records import AdapterRegistration, AliasLog, DatanetEntry
-from commonlore.protocol.credits import DEFAULT_SPLIT
+from commonlore.protocol.content.manifests import Split
+from commonlore.protocol.content.splits import DEFAULT_SPLIT
 from commonlore.protocol.ids import Address, checksummed, cid_of, keccak256
-from commonlore.protocol.manifests import Split
 
 BASE, ADAPTER, CHILD = (cid_of(name) for name in (b"base", b"adapter", b"child"))
 DATANET = DatanetEntry(keccak256(b"manifest"), keccak256(b"contributors"), keccak256(b"licence"))

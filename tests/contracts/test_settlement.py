@@ -6,17 +6,17 @@ import math
 import pytest
 
 from commonlore.contracts.tuples import voucher_tuple
-from commonlore.protocol.credits import (
+from commonlore.protocol.content.splits import (
     BASE_SPLIT,
     DEFAULT_SPLIT,
     OPENLEDGER_SPLIT,
     SPLIT_BOUNDS,
     check_split_bounds,
 )
+from commonlore.protocol.encoding.merkle import SumNode
 from commonlore.protocol.errors import ChainError, InsufficientEscrow, LocalProtocolError
 from commonlore.protocol.ids import Address, checksummed, keccak256
-from commonlore.protocol.merkle import SumNode
-from commonlore.protocol.receipts import SignedVoucher
+from commonlore.protocol.receipts.records import SignedVoucher
 
 DATA_OWNER, AUTHOR = (Address(keccak256(name)[12:]) for name in (b"data", b"author"))
 

@@ -13,9 +13,9 @@ from commonlore.contracts.stage import (
     key_of,
 )
 from commonlore.contracts.tuples import claim_tuple, commitment_tuple, voucher_tuple
-from commonlore.protocol.frauds import NO_COMMITMENT
 from commonlore.protocol.ids import checksummed
-from commonlore.protocol.settlement import build_epoch
+from commonlore.protocol.settlement.commitments import build_epoch
+from commonlore.protocol.settlement.frauds import NO_COMMITMENT
 
 POSTER_ROLE, BOND = 1, 300
 ASHES = bytes(18) + b"\xde\xad"

@@ -15,21 +15,23 @@ from commonlore.contracts.stage import ALICE, AUTHOR, BOB, LANE, MANIFEST, PAYER
 from commonlore.peer.blobs.blob_store import BlobStore
 from commonlore.peer.home import Home
 from commonlore.peer.identity.keystore import Keystore
-from commonlore.protocol.bindings import bind
-from commonlore.protocol.codec import decode, encode, record_cid
-from commonlore.protocol.credits import DEFAULT_SPLIT, RolePayees, compute_credits, compute_shares
-from commonlore.protocol.dishonest import FRIEND, Scene, plant
-from commonlore.protocol.eip712 import sign
-from commonlore.protocol.frauds import FraudKind
+from commonlore.protocol.content.compositions import AdapterWeight
+from commonlore.protocol.content.manifests import DatanetManifest, Shard, ShardHeader
+from commonlore.protocol.content.rows import contributors_root
+from commonlore.protocol.content.splits import DEFAULT_SPLIT
+from commonlore.protocol.encoding.codec import decode, encode, record_cid
+from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.ids import cid_of
-from commonlore.protocol.keys import PeerKey
-from commonlore.protocol.manifests import DatanetManifest, Shard, ShardHeader
-from commonlore.protocol.receipt_rules import make_voucher
-from commonlore.protocol.receipts import Receipt, Weight
-from commonlore.protocol.requests import PPM, AdapterWeight
-from commonlore.protocol.rows import contributors_root
-from commonlore.protocol.settled import SettledReceipt, fold_earnings, pool_credits
-from commonlore.protocol.settlement import EpochData, build_epoch, published_trees
+from commonlore.protocol.receipts.credits import RolePayees, compute_credits, compute_shares
+from commonlore.protocol.receipts.records import Receipt, Weight
+from commonlore.protocol.receipts.rules import make_voucher
+from commonlore.protocol.settlement.commitments import EpochData, build_epoch, published_trees
+from commonlore.protocol.settlement.dishonest import FRIEND, Scene, plant
+from commonlore.protocol.settlement.frauds import FraudKind
+from commonlore.protocol.settlement.settled import SettledReceipt, fold_earnings, pool_credits
+from commonlore.protocol.signing.bindings import bind
+from commonlore.protocol.signing.eip712 import sign
+from commonlore.protocol.signing.keys import PeerKey
 
 pytestmark = pytest.mark.npm
 BOND, EPOCH = 1_000, 1_000

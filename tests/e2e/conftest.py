@@ -30,10 +30,10 @@ from commonlore.peer.home import Home
 from commonlore.peer.identity.keystore import Keystore
 from commonlore.peer.local.local_network import LocalNetwork, NetworkPlan, PeerPlan, open_network
 from commonlore.peer.local.visits import wait_for
-from commonlore.protocol.adverts import AdapterRecord
-from commonlore.protocol.codec import encode
+from commonlore.protocol.attribution.faithfulness import Correlations, Faithfulness
+from commonlore.protocol.encoding.codec import encode
 from commonlore.protocol.errors import ConfigError
-from commonlore.protocol.faithfulness import Correlations, Faithfulness
+from commonlore.protocol.gossip.adverts import AdapterRecord
 from commonlore.protocol.ids import Cid
 from commonlore.worker.attribution.sketch import METHOD
 from commonlore.worker.models.cache import set_name

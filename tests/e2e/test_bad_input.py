@@ -21,11 +21,11 @@ from commonlore.peer.client import Client
 from commonlore.peer.datanets.shards import DatanetPlan, publish_datanet, record_of
 from commonlore.peer.home import Home
 from commonlore.peer.identity.keystore import Identity, Keystore
-from commonlore.protocol.blob_names import describe_blob
-from commonlore.protocol.codec import encode
-from commonlore.protocol.manifests import Row, Shard, ShardHeader
-from commonlore.protocol.requests import Sampling
-from commonlore.protocol.rows import encode_rows, rows_root, sign_shard
+from commonlore.protocol.content.blob_names import describe_blob
+from commonlore.protocol.content.manifests import Row, Shard, ShardHeader
+from commonlore.protocol.content.rows import encode_rows, rows_root, sign_shard
+from commonlore.protocol.encoding.codec import encode
+from commonlore.protocol.requests.records import Sampling
 from commonlore.worker.adapters.fake import write_fake_adapter
 from commonlore.worker.models.tiny import build_tiny
 

@@ -31,9 +31,8 @@ from commonlore.peer.gateway.control_client import ControlClient
 from commonlore.peer.local.processes import PeerProcess, without_settings
 from commonlore.peer.store.ledger_rows import Role
 from commonlore.protocol.errors import CommonloreError, Unreachable
-from commonlore.protocol.ids import Address, Cid, checksummed
-from commonlore.protocol.manifests import CHUNK_SIZE
-from commonlore.protocol.requests import Sampling
+from commonlore.protocol.ids import CHUNK_SIZE, Address, Cid, checksummed
+from commonlore.protocol.requests.records import Sampling
 
 WORKERS = ("worker-1", "worker-2")
 DEPOSIT = 10_000_000

@@ -13,9 +13,10 @@ import trio
 
 from commonlore.peer.gateway.errors import InvalidRequest
 from commonlore.peer.identity.keystore import Keystore
+from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.errors import ConfigError, InvalidAdapter, NotFound
 from commonlore.protocol.ids import Cid, cid_of
-from commonlore.protocol.requests import PPM, Sampling
+from commonlore.protocol.requests.records import Sampling
 from commonlore.worker.adapters.fake import write_fake_adapter
 from commonlore.worker.attribution.sketch import METHOD
 from commonlore.worker.models.tiny import build_tiny

@@ -19,11 +19,11 @@ from commonlore.peer.attribution.verifying import verify_integers, verify_signat
 from commonlore.peer.client import Client
 from commonlore.peer.identity.keystore import Keystore
 from commonlore.peer.store.ledger_rows import ReceiptState, Role
-from commonlore.protocol.codec import record_cid
+from commonlore.protocol.encoding.codec import record_cid
 from commonlore.protocol.errors import CommonloreError, NotFound, Unreachable
 from commonlore.protocol.ids import Address, PeerId, digest_of
-from commonlore.protocol.receipts import AttributionStatement
-from commonlore.protocol.requests import Sampling
+from commonlore.protocol.receipts.records import AttributionStatement
+from commonlore.protocol.requests.records import Sampling
 
 WORKERS = ("worker-1", "worker-2")
 DEPOSIT = 10_000_000

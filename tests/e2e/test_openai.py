@@ -8,7 +8,7 @@ from typing import Any
 import openai
 import pytest
 
-from commonlore.protocol.tools import ToolCall, ToolResult
+from commonlore.protocol.requests.tools import ToolCall, ToolResult
 
 ASKED: Any = [{"role": "user", "content": "what is ben number 3?"}]
 WORKERS = ("worker-1", "worker-2")

@@ -11,9 +11,9 @@ from commonlore.peer.actions import gather_here
 from commonlore.peer.asking.answers import Retrieval
 from commonlore.peer.attribution.verifying import verify_integers, verify_query, verify_signatures
 from commonlore.peer.identity.keystore import Keystore
+from commonlore.protocol.attribution.pools import Basis
 from commonlore.protocol.errors import InvalidAdapter
-from commonlore.protocol.pools import Basis
-from commonlore.protocol.requests import Sampling
+from commonlore.protocol.requests.records import Sampling
 from commonlore.worker.models.cache import find_base
 
 SHORT = Sampling(seed=5, max_tokens=12, temperature_ppm=700_000)

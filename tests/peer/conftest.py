@@ -63,9 +63,9 @@ def networks(tmp_path: Path, clock: Clock) -> Callable[..., AbstractAsyncContext
     """Opens the network services of peer `n`, starting from networks or addresses; not yet joined."""
     from commonlore.peer.blobs.blob_store import BlobStore
     from commonlore.peer.network import NetworkConfig, open_network
-    from commonlore.protocol.eip712 import Domain
     from commonlore.protocol.ids import Address
-    from commonlore.protocol.keys import PeerKey
+    from commonlore.protocol.signing.eip712 import Domain
+    from commonlore.protocol.signing.keys import PeerKey
 
     def open_one(
         n: int, *bootstrap: "Network | str", chain: int = 1, **more: Any
@@ -104,14 +104,14 @@ class DatanetShelf:
 
     def __init__(self) -> None:
         from commonlore.peer.catalog import Catalog
-        from commonlore.protocol.eip712 import Domain
+        from commonlore.protocol.signing.eip712 import Domain
 
         self.kept: dict[Any, bytes] = {}
         self.domain = Domain(0, bytes(20))
         self.catalog = Catalog(self.get)
 
     async def put(self, data: bytes) -> Any:
-        from commonlore.protocol.blob_names import describe_blob
+        from commonlore.protocol.content.blob_names import describe_blob
 
         cid = describe_blob([data])[0]
         self.kept[cid] = data
@@ -134,8 +134,8 @@ class DatanetShelf:
         """A shard of the Datanet `codes`, (id, shard); without pairs of one row of its own."""
         from commonlore.peer.datanets.shards import Contribution, publish_shard
         from commonlore.peer.identity.keystore import Identity
-        from commonlore.protocol.keys import AccountKey, PeerKey
-        from commonlore.protocol.manifests import Row
+        from commonlore.protocol.content.manifests import Row
+        from commonlore.protocol.signing.keys import AccountKey, PeerKey
 
         secret = name.encode() * 32
         identity = Identity(name, PeerKey.generate(secret), AccountKey.from_secret(secret))
@@ -147,7 +147,7 @@ class DatanetShelf:
     async def publish(self, shards: Any, previous: Any = None) -> Any:
         """A version of it, (id, manifest)."""
         from commonlore.peer.datanets.shards import DatanetPlan, publish_datanet
-        from commonlore.protocol.keys import PeerKey
+        from commonlore.protocol.signing.keys import PeerKey
 
         plan = DatanetPlan("codes", "", "questions", "CC0-1.0")
         return await publish_datanet(self, PeerKey.generate(b"c" * 32), plan, shards, previous)  # type: ignore[arg-type]

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from commonlore.peer.catalog import Catalog
-from commonlore.protocol.adverts import AdapterRecord
-from commonlore.protocol.envelope import Sealed
+from commonlore.protocol.gossip.adverts import AdapterRecord
 from commonlore.protocol.ids import PeerId, cid_of
+from commonlore.protocol.signing.envelope import Sealed
 
 AUTHOR, THIEF = b"a" * 32, b"t" * 32
 RECORD = AdapterRecord("alice/icd", cid_of(b"1"), cid_of(b"base"), cid_of(b"index"), None, 0, 0, 1, 1)

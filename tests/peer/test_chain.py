@@ -9,9 +9,9 @@ import pytest
 
 from commonlore.peer.chain import ChainLink
 from commonlore.peer.clock import ChainClock, ManualClock
-from commonlore.protocol.credits import SPLIT_BOUNDS, SplitBounds
+from commonlore.protocol.content.manifests import Split
+from commonlore.protocol.content.splits import SPLIT_BOUNDS, SplitBounds
 from commonlore.protocol.errors import Unreachable
-from commonlore.protocol.manifests import Split
 
 OTHERS = SplitBounds(SPLIT_BOUNDS.lowest, Split(100, 9_000, 9_000, 9_000, 9_000))
 

@@ -11,26 +11,11 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from commonlore.protocol import adverts, manifests, messages, receipts, requests
-from commonlore.protocol.adverts import Rates, WorkerAd
-from commonlore.protocol.bindings import bind
-from commonlore.protocol.credits import BASE_SPLIT
-from commonlore.protocol.eip712 import Domain
-from commonlore.protocol.ids import DAG_CBOR, RAW, Address, cid_of, cid_of_digest, peer_id_of
-from commonlore.protocol.keys import AccountKey, PeerKey
-from commonlore.protocol.request_rules import compute_prompt_root, sign_request
-from commonlore.protocol.requests import (
-    PPM,
-    AdapterWeight,
-    ChatMessage,
-    Disclosure,
-    InferenceRequest,
-    Prompt,
-    Sampling,
-    SignedBinding,
-    SignedRequest,
-)
-from commonlore.protocol.shapes import (
+from commonlore.protocol.content import manifests
+from commonlore.protocol.content.compositions import AdapterWeight
+from commonlore.protocol.content.splits import BASE_SPLIT
+from commonlore.protocol.encoding.fields import PPM
+from commonlore.protocol.encoding.shapes import (
     AddressShape,
     BoolShape,
     BytesShape,
@@ -45,6 +30,24 @@ from commonlore.protocol.shapes import (
     UintShape,
     shapes_of,
 )
+from commonlore.protocol.gossip import adverts
+from commonlore.protocol.gossip.adverts import Rates, WorkerAd
+from commonlore.protocol.ids import DAG_CBOR, RAW, Address, cid_of, cid_of_digest, peer_id_of
+from commonlore.protocol.inference import messages
+from commonlore.protocol.receipts import records as receipts
+from commonlore.protocol.requests import records as requests
+from commonlore.protocol.requests.records import (
+    ChatMessage,
+    Disclosure,
+    InferenceRequest,
+    Prompt,
+    Sampling,
+    SignedRequest,
+)
+from commonlore.protocol.requests.rules import compute_prompt_root, sign_request
+from commonlore.protocol.signing.bindings import SignedBinding, bind
+from commonlore.protocol.signing.eip712 import Domain
+from commonlore.protocol.signing.keys import AccountKey, PeerKey
 
 settings.register_profile("commonlore", derandomize=True, deadline=None, database=None)
 settings.load_profile("commonlore")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from commonlore.protocol.codec import decode, decode_value
+from commonlore.protocol.encoding.codec import decode, decode_value
 from commonlore.protocol.errors import RemoteProtocolError
-from commonlore.protocol.keys import recover, verify_ed25519
+from commonlore.protocol.signing.keys import recover, verify_ed25519
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 MADE = runpy.run_path(str(VECTORS / "generate_wire.py"))

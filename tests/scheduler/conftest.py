@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from commonlore.protocol.adverts import Rates, WorkerAd
-from commonlore.protocol.credits import BASE_SPLIT
+from commonlore.protocol.content.splits import BASE_SPLIT
+from commonlore.protocol.gossip.adverts import Rates, WorkerAd
 from commonlore.protocol.ids import Address, PeerId, cid_of
-from commonlore.protocol.requests import PeerBinding, SignedBinding
+from commonlore.protocol.signing.bindings import PeerBinding, SignedBinding
 from commonlore.scheduler.events import AskSpec
 from commonlore.scheduler.view import WorkerView, worker_view
 

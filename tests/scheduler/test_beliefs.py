@@ -2,7 +2,7 @@
 
 import pytest
 
-from commonlore.protocol.adverts import MAX_CLOCK_SKEW_MS
+from commonlore.protocol.gossip.adverts import MAX_CLOCK_SKEW_MS
 from commonlore.protocol.ids import cid_of
 from commonlore.scheduler.core import Scheduler, SchedulerConfig
 from commonlore.scheduler.events import AdvertSeen, AskArrived, Completed, Dispatch, Failed, Judged

@@ -2,9 +2,9 @@ from itertools import pairwise
 
 import pytest
 
-from commonlore.protocol.adverts import Rates
 from commonlore.protocol.errors import LocalProtocolError
-from commonlore.protocol.messages import RefusalCode
+from commonlore.protocol.gossip.adverts import Rates
+from commonlore.protocol.inference.messages import RefusalCode
 from commonlore.scheduler.core import Scheduler, SchedulerConfig
 from commonlore.scheduler.events import (
     AdvertSeen,

@@ -10,8 +10,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from commonlore.protocol.adverts import ADVERT_LIFETIME_MS, Rates
-from commonlore.protocol.messages import RefusalCode
+from commonlore.protocol.gossip.adverts import ADVERT_LIFETIME_MS, Rates
+from commonlore.protocol.inference.messages import RefusalCode
 from commonlore.scheduler.core import Scheduler, SchedulerConfig
 from commonlore.scheduler.events import (
     Abandon,

@@ -2,8 +2,8 @@ from collections import Counter
 
 import pytest
 
-from commonlore.protocol.adverts import Rates
 from commonlore.protocol.errors import ConfigError
+from commonlore.protocol.gossip.adverts import Rates
 from commonlore.protocol.ids import cid_of
 from commonlore.scheduler.core import Scheduler, SchedulerConfig
 from commonlore.scheduler.events import AdvertSeen, AskArrived, Completed, Dispatch, Prefetch

@@ -1,6 +1,6 @@
 import pytest
 
-from commonlore.protocol.adverts import ADVERT_LIFETIME_MS, MAX_CLOCK_SKEW_MS
+from commonlore.protocol.gossip.adverts import ADVERT_LIFETIME_MS, MAX_CLOCK_SKEW_MS
 from commonlore.protocol.ids import cid_of
 from commonlore.scheduler.view import MAX_WARM, WARM_GRACE_MS, NetworkView
 

@@ -13,31 +13,36 @@ from pathlib import Path
 
 import numpy as np
 
-from commonlore.protocol.adverts import Rates
-from commonlore.protocol.codec import encode
-from commonlore.protocol.credits import (
-    BASE_SPLIT,
-    DEFAULT_SPLIT,
-    OPENLEDGER_SPLIT,
+from commonlore.protocol.content.compositions import AdapterWeight
+from commonlore.protocol.content.manifests import Split
+from commonlore.protocol.content.splits import BASE_SPLIT, DEFAULT_SPLIT, OPENLEDGER_SPLIT
+from commonlore.protocol.encoding.codec import encode
+from commonlore.protocol.encoding.merkle import MerkleSumTree, MerkleTree
+from commonlore.protocol.gossip.adverts import Rates
+from commonlore.protocol.ids import Address, cid_of, keccak256
+from commonlore.protocol.inference.sampler import compute_scores, key_of, philox, sample
+from commonlore.protocol.receipts.credits import (
     RolePayees,
     apportion,
     compute_credits,
     compute_price,
     compute_shares,
 )
-from commonlore.protocol.eip712 import Domain, digest, sign
-from commonlore.protocol.epoch_leaves import Line, PoolCredit, credit_leaf, earnings_leaf, line_leaf
-from commonlore.protocol.ids import Address, cid_of, keccak256
-from commonlore.protocol.keys import AccountKey
-from commonlore.protocol.manifests import Split
-from commonlore.protocol.merkle import MerkleSumTree, MerkleTree
-from commonlore.protocol.outputs import output_root
-from commonlore.protocol.receipt_rules import make_voucher
-from commonlore.protocol.receipts import Receipt, Weight
-from commonlore.protocol.requests import AdapterWeight, Sampling
-from commonlore.protocol.sampler import compute_scores, key_of, philox, sample
-from commonlore.protocol.settled import SettledReceipt, fold_earnings, pool_credits, receipt_leaf
-from commonlore.protocol.settlement import Claim, EpochTrees, build_epoch, commitment_hash
+from commonlore.protocol.receipts.outputs import output_root
+from commonlore.protocol.receipts.records import Receipt, Weight
+from commonlore.protocol.receipts.rules import make_voucher
+from commonlore.protocol.requests.records import Sampling
+from commonlore.protocol.settlement.commitments import Claim, EpochTrees, build_epoch, commitment_hash
+from commonlore.protocol.settlement.epoch_leaves import (
+    Line,
+    PoolCredit,
+    credit_leaf,
+    earnings_leaf,
+    line_leaf,
+)
+from commonlore.protocol.settlement.settled import SettledReceipt, fold_earnings, pool_credits, receipt_leaf
+from commonlore.protocol.signing.eip712 import Domain, digest, sign
+from commonlore.protocol.signing.keys import AccountKey
 
 HERE = Path(__file__).parent
 AMOUNTS = [5, 0, 10**18, 1, 1 << 64, 7, 123456789, 42, 3, 2, 1]

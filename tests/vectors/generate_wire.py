@@ -11,16 +11,10 @@ import json
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
-from commonlore.protocol import eip712
-from commonlore.protocol.adverts import AdapterRecord, PeerAd
-from commonlore.protocol.bindings import bind
-from commonlore.protocol.codec import encode, encode_value, record_cid
-from commonlore.protocol.eip712 import Domain, camel_case
-from commonlore.protocol.ids import Address, Cid, cid_of, digest_of
-from commonlore.protocol.keys import AccountKey, PeerKey
-from commonlore.protocol.manifests import (
+from commonlore.protocol.content.blob_names import BlobManifest
+from commonlore.protocol.content.compositions import AdapterWeight
+from commonlore.protocol.content.manifests import (
     AdapterManifest,
-    BlobManifest,
     Merge,
     PriorWeight,
     Recipe,
@@ -28,18 +22,25 @@ from commonlore.protocol.manifests import (
     ShardHeader,
     Split,
 )
-from commonlore.protocol.messages import TokenChunk, TokenLogprob
-from commonlore.protocol.receipts import Receipt, Shares, Voucher
-from commonlore.protocol.request_rules import compute_prompt_root, prompt_bytes
-from commonlore.protocol.requests import (
-    AdapterWeight,
-    ChatMessage,
-    InferenceRequest,
-    PeerBinding,
-    Prompt,
-    Sampling,
+from commonlore.protocol.content.rows import (
+    contributors_root,
+    encode_rows,
+    row_hash,
+    rows_cid,
+    rows_root,
+    sign_shard,
 )
-from commonlore.protocol.rows import contributors_root, encode_rows, row_hash, rows_cid, rows_root, sign_shard
+from commonlore.protocol.encoding.codec import encode, encode_value, record_cid
+from commonlore.protocol.gossip.adverts import AdapterRecord, PeerAd
+from commonlore.protocol.ids import Address, Cid, cid_of, digest_of
+from commonlore.protocol.inference.messages import TokenChunk, TokenLogprob
+from commonlore.protocol.receipts.records import Receipt, Shares, Voucher
+from commonlore.protocol.requests.records import ChatMessage, InferenceRequest, Prompt, Sampling
+from commonlore.protocol.requests.rules import compute_prompt_root, prompt_bytes
+from commonlore.protocol.signing import eip712
+from commonlore.protocol.signing.bindings import PeerBinding, bind
+from commonlore.protocol.signing.eip712 import Domain, camel_case
+from commonlore.protocol.signing.keys import AccountKey, PeerKey
 
 HERE = Path(__file__).parent
 DOMAIN = Domain(31_337, Address(bytes.fromhex("e5" * 20)))

@@ -19,7 +19,7 @@ import trio
 
 from ...protocol.errors import Refused
 from ...protocol.ids import Cid
-from ...protocol.messages import RefusalCode
+from ...protocol.inference.messages import RefusalCode
 
 MAX_OVERTAKEN = 32
 

@@ -25,10 +25,10 @@ from typing import Protocol
 
 import trio
 
+from ...protocol.content.manifests import AdapterManifest
 from ...protocol.errors import CommonloreError, InvalidAdapter, NotFound, Refused
 from ...protocol.ids import Cid
-from ...protocol.manifests import AdapterManifest
-from ...protocol.messages import RefusalCode
+from ...protocol.inference.messages import RefusalCode
 from ..engine.types import AdapterSource, EngineFacts
 from .claims import Claims
 from .flights import Flights

@@ -19,9 +19,9 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from ...protocol.content.manifests import AdapterManifest
 from ...protocol.errors import InvalidAdapter, NotFound
 from ...protocol.ids import Cid
-from ...protocol.manifests import AdapterManifest
 from ..engine.types import AdapterSource
 from ..models.architecture import LINEARS, Architecture, block_of, linear_shapes
 from ..models.tensor_file import (

@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ...protocol.errors import AttributionFailed
-from ...protocol.prompt_parts import without_parts
-from ...protocol.receipts import Effects, PartEffect
-from ...protocol.requests import ChatMessage, Prompt
+from ...protocol.receipts.records import Effects, PartEffect
+from ...protocol.requests.prompt_parts import without_parts
+from ...protocol.requests.records import ChatMessage, Prompt
 
 LEAVE_ONE_OUT = 8
 ABLATIONS = 32

@@ -5,7 +5,7 @@ Rules of this file:
   one backward pass and one dot product per contributor.
 - What arrives (checkpoint files, indexes) is checked before it is used; a bad adapter fails only itself.
 - The query vector is the only thing here that depends on a machine's arithmetic; weights follow from it in
-  integers (`protocol.attribution`).
+  integers (`protocol.attribution.scoring`).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ...protocol.attribution import Sums, compute_scores, compute_weights, read_sums
+from ...protocol.attribution.scoring import Sums, compute_scores, compute_weights, read_sums
+from ...protocol.content.manifests import IndexManifest, Row
 from ...protocol.errors import InvalidAdapter, NotFound, RemoteProtocolError
 from ...protocol.ids import Address, Cid
-from ...protocol.manifests import IndexManifest, Row
-from ...protocol.requests import ChatMessage
+from ...protocol.requests.records import ChatMessage
 from ..factory.examples import Encoder
 from ..factory.job import Pair
 from ..models.reference import BaseModel

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ...protocol.attribution.faithfulness import Correlations, to_ppm
+from ...protocol.encoding.fields import PPM
 from ...protocol.errors import LocalProtocolError
-from ...protocol.faithfulness import Correlations, to_ppm
-from ...protocol.requests import PPM
 
 NULLS = 200
 FEWEST_SUBSETS, FEWEST_ROWS = 4, 4

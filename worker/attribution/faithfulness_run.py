@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ...protocol.faithfulness import Correlations
+from ...protocol.attribution.faithfulness import Correlations
+from ...protocol.content.manifests import IndexManifest, Row
 from ...protocol.ids import Cid, cid_of
-from ...protocol.manifests import IndexManifest, Row
 from ..factory.checkpoint import write_adapter
 from ..factory.examples import Encoder
 from ..factory.job import Pair, job_digest, read_job

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ...protocol.attribution import (
+from ...protocol.attribution.scoring import (
     MAX_WIDTH,
     Int64s,
     check_contributors,
@@ -32,12 +32,12 @@ from ...protocol.attribution import (
     sum_rows,
     write_sums,
 )
-from ...protocol.blob_names import describe_blob
+from ...protocol.content.blob_names import describe_blob
+from ...protocol.content.manifests import MAX_ROWS_PER_SHARD, IndexedContributor, IndexManifest, Row
+from ...protocol.content.rows import row_hash
+from ...protocol.encoding.merkle import MerkleTree
 from ...protocol.errors import AttributionFailed, RemoteProtocolError
 from ...protocol.ids import Address, keccak256
-from ...protocol.manifests import MAX_ROWS_PER_SHARD, IndexedContributor, IndexManifest, Row
-from ...protocol.merkle import MerkleTree
-from ...protocol.rows import row_hash
 from .sketch import HEAVIEST, LIGHTEST, Int8s, agrees
 from .subject import Subject
 

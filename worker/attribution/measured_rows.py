@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...protocol.content.row_words import rarity, words_of
 from ...protocol.errors import ConfigError
-from ...protocol.row_words import rarity, words_of
 from ..factory.job import Pair
 from .faithfulness import FEWEST_ROWS, shuffled
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ...protocol.manifests import IndexManifest, Row
+from ...protocol.content.manifests import IndexManifest, Row
 from ..factory.job import Pair, TrainConfig, TrainJob, write_job
 from .measured_rows import draw_rows
 

@@ -19,12 +19,12 @@ from typing import TypeVar
 import numpy as np
 import trio
 
-from ...protocol.codec import decode, decode_message, encode, encode_all, encode_message
+from ...protocol.attribution.faithfulness import Correlations
+from ...protocol.content.manifests import IndexManifest, Row
+from ...protocol.encoding.codec import decode, decode_message, encode, encode_all, encode_message
 from ...protocol.errors import AttributionFailed
-from ...protocol.faithfulness import Correlations
 from ...protocol.ids import Cid, digest_of
-from ...protocol.manifests import IndexManifest, Row
-from ...protocol.requests import ChatMessage, Prompt
+from ...protocol.requests.records import ChatMessage, Prompt
 from ..child import Child, ChildDied, open_child
 from ..engine.wire import error_of
 from ..factory.job import write_whole

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...protocol.attribution import Sums, compute_scores, compute_weights, read_sums
+from ...protocol.attribution.pools import TOLERANCE_PPM, total_variation_ppm
+from ...protocol.attribution.scoring import Sums, compute_scores, compute_weights, read_sums
+from ...protocol.content.manifests import IndexManifest
+from ...protocol.encoding.fields import PPM
 from ...protocol.errors import RemoteProtocolError
 from ...protocol.ids import Address
-from ...protocol.manifests import IndexManifest
-from ...protocol.pools import TOLERANCE_PPM, total_variation_ppm
-from ...protocol.receipts import Weight
-from ...protocol.requests import PPM, ChatMessage
+from ...protocol.receipts.records import Weight
+from ...protocol.requests.records import ChatMessage
 from .attributor import Attributor
 from .index import Blob
 from .sketch import Int8s

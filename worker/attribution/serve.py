@@ -13,10 +13,10 @@ import sys
 from pathlib import Path
 from typing import assert_never
 
-from ...protocol.codec import decode, decode_all, decode_message, encode, encode_message
+from ...protocol.content.manifests import MAX_SHARD_BYTES, IndexManifest
+from ...protocol.encoding.codec import decode, decode_all, decode_message, encode, encode_message
 from ...protocol.errors import CommonloreError, NotFound
 from ...protocol.ids import Cid
-from ...protocol.manifests import MAX_SHARD_BYTES, IndexManifest
 from ..child import ParentLink
 from ..engine.wire import failure_of
 from ..factory.job import write_whole

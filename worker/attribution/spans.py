@@ -6,8 +6,8 @@ and no long runs, a template's phrase is in many rows and so not rare: what is l
 said before by somebody. It is shown, and never paid: whoever copies a phrase has it too.
 
 Rules of this file: an index is additive, one a shard, and an answer is looked up in each; words are those by
-which copies are judged (`protocol.row_words`), so that no tokenizer is needed; a row's end is a word of its
-own that no answer has.
+which copies are judged (`protocol.content.row_words`), so that no tokenizer is needed; a row's end is a word
+of its own that no answer has.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ...protocol.content.row_words import RARITY_UNIT, rarity, words_in_order
 from ...protocol.errors import MissingDependency
-from ...protocol.row_words import RARITY_UNIT, rarity, words_in_order
 
 LEAST_WORDS = 3
 """Shorter runs say nothing."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...protocol.codec import record_cid
+from ...protocol.attribution.indexing import projection_seed
+from ...protocol.content.manifests import AdapterManifest
+from ...protocol.encoding.codec import record_cid
 from ...protocol.ids import Cid
-from ...protocol.indexing import projection_seed
-from ...protocol.manifests import AdapterManifest
-from ...protocol.receipts import Weight
+from ...protocol.receipts.records import Weight
 from .sketch import METHOD, PLAIN_METHOD, WIDTH
 
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from ...protocol.faithfulness import Correlations
-from ...protocol.fields import U16, U32, U64, Hash32, Name, Size, Text
+from ...protocol.attribution.faithfulness import Correlations
+from ...protocol.content.manifests import Row
+from ...protocol.encoding.fields import U16, U32, U64, Hash32, Name, Size, Text
 from ...protocol.ids import Cid
-from ...protocol.manifests import Row
-from ...protocol.receipts import MAX_CONTRIBUTORS, Weight
-from ...protocol.requests import MAX_OUTPUT_TOKENS, ChatMessage, Prompt
+from ...protocol.receipts.records import MAX_CONTRIBUTORS, Weight
+from ...protocol.requests.records import MAX_OUTPUT_TOKENS, ChatMessage, Prompt
 from ..engine.wire import Failure
 
 MAX_INDEX_BYTES = 1 << 28

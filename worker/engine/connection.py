@@ -22,11 +22,11 @@ from dataclasses import dataclass, field, replace
 
 import trio
 
-from ...protocol.codec import FrameReader, decode_message, encode_message, frame
+from ...protocol.encoding.codec import FrameReader, decode_message, encode_message, frame
+from ...protocol.encoding.shapes import Record
 from ...protocol.errors import CommonloreError, EngineFailed, LocalProtocolError, ProtocolError, Refused
 from ...protocol.ids import Cid
-from ...protocol.messages import RefusalCode
-from ...protocol.shapes import Record
+from ...protocol.inference.messages import RefusalCode
 from .answers import Answer
 from .types import EngineConfig, EngineFacts, GenerationRequest
 from .wire import (

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...protocol.ids import Cid
-from ...protocol.requests import ChatMessage
+from ...protocol.requests.records import ChatMessage
 from .prompts import Prepared
 from .types import AdapterSource, EngineFacts, EngineStats, GenerationRequest, TokenEvent
 

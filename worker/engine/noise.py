@@ -2,7 +2,7 @@
 
 Rules of this file:
 - Only Philox's integers are computed elsewhere; what follows from them is the specification's own
-  (`protocol.sampler`). In numpy the noise of 49,152 ids takes as long as a step of a small model.
+  (`protocol.inference.sampler`). In numpy the noise of 49,152 ids takes as long as a step of a small model.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ...protocol import sampler as reference
-from ...protocol.sampler import Floats, Ids
+from ...protocol.inference import sampler as reference
+from ...protocol.inference.sampler import Floats, Ids
 from .native.library import Unavailable, load_compiled
 
 log = logging.getLogger("commonlore.worker.engine")

@@ -13,8 +13,8 @@ import threading
 import time
 from collections.abc import Iterable
 
-from ...protocol.codec import encode_message, frame
-from ...protocol.shapes import Record
+from ...protocol.encoding.codec import encode_message, frame
+from ...protocol.encoding.shapes import Record
 from .types import TokenEvent, merge_events
 from .wire import Events
 

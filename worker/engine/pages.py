@@ -16,8 +16,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from ...protocol.content.compositions import AdapterWeight
 from ...protocol.ids import Cid, digest_of
-from ...protocol.requests import AdapterWeight
 
 PADDING_PAGE = 0
 

@@ -18,7 +18,7 @@ import trio
 
 from ...protocol.errors import CommonloreError, EngineFailed, Refused
 from ...protocol.ids import Cid
-from ...protocol.requests import ChatMessage
+from ...protocol.requests.records import ChatMessage
 from .connection import Connection, start_process
 from .types import AdapterSource, EngineConfig, EngineFacts, EngineStats, GenerationRequest, TokenEvent
 from .wire import Count, Counted, Load, Loaded, Measure, Measured, Unload

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ...protocol.errors import Refused, RemoteProtocolError
-from ...protocol.messages import RefusalCode
-from ...protocol.request_rules import MAX_TOP_LOGPROBS, check_adapters, check_sampling
-from ...protocol.requests import ChatMessage
+from ...protocol.inference.messages import RefusalCode
+from ...protocol.requests.records import ChatMessage
+from ...protocol.requests.rules import MAX_TOP_LOGPROBS, check_adapters, check_sampling
 from ..models.architecture import Architecture
 from ..models.chat import ChatTokenizer
 from .text import TextStream

@@ -1,9 +1,10 @@
-"""The pinned sampler's fast twin: the same token as `protocol.sampler`, without ranking a whole vocabulary.
+"""The pinned sampler's fast twin: the same token as `protocol.inference.sampler`, without ranking a whole
+vocabulary.
 
 Rules of this file:
-- `protocol.sampler` is the specification; this file is held to it by `tests/vectors/sampler.json` and by
-  random trials. Penalties are the reference's own function, noise is the same bits (`noise`); rule 4 (the
-  filters) is done differently.
+- `protocol.inference.sampler` is the specification; this file is held to it by `tests/vectors/sampler.json`
+  and by random trials. Penalties are the reference's own function, noise is the same bits (`noise`); rule 4
+  (the filters) is done differently.
 - The first ids in rank are found by a bound that all of them reach, and only what reaches it is ranked: at
   49,152 ids this takes a twentieth of sorting them.
 - top-p's sum of all weights is added up in another order than the reference's, so its boundary is believed
@@ -21,9 +22,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...protocol.messages import TokenLogprob
-from ...protocol.requests import PPM, Sampling
-from ...protocol.sampler import Floats, Ids, penalise
+from ...protocol.encoding.fields import PPM
+from ...protocol.inference.messages import TokenLogprob
+from ...protocol.inference.sampler import Floats, Ids, penalise
+from ...protocol.requests.records import Sampling
 from .noise import gumbel
 from .types import Logprobs
 

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ...protocol.codec import FrameReader, decode_message
+from ...protocol.encoding.codec import FrameReader, decode_message
 from ...protocol.errors import CommonloreError, EngineFailed, RemoteProtocolError
 from ..models.reference import load_base
 from .engine import Engine, LoadedAdapter

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from ...protocol.errors import Refused
 from ...protocol.ids import Cid
-from ...protocol.messages import RefusalCode
+from ...protocol.inference.messages import RefusalCode
 from .engine import LoadedAdapter
 from .lora_layout import LoraLayout
 from .memory import find_ahead, zeros

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from ...protocol.errors import InvalidAdapter
-from ...protocol.requests import ChatMessage
+from ...protocol.requests.records import ChatMessage
 from ..adapters.validate import check_adapter_file
 from ..models.reference import BaseModel
 from .engine import Engine, LoadedAdapter

@@ -13,10 +13,11 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 
+from ...protocol.content.compositions import AdapterWeight
+from ...protocol.encoding.fields import PPM
 from ...protocol.errors import Refused
 from ...protocol.ids import Cid
-from ...protocol.messages import RefusalCode
-from ...protocol.requests import PPM, AdapterWeight
+from ...protocol.inference.messages import RefusalCode
 from ..models.tensor_file import Allocate, TensorFile
 from .batching import Work
 from .engine import LoadedAdapter

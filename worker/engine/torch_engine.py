@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ...protocol.codec import record_cid
+from ...protocol.encoding.codec import record_cid
 from ...protocol.errors import LocalProtocolError, Refused
 from ...protocol.ids import Cid
-from ...protocol.messages import RefusalCode
+from ...protocol.inference.messages import RefusalCode
 from ..models.reference import BaseModel, artefact_for, load_base
 from . import sampler
 from .backends import choose_backend

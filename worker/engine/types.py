@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
-from ...protocol.fields import U16, U32, U64, Hash32, Label, Name, Size, Text
+from ...protocol.content.compositions import MAX_ADAPTERS, AdapterWeight
+from ...protocol.encoding.fields import U16, U32, U64, Hash32, Label, Name, Size, Text
 from ...protocol.ids import Cid
-from ...protocol.messages import TokenLogprob
-from ...protocol.request_rules import MAX_TOP_LOGPROBS
-from ...protocol.requests import MAX_ADAPTERS, MAX_OUTPUT_TOKENS, AdapterWeight, ChatMessage, Sampling
+from ...protocol.inference.messages import TokenLogprob
+from ...protocol.requests.records import MAX_OUTPUT_TOKENS, ChatMessage, Sampling
+from ...protocol.requests.rules import MAX_TOP_LOGPROBS
 
 MAX_PROMPT_TOKENS = 131_072
 MAX_LISTED_ADAPTERS = 256

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+from ...protocol.encoding.fields import U32, U64, Name, Size, Text
 from ...protocol.errors import (
     AttributionFailed,
     CommonloreError,
@@ -28,9 +29,8 @@ from ...protocol.errors import (
     Refused,
     RemoteProtocolError,
 )
-from ...protocol.fields import U32, U64, Name, Size, Text
 from ...protocol.ids import Cid
-from ...protocol.requests import ChatMessage
+from ...protocol.requests.records import ChatMessage
 from .types import (
     AdapterSource,
     EngineConfig,

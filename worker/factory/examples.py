@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ...protocol.errors import ConfigError
-from ...protocol.requests import ChatMessage
+from ...protocol.requests.records import ChatMessage
 from ..models.reference import BaseModel
 from .job import Pair
 

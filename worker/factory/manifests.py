@@ -12,12 +12,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from ...protocol.adverts import AdapterRecord
-from ...protocol.attribution import compute_priors
-from ...protocol.codec import record_hash
+from ...protocol.attribution.scoring import compute_priors
+from ...protocol.content.manifests import AdapterManifest, BaseManifest, Evaluation, IndexPlan, Recipe, Split
+from ...protocol.encoding.codec import record_hash
 from ...protocol.errors import InvalidAdapter
+from ...protocol.gossip.adverts import AdapterRecord
 from ...protocol.ids import Address, Cid
-from ...protocol.manifests import AdapterManifest, BaseManifest, Evaluation, IndexPlan, Recipe, Split
 from ..models.architecture import LINEARS
 from .job import TrainConfig, TrainResult
 

@@ -27,10 +27,10 @@ from peft.utils.merge_utils import (
 )
 from torch import Tensor
 
+from ...protocol.encoding.fields import PPM
 from ...protocol.errors import ConfigError, InvalidAdapter
 from ...protocol.ids import Cid
-from ...protocol.requests import PPM
-from ...protocol.sampler import key_of, philox
+from ...protocol.inference.sampler import key_of, philox
 from ..adapters.validate import adapter_shapes, check_adapter_file
 from ..engine.types import AdapterSource
 from ..models.architecture import LINEARS, Architecture
@@ -176,9 +176,9 @@ def kept(seed: int, name: str, shape: tuple[int, ...], density_ppm: int) -> Tens
     """Which values of a tensor DARE keeps: (shape) bool, a share `density_ppm` of them on average.
 
     Value e (row-major) stays where w · 10^6 < density_ppm · 2^32; w is word e mod 4 of Philox4x32-10 under
-    the sampler's key of `seed` (`protocol.sampler`), with counter (e div 4 as uint64, the first 8 bytes of
-    the SHA-256 of `name` as uint64), each as two little-endian words. `name` is the part's adapter id, a
-    slash, the linear, and .lora_A, .lora_B or .update: no mask depends on what else is merged.
+    the sampler's key of `seed` (`protocol.inference.sampler`), with counter (e div 4 as uint64, the first 8
+    bytes of the SHA-256 of `name` as uint64), each as two little-endian words. `name` is the part's adapter
+    id, a slash, the linear, and .lora_A, .lora_B or .update: no mask depends on what else is merged.
     """
     count, blocks = math.prod(shape), -(-math.prod(shape) // 4)
     words = [_words(seed, name, start, min(start + _BLOCKS, blocks)) for start in range(0, blocks, _BLOCKS)]

@@ -17,10 +17,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ...protocol.content.compositions import MAX_ADAPTERS
+from ...protocol.content.manifests import AdapterManifest
+from ...protocol.encoding.fields import PPM
 from ...protocol.errors import ConfigError, TrainingFailed
 from ...protocol.ids import Cid
-from ...protocol.manifests import AdapterManifest
-from ...protocol.requests import MAX_ADAPTERS, PPM
 from ..adapters.validate import MAX_RANK
 from .job import write_whole
 

@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from ...protocol.attribution import mix_priors
+from ...protocol.attribution.scoring import mix_priors
+from ...protocol.content.compositions import AdapterWeight
+from ...protocol.content.manifests import AdapterManifest, BaseManifest, Merge, PriorWeight, Recipe, Split
 from ...protocol.errors import ConfigError
 from ...protocol.ids import Address, Cid
-from ...protocol.manifests import AdapterManifest, BaseManifest, Merge, PriorWeight, Recipe, Split
-from ...protocol.requests import AdapterWeight
 from .merge_job import MergePlan, MergeResult
 
 MAX_DATANETS = 64

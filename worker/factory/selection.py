@@ -14,12 +14,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from ...protocol.copies import RULE, Representatives
+from ...protocol.content.copies import RULE, Representatives
+from ...protocol.content.manifests import Row
+from ...protocol.content.rows import row_hash
+from ...protocol.content.selections import DroppedRow, RowSelection
 from ...protocol.errors import RemoteProtocolError
 from ...protocol.ids import Address
-from ...protocol.manifests import Row
-from ...protocol.rows import row_hash
-from ...protocol.selections import DroppedRow, RowSelection
 from ..attribution.index import OwnedRow
 
 NOISE = "noise"

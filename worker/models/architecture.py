@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...protocol.content.manifests import Setting
 from ...protocol.errors import InvalidModel
-from ...protocol.manifests import Setting
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 ATTENTION_LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj")

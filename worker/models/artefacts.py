@@ -15,10 +15,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...protocol.codec import decode, encode, record_cid
+from ...protocol.content.manifests import ArtefactManifest
+from ...protocol.encoding.codec import decode, encode, record_cid
 from ...protocol.errors import InvalidModel, NotFound, RemoteProtocolError
-from ...protocol.ids import Cid, cid_of, to_cid
-from ...protocol.manifests import CHUNK_SIZE, ArtefactManifest
+from ...protocol.ids import CHUNK_SIZE, Cid, cid_of, to_cid
 from .cache import sync_directory
 from .reference import BaseModel
 

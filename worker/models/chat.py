@@ -26,9 +26,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from ...protocol.errors import InvalidModel, Refused
-from ...protocol.messages import RefusalCode
-from ...protocol.requests import ChatMessage
-from ...protocol.tools import CALLS, RESULT, TOOLS
+from ...protocol.inference.messages import RefusalCode
+from ...protocol.requests.records import ChatMessage
+from ...protocol.requests.tools import CALLS, RESULT, TOOLS
 from .chat_turns import TemplateTraits, template_turns
 from .reference import TEMPLATE_FILE, TOKENIZER_FILE
 

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from ...protocol.encoding.untrusted_json import load_json
 from ...protocol.errors import Refused
-from ...protocol.messages import RefusalCode
-from ...protocol.requests import ChatMessage
-from ...protocol.tools import CALLS, RESULT, TOOLS, ToolCall, read_calls, read_tools
-from ...protocol.untrusted_json import load_json
+from ...protocol.inference.messages import RefusalCode
+from ...protocol.requests.records import ChatMessage
+from ...protocol.requests.tools import CALLS, RESULT, TOOLS, ToolCall, read_calls, read_tools
 
 
 @dataclass(frozen=True, slots=True)

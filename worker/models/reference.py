@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...protocol.codec import decode, encode, record_cid
+from ...protocol.content.manifests import ArtefactManifest, BaseManifest, Tensor
+from ...protocol.encoding.codec import decode, encode, record_cid
 from ...protocol.errors import InvalidModel, RemoteProtocolError
-from ...protocol.ids import Cid, cid_of
-from ...protocol.manifests import CHUNK_SIZE, ArtefactManifest, BaseManifest, Tensor
+from ...protocol.ids import CHUNK_SIZE, Cid, cid_of
 from .architecture import (
     Architecture,
     architecture_of,

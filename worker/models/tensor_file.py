@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...protocol.content.manifests import Tensor
+from ...protocol.encoding.untrusted_json import load_json
 from ...protocol.errors import LocalProtocolError
-from ...protocol.manifests import Tensor
-from ...protocol.untrusted_json import load_json
 
 DTYPE_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 CODES = {"I8": 1}

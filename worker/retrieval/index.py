@@ -21,9 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ...protocol.content.row_words import words_in_order
 from ...protocol.errors import NotFound, RetrievalFailed
 from ...protocol.ids import Address, Cid
-from ...protocol.row_words import words_in_order
 from .embedding import Embedder
 from .fusion import fuse
 

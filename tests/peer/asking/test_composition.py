@@ -15,9 +15,10 @@ from commonlore.peer.asking.composition import (
     write_weight,
     write_weighted,
 )
+from commonlore.protocol.content.compositions import AdapterWeight
+from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.errors import ConfigError
 from commonlore.protocol.ids import cid_of
-from commonlore.protocol.requests import PPM, AdapterWeight
 
 
 @pytest.mark.parametrize(

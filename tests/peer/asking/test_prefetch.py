@@ -17,13 +17,13 @@ from commonlore.peer.asking.prefetch import METHOD, Prefetching, PrefetchParts, 
 from commonlore.peer.bucket import Bucket
 from commonlore.peer.clock import ManualClock
 from commonlore.peer.wire.rpc import Rpc
-from commonlore.protocol.bindings import bind
-from commonlore.protocol.codec import decode_value, encode, encode_value
-from commonlore.protocol.eip712 import Domain
+from commonlore.protocol.encoding.codec import decode_value, encode, encode_value
 from commonlore.protocol.errors import NotFound, Refused
 from commonlore.protocol.ids import Address, Cid, PeerId, cid_of
-from commonlore.protocol.keys import AccountKey, PeerKey
-from commonlore.protocol.requests import SignedBinding, Suggestion
+from commonlore.protocol.requests.records import Suggestion
+from commonlore.protocol.signing.bindings import SignedBinding, bind
+from commonlore.protocol.signing.eip712 import Domain
+from commonlore.protocol.signing.keys import AccountKey, PeerKey
 from commonlore.worker.adapters.store import AdapterStore, FetchedAdapter
 
 BASE, OTHER_BASE = cid_of(b"base"), cid_of(b"other base")

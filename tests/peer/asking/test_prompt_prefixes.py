@@ -1,6 +1,7 @@
 from commonlore.peer.asking.prompt_prefixes import MAX_PREFIXES, prompt_prefixes
+from commonlore.protocol.content.compositions import AdapterWeight
 from commonlore.protocol.ids import cid_of
-from commonlore.protocol.requests import AdapterWeight, ChatMessage
+from commonlore.protocol.requests.records import ChatMessage
 
 BASE, OTHER = cid_of(b"base"), cid_of(b"other")
 TURNS = [

@@ -15,15 +15,10 @@ from commonlore.peer.attribution.receipt_check import merge_findings
 from commonlore.peer.chain import OFFLINE
 from commonlore.peer.datanets.shards import PulledDatanet, PulledShard
 from commonlore.peer.store.ledger_rows import ReceiptState, Role, StoredReceipt
-from commonlore.protocol.attribution import sum_rows, write_sums
-from commonlore.protocol.blob_names import describe_blob
-from commonlore.protocol.codec import record_hash
-from commonlore.protocol.credits import DEFAULT_SPLIT, compute_shares
-from commonlore.protocol.envelope import Sealed
-from commonlore.protocol.errors import ConfigError
-from commonlore.protocol.faithfulness import UNMEASURED_METHOD, Correlations, Faithfulness
-from commonlore.protocol.ids import Address, PeerId, cid_of
-from commonlore.protocol.manifests import (
+from commonlore.protocol.attribution.faithfulness import UNMEASURED_METHOD, Correlations, Faithfulness
+from commonlore.protocol.attribution.scoring import sum_rows, write_sums
+from commonlore.protocol.content.blob_names import describe_blob
+from commonlore.protocol.content.manifests import (
     AdapterManifest,
     IndexedContributor,
     IndexManifest,
@@ -32,9 +27,15 @@ from commonlore.protocol.manifests import (
     Row,
     ShardHeader,
 )
-from commonlore.protocol.prompt_parts import show_rows
-from commonlore.protocol.receipt_parts import ReceiptPart
-from commonlore.protocol.receipts import (
+from commonlore.protocol.content.rows import row_hash
+from commonlore.protocol.content.splits import DEFAULT_SPLIT
+from commonlore.protocol.encoding.codec import record_hash
+from commonlore.protocol.encoding.fields import PPM
+from commonlore.protocol.errors import ConfigError
+from commonlore.protocol.ids import Address, PeerId, cid_of
+from commonlore.protocol.receipts.credits import compute_shares
+from commonlore.protocol.receipts.parts import ReceiptPart
+from commonlore.protocol.receipts.records import (
     AttributionStatement,
     Credit,
     Effects,
@@ -45,9 +46,10 @@ from commonlore.protocol.receipts import (
     SignedReceipt,
     Weight,
 )
-from commonlore.protocol.requests import PPM, ChatMessage, Prompt, Sampling
-from commonlore.protocol.rows import row_hash
-from commonlore.protocol.tools import ToolCall, calls_turn, tool_parts
+from commonlore.protocol.requests.prompt_parts import show_rows
+from commonlore.protocol.requests.records import ChatMessage, Prompt, Sampling
+from commonlore.protocol.requests.tools import ToolCall, calls_turn, tool_parts
+from commonlore.protocol.signing.envelope import Sealed
 from commonlore.worker.attribution.index import write_row
 
 ANA, BEN = Address(b"a" * 20), Address(b"b" * 20)

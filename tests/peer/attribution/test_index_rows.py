@@ -4,9 +4,9 @@ from dataclasses import make_dataclass
 
 from commonlore.peer.attribution.index_rows import committed_rows
 from commonlore.peer.datanets.shards import PulledDatanet, PulledShard
+from commonlore.protocol.content.manifests import Row, ShardHeader
+from commonlore.protocol.content.rows import row_hash
 from commonlore.protocol.ids import Address, cid_of
-from commonlore.protocol.manifests import Row, ShardHeader
-from commonlore.protocol.rows import row_hash
 
 ANA, BEN = Address(b"a" * 20), Address(b"b" * 20)
 FIRST, OWN = Row("Which?", "the first", b"\x01" * 32), Row("And?", "his own", b"\x02" * 32)

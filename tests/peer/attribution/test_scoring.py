@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 from commonlore.peer.attribution.scoring import Scorable, Scoring
 from commonlore.protocol.ids import Address, cid_of
-from commonlore.protocol.prompt_parts import show_rows, without_parts
-from commonlore.protocol.requests import ChatMessage, Prompt
+from commonlore.protocol.requests.prompt_parts import show_rows, without_parts
+from commonlore.protocol.requests.records import ChatMessage, Prompt
 from commonlore.worker.attribution.ablation import ablated, plan_ablations
 
 ANA, BEN = Address(b"a" * 20), Address(b"b" * 20)

@@ -11,7 +11,7 @@ from commonlore.peer.attribution.second_draw import bonded_list
 from commonlore.peer.attribution.second_opinions import SecondOpinions
 from commonlore.protocol.errors import Unreachable
 from commonlore.protocol.ids import Address, cid_of, peer_id_of
-from commonlore.protocol.keys import PeerKey
+from commonlore.protocol.signing.keys import PeerKey
 
 BASE, OTHER_BASE = cid_of(b"base"), cid_of(b"another")
 PEERS = [PeerKey.generate(bytes([number]) * 32) for number in range(6)]

@@ -16,28 +16,28 @@ from commonlore.peer.attribution.second_evidence import SecondEvidence
 from commonlore.peer.attribution.verifying import verify_integers, verify_query, verify_signatures
 from commonlore.peer.datanets.shards import PulledDatanet, PulledShard
 from commonlore.peer.store.ledger_rows import ReceiptState, Role, StoredReceipt
-from commonlore.protocol.attribution import prior_weights
-from commonlore.protocol.bindings import bind
-from commonlore.protocol.blob_names import describe_blob
-from commonlore.protocol.codec import record_cid, record_hash
-from commonlore.protocol.copies import RULE
-from commonlore.protocol.credits import (
-    DEFAULT_SPLIT,
-    RolePayees,
-    compute_credits,
-    compute_shares,
+from commonlore.protocol.attribution.faithfulness import (
+    COARSE_METHOD,
+    UNMEASURED_METHOD,
+    Correlations,
+    Faithfulness,
 )
-from commonlore.protocol.eip712 import digest
-from commonlore.protocol.envelope import open_sealed, seal
+from commonlore.protocol.attribution.indexing import plan_rows, projection_seed
+from commonlore.protocol.attribution.scoring import prior_weights
+from commonlore.protocol.content.blob_names import describe_blob
+from commonlore.protocol.content.compositions import AdapterWeight
+from commonlore.protocol.content.copies import RULE
+from commonlore.protocol.content.manifests import IndexManifest, IndexPlan, Row, ShardHeader
+from commonlore.protocol.content.rows import row_hash
+from commonlore.protocol.content.selections import DroppedRow, RowSelection
+from commonlore.protocol.content.splits import DEFAULT_SPLIT
+from commonlore.protocol.encoding.codec import record_cid, record_hash
+from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.errors import NotFound
-from commonlore.protocol.faithfulness import COARSE_METHOD, UNMEASURED_METHOD, Correlations, Faithfulness
 from commonlore.protocol.ids import Address, cid_of, keccak256
-from commonlore.protocol.indexing import plan_rows, projection_seed
-from commonlore.protocol.keys import AccountKey, PeerKey
-from commonlore.protocol.manifests import IndexManifest, IndexPlan, Row, ShardHeader
-from commonlore.protocol.outputs import output_root
-from commonlore.protocol.receipt_rules import make_voucher, sign_receipt
-from commonlore.protocol.receipts import (
+from commonlore.protocol.receipts.credits import RolePayees, compute_credits, compute_shares
+from commonlore.protocol.receipts.outputs import output_root
+from commonlore.protocol.receipts.records import (
     AttributionStatement,
     Effects,
     PartEffect,
@@ -45,10 +45,13 @@ from commonlore.protocol.receipts import (
     ReceiptDetails,
     Weight,
 )
-from commonlore.protocol.requests import PPM, AdapterWeight, ChatMessage, Prompt, PromptPart, Sampling
-from commonlore.protocol.rows import row_hash
-from commonlore.protocol.seconding import BondedList, DrawnSecond
-from commonlore.protocol.selections import DroppedRow, RowSelection
+from commonlore.protocol.receipts.rules import make_voucher, sign_receipt
+from commonlore.protocol.receipts.seconding import BondedList, DrawnSecond
+from commonlore.protocol.requests.records import ChatMessage, Prompt, PromptPart, Sampling
+from commonlore.protocol.signing.bindings import bind
+from commonlore.protocol.signing.eip712 import digest
+from commonlore.protocol.signing.envelope import open_sealed, seal
+from commonlore.protocol.signing.keys import AccountKey, PeerKey
 
 SIZE = 1 << 28
 BLOCK = hashlib.sha256(b"the block that registered the adapter").digest()

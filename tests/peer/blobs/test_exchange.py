@@ -12,10 +12,10 @@ from commonlore.peer.blobs.blob_stream import PROTOCOL, REQUEST, found, missing
 from commonlore.peer.blobs.download import MAX_IN_MEMORY
 from commonlore.peer.blobs.exchange import BlobService
 from commonlore.peer.blobs.partial import Partial
-from commonlore.protocol.codec import encode
+from commonlore.protocol.content.blob_names import BlobManifest
+from commonlore.protocol.encoding.codec import encode
 from commonlore.protocol.errors import ConfigError, NotFound, RemoteProtocolError, Unreachable
-from commonlore.protocol.ids import cid_of, cid_of_digest, cid_to_bytes
-from commonlore.protocol.manifests import CHUNK_SIZE, BlobManifest
+from commonlore.protocol.ids import CHUNK_SIZE, cid_of, cid_of_digest, cid_to_bytes
 
 QUOTA = 1 << 30
 

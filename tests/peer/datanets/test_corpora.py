@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from commonlore.peer.datanets.corpora import CORPORA, Corpus, HeldOut, corpus
+from commonlore.protocol.content.rows import check_row, row_hash
 from commonlore.protocol.errors import MissingDependency, NotFound
-from commonlore.protocol.rows import check_row, row_hash
 
 
 @pytest.fixture(scope="module", params=CORPORA)

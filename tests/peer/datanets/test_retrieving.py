@@ -19,8 +19,8 @@ from commonlore.peer.datanets.retrieving import (
 )
 from commonlore.protocol.errors import ConfigError, InvalidShard, MissingDependency, NotFound
 from commonlore.protocol.ids import cid_of
-from commonlore.protocol.prompt_parts import check_parts, part_digest
-from commonlore.protocol.requests import ChatMessage, Prompt
+from commonlore.protocol.requests.prompt_parts import check_parts, part_digest
+from commonlore.protocol.requests.records import ChatMessage, Prompt
 
 VERTIGO = ("What is the code of vertigo?", "R42")
 

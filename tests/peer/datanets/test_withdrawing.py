@@ -10,10 +10,9 @@ from commonlore.peer.catalog import Catalog
 from commonlore.peer.datanets.retrieving import Retriever
 from commonlore.peer.datanets.shards import pull_datanet
 from commonlore.peer.datanets.withdrawing import Tainted, Withdrawals, forget_jobs, shards_of, sign_withdrawal
-from commonlore.protocol.adverts import AdapterRecord
-from commonlore.protocol.codec import encode
-from commonlore.protocol.credits import DEFAULT_SPLIT
-from commonlore.protocol.envelope import Sealed
+from commonlore.protocol.content.manifests import AdapterManifest, PriorWeight, Recipe, Row
+from commonlore.protocol.content.splits import DEFAULT_SPLIT
+from commonlore.protocol.encoding.codec import encode
 from commonlore.protocol.errors import (
     InvalidAdapter,
     InvalidShard,
@@ -21,9 +20,10 @@ from commonlore.protocol.errors import (
     NotFound,
     RemoteProtocolError,
 )
+from commonlore.protocol.gossip.adverts import AdapterRecord
 from commonlore.protocol.ids import PeerId, cid_of
-from commonlore.protocol.keys import PeerKey
-from commonlore.protocol.manifests import AdapterManifest, PriorWeight, Recipe, Row
+from commonlore.protocol.signing.envelope import Sealed
+from commonlore.protocol.signing.keys import PeerKey
 from commonlore.worker.factory.admission import plan_admission, write_admission
 from commonlore.worker.factory.job import Pair, TrainConfig, TrainJob, write_job
 

@@ -11,9 +11,9 @@ from commonlore.peer.gateway.control_client import ControlClient, is_running
 from commonlore.peer.gateway.errors import Defect, InvalidRequest, UnknownModel
 from commonlore.peer.gateway.fake import BASE, CONTRIBUTOR, RATES, Script
 from commonlore.peer.home import Home
-from commonlore.protocol.adverts import DatanetRecord
-from commonlore.protocol.codec import encode
-from commonlore.protocol.envelope import Sealed
+from commonlore.protocol.content.manifests import DatanetManifest, Shard, ShardHeader
+from commonlore.protocol.encoding.codec import encode
+from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.errors import (
     ConfigError,
     DeadlineExceeded,
@@ -23,9 +23,10 @@ from commonlore.protocol.errors import (
     TrainingFailed,
     Unreachable,
 )
+from commonlore.protocol.gossip.adverts import DatanetRecord
 from commonlore.protocol.ids import checksummed, cid_of
-from commonlore.protocol.manifests import DatanetManifest, Shard, ShardHeader
-from commonlore.protocol.requests import PPM, Disclosure
+from commonlore.protocol.requests.records import Disclosure
+from commonlore.protocol.signing.envelope import Sealed
 
 ROWS = [{"question": "What is E11.9?", "answer": "Type 2 diabetes mellitus without complications"}]
 PUBLICATION = {

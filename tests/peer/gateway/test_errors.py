@@ -8,7 +8,7 @@ from commonlore.peer.gateway import errors as gateway_errors
 from commonlore.peer.gateway.errors import CLASS_OF, STATUS_OF, envelope, error_of, status_of
 from commonlore.protocol import errors
 from commonlore.protocol.errors import CommonloreError, Refused, Stale
-from commonlore.protocol.messages import RefusalCode
+from commonlore.protocol.inference.messages import RefusalCode
 
 
 def classes(module: object) -> Iterator[type[CommonloreError]]:

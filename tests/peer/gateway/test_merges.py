@@ -9,11 +9,12 @@ import pytest
 from commonlore.peer.gateway.errors import InvalidRequest
 from commonlore.peer.gateway.fake import BASE, CONTRIBUTOR
 from commonlore.peer.gateway.node import MergeOrder
-from commonlore.protocol.credits import DEFAULT_SPLIT
+from commonlore.protocol.content.compositions import AdapterWeight
+from commonlore.protocol.content.manifests import AdapterManifest, Merge, PriorWeight, Recipe
+from commonlore.protocol.content.splits import DEFAULT_SPLIT
+from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.errors import ConfigError, NotFound
 from commonlore.protocol.ids import Cid, cid_of
-from commonlore.protocol.manifests import AdapterManifest, Merge, PriorWeight, Recipe
-from commonlore.protocol.requests import PPM, AdapterWeight
 from commonlore.worker.factory.merge_job import make_plan
 
 PARTS = [{"name": "alice/icd10", "weight_ppm": 700_000}, {"name": "bob/cwe", "weight_ppm": 1_300_000}]

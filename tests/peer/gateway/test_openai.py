@@ -9,10 +9,10 @@ import pytest
 import trio
 
 from commonlore.peer.gateway.fake import BASE, Script
+from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.errors import DeadlineExceeded, InsufficientEscrow, NotFound, Refused, Unreachable
 from commonlore.protocol.ids import receipt_id_of
-from commonlore.protocol.requests import PPM
-from commonlore.protocol.tools import tool_results
+from commonlore.protocol.requests.tools import tool_results
 
 ASKED = [{"role": "user", "content": "Which code is type 2 diabetes?"}]
 KEY = "a-key-of-this-gateway"

@@ -14,9 +14,9 @@ from commonlore.peer.gateway.errors import InvalidRequest, envelope
 from commonlore.peer.gateway.fields import Fields
 from commonlore.peer.gateway.tool_reply import CallSieve, split_calls
 from commonlore.protocol.errors import Refused
-from commonlore.protocol.messages import RefusalCode
-from commonlore.protocol.requests import ChatMessage
-from commonlore.protocol.tools import ToolCall, calls_turn, tool_results, tools_turn
+from commonlore.protocol.inference.messages import RefusalCode
+from commonlore.protocol.requests.records import ChatMessage
+from commonlore.protocol.requests.tools import ToolCall, calls_turn, tool_results, tools_turn
 
 ASKED = {"role": "user", "content": "Is it warm?"}
 FUNCTION = {"name": "weather", "description": "of a city", "parameters": {"type": "object"}}

@@ -14,10 +14,10 @@ from commonlore.peer.identity import own_binding
 from commonlore.peer.identity.keystore import Keys
 from commonlore.peer.identity.own_binding import BINDING_LIFETIME_S, BINDING_RENEWAL_S, OwnBinding
 from commonlore.peer.store.node_store import open_store
-from commonlore.protocol.bindings import check_binding
-from commonlore.protocol.eip712 import Domain
 from commonlore.protocol.ids import Address
-from commonlore.protocol.keys import AccountKey, PeerKey
+from commonlore.protocol.signing.bindings import check_binding
+from commonlore.protocol.signing.eip712 import Domain
+from commonlore.protocol.signing.keys import AccountKey, PeerKey
 
 DOMAIN = Domain(31_337, Address(b"\xe5" * 20))
 NOW_S = 1_900_000_000

@@ -28,18 +28,18 @@ from commonlore.peer.settling.funds import Funds
 from commonlore.peer.store.ledger_rows import Channel, ReceiptState, Role
 from commonlore.peer.store.node_store import Store, open_store
 from commonlore.peer.wire.rpc import Rpc
-from commonlore.protocol.adverts import Rates, WorkerAd
-from commonlore.protocol.bindings import bind
-from commonlore.protocol.codec import encode, record_cid
-from commonlore.protocol.credits import BASE_SPLIT
-from commonlore.protocol.eip712 import Domain
-from commonlore.protocol.envelope import open_sealed, seal
+from commonlore.protocol.content.manifests import AdapterManifest
+from commonlore.protocol.content.splits import BASE_SPLIT
+from commonlore.protocol.encoding.codec import encode, record_cid
 from commonlore.protocol.errors import NotFound
+from commonlore.protocol.gossip.adverts import Rates, WorkerAd
 from commonlore.protocol.ids import Address, Cid, cid_of
-from commonlore.protocol.keys import AccountKey, PeerKey
-from commonlore.protocol.manifests import AdapterManifest
-from commonlore.protocol.messages import Ask
-from commonlore.protocol.requests import ChatMessage, Sampling, SignedBinding
+from commonlore.protocol.inference.messages import Ask
+from commonlore.protocol.requests.records import ChatMessage, Sampling
+from commonlore.protocol.signing.bindings import SignedBinding, bind
+from commonlore.protocol.signing.eip712 import Domain
+from commonlore.protocol.signing.envelope import open_sealed, seal
+from commonlore.protocol.signing.keys import AccountKey, PeerKey
 from commonlore.scheduler.core import Scheduler, SchedulerConfig
 from commonlore.worker.adapters.store import AdapterStore, FetchedAdapter
 from commonlore.worker.engine.types import EngineFacts, GenerationRequest, TokenEvent
@@ -313,6 +313,6 @@ def _bind(not_before: int, not_after: int) -> list[SignedBinding]:
 
 
 def _advert_hash(ad: Any) -> bytes:
-    from commonlore.protocol.advert_rules import advert_hash
+    from commonlore.protocol.gossip.rules import advert_hash
 
     return advert_hash(ad)

@@ -12,7 +12,10 @@ from commonlore.contracts.stage import MANIFEST
 from commonlore.peer.asking.answers import AskOptions, Delta
 from commonlore.peer.asking.asker import Asker
 from commonlore.peer.clock import ChainClock
-from commonlore.protocol.credits import DEFAULT_SPLIT, compute_shares
+from commonlore.protocol.content.compositions import AdapterWeight
+from commonlore.protocol.content.manifests import AdapterManifest, Split
+from commonlore.protocol.content.splits import DEFAULT_SPLIT
+from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.errors import (
     ChainError,
     CommonloreError,
@@ -22,9 +25,9 @@ from commonlore.protocol.errors import (
     Unreachable,
 )
 from commonlore.protocol.ids import Cid, cid_of
-from commonlore.protocol.manifests import AdapterManifest, Split
-from commonlore.protocol.messages import TokenChunk
-from commonlore.protocol.requests import PPM, AdapterWeight, ChatMessage, Sampling
+from commonlore.protocol.inference.messages import TokenChunk
+from commonlore.protocol.receipts.credits import compute_shares
+from commonlore.protocol.requests.records import ChatMessage, Sampling
 from commonlore.scheduler.core import Scheduler, SchedulerConfig
 from commonlore.scheduler.events import Judged
 

@@ -18,8 +18,8 @@ from commonlore.peer.wire.calls import Call
 from commonlore.peer.wire.rpc import Rpc
 from commonlore.protocol.errors import CommonloreError, Unreachable
 from commonlore.protocol.ids import PeerId
-from commonlore.protocol.inference import InferenceStream, Role
-from commonlore.protocol.messages import Accepted, Cancel, Refusal, RefusalCode, TokenChunk
+from commonlore.protocol.inference.conversation import InferenceStream, Role
+from commonlore.protocol.inference.messages import Accepted, Cancel, Refusal, RefusalCode, TokenChunk
 from commonlore.scheduler.core import Scheduler, SchedulerConfig
 
 Script = Callable[[Attempt, Any], Awaitable[None]]

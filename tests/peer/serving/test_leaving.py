@@ -14,9 +14,9 @@ from commonlore.peer.store.ledger_rows import ReceiptState
 from commonlore.peer.wire.calls import Call
 from commonlore.peer.wire.rpc import Rpc
 from commonlore.protocol.errors import DeadlineExceeded
-from commonlore.protocol.inference import InferenceStream
-from commonlore.protocol.inference import Role as Side
-from commonlore.protocol.messages import Accepted, Cancel
+from commonlore.protocol.inference.conversation import InferenceStream
+from commonlore.protocol.inference.conversation import Role as Side
+from commonlore.protocol.inference.messages import Accepted, Cancel
 
 STEP_TOKENS = 4
 """The worker's."""

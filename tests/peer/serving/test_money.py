@@ -15,13 +15,15 @@ from commonlore.peer.asking.attempt_parts import Offer
 from commonlore.peer.clock import ChainClock
 from commonlore.peer.serving.offers import Load
 from commonlore.peer.store.ledger_rows import ReceiptState
-from commonlore.protocol.advert_rules import advert_hash
-from commonlore.protocol.credits import SPLIT_BOUNDS, SplitBounds
+from commonlore.protocol.content.compositions import AdapterWeight
+from commonlore.protocol.content.manifests import AdapterManifest, PriorWeight, Split
+from commonlore.protocol.content.splits import SPLIT_BOUNDS, SplitBounds
+from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.errors import CommonloreError, InvalidAdapter, Refused, RemoteProtocolError
+from commonlore.protocol.gossip.rules import advert_hash
 from commonlore.protocol.ids import Address, cid_of
-from commonlore.protocol.manifests import AdapterManifest, PriorWeight, Split
-from commonlore.protocol.receipts import SignedVoucher
-from commonlore.protocol.requests import PPM, AdapterWeight, ChatMessage, Sampling
+from commonlore.protocol.receipts.records import SignedVoucher
+from commonlore.protocol.requests.records import ChatMessage, Sampling
 
 
 class Deaf(CommonloreError):
@@ -86,7 +88,7 @@ async def test_vouchers_that_a_worker_never_took_are_sent_again(
 
 async def test_a_stranger_cannot_bring_vouchers_of_another_lane(pair: Any) -> None:
     from commonlore.peer.asking.paying import VOUCHERS
-    from commonlore.protocol.codec import encode_all
+    from commonlore.protocol.encoding.codec import encode_all
 
     async with pair() as p:
         await p.ask()
@@ -207,7 +209,7 @@ async def test_a_worker_that_says_nothing_is_left(pair: Any, monkeypatch: pytest
 
 
 async def test_long_turns_are_charged_by_their_bytes() -> None:
-    from commonlore.protocol.request_rules import most_prompt_tokens
+    from commonlore.protocol.requests.rules import most_prompt_tokens
 
     assert most_prompt_tokens((ChatMessage("user", "ä" * 10),)) == 256 + 32 + 20
 

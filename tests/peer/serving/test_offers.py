@@ -5,14 +5,15 @@ from __future__ import annotations
 import pytest
 
 from commonlore.peer.serving.offers import REMEMBERED_ADVERTS, Load, Offers, Terms
-from commonlore.protocol.adverts import MAX_ADVERT_BYTES, Rates
-from commonlore.protocol.bindings import bind
-from commonlore.protocol.codec import encode, record_hash
-from commonlore.protocol.credits import BASE_SPLIT
-from commonlore.protocol.eip712 import Domain
+from commonlore.protocol.content.splits import BASE_SPLIT
+from commonlore.protocol.encoding.codec import encode, record_hash
 from commonlore.protocol.errors import Refused
+from commonlore.protocol.gossip.adverts import Rates
 from commonlore.protocol.ids import Address, Cid, cid_of
-from commonlore.protocol.keys import AccountKey, PeerKey
+from commonlore.protocol.signing.bindings import bind
+from commonlore.protocol.signing.eip712 import Domain
+from commonlore.protocol.signing.envelope import MAX_ADVERT_BYTES
+from commonlore.protocol.signing.keys import AccountKey, PeerKey
 
 RATES = Rates(1, 2, 3)
 

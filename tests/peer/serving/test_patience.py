@@ -26,8 +26,8 @@ from commonlore.peer.asking.patience import (
 )
 from commonlore.peer.wire.rpc import Rpc
 from commonlore.protocol.errors import Unreachable
-from commonlore.protocol.inference import InferenceStream, Role
-from commonlore.protocol.messages import Accepted
+from commonlore.protocol.inference.conversation import InferenceStream, Role
+from commonlore.protocol.inference.messages import Accepted
 
 
 @pytest.mark.parametrize(

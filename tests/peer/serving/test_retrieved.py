@@ -5,8 +5,8 @@ import pytest
 from commonlore.peer.serving import step_receipts
 from commonlore.protocol.errors import RemoteProtocolError
 from commonlore.protocol.ids import Address, cid_of
-from commonlore.protocol.prompt_parts import show_rows
-from commonlore.protocol.requests import ChatMessage
+from commonlore.protocol.requests.prompt_parts import show_rows
+from commonlore.protocol.requests.records import ChatMessage
 
 ROW = ("a row that helps", b"\x07" * 32, Address(b"a" * 20), cid_of(b"shard"))
 MESSAGES, PARTS = show_rows((ChatMessage("user", "how much is it?"),), "Passages:", [ROW])

@@ -18,15 +18,9 @@ from commonlore.peer.settling.lane import Settler
 from commonlore.peer.settling.redemption import SettleParts
 from commonlore.peer.store.ledger_rows import NewReceipt, Role
 from commonlore.peer.store.node_store import open_store
-from commonlore.protocol.bindings import bind
-from commonlore.protocol.blob_names import describe_blob
-from commonlore.protocol.codec import encode, record_cid, record_hash
-from commonlore.protocol.credits import BASE_SPLIT, DEFAULT_SPLIT, compute_shares
-from commonlore.protocol.eip712 import digest
-from commonlore.protocol.errors import NotFound
-from commonlore.protocol.ids import Address, cid_of, keccak256
-from commonlore.protocol.keys import AccountKey, PeerKey
-from commonlore.protocol.manifests import (
+from commonlore.protocol.content.blob_names import describe_blob
+from commonlore.protocol.content.compositions import AdapterWeight
+from commonlore.protocol.content.manifests import (
     AdapterManifest,
     DatanetManifest,
     PriorWeight,
@@ -34,10 +28,19 @@ from commonlore.protocol.manifests import (
     Shard,
     ShardHeader,
 )
-from commonlore.protocol.receipt_rules import make_voucher, sign_receipt
-from commonlore.protocol.receipts import Receipt, ReceiptDetails
-from commonlore.protocol.requests import PPM, AdapterWeight, ChatMessage, Prompt, Sampling
-from commonlore.protocol.rows import contributors_root
+from commonlore.protocol.content.rows import contributors_root
+from commonlore.protocol.content.splits import BASE_SPLIT, DEFAULT_SPLIT
+from commonlore.protocol.encoding.codec import encode, record_cid, record_hash
+from commonlore.protocol.encoding.fields import PPM
+from commonlore.protocol.errors import NotFound
+from commonlore.protocol.ids import Address, cid_of, keccak256
+from commonlore.protocol.receipts.credits import compute_shares
+from commonlore.protocol.receipts.records import Receipt, ReceiptDetails
+from commonlore.protocol.receipts.rules import make_voucher, sign_receipt
+from commonlore.protocol.requests.records import ChatMessage, Prompt, Sampling
+from commonlore.protocol.signing.bindings import bind
+from commonlore.protocol.signing.eip712 import digest
+from commonlore.protocol.signing.keys import AccountKey, PeerKey
 
 GENESIS = 1_800_000_000
 CHECKS = CheckTerms(round_length=3_600, beacon_stake=20, odds_ppm=PPM, contest=700, minimum_bond=100)

@@ -11,11 +11,11 @@ from commonlore.peer.roles.checker import Checker
 from commonlore.peer.store.node_store import open_store
 from commonlore.peer.watchtower.attesting import ROLE, Attesting, Sources
 from commonlore.peer.watchtower.seeding import Seeding
-from commonlore.protocol.envelope import open_sealed, seal
+from commonlore.protocol.attribution.pools import TOLERANCE_PPM
+from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.ids import Address, checksummed
-from commonlore.protocol.pools import TOLERANCE_PPM
-from commonlore.protocol.receipts import AttributionStatement, Weight
-from commonlore.protocol.requests import PPM
+from commonlore.protocol.receipts.records import AttributionStatement, Weight
+from commonlore.protocol.signing.envelope import open_sealed, seal
 
 BOND = 1_000
 ONE, TWO = (Address(bytes([0xC0 + i]) * 20) for i in range(2))

@@ -14,23 +14,20 @@ from commonlore.peer.settling.crediting import Crediting, NetworkAccounts
 from commonlore.peer.store.ledger_rows import ReceiptState, Role, StoredReceipt
 from commonlore.peer.store.node_store import open_store
 from commonlore.peer.store.records import MAX_STATEMENT_BYTES, Records
-from commonlore.protocol.attribution import PRIOR_METHOD
-from commonlore.protocol.channels import Channel
-from commonlore.protocol.codec import decode, record_cid, record_hash
-from commonlore.protocol.credits import DEFAULT_SPLIT, compute_shares
-from commonlore.protocol.eip712 import Domain, digest
-from commonlore.protocol.envelope import open_sealed, seal
-from commonlore.protocol.epoch_leaves import by_account, pool_of
+from commonlore.protocol.attribution.faithfulness import COARSE_METHOD, UNMEASURED_METHOD
+from commonlore.protocol.attribution.pool_evidence import divide_by_statements
+from commonlore.protocol.attribution.pools import FEWEST_DRAWN, Basis
+from commonlore.protocol.attribution.scoring import PRIOR_METHOD
+from commonlore.protocol.content.compositions import AdapterWeight
+from commonlore.protocol.content.manifests import AdapterManifest, PriorWeight, Recipe
+from commonlore.protocol.content.splits import DEFAULT_SPLIT
+from commonlore.protocol.encoding.codec import decode, record_cid, record_hash
+from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.errors import NotFound
-from commonlore.protocol.faithfulness import COARSE_METHOD, UNMEASURED_METHOD
 from commonlore.protocol.ids import Address, Cid, cid_of, digest_of, keccak256
-from commonlore.protocol.keys import PeerKey
-from commonlore.protocol.manifests import AdapterManifest, PriorWeight, Recipe
-from commonlore.protocol.pool_check import paid_weights, recheck_pools
-from commonlore.protocol.pool_evidence import divide_by_statements
-from commonlore.protocol.pools import FEWEST_DRAWN, Basis
-from commonlore.protocol.receipt_rules import compute_voucher
-from commonlore.protocol.receipts import (
+from commonlore.protocol.receipts.channels import Channel
+from commonlore.protocol.receipts.credits import compute_shares
+from commonlore.protocol.receipts.records import (
     AttributionStatement,
     Credit,
     Effects,
@@ -40,9 +37,15 @@ from commonlore.protocol.receipts import (
     SignedReceipt,
     Weight,
 )
-from commonlore.protocol.requests import PPM, AdapterWeight, Sampling
-from commonlore.protocol.settled import SettledReceipt, pool_credits
-from commonlore.protocol.settlement import EpochData, build_epoch
+from commonlore.protocol.receipts.rules import compute_voucher
+from commonlore.protocol.requests.records import Sampling
+from commonlore.protocol.settlement.commitments import EpochData, build_epoch
+from commonlore.protocol.settlement.epoch_leaves import by_account, pool_of
+from commonlore.protocol.settlement.pool_check import paid_weights, recheck_pools
+from commonlore.protocol.settlement.settled import SettledReceipt, pool_credits
+from commonlore.protocol.signing.eip712 import Domain, digest
+from commonlore.protocol.signing.envelope import open_sealed, seal
+from commonlore.protocol.signing.keys import PeerKey
 
 A, B, C = (Address(bytes([n]) * 20) for n in (0x0A, 0x0B, 0x0C))
 DOMAIN = Domain(31_337, Address(b"\xe5" * 20))

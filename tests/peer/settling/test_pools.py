@@ -2,14 +2,14 @@
 
 from dataclasses import replace
 
-from commonlore.protocol.codec import decode
-from commonlore.protocol.envelope import open_sealed, seal
+from commonlore.protocol.attribution.pools import FEWEST_DRAWN, Basis
+from commonlore.protocol.encoding.codec import decode
+from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.ids import Address
-from commonlore.protocol.pool_check import recheck_pools
-from commonlore.protocol.pools import FEWEST_DRAWN, Basis
-from commonlore.protocol.receipts import AttributionStatement, Weight
-from commonlore.protocol.requests import PPM
-from commonlore.protocol.settlement import MAX_EPOCH_BYTES, EpochData
+from commonlore.protocol.receipts.records import AttributionStatement, Weight
+from commonlore.protocol.settlement.commitments import MAX_EPOCH_BYTES, EpochData
+from commonlore.protocol.settlement.pool_check import recheck_pools
+from commonlore.protocol.signing.envelope import open_sealed, seal
 
 CONTRIBUTORS = tuple(Address(bytes([0xC0 + i]) * 20) for i in range(3))
 RECEIPTS = FEWEST_DRAWN + 8

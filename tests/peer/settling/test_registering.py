@@ -14,12 +14,12 @@ from commonlore.peer.serving.registered import RegisteredTerms
 from commonlore.peer.settling import beacons, registering
 from commonlore.peer.settling.beacons import own_beacon, registered_beacon
 from commonlore.peer.settling.registering import Registrar
-from commonlore.protocol.adverts import AdapterRecord, DatanetRecord
-from commonlore.protocol.codec import encode, record_cid
-from commonlore.protocol.credits import BASE_SPLIT
-from commonlore.protocol.envelope import seal
+from commonlore.protocol.content.splits import BASE_SPLIT
+from commonlore.protocol.encoding.codec import encode, record_cid
 from commonlore.protocol.errors import InvalidAdapter, NotFound, Refused, Unreachable
+from commonlore.protocol.gossip.adverts import AdapterRecord, DatanetRecord
 from commonlore.protocol.ids import Address, cid_of
+from commonlore.protocol.signing.envelope import seal
 
 
 class Author:
@@ -111,7 +111,7 @@ async def test_a_worker_refuses_what_is_registered_otherwise_than_its_manifest(c
 
 
 def seal_as(key, record):
-    from commonlore.protocol.envelope import open_sealed
+    from commonlore.protocol.signing.envelope import open_sealed
 
     return open_sealed(seal(key, record, 4096), (type(record),), 4096)
 

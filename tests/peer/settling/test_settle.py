@@ -6,13 +6,13 @@ import trio
 from commonlore.peer.settling.crediting import Crediting, NetworkAccounts
 from commonlore.peer.store.epochs import EpochState
 from commonlore.peer.store.ledger_rows import Role
-from commonlore.protocol.bindings import bind
-from commonlore.protocol.envelope import open_sealed, seal
+from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.errors import ChainError, NotFound, Unreachable
 from commonlore.protocol.ids import Address, keccak256
-from commonlore.protocol.keys import AccountKey, PeerKey
-from commonlore.protocol.receipts import AttributionStatement, Weight
-from commonlore.protocol.requests import PPM
+from commonlore.protocol.receipts.records import AttributionStatement, Weight
+from commonlore.protocol.signing.bindings import bind
+from commonlore.protocol.signing.envelope import open_sealed, seal
+from commonlore.protocol.signing.keys import AccountKey, PeerKey
 
 GENESIS = 1_800_000_000
 CONTRIBUTORS = tuple(Address(bytes([0xC0 + i]) * 20) for i in range(3))

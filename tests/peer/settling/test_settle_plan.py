@@ -16,7 +16,7 @@ from commonlore.peer.settling.settle_plan import (
 from commonlore.peer.store.ledger_rows import ReceiptState, Role, StoredReceipt
 from commonlore.protocol.errors import ChainError
 from commonlore.protocol.ids import Address, cid_of
-from commonlore.protocol.receipts import (
+from commonlore.protocol.receipts.records import (
     Receipt,
     ReceiptDetails,
     Shares,
@@ -24,8 +24,8 @@ from commonlore.protocol.receipts import (
     SignedVoucher,
     Voucher,
 )
-from commonlore.protocol.requests import Sampling
-from commonlore.protocol.settlement import Commitment
+from commonlore.protocol.requests.records import Sampling
+from commonlore.protocol.settlement.commitments import Commitment
 
 ADA, BOB, LANE = (Address(bytes([n]) * 20) for n in (1, 2, 3))
 

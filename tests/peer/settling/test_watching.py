@@ -9,17 +9,17 @@ from commonlore.contracts.bonding import BondRole
 from commonlore.contracts.records import AdapterRegistration, DatanetEntry
 from commonlore.peer.store.ledger_rows import Role
 from commonlore.peer.watchtower.watching import Watchtower
-from commonlore.protocol.blob_names import describe_blob
-from commonlore.protocol.codec import decode, encode
-from commonlore.protocol.credits import BASE_SPLIT, DEFAULT_SPLIT
-from commonlore.protocol.dishonest import PLANTS, Scene
+from commonlore.protocol.content.blob_names import describe_blob
+from commonlore.protocol.content.splits import BASE_SPLIT, DEFAULT_SPLIT
+from commonlore.protocol.encoding.codec import decode, encode
+from commonlore.protocol.encoding.merkle import MerkleSumTree
 from commonlore.protocol.errors import NotFound, Unreachable
-from commonlore.protocol.frauds import FraudKind
 from commonlore.protocol.ids import checksummed, digest_of
-from commonlore.protocol.merkle import MerkleSumTree
-from commonlore.protocol.receipts import Shares
-from commonlore.protocol.settled import receipt_leaf
-from commonlore.protocol.settlement import EpochData, honest_lines, published_trees
+from commonlore.protocol.receipts.records import Shares
+from commonlore.protocol.settlement.commitments import EpochData, honest_lines, published_trees
+from commonlore.protocol.settlement.dishonest import PLANTS, Scene
+from commonlore.protocol.settlement.frauds import FraudKind
+from commonlore.protocol.settlement.settled import receipt_leaf
 
 BOND = 10_000
 

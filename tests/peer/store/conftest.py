@@ -8,9 +8,9 @@ import pytest
 from commonlore.peer.aio import open_aio
 from commonlore.peer.store.ledger_rows import NewReceipt
 from commonlore.peer.store.node_store import open_store
-from commonlore.protocol.codec import record_hash
+from commonlore.protocol.encoding.codec import record_hash
 from commonlore.protocol.ids import Address, cid_of
-from commonlore.protocol.receipts import (
+from commonlore.protocol.receipts.records import (
     Receipt,
     ReceiptDetails,
     Shares,
@@ -18,7 +18,7 @@ from commonlore.protocol.receipts import (
     SignedVoucher,
     Voucher,
 )
-from commonlore.protocol.requests import ChatMessage, Prompt, Sampling
+from commonlore.protocol.requests.records import ChatMessage, Prompt, Sampling
 
 PAYER, LANE = Address(b"\x01" * 20), Address(b"\x02" * 20)
 ADAPTER = cid_of(b"adapter")

@@ -9,20 +9,19 @@ import pytest
 from commonlore.peer.attribution.attributing import waiting_step
 from commonlore.peer.store.consents import Consents
 from commonlore.peer.store.ledger_rows import Role
+from commonlore.protocol.content.compositions import AdapterWeight
+from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.errors import NotFound
 from commonlore.protocol.ids import Address, RequestId, cid_of
-from commonlore.protocol.requests import (
-    PPM,
-    AdapterWeight,
+from commonlore.protocol.requests.records import (
     ChatMessage,
     Disclosure,
     InferenceRequest,
-    PeerBinding,
     Prompt,
     Sampling,
-    SignedBinding,
     SignedRequest,
 )
+from commonlore.protocol.signing.bindings import PeerBinding, SignedBinding
 
 PAYER, LANE = Address(b"\x01" * 20), Address(b"\x02" * 20)
 BINDING = SignedBinding(PeerBinding(PAYER, LANE, bytes(32), 1, 2), bytes(65), bytes(65), bytes(64))

@@ -6,10 +6,10 @@ from commonlore.peer.store.epochs import EpochState, Intention, Step, StoredEpoc
 from commonlore.peer.store.ledger_rows import Role
 from commonlore.protocol.errors import LocalProtocolError
 from commonlore.protocol.ids import Address, cid_of
-from commonlore.protocol.receipts import (
+from commonlore.protocol.receipts.records import (
     Credit,
 )
-from commonlore.protocol.settlement import Commitment
+from commonlore.protocol.settlement.commitments import Commitment
 
 PAYER, LANE = Address(b"\x01" * 20), Address(b"\x02" * 20)
 

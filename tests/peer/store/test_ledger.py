@@ -10,7 +10,7 @@ from commonlore.peer.store.ledger_rows import ReceiptState, Role
 from commonlore.peer.store.receipt_search import ReceiptName
 from commonlore.protocol.errors import LocalProtocolError
 from commonlore.protocol.ids import Address, receipt_id_of
-from commonlore.protocol.receipts import (
+from commonlore.protocol.receipts.records import (
     SignedVoucher,
 )
 

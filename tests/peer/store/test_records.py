@@ -4,16 +4,16 @@ import pytest
 
 from commonlore.peer.store.ledger_rows import Role
 from commonlore.peer.store.records import RequestState
-from commonlore.protocol.adverts import AdapterRecord, DatanetRecord
-from commonlore.protocol.envelope import open_sealed, seal
 from commonlore.protocol.errors import RemoteProtocolError
+from commonlore.protocol.gossip.adverts import AdapterRecord, DatanetRecord
 from commonlore.protocol.ids import Address, RequestId, cid_of
-from commonlore.protocol.keys import PeerKey
-from commonlore.protocol.receipts import (
+from commonlore.protocol.receipts.records import (
     AttributionStatement,
     Weight,
 )
-from commonlore.protocol.requests import PeerBinding, SignedBinding
+from commonlore.protocol.signing.bindings import PeerBinding, SignedBinding
+from commonlore.protocol.signing.envelope import open_sealed, seal
+from commonlore.protocol.signing.keys import PeerKey
 
 PAYER, LANE = Address(b"\x01" * 20), Address(b"\x02" * 20)
 ADAPTER = cid_of(b"adapter")

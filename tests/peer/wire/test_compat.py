@@ -20,8 +20,8 @@ from multiaddr import Multiaddr
 from commonlore.peer.wire import compat
 from commonlore.peer.wire.host_pubsub import open_pubsub
 from commonlore.peer.wire.host_stream import Stream
-from commonlore.protocol.advert_rules import Verdict
 from commonlore.protocol.errors import MissingDependency
+from commonlore.protocol.gossip.rules import Verdict
 
 
 class Pieces:

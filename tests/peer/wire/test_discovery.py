@@ -9,12 +9,12 @@ from commonlore.peer.wire.calls import Kind
 from commonlore.peer.wire.discovery import meeting_point
 from commonlore.peer.wire.host_dht import SealedRecords, record_key
 from commonlore.peer.wire.reconcile import METHOD
-from commonlore.protocol.adverts import AdapterRecord, PeerAd
-from commonlore.protocol.codec import encode_value
-from commonlore.protocol.envelope import open_sealed, seal
+from commonlore.protocol.encoding.codec import encode_value
 from commonlore.protocol.errors import ConfigError, LocalProtocolError, RemoteProtocolError, Unreachable
+from commonlore.protocol.gossip.adverts import AdapterRecord, PeerAd
 from commonlore.protocol.ids import cid_of
-from commonlore.protocol.keys import PeerKey
+from commonlore.protocol.signing.envelope import open_sealed, seal
+from commonlore.protocol.signing.keys import PeerKey
 
 THING = cid_of(b"a thing")
 STRANGER = PeerKey.generate(bytes([99]) * 32)
@@ -241,8 +241,8 @@ async def test_one_bootstrap_peer_of_this_network_is_enough(networks, clock):
 
 
 def test_networks_meet_in_different_places():
-    from commonlore.protocol.eip712 import Domain
     from commonlore.protocol.ids import Address
+    from commonlore.protocol.signing.eip712 import Domain
 
     one, two = (Domain(chain, Address(bytes(20))) for chain in (1, 2))
     assert meeting_point(one) != meeting_point(two)

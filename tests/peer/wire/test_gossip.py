@@ -8,12 +8,12 @@ import trio
 
 from commonlore.peer.wire.heard import Heard, is_live
 from commonlore.peer.wire.host_pubsub import open_pubsub
-from commonlore.protocol.advert_rules import Verdict
-from commonlore.protocol.adverts import ADVERT_LIFETIME_MS, AdapterRecord, DatanetRecord, PeerAd
-from commonlore.protocol.envelope import open_sealed, seal
 from commonlore.protocol.errors import LocalProtocolError
+from commonlore.protocol.gossip.adverts import ADVERT_LIFETIME_MS, AdapterRecord, DatanetRecord, PeerAd
+from commonlore.protocol.gossip.rules import Verdict
 from commonlore.protocol.ids import cid_of
-from commonlore.protocol.keys import PeerKey
+from commonlore.protocol.signing.envelope import open_sealed, seal
+from commonlore.protocol.signing.keys import PeerKey
 
 ADAPTER = cid_of(b"an adapter")
 STRANGER = PeerKey.generate(bytes([99]) * 32)

@@ -9,7 +9,7 @@ from commonlore.peer.wire.addresses import parse_address
 from commonlore.peer.wire.host import HostConfig, open_host
 from commonlore.peer.wire.host_stream import Stream
 from commonlore.protocol.errors import ConfigError, Unreachable
-from commonlore.protocol.keys import PeerKey
+from commonlore.protocol.signing.keys import PeerKey
 
 SEED = bytes(range(32))
 STRANGER = PeerKey.generate(bytes([77]) * 32).peer_id

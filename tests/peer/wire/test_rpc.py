@@ -8,7 +8,7 @@ from commonlore.peer.bucket import Bucket
 from commonlore.peer.wire import rpc as rpc_module
 from commonlore.peer.wire.calls import WINDOW, Kind
 from commonlore.peer.wire.rpc import MAX_BODY, PROTOCOL, Call, EndOfCall, Rpc
-from commonlore.protocol.codec import FrameReader, decode_value, encode_value, frame
+from commonlore.protocol.encoding.codec import FrameReader, decode_value, encode_value, frame
 from commonlore.protocol.errors import (
     InvalidAdapter,
     LocalProtocolError,

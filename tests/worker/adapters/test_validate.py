@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from commonlore.protocol.content.manifests import AdapterManifest, Recipe, Split
 from commonlore.protocol.errors import InvalidAdapter, NotFound
 from commonlore.protocol.ids import Address, Cid, cid_of
-from commonlore.protocol.manifests import AdapterManifest, Recipe, Split
 from commonlore.worker.adapters.fake import write_fake_adapter
 from commonlore.worker.adapters.validate import check_adapter_file, check_manifest
 from commonlore.worker.engine.types import AdapterSource

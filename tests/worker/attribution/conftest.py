@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from commonlore.protocol.attribution.indexing import projection_seed
+from commonlore.protocol.content.manifests import Row
 from commonlore.protocol.ids import Address, Cid, cid_of
-from commonlore.protocol.indexing import projection_seed
-from commonlore.protocol.manifests import Row
 from commonlore.worker.attribution.attributor import Attributor, Subject, read_factors
 from commonlore.worker.attribution.factors import Factors, adapter_shapes
 from commonlore.worker.attribution.index import OwnedRow

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from commonlore.protocol.attribution import check_weights
+from commonlore.protocol.attribution.scoring import check_weights
+from commonlore.protocol.content.manifests import IndexManifest
 from commonlore.protocol.errors import AttributionFailed, InvalidAdapter, NotFound, RemoteProtocolError
 from commonlore.protocol.ids import cid_of
-from commonlore.protocol.manifests import IndexManifest
-from commonlore.protocol.requests import ChatMessage
+from commonlore.protocol.requests.records import ChatMessage
 from commonlore.worker.attribution.index import build_index
 from commonlore.worker.factory.job import ADAPTER_FILE
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from commonlore.protocol.errors import RemoteProtocolError
-from commonlore.protocol.requests import ChatMessage
+from commonlore.protocol.requests.records import ChatMessage
 from commonlore.worker.attribution.adapted import AdaptedModel
 from commonlore.worker.attribution.attributor import Attributor, read_factors
 from commonlore.worker.attribution.curvature import pack_curvature

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from commonlore.protocol.attribution.faithfulness import from_ppm
 from commonlore.protocol.errors import LocalProtocolError
-from commonlore.protocol.faithfulness import from_ppm
 from commonlore.worker.attribution.faithfulness import draw_halves, measure_lds, spearman
 
 ROWS, SUBSETS, QUERIES = 40, 16, 8

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from commonlore.protocol.attribution.faithfulness import from_ppm
+from commonlore.protocol.content.manifests import Row
 from commonlore.protocol.errors import TrainingFailed
-from commonlore.protocol.faithfulness import from_ppm
-from commonlore.protocol.manifests import Row
 from commonlore.worker.attribution.brief_training import train_briefly, values
 from commonlore.worker.attribution.factors import adapter_shapes
 from commonlore.worker.attribution.faithfulness_run import FaithfulnessRun

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from commonlore.protocol.attribution import compute_scores, compute_weights, read_sums
-from commonlore.protocol.blob_names import describe_blob
+from commonlore.protocol.attribution.scoring import compute_scores, compute_weights, read_sums
+from commonlore.protocol.content.blob_names import describe_blob
+from commonlore.protocol.content.manifests import Row
 from commonlore.protocol.errors import AttributionFailed, RemoteProtocolError
-from commonlore.protocol.manifests import Row
-from commonlore.protocol.receipts import Weight
+from commonlore.protocol.receipts.records import Weight
 from commonlore.worker.attribution.index import (
     IndexBuild,
     build_index,

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from commonlore.protocol.attribution import compute_scores, compute_weights, read_sums
+from commonlore.protocol.attribution.scoring import compute_scores, compute_weights, read_sums
+from commonlore.protocol.content.manifests import MAX_ROWS_PER_SHARD, Row
+from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.errors import AttributionFailed
 from commonlore.protocol.ids import Address, cid_of
-from commonlore.protocol.manifests import MAX_ROWS_PER_SHARD, Row
-from commonlore.protocol.requests import PPM
 from commonlore.worker.attribution.index import IndexBuild, OwnedRow, check_index
 from commonlore.worker.attribution.subject import Subject
 

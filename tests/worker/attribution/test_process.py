@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from commonlore.protocol.errors import AttributionFailed, InvalidModel, NotFound
-from commonlore.protocol.requests import ChatMessage
+from commonlore.protocol.requests.records import ChatMessage
 from commonlore.worker.attribution.index import build_index, check_index
 from commonlore.worker.attribution.process import AttributionConfig, open_attribution
 from commonlore.worker.attribution.sketch import agrees

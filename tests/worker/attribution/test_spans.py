@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from commonlore.protocol.row_words import words_in_order
+from commonlore.protocol.content.row_words import words_in_order
 from commonlore.worker.attribution.spans import LEAST_WORDS, MAX_PLACES, SpanIndex, SpanPlace, find_spans
 
 FIRST = SpanIndex(["The perch swims in cold rivers.", "The ash loses its leaves in October."])

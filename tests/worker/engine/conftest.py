@@ -5,7 +5,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from commonlore.protocol.requests import PPM, AdapterWeight, ChatMessage, Sampling
+from commonlore.protocol.content.compositions import AdapterWeight
+from commonlore.protocol.encoding.fields import PPM
+from commonlore.protocol.requests.records import ChatMessage, Sampling
 from commonlore.worker.adapters.fake import write_fake_adapter
 from commonlore.worker.engine.torch_engine import TorchEngine
 from commonlore.worker.engine.types import (

@@ -8,8 +8,10 @@ from dataclasses import replace
 
 import pytest
 
+from commonlore.protocol.content.compositions import AdapterWeight
+from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.ids import cid_of
-from commonlore.protocol.requests import PPM, AdapterWeight, Sampling
+from commonlore.protocol.requests.records import Sampling
 from commonlore.worker.engine.batching import Batcher, BatchLimits, Work
 from commonlore.worker.engine.pages import PageAllocator
 from commonlore.worker.engine.prompts import Answer, Prepared

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from commonlore.protocol.requests import PPM, AdapterWeight, Sampling
+from commonlore.protocol.content.compositions import AdapterWeight
+from commonlore.protocol.encoding.fields import PPM
+from commonlore.protocol.requests.records import Sampling
 from commonlore.worker.adapters.validate import check_adapter_file
 from commonlore.worker.engine.attention import choose_attention, plan_gathered, plan_paged
 from commonlore.worker.engine.batching import Work

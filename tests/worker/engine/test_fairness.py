@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from commonlore.protocol.content.compositions import AdapterWeight
+from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.ids import cid_of
-from commonlore.protocol.requests import PPM, AdapterWeight, Sampling
+from commonlore.protocol.requests.records import Sampling
 from commonlore.worker.engine.fairness import MAX_COUNTERS, MAX_OVERTAKEN, OUTPUT_WEIGHT, WaitingLine
 from commonlore.worker.engine.prompts import Answer, Prepared
 from commonlore.worker.engine.sequence import Sequence

@@ -11,7 +11,9 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from commonlore.protocol.requests import PPM, AdapterWeight, Sampling
+from commonlore.protocol.content.compositions import AdapterWeight
+from commonlore.protocol.encoding.fields import PPM
+from commonlore.protocol.requests.records import Sampling
 from commonlore.worker.adapters.fake import write_fake_adapter
 from commonlore.worker.engine.torch_engine import TorchEngine
 from commonlore.worker.engine.types import AdapterSource

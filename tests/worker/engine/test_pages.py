@@ -4,8 +4,9 @@ import random
 
 import pytest
 
+from commonlore.protocol.content.compositions import AdapterWeight
+from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.ids import cid_of
-from commonlore.protocol.requests import PPM, AdapterWeight
 from commonlore.worker.engine.pages import OutOfPages, PageAllocator, next_key, root_key
 
 ARTEFACT, A, B = cid_of(b"artefact"), cid_of(b"a"), cid_of(b"b")

@@ -26,7 +26,7 @@ from commonlore.protocol.errors import (
     Refused,
     RemoteProtocolError,
 )
-from commonlore.protocol.requests import Sampling
+from commonlore.protocol.requests.records import Sampling
 from commonlore.worker.engine.answers import MAX_TOKENS_AHEAD
 from commonlore.worker.engine.process import EngineProcess, open_engine
 from commonlore.worker.engine.types import (

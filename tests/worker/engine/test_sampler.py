@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from commonlore.protocol import sampler as reference
-from commonlore.protocol.requests import PPM, Sampling
+from commonlore.protocol.encoding.fields import PPM
+from commonlore.protocol.inference import sampler as reference
+from commonlore.protocol.requests.records import Sampling
 from commonlore.worker.engine import noise
 from commonlore.worker.engine.noise import gumbel
 from commonlore.worker.engine.sampler import Draw, choose, compute_logprobs, survivors

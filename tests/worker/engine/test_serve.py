@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from commonlore.protocol.errors import EngineFailed
-from commonlore.protocol.requests import ChatMessage
+from commonlore.protocol.requests.records import ChatMessage
 from commonlore.worker.engine.serve import EngineServer
 from commonlore.worker.engine.wire import CallFailed, Count, RequestFailed, error_of
 

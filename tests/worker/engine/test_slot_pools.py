@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from commonlore.protocol.content.compositions import AdapterWeight
+from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.errors import InvalidAdapter, Refused
 from commonlore.protocol.ids import Cid
-from commonlore.protocol.requests import PPM, AdapterWeight
 from commonlore.worker.adapters.fake import write_fake_adapter
 from commonlore.worker.engine import lora_layout, slot_pools
 from commonlore.worker.engine.memory import find_ahead

@@ -13,8 +13,10 @@ from dataclasses import dataclass, replace
 import psutil
 import pytest
 
+from commonlore.protocol.content.compositions import AdapterWeight
+from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.ids import Cid, cid_of
-from commonlore.protocol.requests import PPM, AdapterWeight, Sampling
+from commonlore.protocol.requests.records import Sampling
 from commonlore.worker.adapters.fake import write_fake_adapter
 from commonlore.worker.engine.torch_engine import TorchEngine
 from commonlore.worker.engine.types import AdapterSource, GenerationRequest

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from commonlore.protocol.content.compositions import AdapterWeight
+from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.errors import Refused
-from commonlore.protocol.requests import PPM, AdapterWeight, Sampling
+from commonlore.protocol.requests.records import Sampling
 from commonlore.worker.engine.slots import Place
 from commonlore.worker.engine.torch_engine import TorchEngine
 from commonlore.worker.engine.types import AdapterSource

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from commonlore.protocol.content.compositions import AdapterWeight
+from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.errors import (
     InvalidAdapter,
     InvalidModel,
@@ -13,7 +15,7 @@ from commonlore.protocol.errors import (
     Refused,
     RemoteProtocolError,
 )
-from commonlore.protocol.requests import PPM, AdapterWeight, ChatMessage, Sampling
+from commonlore.protocol.requests.records import ChatMessage, Sampling
 from commonlore.worker.adapters.fake import write_fake_adapter
 from commonlore.worker.engine.torch_engine import TorchEngine
 from commonlore.worker.engine.types import AdapterSource, EngineConfig

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from commonlore.protocol.attribution import prior_weights
-from commonlore.protocol.codec import decode, encode, record_cid, record_hash
-from commonlore.protocol.credits import DEFAULT_SPLIT
+from commonlore.protocol.attribution.scoring import prior_weights
+from commonlore.protocol.content.manifests import AdapterManifest
+from commonlore.protocol.content.splits import DEFAULT_SPLIT
+from commonlore.protocol.encoding.codec import decode, encode, record_cid, record_hash
+from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.ids import Address, cid_of
-from commonlore.protocol.manifests import AdapterManifest
-from commonlore.protocol.requests import PPM
 from commonlore.worker.factory.job import TrainConfig, TrainResult
 from commonlore.worker.factory.manifests import (
     Announced,

@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.errors import ConfigError, InvalidAdapter, NotFound
-from commonlore.protocol.requests import PPM
-from commonlore.protocol.sampler import key_of, philox
+from commonlore.protocol.inference.sampler import key_of, philox
 from commonlore.worker.adapters.fake import write_fake_adapter
 from commonlore.worker.factory.job import ADAPTER_FILE
 from commonlore.worker.factory.merge import kept, run_merge

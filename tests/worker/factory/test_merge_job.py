@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.errors import ConfigError, TrainingFailed
 from commonlore.protocol.ids import cid_of
-from commonlore.protocol.requests import PPM
 from commonlore.worker.factory.merge_job import (
     MERGE_FILE,
     METHODS,

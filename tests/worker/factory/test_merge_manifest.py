@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from commonlore.protocol.attribution import prior_weights
-from commonlore.protocol.codec import decode, encode, record_cid
-from commonlore.protocol.credits import OPENLEDGER_SPLIT
+from commonlore.protocol.attribution.scoring import prior_weights
+from commonlore.protocol.content.compositions import AdapterWeight
+from commonlore.protocol.content.manifests import AdapterManifest, Merge, PriorWeight, Recipe
+from commonlore.protocol.content.splits import OPENLEDGER_SPLIT
+from commonlore.protocol.encoding.codec import decode, encode, record_cid
+from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.errors import ConfigError
 from commonlore.protocol.ids import Address, cid_of
-from commonlore.protocol.manifests import AdapterManifest, Merge, PriorWeight, Recipe
-from commonlore.protocol.requests import PPM, AdapterWeight
 from commonlore.worker.factory.merge_job import MergeResult, make_plan
 from commonlore.worker.factory.merge_manifest import (
     MergePublication,

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import trio
 
+from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.errors import ConfigError, InvalidAdapter, TrainingFailed
-from commonlore.protocol.requests import PPM
 from commonlore.worker.adapters.fake import write_fake_adapter
 from commonlore.worker.factory.job import ADAPTER_FILE, CHECKPOINT_FILE, EARLY_FILE, TrainJob, write_job
 from commonlore.worker.factory.merge_job import MergeJob, MergePart, make_plan, read_merged, write_merge

@@ -1,10 +1,10 @@
 """Which rows are trained on, and the record of those that are not."""
 
-from commonlore.protocol.codec import decode, encode
-from commonlore.protocol.copies import RULE
-from commonlore.protocol.manifests import MAX_SHARD_BYTES, Row
-from commonlore.protocol.rows import row_hash
-from commonlore.protocol.selections import DroppedRow, RowSelection
+from commonlore.protocol.content.copies import RULE
+from commonlore.protocol.content.manifests import MAX_SHARD_BYTES, Row
+from commonlore.protocol.content.rows import row_hash
+from commonlore.protocol.content.selections import DroppedRow, RowSelection
+from commonlore.protocol.encoding.codec import decode, encode
 from commonlore.worker.factory.selection import OwnedShard, select_rows, text_of
 
 ANA, BEN = b"a" * 20, b"b" * 20

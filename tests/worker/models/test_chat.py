@@ -4,7 +4,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from commonlore.protocol.errors import InvalidModel
-from commonlore.protocol.requests import ChatMessage
+from commonlore.protocol.requests.records import ChatMessage
 from commonlore.worker.models.chat import ChatTokenizer
 from commonlore.worker.models.reference import BaseModel
 

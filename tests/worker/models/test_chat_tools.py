@@ -9,8 +9,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from commonlore.protocol.errors import Refused, RemoteProtocolError
-from commonlore.protocol.requests import ChatMessage
-from commonlore.protocol.tools import CALLS, RESULT, TOOLS, ToolCall, calls_turn, tools_turn
+from commonlore.protocol.requests.records import ChatMessage
+from commonlore.protocol.requests.tools import CALLS, RESULT, TOOLS, ToolCall, calls_turn, tools_turn
 from commonlore.worker.models.chat import ChatTokenizer
 from commonlore.worker.models.reference import BaseModel
 

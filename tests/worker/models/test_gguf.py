@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from commonlore.protocol.errors import InvalidModel
-from commonlore.protocol.requests import ChatMessage
+from commonlore.protocol.requests.records import ChatMessage
 from commonlore.worker.models.importing import import_base
 from commonlore.worker.models.reference import BaseModel
 from commonlore.worker.models.tiny import SPECIAL_TOKENS, TEMPLATE

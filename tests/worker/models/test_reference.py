@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from commonlore.protocol.codec import record_cid
+from commonlore.protocol.encoding.codec import record_cid
 from commonlore.protocol.errors import InvalidModel
 from commonlore.worker.models.cache import find_base, list_bases
 from commonlore.worker.models.reference import BaseModel, artefact_for, load_base

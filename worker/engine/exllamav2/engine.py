@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ....protocol.errors import LocalProtocolError, Refused
 from ....protocol.ids import Cid
-from ....protocol.messages import RefusalCode
+from ....protocol.inference.messages import RefusalCode
 from ...models.artefacts import load_artefact
 from ...models.reference import load_base
 from ..engine import LoadedAdapter

@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ....protocol.encoding.fields import PPM
 from ....protocol.errors import InvalidAdapter
-from ....protocol.requests import PPM
 from ...models.architecture import MLP_LINEARS
 from ...models.tensor_file import Malformed, TensorFile
 from ..lora_layout import LoraLayout

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import torch
 
-from ....protocol.requests import Sampling
+from ....protocol.requests.records import Sampling
 from ..prompts import Answer, Prepared
 from ..sequence import Sequence as Request
 from ..text import TextStream

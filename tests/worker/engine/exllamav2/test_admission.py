@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from commonlore.protocol.content.compositions import AdapterWeight
+from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.ids import cid_of
-from commonlore.protocol.requests import PPM, AdapterWeight, Sampling
+from commonlore.protocol.requests.records import Sampling
 from commonlore.worker.engine.exllamav2.admission import Admission, composition_of
 from commonlore.worker.engine.fairness import MAX_OVERTAKEN
 from commonlore.worker.engine.prompts import Answer, Prepared

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from commonlore.protocol.content.compositions import AdapterWeight
+from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.errors import InvalidAdapter, InvalidModel, LocalProtocolError, Refused
 from commonlore.protocol.ids import cid_of
-from commonlore.protocol.requests import PPM, AdapterWeight, ChatMessage, Sampling
-from commonlore.protocol.sampler import sample
+from commonlore.protocol.inference.sampler import sample
+from commonlore.protocol.requests.records import ChatMessage, Sampling
 from commonlore.worker.adapters.fake import write_fake_adapter
 from commonlore.worker.engine import sampler
 from commonlore.worker.engine.exllamav2.engine import ExLlamaV2Engine

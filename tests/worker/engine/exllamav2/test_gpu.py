@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from commonlore.protocol.requests import PPM, AdapterWeight, ChatMessage, Sampling
+from commonlore.protocol.content.compositions import AdapterWeight
+from commonlore.protocol.encoding.fields import PPM
+from commonlore.protocol.requests.records import ChatMessage, Sampling
 from commonlore.worker.adapters.fake import write_fake_adapter
 from commonlore.worker.engine.exllamav2 import flash
 from commonlore.worker.engine.exllamav2.engine import ExLlamaV2Engine

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from commonlore.protocol.requests import PPM
+from commonlore.protocol.encoding.fields import PPM
 from commonlore.worker.adapters.validate import check_adapter_file
 from commonlore.worker.engine.exllamav2.lora import FactorLayout, LinearShape, LoraWeights, compose
 from commonlore.worker.engine.exllamav2.mixed import LoraBatch

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from commonlore.protocol.requests import PPM, AdapterWeight, Sampling
+from commonlore.protocol.content.compositions import AdapterWeight
+from commonlore.protocol.encoding.fields import PPM
+from commonlore.protocol.requests.records import Sampling
 from commonlore.worker.engine.backends import why_not_native
 from commonlore.worker.engine.native.library import SWITCH, load_library
 from commonlore.worker.engine.native.runner import NativeRunner

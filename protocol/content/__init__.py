@@ -1,0 +1,1 @@
+"""What is stored and named: manifests, rows, copies among them, withdrawals, lineage."""

@@ -1,0 +1,1 @@
+"""Values as bytes, one way only: field types, canonical CBOR, Merkle trees."""

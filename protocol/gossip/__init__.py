@@ -1,0 +1,1 @@
+"""What peers announce, and which announcements may be believed."""

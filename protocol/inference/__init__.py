@@ -1,0 +1,1 @@
+"""A request's conversation between client and worker, and the pinned sampler."""
