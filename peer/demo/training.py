@@ -58,6 +58,13 @@ class Effort:
         left = int(min(self.steps, steps - ROW_COST * rows))
         return Effort(max(fewest_steps, left), max(fewest_rows, rows))
 
+    def told_beside(self, planned: Effort) -> str:
+        """What of the planned effort is less now."""
+        steps = f"{self.steps} steps instead of {planned.steps}"
+        rows = f"{self.index_rows} rows indexed instead of {planned.index_rows}"
+        less = (steps, self.steps < planned.steps), (rows, self.index_rows < planned.index_rows)
+        return ", ".join(words for words, is_less in less if is_less)
+
 
 def train_within(
     trainer: ControlClient, subject: Subject, planned: Effort, share_s: float
@@ -68,8 +75,7 @@ def train_within(
     """
     outcome = yield from _try(trainer, subject, planned, share_s)
     if isinstance(outcome, Effort):
-        less = f"{outcome.steps} steps instead of {planned.steps}, {outcome.index_rows} rows indexed"
-        yield Told(subject.alias, f"this machine is slow or busy: {less}")
+        yield Told(subject.alias, f"this machine is slow or busy: {outcome.told_beside(planned)}")
         outcome = yield from _try(trainer, subject, outcome, float("inf"))
     if isinstance(outcome, Effort):
         raise DeadlineExceeded(f"{subject.alias} could not be trained in time; use --steps {FEWEST_STEPS}")

@@ -27,3 +27,8 @@ def test_there_is_always_something_to_show(steps: float) -> None:
 
 def test_a_plan_that_is_small_is_not_made_larger() -> None:
     assert Effort(2, 3).within(0.5) == Effort(2, 3)
+
+
+def test_only_what_is_less_is_told() -> None:
+    assert Effort(40, 62).told_beside(PLANNED) == "62 rows indexed instead of 120"
+    assert Effort(9, 36).told_beside(PLANNED) == "9 steps instead of 40, 36 rows indexed instead of 120"
