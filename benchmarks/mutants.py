@@ -50,7 +50,7 @@ SUITE = (
     "test_conservation.py",
     "test_challenged_lanes.py",
 )
-BASIS = ("stage.py", "revm.py")
+BASIS = ("stage.py", "cast.py", "revm.py")
 """What the suite plays on, beside its own files."""
 
 

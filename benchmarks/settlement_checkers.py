@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from eth_abi.abi import encode
 
-from commonlore.contracts import stage as stages
+from commonlore.contracts import cast
+from commonlore.contracts.cast import START, key_of
 from commonlore.contracts.proving import abi_argument
-from commonlore.contracts.stage import START, key_of
 from commonlore.contracts.terms import CheckTerms
 from commonlore.contracts.tuples import commitment_tuple
 from commonlore.protocol.encoding.merkle import MerkleTree
@@ -35,7 +35,7 @@ ROWS = 1_000
 
 def measure_checkers() -> dict[str, list[int]]:
     """The gas of every entry point of the beacon, the work pool, the arbiter and the indexes."""
-    stage = open_stage(replace(stages.TERMS, checks=CHECKS))
+    stage = open_stage(replace(cast.TERMS, checks=CHECKS))
     for auditor in (ONE, TWO):
         stage.bond(auditor.address, AUDITOR, 400)
     stage.run_epoch()
@@ -61,11 +61,11 @@ def _draw_seed(stage: MeasuredStage, number: int) -> None:
     network.wait(ROUND // 2)
     stage.call(ONE.address, "Beacon", "reveal", number, value, value)
     network.wait(ROUND // 2)
-    stage.call(stages.WATCHER, "Beacon", "close", number)
+    stage.call(cast.WATCHER, "Beacon", "close", number)
     for _ in range(2):  # the block that was named, and one more
         network.wait(1)
-        stage.call(DEPLOYER.address, "CommonloreToken", "mint", checksummed(stages.WATCHER), 1)
-    stage.call(stages.WATCHER, "Beacon", "settle", number)
+        stage.call(DEPLOYER.address, "CommonloreToken", "mint", checksummed(cast.WATCHER), 1)
+    stage.call(cast.WATCHER, "Beacon", "settle", number)
 
 
 def _attestation(
@@ -90,24 +90,24 @@ def _disagree(stage: MeasuredStage, number: int, index: int) -> None:
     """Two contradict each other, the loser appeals and loses again."""
     subject = _attest(stage, number, index, {ONE: b"good", TWO: b"bad"})
     pair = (_attestation(stage, number, index, ONE, b"good"), _attestation(stage, number, index, TWO, b"bad"))
-    stage.call(stages.WATCHER, "Arbiter", "open", *pair[0], *pair[1])
+    stage.call(cast.WATCHER, "Arbiter", "open", *pair[0], *pair[1])
     case, loser = stage.network.read("Arbiter", "caseOf", subject, AUDITOR), checksummed(TWO.address)
     stage.call(JUDGE, "Arbiter", "rule", case, loser)
     stage.fund(TWO.address, "Arbiter", CHECKS.appeal_stake)
     stage.call(TWO.address, "Arbiter", "appeal", case)
     stage.call(JUDGE, "Arbiter", "ruleFinally", case, loser)
-    stage.call(stages.WATCHER, "Arbiter", "execute", case)
+    stage.call(cast.WATCHER, "Arbiter", "execute", case)
 
 
 def _agree(stage: MeasuredStage, number: int, index: int) -> None:
     """Two say the same and are paid."""
-    stage.fund(stages.WATCHER, "Escrow", 10_000)
+    stage.fund(cast.WATCHER, "Escrow", 10_000)
     pool = stage.network.address("WorkPool")
-    stage.call(stages.WATCHER, "CommonloreToken", "transfer", pool, 10_000)
+    stage.call(cast.WATCHER, "CommonloreToken", "transfer", pool, 10_000)
     subject = _attest(stage, number, index, {ONE: b"good", TWO: b"good"})
     stage.network.wait(CHECKS.contest)
     for place in range(2):
-        stage.call(stages.WATCHER, "WorkPool", "collect", subject, AUDITOR, place)
+        stage.call(cast.WATCHER, "WorkPool", "collect", subject, AUDITOR, place)
 
 
 def _index(stage: MeasuredStage) -> None:
@@ -119,7 +119,7 @@ def _index(stage: MeasuredStage) -> None:
 
 def _challenge_index(stage: MeasuredStage, adapter: bytes, name: str) -> None:
     row, hash_ = bytes([0x80]) + bytes([1]) * (WIDTH - 1), keccak256(b"row")
-    owner: Address = stages.ALICE
+    owner: Address = cast.ALICE
     sums = [b"".join(n.to_bytes(8, "little") for _ in range(WIDTH)) for n in (1, 9)]
     rows = MerkleTree([keccak256(b"\x00" + hash_ + row)] * ROWS)
     last = keccak256(b"\x00" + owner + hash_ + keccak256(sums[1]))
@@ -128,7 +128,7 @@ def _challenge_index(stage: MeasuredStage, adapter: bytes, name: str) -> None:
     stage.call(MAKER, "Indexes", "commitIndex", fields)
     opened = (hash_, row, 1, rows.proof(1))
     if name == "proveRow":
-        stage.call(stages.WATCHER, "Indexes", name, fields, opened, 0)
+        stage.call(cast.WATCHER, "Indexes", name, fields, opened, 0)
         return
     before, now = ((checksummed(owner), hash_, sums[n], n, running.proof(n)) for n in range(2))
-    stage.call(stages.WATCHER, "Indexes", name, fields, opened, [before], now, 5)
+    stage.call(cast.WATCHER, "Indexes", name, fields, opened, [before], now, 5)

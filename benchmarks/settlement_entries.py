@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from commonlore.contracts import stage as stages
+from commonlore.contracts import cast
 from commonlore.contracts.records import PayeeRotation
-from commonlore.contracts.stage import key_of
 from commonlore.contracts.tuples import claim_tuple, commitment_tuple
 from commonlore.protocol.ids import checksummed, digest_of, keccak256
 from commonlore.protocol.signing.eip712 import sign
 
 from .settlement_lane import MeasuredStage, open_stage
-
-GUARDIAN = key_of("guardian").address
-
 
 NOT_MEASURED = {
     "Bonds.freeze": "called by the contracts that slash, and counted there",
@@ -30,9 +26,9 @@ NOT_MEASURED = {
 
 def measure_rest() -> dict[str, list[int]]:
     """The gas of entry points that no epoch needs, by contract and function."""
-    stage = open_stage(stages.TERMS)
+    stage = open_stage(cast.TERMS)
     stage.run_epoch((900, 500))
-    client, lane, payer = stages.CLIENT.address, stage.lane, stages.PAYER.address
+    client, lane, payer = cast.CLIENT.address, stage.lane, cast.PAYER.address
     channel = (checksummed(payer), checksummed(lane))
     thaw = stage.terms.thaw_period
     stage.call(client, "Escrow", "reserve", *channel, 100)
@@ -48,33 +44,33 @@ def measure_rest() -> dict[str, list[int]]:
     last = stage.epochs[-1]
     stage.call(lane, "Settlement", "finalise", checksummed(lane), commitment_tuple(last.commitment))
     stage.call(lane, "Settlement", "appoint", checksummed(lane), checksummed(lane))
-    stage.call(GUARDIAN, "Settlement", "pause", 60)
-    stage.call(GUARDIAN, "Settlement", "unpause")
+    stage.call(cast.GUARDIAN, "Settlement", "pause", 60)
+    stage.call(cast.GUARDIAN, "Settlement", "unpause")
     _register_more(stage)
-    watcher = checksummed(stages.WATCHER)
+    watcher = checksummed(cast.WATCHER)
     stage.call(lane, "CommonloreToken", "approve", watcher, 10)
-    stage.call(stages.WATCHER, "CommonloreToken", "transferFrom", checksummed(lane), watcher, 10)
+    stage.call(cast.WATCHER, "CommonloreToken", "transferFrom", checksummed(lane), watcher, 10)
     return dict(stage.network.gas)
 
 
 def measure_handovers() -> dict[str, list[int]]:
     """The gas of a lane in other hands: served by another, taken over, closed, its residue shared."""
-    stage = open_stage(stages.TERMS)
+    stage = open_stage(cast.TERMS)
     stage.run_epoch((900, 500))
     last = stage.run_epoch((700, 800))
     lane = checksummed(stage.lane)
-    for poster in (stages.WATCHER, stages.SUCCESSOR):
-        stage.bond(poster, 1, stages.BOND)
+    for poster in (cast.WATCHER, cast.SUCCESSOR):
+        stage.bond(poster, 1, cast.BOND)
     stage.network.wait(stage.terms.window)
-    stage.call(stage.lane, "Settlement", "appoint", lane, checksummed(stages.WATCHER))
-    stage.call(stages.WATCHER, "Settlement", "serve", lane)
+    stage.call(stage.lane, "Settlement", "appoint", lane, checksummed(cast.WATCHER))
+    stage.call(cast.WATCHER, "Settlement", "serve", lane)
     _wait_until(stage, stage.network.read("Settlement", "succeedableAt", lane))
-    stage.call(stages.SUCCESSOR, "Settlement", "succeed", lane)
+    stage.call(cast.SUCCESSOR, "Settlement", "succeed", lane)
     _wait_until(stage, stage.network.read("Settlement", "succeedableAt", lane) + stage.terms.residue)
     call = (lane, commitment_tuple(last.commitment))
-    stage.call(stages.WATCHER, "Settlement", "closeLane", *call)
+    stage.call(cast.WATCHER, "Settlement", "closeLane", *call)
     claims = [claim_tuple(claim) for claim in last.claims()]
-    stage.call(stages.WATCHER, "Settlement", "claimResidue", *call, claims)
+    stage.call(cast.WATCHER, "Settlement", "claimResidue", *call, claims)
     return dict(stage.network.gas)
 
 
@@ -83,12 +79,12 @@ def _wait_until(stage: MeasuredStage, time: int) -> None:
 
 
 def _register_more(stage: MeasuredStage) -> None:
-    curator, digest = stages.CURATOR.address, keccak256(b"artefact")
-    stage.call(curator, "Registry", "registerArtefact", digest, digest_of(stages.BASE))
+    curator, digest = cast.CURATOR.address, keccak256(b"artefact")
+    stage.call(curator, "Registry", "registerArtefact", digest, digest_of(cast.BASE))
     stage.call(curator, "Registry", "appendAliases", bytes(32), digest, 1)
-    rotation = PayeeRotation(curator, stages.WATCHER)
-    arguments = (checksummed(curator), checksummed(stages.WATCHER))
-    signature = sign(stage.domain, stages.CURATOR, rotation)
+    rotation = PayeeRotation(curator, cast.WATCHER)
+    arguments = (checksummed(curator), checksummed(cast.WATCHER))
+    signature = sign(stage.domain, cast.CURATOR, rotation)
     stage.call(curator, "Registry", "rotatePayee", *arguments, signature)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from commonlore.contracts import stage as stages
+from commonlore.contracts import cast
 from commonlore.contracts.client import CLAIM_BATCH
 from commonlore.contracts.proving import PROOFS, abi_argument, path_tuples, receipt_opening
 from commonlore.contracts.redeeming import REDEEM_BATCH
@@ -41,7 +41,7 @@ SCALES = (Scale(1, 1, 1), Scale(100, 10, 5), Scale(10_000, 200, 50), Scale(1_000
 def measure_frauds() -> tuple[dict[str, int], dict[str, list[int]]]:
     """The gas of proving one planted fraud of each kind, demanding a leaf, answering, and taking back; and
     what each entry point cost that this took."""
-    stage = open_stage(stages.TERMS)
+    stage = open_stage(cast.TERMS)
     for prices in ((900, 500, 500, 700), (800, 500, 500, 700)):
         stage.run_epoch(prices)
     stage.serve(900)
@@ -65,7 +65,7 @@ def _proof_gas(stage: MeasuredStage, kind: FraudKind) -> int:
     fraud = next(fraud for fraud in found if fraud.kind is kind)
     contract, name = PROOFS[kind]
     arguments = [abi_argument(argument) for argument in fraud.arguments]
-    used: int = stage.call(stages.WATCHER, contract, name, checksummed(stage.lane), *arguments)  # type: ignore[assignment]
+    used: int = stage.call(cast.WATCHER, contract, name, checksummed(stage.lane), *arguments)  # type: ignore[assignment]
     stage.network.chain.restore(saved)
     stage.network.now, stage.epochs = now, epochs
     stage.served, stage.earnings = served, earnings
@@ -74,7 +74,7 @@ def _proof_gas(stage: MeasuredStage, kind: FraudKind) -> int:
 
 def _demand_gas(stage: MeasuredStage) -> dict[str, int]:
     """A demand for each kind of answer, and one that nobody answers."""
-    trees, lane, watcher = stage.post(), checksummed(stage.lane), stages.WATCHER
+    trees, lane, watcher = stage.post(), checksummed(stage.lane), cast.WATCHER
     commitment, before = (commitment_tuple(each.commitment) for each in (trees, stage.epochs[-2]))
 
     def sent(sender: Address, name: str, *arguments: object) -> int:
@@ -82,11 +82,11 @@ def _demand_gas(stage: MeasuredStage) -> dict[str, int]:
         return used
 
     demanded = sent(watcher, "demand", commitment, 0, 1)
-    shown = sent(stages.LANE.address, "answerReceipt", commitment, receipt_opening(open_receipt(trees, 1)))
+    shown = sent(cast.LANE.address, "answerReceipt", commitment, receipt_opening(open_receipt(trees, 1)))
     sent(watcher, "demand", commitment, 1, 2)
     line = open_line(trees, 2)
     leaf = (1, 2, pack_line(line.line), path_tuples(line.path))
-    answered = sent(stages.LANE.address, "answer", before, commitment, *leaf)
+    answered = sent(cast.LANE.address, "answer", before, commitment, *leaf)
     sent(watcher, "demand", commitment, 2, 0)
     stage.network.wait(stage.terms.answer_time)
     expired = sent(watcher, "expire", commitment, 2, 0)

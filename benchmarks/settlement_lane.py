@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from commonlore.contracts import cast
 from commonlore.contracts import stage as stages
+from commonlore.contracts.cast import key_of
 from commonlore.contracts.redeeming import REDEEM_BATCH
-from commonlore.contracts.stage import Stage, key_of
+from commonlore.contracts.stage import Stage
 from commonlore.contracts.terms import Accounts, Terms
 from commonlore.contracts.tuples import claim_tuple, commitment_tuple, voucher_tuple
 from commonlore.protocol.ids import Address, checksummed, keccak256
-from commonlore.protocol.receipts.records import Voucher
+from commonlore.protocol.receipts.records import SignedVoucher, Voucher
 from commonlore.protocol.settlement.commitments import EpochTrees, build_epoch
 from commonlore.protocol.signing.eip712 import sign
 from commonlore.protocol.signing.keys import AccountKey
@@ -26,7 +28,7 @@ _SENDERS = (
     "client", "payer", "lane", "author", "curator", "watcher", "successor", "guardian", "platform",
     "auditor one", "auditor two", "attributor",
 )  # fmt: skip
-MIN_BOND_TERMS = replace(stages.TERMS, pot_per_bond=0, minimum_bond=0)
+MIN_BOND_TERMS = replace(cast.TERMS, pot_per_bond=0, minimum_bond=0)
 
 
 class MeasuredStage(Stage):
@@ -81,7 +83,7 @@ class ManyChannels:
                 session.address, self.stage.lane, total // PRICE, self.stage.epoch, total, PRICE, bytes(32)
             )
             signature = sign(self.stage.domain, session, voucher)
-            vouchers.append(voucher_tuple(stages.SignedVoucher(voucher, signature)))
+            vouchers.append(voucher_tuple(SignedVoucher(voucher, signature)))
             signatures.append(signature)
         self.owed += channels * PRICE
         used: int = self.stage.call(
@@ -103,7 +105,7 @@ class ManyChannels:
             line_count=self.owed // PRICE,
         )
         end = (commitment.epoch + 1) * self.stage.terms.epoch_length + self.stage.terms.grace
-        self.stage.network.wait(max(stages.START + end - self.stage.network.now, 0))
+        self.stage.network.wait(max(cast.START + end - self.stage.network.now, 0))
         arguments = (checksummed(self.stage.lane), commitment_tuple(commitment))
         used: int = self.stage.call(self.stage.lane, "Settlement", "postEpoch", *arguments)  # type: ignore[assignment]
         self._earn(self.owed)

@@ -5,15 +5,13 @@ posts for itself, a watcher with an account. What it posts is honest unless othe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from ..protocol.content.compositions import AdapterWeight
-from ..protocol.content.lineage import Ancestor, Lineage
-from ..protocol.content.manifests import AdapterManifest, PriorWeight, Recipe
 from ..protocol.content.rows import contributors_root
 from ..protocol.content.splits import BASE_SPLIT, DEFAULT_SPLIT
-from ..protocol.encoding.codec import encode, record_cid
+from ..protocol.encoding.codec import decode, encode
 from ..protocol.encoding.fields import PPM
 from ..protocol.ids import Address, Cid, checksummed, cid_of, digest_of, keccak256
 from ..protocol.receipts.credits import RolePayees, compute_shares, divide_shares
@@ -22,77 +20,54 @@ from ..protocol.receipts.records import Credit, Receipt, SignedVoucher, Weight
 from ..protocol.receipts.rules import make_voucher
 from ..protocol.settlement.commitments import EpochData, EpochTrees, build_epoch, published_trees
 from ..protocol.settlement.dishonest import Scene
-from ..protocol.settlement.epoch_leaves import pool_of
 from ..protocol.settlement.frauds import Fraud, LaneFacts, Posted, RawManifest, RegisteredAdapter
 from ..protocol.settlement.settled import SettledReceipt, fold_earnings, pool_credits
 from ..protocol.signing.bindings import PeerBinding
 from ..protocol.signing.eip712 import sign, struct_hash
 from ..protocol.signing.keys import AccountKey
 from .artefacts import Artefact, artefact
+from .cast import (
+    ADAPTER,
+    ADAPTER_POOL,
+    ALICE,
+    AUTHOR,
+    BASE,
+    BOB,
+    BOND,
+    CAROL,
+    CLIENT,
+    CURATOR,
+    DATANET,
+    FOREVER,
+    FUNDS,
+    GUARDIAN,
+    LANE,
+    LINEAGE,
+    MANIFESTS,
+    PAYER,
+    PLATFORM,
+    POOL_ACCOUNT,
+    SECOND,
+    SECOND_AUTHOR,
+    SECOND_DATANET,
+    SECOND_LINEAGE,
+    SECOND_POOL,
+    START,
+    TERMS,
+    WATCHER,
+)
 from .proving import PROOFS, abi_argument
 from .records import AdapterRegistration
-from .registering import datanet_record_id
 from .revm import DEPLOYER, RevmNetwork
 from .terms import Accounts, Terms
 from .tuples import commitment_tuple, split_tuple, voucher_tuple
-
-START = 1_800_000_000
-TERMS = Terms(epoch_length=1_000, window=500, grace=100, minimum_bond=100, pot_per_bond=100)
-FOREVER = 1 << 40
-BOND = 1_000
-FUNDS = 10**9
-
-
-def key_of(name: str) -> AccountKey:
-    """An account of the stage by its name."""
-    return AccountKey.from_secret(keccak256(f"stage {name}".encode()))
-
-
-CLIENT, PAYER, LANE = key_of("client"), key_of("payer"), key_of("lane")
-AUTHOR, CURATOR, SECOND_AUTHOR = key_of("author"), key_of("curator"), key_of("second author")
-PLATFORM, POOL_ACCOUNT = key_of("platform").address, key_of("pool").address
-WATCHER, SUCCESSOR = key_of("watcher").address, key_of("successor").address
-ALICE, BOB, CAROL = sorted(key_of(name).address for name in ("alice", "bob", "carol"))
-BASE = cid_of(b"stage base")
-MANIFEST = AdapterManifest(
-    name="stage",
-    base=BASE,
-    weights=cid_of(b"stage weights"),
-    weights_size=1,
-    rank=8,
-    alpha=16,
-    targets=("q_proj",),
-    template=bytes(32),
-    datanets=(cid_of(b"stage Datanet"),),
-    recipe=Recipe("stage", 1, 1, 1, 8, 16, 0, 1, "fp32", "{question}"),
-    early_checkpoint=None,
-    factors=None,
-    split=DEFAULT_SPLIT,
-    priors=(PriorWeight(ALICE, 300_000), PriorWeight(BOB, 700_000)),
-    licence="CC0-1.0",
-    author=bytes(32),
-    author_payee=AUTHOR.address,
-)
-ADAPTER = record_cid(MANIFEST)
-ADAPTER_POOL = pool_of(AUTHOR.address, digest_of(ADAPTER))
-DATANET = datanet_record_id(CURATOR.address, "stage", 1)
-LINEAGE = Lineage((Ancestor(ADAPTER_POOL, (DATANET,), ()),), {DATANET: (ALICE, BOB)})
-SECOND_MANIFEST = replace(
-    MANIFEST, name="second", priors=(PriorWeight(CAROL, PPM),), author_payee=SECOND_AUTHOR.address
-)
-SECOND = record_cid(SECOND_MANIFEST)
-SECOND_POOL = pool_of(SECOND_AUTHOR.address, digest_of(SECOND))
-SECOND_DATANET = datanet_record_id(CURATOR.address, "second", 1)
-SECOND_LINEAGE = Lineage((Ancestor(SECOND_POOL, (SECOND_DATANET,), ()),), {SECOND_DATANET: (CAROL,)})
-"""A second adapter, of another author and another contributor."""
-MANIFESTS = {ADAPTER: MANIFEST, SECOND: SECOND_MANIFEST}
 
 
 class Stage:
     """The contracts, and one lane of them."""
 
     def __init__(self, terms: Terms = TERMS, code: Callable[[str], Artefact] = artefact) -> None:
-        accounts = Accounts(PLATFORM, POOL_ACCOUNT, guardian=key_of("guardian").address)
+        accounts = Accounts(PLATFORM, POOL_ACCOUNT, guardian=GUARDIAN)
         self.network = RevmNetwork(terms, accounts, START, code)
         self.terms, self.domain = terms, self.network.domain
         self.lane = LANE.address
@@ -214,9 +189,7 @@ class Stage:
 
     def redeem(self, sender: Address | None = None) -> None:
         """Pays the latest voucher into the pot."""
-        assert self.voucher is not None
-        vouchers = ([voucher_tuple(self.voucher)], [self.voucher.signature])
-        self.call(sender or self.lane, "Escrow", "redeemMany", checksummed(self.lane), *vouchers)
+        self.call(sender or self.lane, "Escrow", "redeemMany", *self.voucher_call())
 
     def build(self) -> EpochTrees:
         """The honest commitment of what was served since the last, for the epoch of now."""
@@ -238,8 +211,7 @@ class Stage:
         trees = trees or self.build()
         end = START + (trees.commitment.epoch + 1) * self.terms.epoch_length + self.terms.grace
         self.network.wait(max(end - self.network.now, 0))
-        arguments = (checksummed(self.lane), commitment_tuple(trees.commitment))
-        self.call(sender or self.lane, "Settlement", "postEpoch", *arguments)
+        self.call(sender or self.lane, "Settlement", "postEpoch", *self.commitment_call(trees))
         self.epochs.append(trees)
         self.served = []
         self.earnings = {earning.account: earning.cumulative for earning in trees.earned}
@@ -252,6 +224,26 @@ class Stage:
         self.serve(300, by_adapter=False)
         self.redeem()
         return self.post()
+
+    def voucher_call(self) -> tuple[str, list[object], list[bytes]]:
+        """The lane and its latest voucher, as a call names them."""
+        assert self.voucher is not None
+        return checksummed(self.lane), [voucher_tuple(self.voucher)], [self.voucher.signature]
+
+    def commitment_call(self, trees: EpochTrees) -> tuple[str, object]:
+        """The lane and a commitment of it, as a call names them."""
+        return checksummed(self.lane), commitment_tuple(trees.commitment)
+
+    @contextmanager
+    def undone(self) -> Iterator[Stage]:
+        """The stage, and at the end it is taken back to what it is now."""
+        before, voucher = self.network.snapshot(), self.voucher
+        kept = list(self.epochs), list(self.served), dict(self.earnings)
+        try:
+            yield self
+        finally:
+            self.network.revert(before)
+            self.voucher, (self.epochs, self.served, self.earnings) = voucher, kept
 
     # ---- challenges
 
@@ -287,6 +279,4 @@ class Stage:
 
 def data_of(trees: EpochTrees) -> EpochData:
     """What is published of a commitment."""
-    from ..protocol.encoding.codec import decode
-
     return decode(EpochData, trees.data)

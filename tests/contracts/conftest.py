@@ -13,12 +13,13 @@ from dataclasses import dataclass
 import pytest
 
 from commonlore.contracts.artefacts import HERE, artefact, decode_revert
+from commonlore.contracts.cast import key_of
 from commonlore.contracts.client import ChainClient
 from commonlore.contracts.deploy import Accounts, deploy
 from commonlore.contracts.deployment import Deployment, Terms
 from commonlore.contracts.devchain import Devchain, DevchainConfig
 from commonlore.contracts.endpoint import Endpoint, Rejected
-from commonlore.contracts.stage import key_of
+from commonlore.contracts.stage import Stage
 from commonlore.contracts.transactions import Transactor
 from commonlore.protocol.encoding.merkle import MerkleSumTree
 from commonlore.protocol.ids import Address, checksummed, keccak256
@@ -170,6 +171,22 @@ def network(shared_network: Network) -> Iterator[Network]:
 @pytest.fixture(scope="session")
 def tools() -> type[Tools]:
     return Tools
+
+
+# ---- revm
+
+
+@pytest.fixture(scope="module")
+def played() -> Stage:
+    """A lane that has done nothing yet; modules that want one with a history make their own."""
+    return Stage()
+
+
+@pytest.fixture
+def stage(played: Stage) -> Iterator[Stage]:
+    """The module's lane, taken back after each test."""
+    with played.undone():
+        yield played
 
 
 # ---- anvil

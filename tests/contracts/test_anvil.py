@@ -3,7 +3,7 @@ fraud that is proved."""
 
 import pytest
 
-from commonlore.contracts.stage import LANE, PAYER, key_of
+from commonlore.contracts.cast import LANE, PAYER, key_of
 from commonlore.protocol.content.splits import BASE_SPLIT
 from commonlore.protocol.ids import checksummed, cid_of
 from commonlore.protocol.receipts.credits import compute_shares

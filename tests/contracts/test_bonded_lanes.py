@@ -4,19 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from commonlore.contracts.cast import BOND, CLIENT, GUARDIAN, LANE, SUCCESSOR, TERMS, WATCHER, key_of
 from commonlore.contracts.records import PayeeRotation
 from commonlore.contracts.revm import DEPLOYER
-from commonlore.contracts.stage import (
-    BOND,
-    CLIENT,
-    LANE,
-    SUCCESSOR,
-    TERMS,
-    WATCHER,
-    Stage,
-    key_of,
-)
-from commonlore.contracts.tuples import claim_tuple, commitment_tuple, voucher_tuple
+from commonlore.contracts.stage import Stage
+from commonlore.contracts.tuples import claim_tuple, commitment_tuple
 from commonlore.protocol.ids import checksummed
 from commonlore.protocol.settlement.commitments import build_epoch
 from commonlore.protocol.settlement.dishonest import plant
@@ -25,26 +17,16 @@ from commonlore.protocol.settlement.frauds import NO_COMMITMENT, FraudKind
 from commonlore.protocol.signing.eip712 import sign
 
 POSTER_ROLE = 1
-GUARDIAN = key_of("guardian").address
 ZEROS = commitment_tuple(NO_COMMITMENT)
 DAY = 86_400
-
-
-@pytest.fixture
-def stage():
-    return Stage()
 
 
 def refuse(stage, sender, name, *arguments, contract="Settlement"):
     return stage.network.refusal(sender, contract, name, *arguments)
 
 
-def redeem_call(stage):
-    return checksummed(stage.lane), [voucher_tuple(stage.voucher)], [stage.voucher.signature]
-
-
-def settle_call(trees):
-    return checksummed(LANE.address), commitment_tuple(trees.commitment)
+def redeem(stage):
+    return refuse(stage, stage.lane, "redeemMany", *stage.voucher_call(), contract="Escrow")
 
 
 # ---- bonds
@@ -109,13 +91,13 @@ def test_what_is_not_final_of_a_pot_stays_within_the_bond(stage):
     stage.serve(100_000)
     stage.redeem()
     stage.serve(1)
-    assert refuse(stage, stage.lane, "redeemMany", *redeem_call(stage), contract="Escrow") == "PotExceedsBond"
+    assert redeem(stage) == "PotExceedsBond"
     served, stage.served = stage.served[1:], stage.served[:1]
     posted = stage.post()
-    assert refuse(stage, stage.lane, "redeemMany", *redeem_call(stage), contract="Escrow") == "PotExceedsBond"
-    assert refuse(stage, WATCHER, "finalise", *settle_call(posted)) == "WindowOpen"
+    assert redeem(stage) == "PotExceedsBond"
+    assert refuse(stage, WATCHER, "finalise", *stage.commitment_call(posted)) == "WindowOpen"
     stage.network.wait(TERMS.window)
-    stage.call(WATCHER, "Settlement", "finalise", *settle_call(posted))
+    stage.call(WATCHER, "Settlement", "finalise", *stage.commitment_call(posted))
     assert stage.network.read("Settlement", "exposure", checksummed(stage.lane)) == 0
     stage.served = served
     stage.redeem()
@@ -128,7 +110,7 @@ def test_claims_free_the_bond_too(stage):
     assert stage.network.read("Settlement", "exposure", checksummed(stage.lane)) == 3_400
     stage.network.wait(TERMS.window)
     claims = [claim_tuple(claim) for claim in second.claims()]
-    stage.call(WATCHER, "Settlement", "claimMany", *settle_call(second), claims)
+    stage.call(WATCHER, "Settlement", "claimMany", *stage.commitment_call(second), claims)
     assert stage.network.read("Settlement", "exposure", checksummed(stage.lane)) == 0
     assert stage.network.read("Settlement", "laneOf", checksummed(stage.lane))[3] == 3_400
 
@@ -139,7 +121,7 @@ def test_what_is_claimed_again_is_paid_once(stage):
     stage.network.wait(TERMS.window)
     claims = [claim_tuple(claim) for claim in second.claims()]
     for _ in range(2):
-        stage.call(WATCHER, "Settlement", "claimMany", *settle_call(second), claims)
+        stage.call(WATCHER, "Settlement", "claimMany", *stage.commitment_call(second), claims)
     assert all(stage.network.tokens(e.account) == e.cumulative for e in second.earned)
 
 
@@ -152,7 +134,7 @@ def test_a_claim_goes_to_whom_the_account_has_rotated_to(stage):
     pair = (checksummed(author.address), checksummed(heir))
     stage.call(WATCHER, "Registry", "rotatePayee", *pair, rotation)
     claim = earned.claim(author.address)
-    stage.call(WATCHER, "Settlement", "claimMany", *settle_call(earned), [claim_tuple(claim)])
+    stage.call(WATCHER, "Settlement", "claimMany", *stage.commitment_call(earned), [claim_tuple(claim)])
     assert (stage.network.tokens(author.address), stage.network.tokens(heir)) == (0, claim.cumulative)
     assert first.commitment.receipt_sum > claim.cumulative > 0
 
@@ -166,20 +148,20 @@ def test_roots_that_disagree_pay_no_more_than_the_pot(stage):
         stage.post(lie)
         stage.network.wait(TERMS.window)
         claims = [claim_tuple(claim) for claim in lie.claims()]
-        refusal = refuse(stage, WATCHER, "claimMany", *settle_call(lie), claims)
+        refusal = refuse(stage, WATCHER, "claimMany", *stage.commitment_call(lie), claims)
         assert refusal == (None if rich == key_of("one").address else "ClaimExceedsPot")
 
 
 def test_a_thawing_bond_backs_nothing(stage):
     stage.call(stage.lane, "Bonds", "thaw", POSTER_ROLE, BOND - 99)
     stage.serve(9_901)
-    assert refuse(stage, stage.lane, "redeemMany", *redeem_call(stage), contract="Escrow") == "PotExceedsBond"
+    assert redeem(stage) == "PotExceedsBond"
     stage.served.clear()
     stage.voucher = None
     stage.network.wait(2_000)
     trees = stage.build()
     stage.network.wait(2_000)
-    assert refuse(stage, stage.lane, "postEpoch", *settle_call(trees)) == "BondTooSmall"
+    assert refuse(stage, stage.lane, "postEpoch", *stage.commitment_call(trees)) == "BondTooSmall"
 
 
 def test_an_appointed_poster_serves_with_its_own_bond(stage):
@@ -197,7 +179,7 @@ def test_an_appointed_poster_serves_with_its_own_bond(stage):
     assert exposed == [0, 500]
     trees = stage.build()
     stage.network.wait(2_000)
-    assert refuse(stage, stage.lane, "postEpoch", *settle_call(trees)) == "NotLane"
+    assert refuse(stage, stage.lane, "postEpoch", *stage.commitment_call(trees)) == "NotLane"
     stage.post(trees, WATCHER)
     stage.call(stage.lane, "Settlement", "appoint", lane, poster)
     assert refuse(stage, WATCHER, "serve", lane) == "CommitmentNotFinal"
@@ -241,11 +223,11 @@ def test_the_guardian_stops_deposits_redemptions_and_postings_and_nothing_else(s
     stage.call(GUARDIAN, "Settlement", "pause", 100)
     client = checksummed(CLIENT.address)
     assert refuse(stage, CLIENT.address, "deposit", client, 1, contract="Escrow") == "IsPaused"
-    assert refuse(stage, stage.lane, "redeemMany", *redeem_call(stage), contract="Escrow") == "IsPaused"
-    assert refuse(stage, stage.lane, "postEpoch", *settle_call(trees)) == "IsPaused"
+    assert redeem(stage) == "IsPaused"
+    assert refuse(stage, stage.lane, "postEpoch", *stage.commitment_call(trees)) == "IsPaused"
     stage.call(CLIENT.address, "Escrow", "withdraw")
     claims = [claim_tuple(claim) for claim in second.claims()]
-    stage.call(WATCHER, "Settlement", "claimMany", *settle_call(second), claims)
+    stage.call(WATCHER, "Settlement", "claimMany", *stage.commitment_call(second), claims)
     assert refuse(stage, GUARDIAN, "pause", 1) == "PausedTooRecently"
     stage.network.wait(100)
     stage.redeem()

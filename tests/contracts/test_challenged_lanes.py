@@ -11,13 +11,13 @@ import hypothesis.strategies as st
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from commonlore.contracts.proving import abi_argument, path_tuples
-from commonlore.contracts.stage import (
+from commonlore.contracts.cast import (
     ALICE,
     AUTHOR,
     BOB,
     BOND,
     CLIENT,
+    GUARDIAN,
     LANE,
     PAYER,
     PLATFORM,
@@ -25,10 +25,10 @@ from commonlore.contracts.stage import (
     SUCCESSOR,
     TERMS,
     WATCHER,
-    Stage,
-    key_of,
 )
-from commonlore.contracts.tuples import claim_tuple, commitment_tuple, voucher_tuple
+from commonlore.contracts.proving import abi_argument, path_tuples
+from commonlore.contracts.stage import Stage
+from commonlore.contracts.tuples import claim_tuple, commitment_tuple
 from commonlore.protocol.ids import checksummed
 from commonlore.protocol.settlement.commitments import EpochTrees
 from commonlore.protocol.settlement.dishonest import FRIEND, plant
@@ -87,8 +87,8 @@ class ChallengedLane(RuleBasedStateMachine):
         owed = self.stage.voucher.voucher.cumulative - self._redeemed()
         standing = self.network.read("Bonds", "standing", LANE_TEXT, POSTER)
         allowed = owed > 0 and unsettled + owed <= 100 * standing
-        lane, pair = LANE_TEXT, self._voucher_call()
-        refusal = self.network.refusal(LANE.address, "Escrow", "redeemMany", lane, *pair)
+        call = self.stage.voucher_call()
+        refusal = self.network.refusal(LANE.address, "Escrow", "redeemMany", *call)
         assert (refusal is None) == allowed, refusal
 
     @rule(kind=st.sampled_from((None, None, *FRAUDS)), challenged=st.booleans())
@@ -100,7 +100,7 @@ class ChallengedLane(RuleBasedStateMachine):
         trees, honest = self._planted(kind), self.stage.build().commitment
         if self.network.read("Bonds", "standing", LANE_TEXT, POSTER) < TERMS.minimum_bond:
             self.network.wait(TERMS.epoch_length + TERMS.grace)
-            call = (LANE_TEXT, commitment_tuple(trees.commitment))
+            call = self.stage.commitment_call(trees)
             assert self.network.refusal(LANE.address, "Settlement", "postEpoch", *call) == "BondTooSmall"
             return
         self.stage.post(trees)
@@ -187,7 +187,7 @@ class ChallengedLane(RuleBasedStateMachine):
     def demand(self, answered: bool) -> None:
         """An answer in time costs the watcher its stake; without one the commitment dies."""
         trees = self.stage.epochs[-1]
-        call = (LANE_TEXT, commitment_tuple(trees.commitment))
+        call = self.stage.commitment_call(trees)
         if self.network.refusal(WATCHER, "Demands", "demand", *call, LINES, 0) is not None:
             return
         if answered:
@@ -235,8 +235,7 @@ class ChallengedLane(RuleBasedStateMachine):
     @rule(seconds=st.integers(1, 50))
     def pause(self, seconds: int) -> None:
         allowed = self.network.now >= self.network.read("Settlement", "nextPause")
-        guardian = key_of("guardian").address
-        refusal = self.network.refusal(guardian, "Settlement", "pause", seconds)
+        refusal = self.network.refusal(GUARDIAN, "Settlement", "pause", seconds)
         assert (refusal is None) == allowed
         if allowed:
             self.network.wait(seconds)
@@ -282,10 +281,6 @@ class ChallengedLane(RuleBasedStateMachine):
 
     def _redeemed(self) -> int:
         return self.network.read("Escrow", "redeemed", checksummed(PAYER.address), LANE_TEXT)
-
-    def _voucher_call(self):
-        voucher = self.stage.voucher
-        return [voucher_tuple(voucher)], [voucher.signature]
 
     def _all_tokens(self) -> int:
         contracts = (address for name, address in self.network.at.items() if name != "CommonloreToken")

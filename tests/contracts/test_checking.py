@@ -6,9 +6,10 @@ import pytest
 from eth_abi.abi import encode
 
 from commonlore.contracts.bonding import BondRole
+from commonlore.contracts.cast import CLIENT, START, TERMS, WATCHER, key_of
 from commonlore.contracts.drawing import lot
 from commonlore.contracts.proving import abi_argument
-from commonlore.contracts.stage import CLIENT, START, TERMS, WATCHER, Stage, key_of
+from commonlore.contracts.stage import Stage
 from commonlore.contracts.terms import CheckTerms
 from commonlore.contracts.tuples import commitment_tuple
 from commonlore.protocol.ids import checksummed, keccak256

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from commonlore.contracts.cast import ADAPTER_POOL, BOND, LANE, TERMS, WATCHER
 from commonlore.contracts.proving import path_tuples, receipt_opening
-from commonlore.contracts.stage import ADAPTER_POOL, BOND, LANE, TERMS, WATCHER, Stage
+from commonlore.contracts.stage import Stage
 from commonlore.contracts.tuples import claim_tuple, commitment_tuple
 from commonlore.protocol.ids import checksummed
 from commonlore.protocol.settlement.epoch_leaves import pack_line
@@ -29,7 +30,7 @@ def stage():
 
 
 def call_of(stage):
-    return checksummed(stage.lane), commitment_tuple(stage.epochs[-1].commitment)
+    return stage.commitment_call(stage.epochs[-1])
 
 
 def demand(stage, tree, index=0):
@@ -107,7 +108,7 @@ def test_a_demand_holds_the_commitment_and_the_bond(stage):
 
 def test_an_earlier_commitment_stays_claimable_while_a_later_one_is_held(stage):
     stage.network.wait(TERMS.window)
-    early = checksummed(stage.lane), commitment_tuple(stage.epochs[-1].commitment)
+    early = stage.commitment_call(stage.epochs[-1])
     claims = [claim_tuple(claim) for claim in stage.epochs[-1].claims()]
     stage.run_epoch()
     assert demand(stage, EARNINGS) is None

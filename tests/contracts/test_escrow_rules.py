@@ -1,8 +1,6 @@
 """What the Escrow refuses, on revm: whose money, whose keys, and for how long."""
 
-import pytest
-
-from commonlore.contracts.stage import CLIENT, FOREVER, PAYER, TERMS, WATCHER, Stage, key_of
+from commonlore.contracts.cast import CLIENT, FOREVER, PAYER, TERMS, WATCHER, key_of
 from commonlore.contracts.tuples import voucher_tuple
 from commonlore.protocol.ids import checksummed
 from commonlore.protocol.signing.bindings import PeerBinding
@@ -12,26 +10,12 @@ THAW = TERMS.thaw_period
 OWNER, KEY = CLIENT.address, checksummed(PAYER.address)
 
 
-@pytest.fixture(scope="module")
-def played():
-    return Stage()
-
-
-@pytest.fixture
-def stage(played):
-    before, voucher, served = played.network.snapshot(), played.voucher, list(played.served)
-    yield played
-    played.network.revert(before)
-    played.voucher, played.served = voucher, served
-
-
 def refuse(stage, sender, name, *arguments):
     return stage.network.refusal(sender, "Escrow", name, *arguments)
 
 
 def redeem(stage, sender=None):
-    call = (checksummed(stage.lane), [voucher_tuple(stage.voucher)], [stage.voucher.signature])
-    return refuse(stage, sender or stage.lane, "redeemMany", *call)
+    return refuse(stage, sender or stage.lane, "redeemMany", *stage.voucher_call())
 
 
 def test_money_leaves_after_its_notice(stage):

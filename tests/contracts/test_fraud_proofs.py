@@ -7,8 +7,7 @@ from itertools import product
 
 import pytest
 
-from commonlore.contracts.proving import PROOFS, abi_argument
-from commonlore.contracts.stage import (
+from commonlore.contracts.cast import (
     ADAPTER,
     ADAPTER_POOL,
     ALICE,
@@ -22,8 +21,9 @@ from commonlore.contracts.stage import (
     SECOND_MANIFEST,
     TERMS,
     WATCHER,
-    Stage,
 )
+from commonlore.contracts.proving import PROOFS, abi_argument
+from commonlore.contracts.stage import Stage
 from commonlore.contracts.tuples import commitment_tuple
 from commonlore.protocol.content.lineage import Ancestor
 from commonlore.protocol.encoding.codec import encode
@@ -73,16 +73,6 @@ def honest_stage():
     stage.serve(300, by_adapter=False)
     stage.redeem()
     return stage
-
-
-@pytest.fixture
-def stage(played):
-    """The same, taken back after each test."""
-    before = played.network.snapshot()
-    kept = list(played.epochs), list(played.served), dict(played.earnings)
-    yield played
-    played.network.revert(before)
-    played.epochs, played.served, played.earnings = kept
 
 
 def frauds_of(stage):

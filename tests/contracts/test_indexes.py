@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from commonlore.contracts.stage import BOND, LANE, TERMS, WATCHER, Stage, key_of
+from commonlore.contracts.cast import BOND, LANE, TERMS, WATCHER, key_of
+from commonlore.contracts.stage import Stage
 from commonlore.contracts.terms import CheckTerms
 from commonlore.protocol.encoding.merkle import MerkleTree
 from commonlore.protocol.ids import checksummed, keccak256

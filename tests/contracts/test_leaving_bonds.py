@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
+from commonlore.contracts.cast import START, TERMS, WATCHER, key_of
 from commonlore.contracts.proving import abi_argument
-from commonlore.contracts.stage import START, TERMS, WATCHER, Stage, key_of
+from commonlore.contracts.stage import Stage
 from commonlore.contracts.terms import CheckTerms
 from commonlore.contracts.tuples import commitment_tuple
 from commonlore.protocol.ids import checksummed

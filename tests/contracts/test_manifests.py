@@ -7,8 +7,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from commonlore.contracts.artefacts import HERE, read_artefact
+from commonlore.contracts.cast import MANIFEST, START, TERMS
 from commonlore.contracts.revm import RevmNetwork
-from commonlore.contracts.stage import MANIFEST, START, TERMS
 from commonlore.contracts.terms import Accounts
 from commonlore.protocol.content.manifests import PriorWeight
 from commonlore.protocol.encoding.codec import encode, encode_value

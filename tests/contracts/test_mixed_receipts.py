@@ -7,9 +7,7 @@ from itertools import product
 
 import pytest
 
-from commonlore.contracts.demanding import Tree, hidden_leaf
-from commonlore.contracts.proving import abi_argument, path_tuples
-from commonlore.contracts.stage import (
+from commonlore.contracts.cast import (
     ADAPTER,
     ADAPTER_POOL,
     AUTHOR,
@@ -20,9 +18,10 @@ from commonlore.contracts.stage import (
     SECOND_POOL,
     TERMS,
     WATCHER,
-    Stage,
-    data_of,
 )
+from commonlore.contracts.demanding import Tree, hidden_leaf
+from commonlore.contracts.proving import abi_argument, path_tuples
+from commonlore.contracts.stage import Stage, data_of
 from commonlore.contracts.tuples import commitment_tuple
 from commonlore.protocol.content.compositions import AdapterWeight
 from commonlore.protocol.content.manifests import Split
@@ -53,16 +52,6 @@ def played():
         stage.serve(price, second_ppm=second_ppm)
     stage.redeem()
     return stage
-
-
-@pytest.fixture
-def stage(played):
-    """The same, taken back after each test."""
-    before = played.network.snapshot()
-    kept = list(played.epochs), list(played.served), dict(played.earnings)
-    yield played
-    played.network.revert(before)
-    played.epochs, played.served, played.earnings = kept
 
 
 def found(stage):
@@ -246,7 +235,7 @@ def test_a_part_left_out_makes_lines_that_nobody_can_show(stage):
     trees, before = stage.post(stage.changed(left)), stage.epochs[-2].commitment
     assert hidden_leaf(trees, before) == (Tree.LINES, 4)
     assert hidden_leaf(stage.epochs[-2], stage.epochs[-3].commitment) is None
-    lane, commitment = checksummed(stage.lane), commitment_tuple(trees.commitment)
+    lane, commitment = stage.commitment_call(trees)
     stage.call(WATCHER, "Demands", "demand", lane, commitment, Tree.LINES, 4)
     place = (lane, commitment_tuple(before), commitment, Tree.LINES, 4)
     shown = (pack_line(trees.lines[4]), path_tuples(tuple(trees.line_tree.proof(4))))

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from commonlore.contracts.artefacts import HERE, read_artefact
+from commonlore.contracts.cast import AUTHOR, START, TERMS
 from commonlore.contracts.proving import receipt_tuple
 from commonlore.contracts.revm import RevmNetwork
-from commonlore.contracts.stage import AUTHOR, START, TERMS
 from commonlore.contracts.terms import Accounts
 from commonlore.protocol.content.compositions import MAX_ADAPTERS, AdapterWeight
 from commonlore.protocol.encoding.fields import PPM

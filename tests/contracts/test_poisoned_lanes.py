@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
+from commonlore.contracts.cast import BOND, LANE, TERMS, WATCHER
 from commonlore.contracts.proving import abi_argument, receipt_opening
-from commonlore.contracts.stage import BOND, LANE, TERMS, WATCHER, Stage, data_of
+from commonlore.contracts.stage import Stage, data_of
 from commonlore.contracts.tuples import commitment_tuple
 from commonlore.protocol.ids import checksummed
 from commonlore.protocol.settlement.commitments import Earning
@@ -13,10 +14,6 @@ from commonlore.protocol.settlement.openings import open_earning, open_receipt
 STAKE = 50
 POSTER = 1
 NOBODY = bytes(19) + b"\x01"
-
-
-def call_of(stage, trees):
-    return checksummed(stage.lane), commitment_tuple(trees.commitment)
 
 
 def final_at(stage, trees):
@@ -32,7 +29,7 @@ def test_no_amount_hides_beyond_the_count():
     stage.redeem()
     whole = stage.build()
     trees = stage.post(replace(whole, commitment=replace(whole.commitment, receipt_count=3)))
-    place = call_of(stage, trees)
+    place = stage.commitment_call(trees)
     stage.call(WATCHER, "Demands", "demand", *place, 0, 2)
     shown = receipt_opening(open_receipt(trees, 2))
     assert stage.network.refusal(LANE.address, "Demands", "answerReceipt", *place, shown) == "BadProof"
@@ -53,7 +50,7 @@ def test_an_account_that_had_nothing_may_go():
     honest = stage.run_epoch()
     assert poisoned.accounts[0] == NOBODY != honest.accounts[0]
     assert list(find_earnings_frauds(stage.posted())) == []
-    lane, now = call_of(stage, honest)
+    lane, now = stage.commitment_call(honest)
     before, gap = abi_argument(open_earning(poisoned, 0)), [abi_argument(open_earning(honest, 0))]
     call = (lane, commitment_tuple(poisoned.commitment), before, now, gap)
     assert stage.network.refusal(WATCHER, "EarningsProofs", "proveDropped", *call) == "NotFraud"
@@ -65,10 +62,10 @@ def test_demands_on_later_commitments_do_not_hold_an_earlier_one_for_ever():
     stage.fund(WATCHER, "Demands", 10 * STAKE)
     first = stage.run_epoch((900,))
     longest = stage.network.now + TERMS.window + 2 * TERMS.answer_time
-    stage.call(WATCHER, "Demands", "demand", *call_of(stage, first), 0, 0)
+    stage.call(WATCHER, "Demands", "demand", *stage.commitment_call(first), 0, 0)
     for _ in range(8):
         later = stage.run_epoch((900,))
-        stage.call(WATCHER, "Demands", "demand", *call_of(stage, later), 0, 0)
+        stage.call(WATCHER, "Demands", "demand", *stage.commitment_call(later), 0, 0)
         stage.network.wait(50)
     assert final_at(stage, first) <= longest < final_at(stage, later)
 
@@ -80,7 +77,7 @@ def test_what_stands_behind_a_pot_is_there_when_it_is_posted():
     stage.call(stage.lane, "Bonds", "thaw", POSTER, BOND - TERMS.minimum_bond)
     stage.network.wait(TERMS.thaw_period)
     stage.call(stage.lane, "Bonds", "withdraw", POSTER)
-    call = call_of(stage, stage.build())
+    call = stage.commitment_call(stage.build())
     assert stage.network.refusal(stage.lane, "Settlement", "postEpoch", *call) == "PotExceedsBond"
     stage.bond(stage.lane, POSTER, BOND)
     stage.network.wait(2 * TERMS.epoch_length)

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from commonlore.contracts.artefacts import HERE, artefact, read_artefact
-from commonlore.contracts.stage import CLIENT, LANE, TERMS, WATCHER, Stage
+from commonlore.contracts.cast import CLIENT, LANE, TERMS, WATCHER
+from commonlore.contracts.stage import Stage
 from commonlore.contracts.terms import CheckTerms
-from commonlore.contracts.tuples import claim_tuple, commitment_tuple
+from commonlore.contracts.tuples import claim_tuple
 from commonlore.protocol.ids import Address, checksummed, keccak256
 
 CHECKS = CheckTerms(round_length=1_000, beacon_stake=300, appeal_stake=300)
@@ -28,7 +29,7 @@ def stage():
 
 
 def place(stage):
-    return checksummed(stage.lane), commitment_tuple(stage.epochs[-1].commitment)
+    return stage.commitment_call(stage.epochs[-1])
 
 
 def inner_call(stage, contract, name, *arguments):

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from commonlore.contracts.cast import AUTHOR, BASE, CURATOR, WATCHER, key_of
 from commonlore.contracts.records import AdapterRegistration, PayeeRotation
 from commonlore.contracts.registering import adapter_record_id, datanet_record_id
-from commonlore.contracts.stage import AUTHOR, BASE, CURATOR, WATCHER, Stage, key_of
 from commonlore.contracts.tuples import split_tuple
 from commonlore.protocol.content.splits import DEFAULT_SPLIT
 from commonlore.protocol.ids import Address, checksummed, cid_of, digest_of, keccak256
@@ -14,18 +14,6 @@ from commonlore.protocol.signing.eip712 import sign
 
 DATANET = datanet_record_id(CURATOR.address, "stage", 1)
 NEW = cid_of(b"another adapter")
-
-
-@pytest.fixture(scope="module")
-def played():
-    return Stage()
-
-
-@pytest.fixture
-def stage(played):
-    before = played.network.snapshot()
-    yield played
-    played.network.revert(before)
 
 
 def refuse(stage, sender, name, *arguments):

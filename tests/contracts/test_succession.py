@@ -3,42 +3,20 @@ that nobody posts for."""
 
 import pytest
 
-from commonlore.contracts.stage import (
-    LANE,
-    POOL_ACCOUNT,
-    SUCCESSOR,
-    TERMS,
-    WATCHER,
-    Stage,
-    key_of,
-)
-from commonlore.contracts.tuples import claim_tuple, commitment_tuple, voucher_tuple
+from commonlore.contracts.cast import GUARDIAN, POOL_ACCOUNT, SUCCESSOR, TERMS, WATCHER
+from commonlore.contracts.tuples import claim_tuple, commitment_tuple
 from commonlore.protocol.ids import checksummed
 from commonlore.protocol.settlement.commitments import build_epoch
 from commonlore.protocol.settlement.frauds import NO_COMMITMENT
 
 POSTER_ROLE, BOND = 1, 300
 ASHES = bytes(18) + b"\xde\xad"
-GUARDIAN = key_of("guardian").address
 ZEROS = commitment_tuple(NO_COMMITMENT)
 DAY = 86_400
 
 
-@pytest.fixture
-def stage():
-    return Stage()
-
-
 def refuse(stage, sender, name, *arguments, contract="Settlement"):
     return stage.network.refusal(sender, contract, name, *arguments)
-
-
-def redeem_call(stage):
-    return checksummed(stage.lane), [voucher_tuple(stage.voucher)], [stage.voucher.signature]
-
-
-def settle_call(trees):
-    return checksummed(LANE.address), commitment_tuple(trees.commitment)
 
 
 # ---- succession and residue
@@ -60,12 +38,12 @@ def test_after_its_patience_any_bonded_poster_goes_on_with_a_lane(stage):
     assert refuse(stage, SUCCESSOR, "succeed", lane) == "NotSuccessor"
     stage.network.wait(1)
     assert refuse(stage, WATCHER, "succeed", lane) == "NotSuccessor"
-    assert refuse(stage, SUCCESSOR, "redeemMany", *redeem_call(stage), contract="Escrow") == "NotLane"
+    assert refuse(stage, SUCCESSOR, "redeemMany", *stage.voucher_call(), contract="Escrow") == "NotLane"
     stage.call(SUCCESSOR, "Settlement", "succeed", lane)
     assert stage.network.read("Settlement", "isSuccessor", lane, checksummed(SUCCESSOR))
     epoch = stage.served[0].receipt.epoch
     trees = build_epoch(stage.domain, epoch, stage.served, {}, ())
-    assert refuse(stage, stage.lane, "postEpoch", *settle_call(trees)) == "NotLane"
+    assert refuse(stage, stage.lane, "postEpoch", *stage.commitment_call(trees)) == "NotLane"
     stage.post(trees, SUCCESSOR)
     assert stage.network.read("Settlement", "posted", lane, epoch)[3:] == (SUCCESSOR_TEXT, True)
     stage.network.wait(TERMS.window)
@@ -122,14 +100,14 @@ def test_the_residue_follows_the_last_final_earnings(stage):
     stage.serve(999)
     stage.redeem()
     lane = checksummed(stage.lane)
-    call = settle_call(last)
+    call = stage.commitment_call(last)
     assert refuse(stage, WATCHER, "closeLane", *call) == "ResidueNotDue"
     claims = [claim_tuple(claim) for claim in last.claims()]
     assert refuse(stage, WATCHER, "claimResidue", *call, claims) == "LaneIsOpen"
     abandoned(stage, missing=1)
     assert refuse(stage, WATCHER, "closeLane", *call) == "ResidueNotDue"
     abandoned(stage)
-    assert refuse(stage, WATCHER, "closeLane", *settle_call(stage.epochs[0])) == "NotLatest"
+    assert refuse(stage, WATCHER, "closeLane", *stage.commitment_call(stage.epochs[0])) == "NotLatest"
     assert refuse(stage, WATCHER, "closeLane", lane, ZEROS) == "NotLatest"
     stage.call(WATCHER, "Settlement", "closeLane", *call)
     residue = 2_600 + 999
@@ -144,7 +122,7 @@ def test_the_residue_follows_the_last_final_earnings(stage):
     for name, more in (("closeLane", call), ("postEpoch", call)):
         assert refuse(stage, stage.lane, name, *more) in ("LaneIsClosed", "ResidueNotDue")
     stage.serve(1)
-    assert refuse(stage, stage.lane, "redeemMany", *redeem_call(stage), contract="Escrow") == "LaneIsClosed"
+    assert refuse(stage, stage.lane, "redeemMany", *stage.voucher_call(), contract="Escrow") == "LaneIsClosed"
 
 
 def test_the_residue_of_a_lane_that_never_posted_goes_to_the_work_pool(stage):

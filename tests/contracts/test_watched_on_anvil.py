@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 from commonlore.contracts.bonding import BondRole
+from commonlore.contracts.cast import ALICE, AUTHOR, BOB, LANE, MANIFEST, PAYER, key_of
 from commonlore.contracts.records import AdapterRegistration
 from commonlore.contracts.registering import datanet_entry
-from commonlore.contracts.stage import ALICE, AUTHOR, BOB, LANE, MANIFEST, PAYER, key_of
 from commonlore.peer.blobs.blob_store import BlobStore
 from commonlore.peer.home import Home
 from commonlore.peer.identity.keystore import Keystore
