@@ -14,6 +14,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -33,9 +34,11 @@ def plan_of(options: argparse.Namespace) -> Plan:
     if unknown := [part for part in parts if part not in PARTS]:
         raise ValueError(f"unknown part {unknown[0]!r}: parts are {', '.join(PARTS)}")
     plan = Plan(options.keep, parts, tuple(map(int, options.seeds.split(","))), arms=not options.no_peers)
+    plan = replace(plan, slow_attacked=options.slow_peers)
     if not options.quick:
         return plan
     few = {"sizes": Sizes(6, 1, 6), "starter": "tiny", "starter_sizes": Sizes(4, 1, 3), "repeats": 6}
+    few |= {"train_steps": 6, "measurements": 1}
     return Plan(options.keep / "quick", parts, (201, 202), (101,), False, **few, family_sizes=(4, 1))
 
 
@@ -49,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--parts", default=",".join(PARTS), help="parts by name, with commas; or none")
     parser.add_argument("--seeds", default="201,202,203", help="worlds that are reported")
     parser.add_argument("--no-peers", action="store_true", help="without what needs .venv-peers")
+    parser.add_argument("--slow-peers", action="store_true", help="attack the slowest peers, too")
     parser.add_argument("--quick", action="store_true", help="a few of everything: whether it runs at all")
     options = parser.parse_args(arguments)
     try:

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from commonlore.worker.attribution.sketch import METHOD
+from commonlore.worker.factory.job import EARLY_STEPS
 
 from ..child import note
 from .attacks import Admit, Attack, attacks, damage, victims
@@ -34,6 +35,8 @@ from .training import Learner
 from .world import World, encode_text
 
 OURS, UNGUARDED = "ours", "ours, no rule"
+KEPT_OURS = f"{METHOD.replace('/', '-')}-of-{EARLY_STEPS}"
+"""The method and its checkpoint: pay by another is another file."""
 METHODS = ("dot", "tracincp", "datainf")
 COMPARED = ("copy", "near-copy", "joined", "decoy", "garbage")
 """Attacks that are tried on what pays for whatever is committed: that takes a whole training each."""
@@ -126,12 +129,12 @@ class _Payer:
         return str(self.tokenizer.decode([rng.randrange(3, VOCABULARY) for _ in range(LENGTH - 1)]))
 
     def pay(self, entries: Sequence[Entry]) -> Paid:
-        """By every method; ours is kept by its name, so that another is measured anew."""
+        """By every method; ours is kept under KEPT_OURS, so that another is measured anew."""
         texts = json.dumps([entry.text for entry in entries]).encode()
         names = hashlib.sha256(json.dumps([entry.contributor for entry in entries]).encode()).hexdigest()[:16]
         kept = self.world.folder / ("attacks" if self.methods else "attacks-ours")
         folder = kept / hashlib.sha256(texts).hexdigest()[:16]
-        own, others = folder / f"{names}.{METHOD.replace('/', '-')}.json", folder / f"{names}.json"
+        own, others = folder / f"{names}.{KEPT_OURS}.json", folder / f"{names}.json"
         paid: Paid = {**_read(others), OURS: _read(own).get(OURS, {})}
         missing = [name for name in (OURS, *self.methods, *self.arms) if not paid.get(name)]
         if missing:

@@ -19,6 +19,7 @@ from .early_part import measure_windows
 from .faithful import compare, trained
 from .families import FAMILIES
 from .families_part import measure_family
+from .measured_part import NAMES, measure_measurements
 from .methods import OWN
 from .order_part import measure_order
 from .ours import Setting
@@ -39,7 +40,10 @@ DEVELOPMENT: Mapping[int, int] = {101: 1, 102: 3}
 REPORTED_BASE = 2
 ORDERS = {101: 2}
 """In how many orders the subsets of contributors were trained, where it was not one."""
-PARTS = ("choice", "windows", "six", "forms", "order", "attacks", "families", "starter", "checks", "cost")
+PARTS = (
+    *("choice", "windows", "six", "forms", "order", "attacks", "families", "starter", "measured"),
+    *("checks", "cost"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +61,17 @@ class Plan:
     starter_sizes: Sizes = STARTER
     family_sizes: tuple[int, int] = (20, 3)
     repeats: int = 1_000
+    slow_attacked: bool = False
+    train_steps: int = 40
+    measurements: int = 3
 
     def six(self, seed: int) -> World:
         """Six contributors."""
         return six_contributors(self.keep, seed, self.sizes, DEVELOPMENT.get(seed, REPORTED_BASE))
 
     def attack_arms(self) -> tuple[str, ...]:
-        """Peers that are attacked: all but the slowest, which take minutes for each world."""
-        return tuple(name for name, arm in ARMS.items() if self.arms and arm.pace < 3)
+        """Peers that are attacked; the slowest only if asked for, as they take minutes for each world."""
+        return tuple(name for name, arm in ARMS.items() if self.arms and arm.pace < 3 + self.slow_attacked)
 
     def chosen_arms(self, seed: int | None = None) -> tuple[str, ...]:
         """Peers on a seed: the slowest on the first only; without a seed those that are tried everywhere."""
@@ -189,6 +196,16 @@ def _starter(plan: Plan) -> Iterator[Job]:
     yield "starter", measure
 
 
+def _measured(plan: Plan) -> Iterator[Job]:
+    for name in NAMES:
+        yield (
+            f"measured-{name}",
+            lambda name=name: measure_measurements(
+                plan.keep, plan.starter, name, plan.train_steps, plan.measurements
+            ),
+        )
+
+
 def _checks(plan: Plan) -> Iterator[Job]:
     for seed in plan.seeds:
         yield (
@@ -217,6 +234,7 @@ _JOBS: dict[str, Callable[[Plan], Iterator[Job]]] = {
     "attacks": _attacks,
     "families": _families,
     "starter": _starter,
+    "measured": _measured,
     "checks": _checks,
     "cost": _cost,
 }

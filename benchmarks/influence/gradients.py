@@ -22,6 +22,8 @@ from commonlore.worker.factory.examples import Example
 from .training import Batch, collate, mean_nats, scored_logits
 
 BATCH = 40
+PARAMETERS_AT_ONCE = 600_000_000
+"""Of the model, times the examples of a pass: what a pass keeps grows with both."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,6 +86,7 @@ def _collect(
     generator: torch.Generator | None,
 ) -> Gradients:
     parts: dict[str, list[Tensor]] = {}
+    size = _fitting(model, size)
     with _recording(model) as recorded:
         for start in range(0, len(examples), size):
             batch = collate(examples[start : start + size])
@@ -97,6 +100,12 @@ def _collect(
                     watch.add(name, entered * batch.real[..., None], left)
     model.zero_grad(set_to_none=True)
     return Gradients({name: torch.cat(each) for name, each in parts.items()})
+
+
+def _fitting(model: Any, size: int) -> int:
+    """As many examples to a pass, or fewer of a large model."""
+    parameters = sum(each.numel() for each in model.parameters())
+    return max(1, min(size, PARAMETERS_AT_ONCE // parameters))
 
 
 @torch.no_grad()

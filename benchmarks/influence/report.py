@@ -43,8 +43,9 @@ def assemble(parts: Parts, plan: Plan) -> Message:
     for name in ("starter",):
         if name in parts:
             result[name] = _plain(parts[name])
-    for name in ("choice", "windows"):
-        result[name] = {seed: _plain(each) for seed, each in _named(parts, name).items()}
+    for name in ("choice", "windows", "measured"):
+        if found := _named(parts, name):
+            result[name] = {each: _plain(part) for each, part in found.items()}
     result["by_seed"] = {name: _plain(each) for name, each in six.items()}
     result["parts"] = {name: part["measured"] for name, part in parts.items()}
     return result

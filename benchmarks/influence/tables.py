@@ -139,6 +139,39 @@ def starter(result: Result) -> str:
     return _table(["method", "LDS", "Pearson", "pay error", "bytes an example", "CPU-s a query"], lines)
 
 
+def measured(result: Result) -> str:
+    """What `train` measures of its own adapters."""
+    lines = [
+        [
+            f"`{name}`",
+            _within(each, "lds"),
+            _within(each, "null_adapter"),
+            f"{each['null_indexes_to']:.2f}",
+            "yes" if each["above_chance"] else "no",
+            f"{each['halves_s'] + each['scores_and_null_s']:.0f}",
+        ]
+        for name, part in result["measured"].items()
+        for each in part["measurements"]
+    ]
+    return _table(["Datanet", "LDS", "null adapter", "null indexes up to", "above chance", "CPU-s"], lines)
+
+
+def _within(each: Result, figure: str) -> str:
+    return f"{each[figure]:.2f} ± {each[f'{figure}_95']:.2f}"
+
+
+def windows(result: Result) -> str:
+    """Early checkpoints on development seeds: LDS / pay error."""
+    seeds = result["windows"]
+    names = dict.fromkeys(name for each in seeds.values() for name in each["windows"])
+    lines = [[name, *(_faithful_at(each["windows"].get(name)) for each in seeds.values())] for name in names]
+    return _table(["checkpoint", *(f"seed {seed}" for seed in seeds)], lines)
+
+
+def _faithful_at(found: Result | None) -> str:
+    return NOTHING if found is None else f"{found['lds']:.3f} / {found['pay_error']:.3f}"
+
+
 def pools(result: Result) -> str:
     """What drawing more receipts costs and buys."""
     lines = [
@@ -174,6 +207,8 @@ TABLES: Mapping[str, Callable[[Result], str]] = {
     "attacks": attacks,
     "auc_datainf": families,
     "starter": starter,
+    "measured": measured,
+    "windows": windows,
     "cost": pools,
 }
 
