@@ -18,9 +18,9 @@ from commonlore.peer.datanets.corpora import Corpus, corpus
 from commonlore.peer.datanets.corpus_orders import measured
 from commonlore.peer.demo.plan import MEASURED
 from commonlore.peer.demo.training import CURVATURE_EVERY
-from commonlore.protocol.faithfulness import Correlations, from_ppm
+from commonlore.protocol.attribution.faithfulness import Correlations, from_ppm
+from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.ids import Address, cid_of
-from commonlore.protocol.requests import PPM
 from commonlore.worker.attribution.attributor import Attributor
 from commonlore.worker.attribution.faithfulness_run import FaithfulnessRun
 from commonlore.worker.attribution.index import BuiltIndex, OwnedRow, build_index
