@@ -178,6 +178,11 @@ class Catalog:
                         "its author must train it again"
                     )
 
+    async def measurement(self, cid: Cid) -> bytes:
+        """The sealed measurement of an adapter's faithfulness, as it was announced. Raises NotFound,
+        Unreachable."""
+        return await self._fetch(cid, CHUNK_SIZE)
+
     async def datanet(self, datanet: Cid) -> DatanetManifest:
         """The Datanet manifest whose CID is this id, pulled if need be.
 

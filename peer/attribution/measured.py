@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from ...protocol.attribution.faithfulness import Faithfulness, from_ppm
+from ...protocol.attribution.faithfulness import Faithfulness, from_ppm, open_measurement
 from ...protocol.content.manifests import AdapterManifest
-from ...protocol.encoding.codec import record_cid
-from ...protocol.errors import RemoteProtocolError
 from ...protocol.ids import CHUNK_SIZE, Cid
-from ...protocol.signing.envelope import open_sealed
 
 UNMEASURED = "how well scores predict retraining was not measured for this adapter: the prior weights divide"
 NO_INDEX = "there is no gradient index: the prior weights divide"
@@ -25,11 +22,9 @@ class BlobSource(Protocol):
 
 
 async def faithfulness_of(content: BlobSource, cid: Cid, manifest: AdapterManifest) -> Faithfulness:
-    """What an adapter's author announced. Raises NotFound, Unreachable, RemoteProtocolError."""
-    sealed = open_sealed(await content.get(cid, CHUNK_SIZE), (Faithfulness,), CHUNK_SIZE)
-    if sealed.public_key != manifest.author or sealed.record.adapter != record_cid(manifest):
-        raise RemoteProtocolError(f"the faithfulness announced for {manifest.name!r} is not its author's")
-    return sealed.record
+    """What an adapter's author announced. Raises NotFound, Unreachable, RemoteProtocolError,
+    InvalidSignature."""
+    return open_measurement(await content.get(cid, CHUNK_SIZE), manifest)
 
 
 def describe_faithfulness(found: Faithfulness) -> str:

@@ -84,9 +84,7 @@ class KnownStatements:
 
     async def divided(self, stored: StoredReceipt, worker: PeerBinding) -> ReceiptCredits:
         """Its credits. Raises what reading the adapter's manifest raises."""
-        crediting = Crediting(
-            self.accounts, self.records, self.catalog.adapter, worker.ed25519_key, seconds=True
-        )
+        crediting = Crediting(self.accounts, self.records, self.catalog, worker.ed25519_key, seconds=True)
         credits = await crediting.credits_of(stored, worker.owner)
         return ReceiptCredits(stored, credits, await self._method(crediting, stored), {})
 
@@ -104,7 +102,7 @@ class KnownStatements:
         judged = await crediting.judged(await self.catalog.adapter(adapter), adapter, receipt_hash)
         if judged.basis in (Basis.PRIOR, Basis.DISPUTED):
             return judged.basis.value
-        return (await crediting.counting(receipt_hash, adapter))[0].record.method
+        return (await crediting.counting(receipt_hash, adapter)).statements[0].record.method
 
 
 class Statements:

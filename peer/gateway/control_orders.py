@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import fields as fields_of
 from typing import Any
 
+from ...protocol.attribution.faithfulness import FEWEST_SUBSETS
 from ...protocol.content.compositions import MAX_ADAPTERS
 from ...protocol.content.manifests import MAX_ROWS_PER_SHARD
 from ...protocol.content.names import EXPECTED, is_alias, is_name
 from ...protocol.encoding.fields import PPM
 from ...protocol.requests.records import ChatMessage, Disclosure
 from ...protocol.requests.rules import MAX_DEADLINE_S, MAX_TOP_LOGPROBS
-from ...worker.attribution.faithfulness import FEWEST_SUBSETS
 from ...worker.factory.job import Pair, TrainConfig
 from ...worker.factory.merge_job import make_plan
 from ..asking.answers import DEFAULT_DEADLINE_S, AskOptions

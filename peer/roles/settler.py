@@ -24,7 +24,7 @@ async def open_settler(node: Node) -> AsyncIterator[Settler]:
     crediting = Crediting(
         node.chain.accounts,
         node.store.records,
-        node.catalog.adapter,
+        node.catalog,
         node.keys.peer.public,
         seconds=True,  # what others stated, this node asked them for
         state=None if node.worker is None else node.worker.attributing.state_drawn,

@@ -1,7 +1,8 @@
 """Who earns what from receipts: their shares, by the statements on them or else by the prior weights.
 
-Rules of this file: what is decided is decided in `protocol.attribution.pool_evidence`; here statements and
-manifests are read. Of a pool only the drawn receipts' statements are read at all.
+Rules of this file: what is decided is decided in `protocol.attribution.pool_evidence`; here statements,
+manifests and measurements are read. Of a pool only the drawn receipts' statements are read at all. A
+measurement that cannot be had, or is none, lets no statement count.
 """
 
 from __future__ import annotations
@@ -9,14 +10,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import trio
 
+from ...protocol.attribution.faithfulness import Measurements, open_measurement
 from ...protocol.attribution.pool_evidence import SealedStatement, counting, divide_by_statements
 from ...protocol.attribution.pools import Judged, PoolDivision, draw_receipts, judge
 from ...protocol.attribution.scoring import prior_weights
 from ...protocol.content.manifests import AdapterManifest
-from ...protocol.errors import CommonloreError
+from ...protocol.errors import CommonloreError, InvalidSignature, NotFound, RemoteProtocolError, Unreachable
 from ...protocol.ids import Address, Cid
 from ...protocol.receipts.credits import RolePayees, divide_shares
 from ...protocol.receipts.parts import ReceiptPart, receipt_parts
@@ -28,6 +31,19 @@ from ..store.records import Records
 log = logging.getLogger("commonlore.peer.settling.crediting")
 ReadManifest = Callable[[Cid], Awaitable[AdapterManifest]]
 """An adapter's manifest by its id. Raises NotFound, Unreachable, InvalidAdapter."""
+
+
+class AdapterSource(Protocol):
+    """What is read of adapters: the catalogue, or a test's own."""
+
+    async def adapter(self, adapter: Cid) -> AdapterManifest:
+        """An adapter's manifest by its id. Raises NotFound, Unreachable, InvalidAdapter."""
+        ...
+
+    async def measurement(self, cid: Cid) -> bytes:
+        """The bytes of a measurement that was announced. Raises NotFound, Unreachable."""
+        ...
+
 
 StateDrawn = Callable[[bytes, Cid, bytes], Awaitable[None]]
 """(receipt's hash, adapter, beacon): have a receipt scored that the beacon drew from the adapter's pool, if
@@ -48,12 +64,14 @@ class Division:
     part's number, each summing to what the part has.
 
     `unknown` are receipts of which a part cannot be divided now, and why; `statements` the sealed statements
-    that counted, as they came; `pools` what was found of each adapter.
+    that counted, as they came, and `measured` the sealed measurements that these name; `pools` what was found
+    of each adapter.
     """
 
     credits: dict[bytes, dict[int, tuple[Credit, ...]]] = field(default_factory=dict)
     unknown: dict[bytes, CommonloreError] = field(default_factory=dict)
     statements: list[bytes] = field(default_factory=list)
+    measured: dict[Cid, bytes] = field(default_factory=dict)
     pools: dict[Cid, PoolDivision] = field(default_factory=dict)
 
     def credits_of(self, receipt_hash: bytes, published: Sequence[Credit]) -> tuple[Credit, ...]:
@@ -67,6 +85,15 @@ _Entry = tuple[StoredReceipt, ReceiptPart]
 """A receipt, and its part in some pool."""
 
 
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """The statements that count for a receipt, in their order, and the measurements that may count, as
+    sealed."""
+
+    statements: tuple[SealedStatement, ...]
+    measured: dict[Cid, bytes]
+
+
 class Crediting:
     """Divides receipts. `worker_key` is the Ed25519 key of the lane, whose statements count first; those of
     others count too where `seconds` says that only who was asked can have put them into `records`. `state`
@@ -77,7 +104,7 @@ class Crediting:
         self,
         accounts: NetworkAccounts,
         records: Records,
-        manifest: ReadManifest,
+        adapters: AdapterSource,
         worker_key: bytes,
         *,
         seconds: bool = False,
@@ -85,7 +112,8 @@ class Crediting:
     ) -> None:
         self._accounts = accounts
         self._records = records
-        self._manifest = manifest
+        self._manifest = adapters.adapter
+        self._measurement = adapters.measurement
         self._worker_key = worker_key
         self._seconds = seconds
         self._state = state
@@ -123,11 +151,15 @@ class Crediting:
             return
         manifest = await self._manifest(adapter)
         amounts = {one.receipt_hash: part.shares.contributors for one, part in pool}
-        counted: list[SealedStatement] = []
+        counted, raw = list[SealedStatement](), dict[Cid, bytes]()
         for receipt_hash in sorted(draw_receipts(beacon, amounts)):
-            counted += await self._drawn(receipt_hash, adapter, beacon)
-        found = divide_by_statements(beacon, manifest, amounts, counted, self._worker_key)
+            drawn = await self._drawn(receipt_hash, adapter, beacon)
+            counted += drawn.statements
+            raw |= drawn.measured
+        measured = {cid: open_measurement(each, manifest) for cid, each in raw.items()}
+        found = divide_by_statements(beacon, manifest, amounts, counted, self._worker_key, measured)
         division.pools[adapter] = found
+        division.measured |= raw
         division.statements += [sealed.raw for sealed in counted]
         for one, part in pool:
             weights = found.receipts[one.receipt_hash].weights
@@ -136,10 +168,10 @@ class Crediting:
         for receipt_hash in sorted(found.disputed):
             log.warning("two attributors disagree on %s: prior weights until ruled", receipt_hash.hex())
 
-    async def _drawn(self, receipt_hash: bytes, adapter: Cid, beacon: bytes) -> tuple[SealedStatement, ...]:
+    async def _drawn(self, receipt_hash: bytes, adapter: Cid, beacon: bytes) -> Counted:
         """The statements on a drawn receipt; where there is none it is scored now, if it can be."""
         found = await self.counting(receipt_hash, adapter, beacon)
-        if found or self._state is None:
+        if found.statements or self._state is None:
             return found
         try:
             await self._state(receipt_hash, adapter, beacon)
@@ -170,16 +202,33 @@ class Crediting:
     async def judged(self, manifest: AdapterManifest, adapter: Cid, receipt_hash: bytes) -> Judged:
         """A receipt's weights by the statements on it, or the priors, and on what they rest."""
         found = await self.counting(receipt_hash, adapter)
-        return judge([sealed.record.weights for sealed in found], prior_weights(manifest))
+        return judge([sealed.record.weights for sealed in found.statements], prior_weights(manifest))
 
-    async def counting(
-        self, receipt_hash: bytes, adapter: Cid, beacon: bytes = b""
-    ) -> tuple[SealedStatement, ...]:
+    async def counting(self, receipt_hash: bytes, adapter: Cid, beacon: bytes = b"") -> Counted:
         """The statements that count for a receipt, in their order. Raises what reading the manifest does."""
         manifest = await self._manifest(adapter)
         known = await self._records.statements(receipt_hash, adapter)
         asked = [one for one in known if self._seconds or one.public_key == self._worker_key]
-        return counting(asked, manifest, receipt_hash, self._worker_key, beacon)
+        measured, raw = await self._measured(asked, manifest)
+        found = counting(asked, manifest, receipt_hash, self._worker_key, measured, beacon)
+        named = {one.record.faithfulness for one in found}
+        return Counted(found, {cid: each for cid, each in raw.items() if cid in named})
+
+    async def _measured(
+        self, statements: Sequence[SealedStatement], manifest: AdapterManifest
+    ) -> tuple[Measurements, dict[Cid, bytes]]:
+        """The measurement that the worker's own statement names, opened and as sealed; others' do not count
+        beside it unless they name the same."""
+        own = (one.record.faithfulness for one in statements if one.public_key == self._worker_key)
+        cid = next(own, None)
+        if cid is None:
+            return {}, {}
+        try:
+            raw = await self._measurement(cid)
+            return {cid: open_measurement(raw, manifest)}, {cid: raw}
+        except (NotFound, Unreachable, RemoteProtocolError, InvalidSignature) as error:
+            log.warning("the measurement %s does not count: %s", cid, error)
+            return {}, {}
 
     def _credits(
         self,

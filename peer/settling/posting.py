@@ -189,7 +189,9 @@ class Posting:
             replace(one, credits=division.credits_of(hashes.get(one.receipt_id, b""), one.credits))
             for one in before.receipts
         ]
-        return pool_credits(credited), Evidence(tuple(division.statements), beacon)
+        return pool_credits(credited), Evidence(
+            tuple(division.statements), beacon, tuple(division.measured.values())
+        )
 
     def _build(
         self,

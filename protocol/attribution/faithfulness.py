@@ -6,15 +6,22 @@ Rules of this file:
 - The author measures and announces; whoever has the rows measures the same again. Scores divide money only
   where a measurement of their index says that they are above chance, and a statement by scores names it.
   Where none does, the manifest's priors divide, and the statement says so by its method.
+- A measurement counts that its adapter's author sealed, whose numbers are correlations, and that is of no
+  fewer retrainings, rows and queries than give it an error.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..content.manifests import AdapterManifest
+from ..encoding.codec import record_cid
 from ..encoding.fields import PPM, U16, U32, Label
-from ..errors import LocalProtocolError
-from ..ids import Cid
+from ..errors import LocalProtocolError, RemoteProtocolError
+from ..ids import CHUNK_SIZE, Cid
+from ..receipts.records import AttributionStatement
+from ..signing.envelope import open_sealed
 from .scoring import PRIOR_METHOD
 
 COARSE_METHOD = "prior-unfaithful"
@@ -24,6 +31,8 @@ UNMEASURED_METHOD = "prior-unmeasured"
 COARSE_METHODS = frozenset({COARSE_METHOD, UNMEASURED_METHOD})
 PRIOR_METHODS = COARSE_METHODS | {PRIOR_METHOD}
 """All methods whose weights are the priors."""
+FEWEST_SUBSETS, FEWEST_ROWS, FEWEST_QUERIES = 4, 4, 2
+"""Of a measurement that counts: with fewer, chance alone passes for a correlation without error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +80,38 @@ class Faithfulness:
     def above_chance(self) -> bool:
         """Whether its scores may divide money."""
         return self.found.above_chance
+
+
+Measurements = Mapping[Cid, Faithfulness]
+"""What authors measured, by the content id of the sealed statement."""
+
+
+def open_measurement(raw: bytes, manifest: AdapterManifest) -> Faithfulness:
+    """What an adapter's author sealed of its index. Raises InvalidSignature, and RemoteProtocolError where it
+    is another's, of another adapter, or no measurement."""
+    sealed = open_sealed(raw, (Faithfulness,), CHUNK_SIZE)
+    found = sealed.record
+    if sealed.public_key != manifest.author or found.adapter != record_cid(manifest):
+        raise RemoteProtocolError(f"the faithfulness announced for {manifest.name!r} is not its author's")
+    measured, reached = (found.subsets, found.rows, found.queries), found.found
+    if any(a < b for a, b in zip(measured, (FEWEST_SUBSETS, FEWEST_ROWS, FEWEST_QUERIES), strict=True)):
+        raise RemoteProtocolError(
+            f"{found.subsets} retrainings on halves of {found.rows} rows, over {found.queries} queries, "
+            f"measure nothing; at least {FEWEST_SUBSETS}, {FEWEST_ROWS} and {FEWEST_QUERIES} are needed"
+        )
+    if max(reached.lds_ppm, reached.null_high_ppm, reached.null_ppm) > 2 * PPM:
+        raise RemoteProtocolError(f"the faithfulness announced for {manifest.name!r} is no correlation")
+    return found
+
+
+def allows_scores(statement: AttributionStatement, measured: Measurements) -> bool:
+    """Whether the measurement that a statement names says of its very index and method that scores are above
+    chance."""
+    found = None if statement.faithfulness is None else measured.get(statement.faithfulness)
+    if found is None or statement.index is None or not found.above_chance:
+        return False
+    of = statement.adapter, statement.index, statement.method
+    return (found.adapter, found.index, found.method) == of
 
 
 def coarse_method(found: Faithfulness | None, index: Cid | None) -> str | None:

@@ -4,8 +4,10 @@ Rules of this file:
 
 - A statement counts for a receipt when it is on that receipt and the pool's adapter, its weights are whole
   and pay only the adapter's contributors. One that says to go by the priors has the weights that follow from
-  them; one by scores names the measurement that allows it. Of each attributor one counts.
-- The worker's own comes first, then the others by the lot that draws attributors; `judge` reads two.
+  them; one by scores names the measurement that allows it, which the adapter's author made of that index and
+  which is there to be read. Of each attributor one counts.
+- The worker's own comes first, then the others by the lot that draws attributors; `judge` reads two. Without
+  the worker's own none counts: a word that nobody answers for with the receipt could be any stranger's.
 - Statements on receipts that were not drawn change nothing.
 """
 
@@ -19,7 +21,7 @@ from ..errors import RemoteProtocolError
 from ..receipts.channels import combine_channels, payable
 from ..receipts.records import AttributionStatement, Weight
 from ..signing.envelope import Sealed
-from .faithfulness import PRIOR_METHODS
+from .faithfulness import PRIOR_METHODS, Measurements, allows_scores
 from .pools import ATTRIBUTORS, PoolDivision, PoolReceipt, divide_pool, draw_attributors
 from .scoring import check_weights, prior_weights
 
@@ -31,6 +33,7 @@ def counting(
     manifest: AdapterManifest,
     receipt_hash: bytes,
     worker_key: bytes,
+    measured: Measurements,
     beacon: bytes = b"",
 ) -> tuple[SealedStatement, ...]:
     """The statements that count for a receipt, in their order, two at most."""
@@ -40,11 +43,13 @@ def counting(
         for sealed in statements
         if (sealed.record.receipt_hash, sealed.record.adapter) == (receipt_hash, adapter)
         and _pays_only(sealed.record.weights, known)
-        and _keeps_its_method(sealed.record, manifest)
+        and _keeps_its_method(sealed.record, manifest, measured)
     }
-    own = [valid.pop(worker_key)] if worker_key in valid else []
+    if worker_key not in valid:
+        return ()
+    own = valid.pop(worker_key)
     others = draw_attributors(beacon, receipt_hash, valid, len(valid))
-    return (*own, *(valid[key] for key in others))[:ATTRIBUTORS]
+    return (own, *(valid[key] for key in others))[:ATTRIBUTORS]
 
 
 def divide_by_statements(
@@ -53,37 +58,33 @@ def divide_by_statements(
     receipts: Mapping[bytes, int],
     statements: Sequence[SealedStatement],
     worker_key: bytes,
+    measured: Measurements,
 ) -> PoolDivision:
-    """A pool of one adapter's receipts (hash → contributors' amount) divided by the statements on them.
+    """A pool of one adapter's receipts (hash → contributors' amount) divided by the statements on them;
+    `measured` are the measurements that these may name.
 
     Raises RemoteProtocolError where the manifest's priors are not whole.
     """
     by_receipt: dict[bytes, list[SealedStatement]] = {}
     for sealed in statements:
         by_receipt.setdefault(sealed.record.receipt_hash, []).append(sealed)
-    pool = [
-        PoolReceipt(digest, amount, _stated(by_receipt.get(digest, ()), manifest, digest, worker_key, beacon))
-        for digest, amount in receipts.items()
-    ]
+
+    def stated(digest: bytes) -> tuple[tuple[Weight, ...], ...]:
+        given = by_receipt.get(digest, ())
+        found = counting(given, manifest, digest, worker_key, measured, beacon)
+        return tuple(sealed.record.weights for sealed in found)
+
+    pool = [PoolReceipt(digest, amount, stated(digest)) for digest, amount in receipts.items()]
     return divide_pool(beacon, pool, prior_weights(manifest))
 
 
-def _stated(
-    statements: Iterable[SealedStatement],
-    manifest: AdapterManifest,
-    receipt_hash: bytes,
-    worker_key: bytes,
-    beacon: bytes,
-) -> tuple[tuple[Weight, ...], ...]:
-    found = counting(statements, manifest, receipt_hash, worker_key, beacon)
-    return tuple(sealed.record.weights for sealed in found)
-
-
-def _keeps_its_method(statement: AttributionStatement, manifest: AdapterManifest) -> bool:
+def _keeps_its_method(
+    statement: AttributionStatement, manifest: AdapterManifest, measured: Measurements
+) -> bool:
     """Whether a statement that names the priors has their weights, beside what the prompt's parts did, and
     one by scores names the measurement that they are above chance."""
     if statement.method not in PRIOR_METHODS:
-        return statement.faithfulness is not None
+        return allows_scores(statement, measured)
     parts = payable(statement.effects, {prior.payee for prior in manifest.priors})
     return statement.weights == combine_channels(prior_weights(manifest), parts)
 

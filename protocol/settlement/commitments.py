@@ -54,7 +54,8 @@ class EpochData:
     """What is published beside a commitment: enough to rebuild its trees, and the next one's credits.
 
     Everything is in the order of its tree. `statements` are the sealed attribution statements by which the
-    credits were divided, `beacon` what they were drawn by. Lines follow from receipts, and the other order of
+    credits were divided, `measured` the sealed measurements that these name, `beacon` what they were drawn
+    by. Lines follow from receipts, and the other order of
     credits from theirs: they are named only where something else was committed.
     """
 
@@ -66,6 +67,7 @@ class EpochData:
     beacon: Annotated[bytes, Size(0, 32)] = b""
     lines: Annotated[tuple[Line, ...], Size(0, MAX_RECEIPTS_PER_EPOCH)] | None = None
     pool_credits: Annotated[tuple[PoolCredit, ...], Size(0, MAX_RECEIPTS_PER_EPOCH)] | None = None
+    measured: Annotated[tuple[Blob, ...], Size(1, MAX_RECEIPTS_PER_EPOCH)] | None = None
 
     @property
     def cumulative(self) -> dict[Address, int]:
@@ -79,6 +81,7 @@ class Evidence:
 
     statements: tuple[bytes, ...] = ()
     beacon: bytes = b""
+    measured: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +177,9 @@ def build_epoch(
     earned = tuple(Earning(account, earnings[account]) for account in sorted(earnings) if earnings[account])
     credited = tuple(sorted(credits, key=by_account))
     shown = evidence or Evidence()
-    data = EpochData(epoch, settled, earned, credited, shown.statements, shown.beacon)
+    data = EpochData(
+        epoch, settled, earned, credited, shown.statements, shown.beacon, measured=shown.measured or None
+    )
     return _assemble(data, builder.receipt_tree(), encode(data))
 
 

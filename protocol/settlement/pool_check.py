@@ -1,21 +1,23 @@
 """A commitment's contributors' credits recomputed by a stranger, from what two commitments publish.
 
 Rules of this file: the receipts are those of the earlier commitment, the statements and the beacon those that
-the later one publishes beside its credits. Whether the beacon is the hash of the block after the earlier one
-was posted, and whether a published statement's weights are right, is for others to look at: the chain, and
-`receipt verify`.
+the later one publishes beside its credits, and the measurements that statements name. Whether the beacon is
+the hash of the block in which the earlier one was posted, and whether a published statement's weights are
+right, is for others to look at: the chain, and `receipt verify`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
+from ..attribution.faithfulness import Faithfulness, Measurements, open_measurement
 from ..attribution.pool_evidence import SealedStatement, divide_by_statements
 from ..attribution.pools import PoolDivision
 from ..content.manifests import AdapterManifest
-from ..errors import RemoteProtocolError
-from ..ids import ZERO_ADDRESS, Address
+from ..errors import InvalidSignature, RemoteProtocolError
+from ..ids import ZERO_ADDRESS, Address, Cid, cid_of
 from ..receipts.channels import mix_adapters
 from ..receipts.credits import RolePayees, divide_shares
 from ..receipts.parts import ReceiptPart
@@ -52,6 +54,7 @@ def recheck_pools(
     published statement is not sealed as it says, LocalProtocolError where a receipt's adapters weigh nothing.
     """
     statements = [_opened(raw) for raw in later.statements]
+    sealed = {cid_of(raw): raw for raw in later.measured or ()}
     pools: dict[bytes, list[_Entry]] = {}
     for settled in earlier.receipts:
         receipt_hash = digest(domain, settled.receipt)
@@ -59,7 +62,7 @@ def recheck_pools(
             if placed.adapter != NO_POOL and placed.part.price:
                 pools.setdefault(placed.pool, []).append((receipt_hash, placed.part))
     return {
-        pool: _recheck(pool, entries, manifests[pool], (statements, later, worker_key))
+        pool: _recheck(pool, entries, manifests[pool], (statements, sealed, later, worker_key))
         for pool, entries in pools.items()
         if pool in manifests
     }
@@ -87,11 +90,12 @@ def _recheck(
     pool: bytes,
     entries: list[_Entry],
     manifest: AdapterManifest,
-    published: tuple[list[SealedStatement], EpochData, bytes],
+    published: tuple[list[SealedStatement], Mapping[Cid, bytes], EpochData, bytes],
 ) -> CheckedPool:
-    statements, later, worker_key = published
+    statements, sealed, later, worker_key = published
     amounts = {receipt_hash: part.shares.contributors for receipt_hash, part in entries}
-    division = divide_by_statements(later.beacon, manifest, amounts, statements, worker_key)
+    measured = _measured(sealed, manifest)
+    division = divide_by_statements(later.beacon, manifest, amounts, statements, worker_key, measured)
     owed: dict[Address, int] = {}
     payees = RolePayees(ZERO_ADDRESS, ZERO_ADDRESS, manifest.author_payee, ZERO_ADDRESS)
     for receipt_hash, part in entries:
@@ -104,6 +108,15 @@ def _recheck(
     accounts = sorted(owed.keys() | credited.keys())
     pairs = {account: (owed.get(account, 0), credited.get(account, 0)) for account in accounts}
     return CheckedPool(division, {account: pair for account, pair in pairs.items() if pair[0] != pair[1]})
+
+
+def _measured(sealed: Mapping[Cid, bytes], manifest: AdapterManifest) -> Measurements:
+    """Those that are the adapter's, out of all that were published."""
+    found: dict[Cid, Faithfulness] = {}
+    for cid, raw in sealed.items():
+        with suppress(RemoteProtocolError, InvalidSignature):
+            found[cid] = open_measurement(raw, manifest)
+    return found
 
 
 def _opened(raw: bytes) -> SealedStatement:

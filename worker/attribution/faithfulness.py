@@ -19,12 +19,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ...protocol.attribution.faithfulness import Correlations, to_ppm
+from ...protocol.attribution.faithfulness import FEWEST_ROWS, FEWEST_SUBSETS, Correlations, to_ppm
 from ...protocol.encoding.fields import PPM
 from ...protocol.errors import LocalProtocolError
 
 NULLS = 200
-FEWEST_SUBSETS, FEWEST_ROWS = 4, 4
 Floats64 = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...protocol.attribution.faithfulness import FEWEST_QUERIES, FEWEST_ROWS
 from ...protocol.content.row_words import rarity, words_of
 from ...protocol.errors import ConfigError
 from ..factory.job import Pair
-from .faithfulness import FEWEST_ROWS, shuffled
+from .faithfulness import shuffled
 
 ASIDE = 4
 """Of an index's rows one in so many may stand aside as a query, where there are too few others."""
@@ -47,7 +48,7 @@ def draw_rows(indexed: Sequence[str], others: Sequence[str], wanted: tuple[int, 
     aside = order[: min(queries - fill, len(indexed) // ASIDE)]
     asked = [*others[:fill], *(indexed[place] for place in aside)]
     chosen = _alike(indexed, order[len(aside) :], asked, rows)
-    if len(chosen) < FEWEST_ROWS or not asked:
+    if len(chosen) < FEWEST_ROWS or len(asked) < FEWEST_QUERIES:
         raise ConfigError(f"an index of {len(indexed)} rows is too small to be measured by")
     return Drawn(tuple(sorted(chosen)), fill, tuple(sorted(aside)))
 

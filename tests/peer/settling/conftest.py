@@ -18,6 +18,7 @@ from commonlore.peer.settling.lane import Settler
 from commonlore.peer.settling.redemption import SettleParts
 from commonlore.peer.store.ledger_rows import NewReceipt, Role
 from commonlore.peer.store.node_store import open_store
+from commonlore.protocol.attribution.faithfulness import Correlations, Faithfulness
 from commonlore.protocol.content.blob_names import describe_blob
 from commonlore.protocol.content.compositions import AdapterWeight
 from commonlore.protocol.content.manifests import (
@@ -35,11 +36,12 @@ from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.errors import NotFound
 from commonlore.protocol.ids import Address, cid_of, keccak256
 from commonlore.protocol.receipts.credits import compute_shares
-from commonlore.protocol.receipts.records import Receipt, ReceiptDetails
+from commonlore.protocol.receipts.records import AttributionStatement, Receipt, ReceiptDetails
 from commonlore.protocol.receipts.rules import make_voucher, sign_receipt
 from commonlore.protocol.requests.records import ChatMessage, Prompt, Sampling
 from commonlore.protocol.signing.bindings import bind
 from commonlore.protocol.signing.eip712 import digest
+from commonlore.protocol.signing.envelope import open_sealed, seal
 from commonlore.protocol.signing.keys import AccountKey, PeerKey
 
 GENESIS = 1_800_000_000
@@ -58,6 +60,7 @@ def shard_of(payee):
 
 AUTHOR_KEY = AccountKey.from_secret(keccak256(b"author"))
 AUTHOR = AUTHOR_KEY.address
+AUTHOR_PEER = PeerKey.generate(keccak256(b"author's peer"))
 RAW_SHARDS = tuple(encode(shard_of(payee)) for payee in CONTRIBUTORS)
 DATANET = DatanetManifest(
     "icd", "tests", "questions", "CC0-1.0", bytes(32), 1, None, tuple(map(cid_of, RAW_SHARDS)),
@@ -81,10 +84,14 @@ MANIFEST = AdapterManifest(
         PriorWeight(a, ppm) for a, ppm in zip(CONTRIBUTORS, (500_000, 250_000, 250_000), strict=True)
     ),
     licence="CC0-1.0",
-    author=bytes(32),
+    author=AUTHOR_PEER.public,
     author_payee=AUTHOR,
 )
 ADAPTER = record_cid(MANIFEST)
+INDEX = cid_of(b"index")
+ABOVE_CHANCE = Correlations(1_900_000, 10_000, 1_100_000, 1_000_000, 10_000)
+MEASUREMENT = seal(AUTHOR_PEER, Faithfulness(ADAPTER, INDEX, "gradient", 6, 10, 24, 6, 4, ABOVE_CHANCE))
+MEASURED = cid_of(MEASUREMENT)
 MANIFESTS = {cid_of(raw): raw for raw in (*RAW_SHARDS, encode(DATANET), encode(MANIFEST))}
 DETAILS = ReceiptDetails(bytes(32), bytes(32), Sampling(seed=1, max_tokens=2), "stop")
 
@@ -154,6 +161,26 @@ def chain(devchain):
     devchain.devchain.rpc.handle("evm_revert", [saved])
 
 
+class Adapters:
+    """The one adapter, and what its author measured of its index."""
+
+    async def adapter(self, cid):
+        assert cid == ADAPTER
+        return MANIFEST
+
+    async def measurement(self, cid):
+        if cid != MEASURED:
+            raise NotFound(f"nobody has {cid}")
+        return MEASUREMENT
+
+
+def stated(key, receipt_hash, weights, **changes):
+    """A statement by scores that may divide money, sealed."""
+    plain = AttributionStatement(receipt_hash, ADAPTER, INDEX, "gradient", bytes(32), weights)
+    made = replace(plain, **{"faithfulness": MEASURED} | changes)
+    return open_sealed(seal(key, made), (AttributionStatement,))
+
+
 class Node:
     """A worker's store with paid receipts, and fresh settlers over it."""
 
@@ -161,6 +188,7 @@ class Node:
         self.chain = chain
         self.store = store
         self.published = {}
+        self.adapters = Adapters()
         self.tokens = count(1)
 
     async def publish(self, data):
@@ -171,10 +199,6 @@ class Node:
     async def fetch(self, lane, cid):
         assert lane == self.chain.lane
         return self.published[cid] if cid in self.published else await fetch_manifest(cid)
-
-    async def manifest(self, cid):
-        assert cid == ADAPTER
-        return MANIFEST
 
     def receipt(self, payer, seq, price, epoch=0, adapter=True):
         receipt = Receipt(
@@ -222,7 +246,7 @@ class Node:
         parts = SettleParts(
             client=self.chain.client(),
             store=self.store,
-            crediting=Crediting(accounts, self.store.records, self.manifest, attributor),
+            crediting=Crediting(accounts, self.store.records, self.adapters, attributor),
             publish=self.publish,
             binding=lambda: self.chain.worker.binding,
             clock=ManualClock(GENESIS * 1000),
@@ -298,6 +322,11 @@ class Samples:
     DATANET = DATANET
     AUTHOR_KEY = AUTHOR_KEY
     ADAPTER = ADAPTER
+    AUTHOR_PEER = AUTHOR_PEER
+    INDEX = INDEX
+    MEASURED = MEASURED
+    Adapters = Adapters
+    stated = staticmethod(stated)
     Party = Party
     opened = staticmethod(opened)
     earned_by = staticmethod(earned_by)

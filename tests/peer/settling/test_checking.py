@@ -14,8 +14,7 @@ from commonlore.peer.watchtower.seeding import Seeding
 from commonlore.protocol.attribution.pools import TOLERANCE_PPM
 from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.ids import Address, checksummed
-from commonlore.protocol.receipts.records import AttributionStatement, Weight
-from commonlore.protocol.signing.envelope import open_sealed, seal
+from commonlore.protocol.receipts.records import Weight
 
 BOND = 1_000
 ONE, TWO = (Address(bytes([0xC0 + i]) * 20) for i in range(2))
@@ -51,7 +50,7 @@ class Attributor:
             return self.stated.get(receipt_hash)
 
         client = self.party.client
-        attesting = Attesting(client, self.party.owner, Sources(node.fetch, node.manifest, own))
+        attesting = Attesting(client, self.party.owner, Sources(node.fetch, node.adapters.adapter, own))
         checker = Checker(client, Seeding(client, settings), attesting)
         return await checker.look()
 
@@ -72,19 +71,15 @@ def attributors(chain, make):
 class Lane:
     """One answer of the adapter, posted and paid by the worker's statement; then a round that draws."""
 
-    def __init__(self, node, stores, attributors):
-        self.node, self.chain = node, node.chain
+    def __init__(self, node, stores, attributors, make):
+        self.node, self.chain, self.make = node, node.chain, make
         self.stores, self.attributors = stores, attributors
 
     async def serve(self, price, paid_by):
         chain, node = self.chain, self.node
         self.receipt = await node.serve(chain.payers[0], price)
         self.unscored = await node.serve(chain.payers[0], 500)
-        statement = AttributionStatement(
-            self.receipt, node.adapter, None, "gradient", bytes(32), paid_by, faithfulness=node.adapter
-        )
-        sealed = open_sealed(seal(chain.worker.peer, statement), (AttributionStatement,))
-        await node.store.records.put_statement(sealed)
+        await node.store.records.put_statement(self.make.stated(chain.worker.peer, self.receipt, paid_by))
         for epoch in range(2):
             chain.end_epoch(epoch)
             await node.settle()
@@ -121,11 +116,10 @@ def open_lane(chain, path, make, attributors):
         async with AsyncExitStack() as stack:
             aio = await stack.enter_async_context(open_aio())
             node = await stack.enter_async_context(make.opened(chain, path))
-            node.adapter = make.ADAPTER
             stores = [
                 await stack.enter_async_context(open_store(path.with_name(f"{n}.sqlite3"), aio)) for n in "ab"
             ]
-            yield Lane(node, stores, attributors)
+            yield Lane(node, stores, attributors, make)
 
     return opened
 

@@ -14,7 +14,12 @@ from commonlore.peer.settling.crediting import Crediting, NetworkAccounts
 from commonlore.peer.store.ledger_rows import ReceiptState, Role, StoredReceipt
 from commonlore.peer.store.node_store import open_store
 from commonlore.peer.store.records import MAX_STATEMENT_BYTES, Records
-from commonlore.protocol.attribution.faithfulness import COARSE_METHOD, UNMEASURED_METHOD
+from commonlore.protocol.attribution.faithfulness import (
+    COARSE_METHOD,
+    UNMEASURED_METHOD,
+    Correlations,
+    Faithfulness,
+)
 from commonlore.protocol.attribution.pool_evidence import divide_by_statements
 from commonlore.protocol.attribution.pools import FEWEST_DRAWN, Basis
 from commonlore.protocol.attribution.scoring import PRIOR_METHOD
@@ -49,23 +54,39 @@ from commonlore.protocol.signing.keys import PeerKey
 
 A, B, C = (Address(bytes([n]) * 20) for n in (0x0A, 0x0B, 0x0C))
 DOMAIN = Domain(31_337, Address(b"\xe5" * 20))
-WORKER, SECOND = PeerKey.generate(keccak256(b"worker")), PeerKey.generate(keccak256(b"second"))
+WORKER, SECOND, AUTHOR = (PeerKey.generate(keccak256(name)) for name in (b"worker", b"second", b"author"))
 ACCOUNTS = NetworkAccounts(Address(b"\x01" * 20), Address(b"\x02" * 20))
 OWNER = Address(b"\x03" * 20)
 DETAILS = ReceiptDetails(bytes(32), bytes(32), Sampling(seed=1, max_tokens=2), "stop")
 MANIFEST = AdapterManifest(
     "a", cid_of(b"base"), cid_of(b"weights"), 7, 8, 16, ("q_proj",), bytes(32), (cid_of(b"d"),),
     Recipe("test", 1, 1, 1, 8, 16, 0, 1, "fp32", "{question}"), None, None, DEFAULT_SPLIT,
-    (PriorWeight(A, 500_000), PriorWeight(B, 500_000)), "CC0-1.0", bytes(32), Address(b"\xaa" * 20),
+    (PriorWeight(A, 500_000), PriorWeight(B, 500_000)), "CC0-1.0", AUTHOR.public, Address(b"\xaa" * 20),
 )  # fmt: skip
-ADAPTER = record_cid(MANIFEST)
-MEASURED = cid_of(b"a measurement")
+ADAPTER, INDEX = record_cid(MANIFEST), cid_of(b"index")
+REACHED = Correlations(1_900_000, 10_000, 1_100_000, 1_000_000, 10_000)
+MEASUREMENT = Faithfulness(ADAPTER, INDEX, "m", 6, 10, 24, 6, 4, REACHED)
+SEALED = seal(AUTHOR, MEASUREMENT)
+MEASURED = cid_of(SEALED)
+OPENED = {MEASURED: MEASUREMENT}
 
 
-async def manifest_of(cid: Cid) -> AdapterManifest:
-    if cid != ADAPTER:
-        raise NotFound(f"nobody has {cid}")
-    return MANIFEST
+class Adapters:
+    """The adapters that a test knows, and what the author measured of the first."""
+
+    def __init__(self, known: dict[Cid, AdapterManifest]) -> None:
+        self._known = known
+
+    async def adapter(self, cid: Cid) -> AdapterManifest:
+        if cid not in self._known:
+            raise NotFound(f"nobody has {cid}")
+        return self._known[cid]
+
+    async def measurement(self, cid: Cid) -> bytes:
+        return {MEASURED: SEALED}[cid]
+
+
+ONE = Adapters({ADAPTER: MANIFEST})
 
 
 def stored(number: int, adapter: Cid | None = ADAPTER, price: int = 10_000) -> StoredReceipt:
@@ -95,13 +116,13 @@ async def state(
 ) -> None:
     weights = tuple(w for w in (Weight(A, ppm_of_a), Weight(B, PPM - ppm_of_a)) if w.ppm)
     made = AttributionStatement(
-        receipt.receipt_hash, ADAPTER, None, "m", bytes(32), weights, faithfulness=measured
+        receipt.receipt_hash, ADAPTER, INDEX, "m", bytes(32), weights, faithfulness=measured
     )
     await records.put_statement(open_sealed(seal(key, made), (AttributionStatement,)))
 
 
 def crediting(records: Records, *, seconds: bool = True) -> Crediting:
-    return Crediting(ACCOUNTS, records, manifest_of, WORKER.public, seconds=seconds)
+    return Crediting(ACCOUNTS, records, ONE, WORKER.public, seconds=seconds)
 
 
 async def test_a_large_pool_is_divided_by_its_drawn_receipts_and_a_stranger_finds_the_same(
@@ -118,7 +139,8 @@ async def test_a_large_pool_is_divided_by_its_drawn_receipts_and_a_stranger_find
     assert 0 < pool.error_ppm < 100_000
     sealed = [open_sealed(raw, (AttributionStatement,), MAX_STATEMENT_BYTES) for raw in division.statements]
     amounts = {one.receipt_hash: one.receipt.shares.contributors for one in receipts}
-    assert divide_by_statements(b"beacon", MANIFEST, amounts, sealed, WORKER.public) == pool
+    assert divide_by_statements(b"beacon", MANIFEST, amounts, sealed, WORKER.public, OPENED) == pool
+    assert division.measured == {MEASURED: SEALED}
 
 
 async def test_two_attributors_agree_or_the_priors_apply(tmp_path: Path) -> None:
@@ -189,8 +211,7 @@ LIGHT = replace(MANIFEST, name="light", priors=(PriorWeight(C, PPM),), author_pa
 MANIFESTS = {ADAPTER: MANIFEST, record_cid(LIGHT): LIGHT}
 
 
-async def either_manifest(cid: Cid) -> AdapterManifest:
-    return MANIFESTS[cid]
+BOTH = Adapters(MANIFESTS)
 
 
 def mixed(number: int, light_ppm: int) -> StoredReceipt:
@@ -217,7 +238,7 @@ async def test_each_adapter_s_people_are_paid_by_its_own_statements_in_proportio
             receipts[0].receipt_hash, record_cid(LIGHT), None, "m", bytes(32), (Weight(A, PPM),)
         )
         await records.put_statement(open_sealed(seal(WORKER, made), (AttributionStatement,)))
-        division = await Crediting(ACCOUNTS, records, either_manifest, WORKER.public).divide(receipts, OWNER)
+        division = await Crediting(ACCOUNTS, records, BOTH, WORKER.public).divide(receipts, OWNER)
     credits = [division.credits_of(one.receipt_hash, ()) for one in receipts]
     paid = [{(c.role, c.account): c.amount for c in each} for each in credits]
     assert [each["contributor", C] for each in paid if ("contributor", C) in each] == [1_200, 4_000]
@@ -230,7 +251,9 @@ async def test_each_adapter_s_people_are_paid_by_its_own_statements_in_proportio
         assert {c.part for c in one.credits} <= {0, 1}
     earlier = decode(EpochData, build_epoch(DOMAIN, 0, settled, {}).data)
     folded = pool_credits(settled)
-    later = EpochData(1, (), (), tuple(sorted(folded, key=by_account)), tuple(division.statements))
+    later = EpochData(
+        1, (), (), tuple(sorted(folded, key=by_account)), tuple(division.statements), measured=(SEALED,)
+    )
     manifests = {
         pool_of(manifest.author_payee, digest_of(adapter)): manifest
         for adapter, manifest in MANIFESTS.items()
@@ -257,11 +280,11 @@ async def test_what_of_a_receipt_cannot_be_divided_now_is_credited_as_it_was_pub
 ) -> None:
     one = mixed(1, 300_000)
     async with opened(tmp_path) as records:
-        crediting = Crediting(ACCOUNTS, records, either_manifest, WORKER.public)
+        crediting = Crediting(ACCOUNTS, records, BOTH, WORKER.public)
         published = await crediting.credits_of(one, OWNER)
         assert await crediting.authors_of(one.receipt) == (MANIFEST.author_payee, LIGHT.author_payee)
         await state(records, one, PPM)
-        division = await Crediting(ACCOUNTS, records, manifest_of, WORKER.public).divide([one], OWNER)
+        division = await Crediting(ACCOUNTS, records, ONE, WORKER.public).divide([one], OWNER)
     assert set(division.unknown) == {one.receipt_hash}
     credits = division.credits_of(one.receipt_hash, published)
     contributors = {c.account: c.amount for c in credits if c.role == "contributor"}

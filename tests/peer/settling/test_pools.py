@@ -6,10 +6,9 @@ from commonlore.protocol.attribution.pools import FEWEST_DRAWN, Basis
 from commonlore.protocol.encoding.codec import decode
 from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.ids import Address
-from commonlore.protocol.receipts.records import AttributionStatement, Weight
+from commonlore.protocol.receipts.records import Weight
 from commonlore.protocol.settlement.commitments import MAX_EPOCH_BYTES, EpochData
 from commonlore.protocol.settlement.pool_check import recheck_pools
-from commonlore.protocol.signing.envelope import open_sealed, seal
 
 CONTRIBUTORS = tuple(Address(bytes([0xC0 + i]) * 20) for i in range(3))
 RECEIPTS = FEWEST_DRAWN + 8
@@ -22,11 +21,7 @@ async def test_a_stranger_recomputes_what_a_drawn_pool_paid(chain, path, make):
             paid = await node.serve(ada, 1_000 + number)
             first = PPM * number // RECEIPTS
             weights = (Weight(CONTRIBUTORS[0], first), Weight(CONTRIBUTORS[1], PPM - first))
-            statement = AttributionStatement(
-                paid, make.ADAPTER, None, "gradient", bytes(32), tuple(w for w in weights if w.ppm),
-                faithfulness=make.ADAPTER,
-            )  # fmt: skip
-            sealed = open_sealed(seal(chain.worker.peer, statement), (AttributionStatement,))
+            sealed = make.stated(chain.worker.peer, paid, tuple(w for w in weights if w.ppm))
             await node.store.records.put_statement(sealed)
         report = await node.settle_all(0)
         claimed = {p.account: p.amount for p in report.claimed}
@@ -52,3 +47,4 @@ async def test_a_stranger_recomputes_what_a_drawn_pool_paid(chain, path, make):
     assert set(recheck(replace(later, credits=moved)).wrong) == set(CONTRIBUTORS[:2])
     assert recheck(replace(later, beacon=bytes(32))).wrong, "another draw pays otherwise"
     assert recheck(replace(later, statements=later.statements[1:])).wrong
+    assert recheck(replace(later, measured=None)).wrong, "scores divide by a measurement that can be read"

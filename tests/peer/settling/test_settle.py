@@ -6,12 +6,12 @@ import trio
 from commonlore.peer.settling.crediting import Crediting, NetworkAccounts
 from commonlore.peer.store.epochs import EpochState
 from commonlore.peer.store.ledger_rows import Role
+from commonlore.protocol.attribution.pools import Basis
 from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.errors import ChainError, NotFound, Unreachable
-from commonlore.protocol.ids import Address, keccak256
-from commonlore.protocol.receipts.records import AttributionStatement, Weight
+from commonlore.protocol.ids import Address, cid_of, keccak256
+from commonlore.protocol.receipts.records import Weight
 from commonlore.protocol.signing.bindings import bind
-from commonlore.protocol.signing.envelope import open_sealed, seal
 from commonlore.protocol.signing.keys import AccountKey, PeerKey
 
 GENESIS = 1_800_000_000
@@ -121,11 +121,7 @@ async def test_statements_of_the_lanes_own_peer_divide_the_contributors_share(ch
         stranger = PeerKey.generate(bytes(32))
 
         async def state(key, *weights):
-            statement = AttributionStatement(
-                paid, make.ADAPTER, None, "gradient", bytes(32), weights, faithfulness=make.ADAPTER
-            )
-            sealed = open_sealed(seal(key, statement), (AttributionStatement,))
-            await node.store.records.put_statement(sealed)
+            await node.store.records.put_statement(make.stated(key, paid, weights))
 
         await state(stranger, Weight(CONTRIBUTORS[2], PPM))
         await state(chain.worker.peer, Weight(CONTRIBUTORS[0], 900_000), Weight(CONTRIBUTORS[1], 100_000))
@@ -134,16 +130,36 @@ async def test_statements_of_the_lanes_own_peer_divide_the_contributors_share(ch
         assert [claimed.get(account) for account in CONTRIBUTORS] == [3_600, 400, None]
 
 
+async def test_scores_divide_nothing_but_by_what_the_author_measured_of_their_index(chain, path, make):
+    """A worker may name any measurement: one that nobody has, of another index, by another key or method."""
+    named = [{"faithfulness": cid_of(b"none")}, {"index": cid_of(b"another")}, {"method": "another"}, {}]
+    async with make.opened(chain, path) as node:
+        crediting = node.parts().crediting
+        for number, changes in enumerate(named):
+            sealed = make.stated(
+                chain.worker.peer, bytes([number]) * 32, (Weight(CONTRIBUTORS[0], PPM),), **changes
+            )
+            await node.store.records.put_statement(sealed)
+        found = [await crediting.judged(make.MANIFEST, make.ADAPTER, bytes([n]) * 32) for n in range(4)]
+        assert [each.basis for each in found] == [*[Basis.PRIOR] * 3, Basis.SINGLE]
+
+
+async def test_a_strangers_word_without_the_workers_own_divides_nothing(chain, path, make):
+    async with make.opened(chain, path) as node:
+        accounts = NetworkAccounts(AUTHOR, AUTHOR)
+        crediting = Crediting(accounts, node.store.records, make.Adapters(), bytes(32), seconds=True)
+        paid, stranger = await node.serve(chain.payers[0], 10_000), PeerKey.generate(bytes(32))
+        await node.store.records.put_statement(make.stated(stranger, paid, (Weight(CONTRIBUTORS[2], PPM),)))
+        assert (await crediting.judged(make.MANIFEST, make.ADAPTER, paid)).basis is Basis.PRIOR
+
+
 async def test_statements_that_pay_strangers_or_do_not_add_up_fall_back_to_the_priors(chain, path, make):
     async with make.opened(chain, path) as node:
         crediting = node.parts().crediting
         for number, weights in enumerate(
             ((Weight(AUTHOR, PPM),), (Weight(CONTRIBUTORS[0], 1),), (Weight(CONTRIBUTORS[0], PPM),))
         ):
-            statement = AttributionStatement(
-                bytes([number]) * 32, make.ADAPTER, None, "g", bytes(32), weights, faithfulness=make.ADAPTER
-            )
-            sealed = open_sealed(seal(chain.worker.peer, statement), (AttributionStatement,))
+            sealed = make.stated(chain.worker.peer, bytes([number]) * 32, weights)
             await node.store.records.put_statement(sealed)
         judged = [await crediting.judged(make.MANIFEST, make.ADAPTER, bytes([n]) * 32) for n in range(3)]
         found = [each.weights for each in judged]
@@ -220,10 +236,11 @@ async def test_receipts_whose_credits_are_unknown_wait(chain, path, make):
         await node.serve(ada, 10, adapter=False)
         await node.serve(bob, 200, adapter=False)
 
-        async def unknown(cid):
-            raise NotFound(f"nobody has {cid}")
+        class Unknown(make.Adapters):
+            async def adapter(self, cid):
+                raise NotFound(f"nobody has {cid}")
 
-        crediting = Crediting(NetworkAccounts(AUTHOR, AUTHOR), node.store.records, unknown, bytes(32))
+        crediting = Crediting(NetworkAccounts(AUTHOR, AUTHOR), node.store.records, Unknown(), bytes(32))
         chain.end_epoch(0)
         report = await node.settle(crediting=crediting)
         assert report.redeemed == 250

@@ -40,11 +40,11 @@ def test_halves_are_of_the_rows_that_are_most_alike_to_the_queries() -> None:
     assert found.aside == ()
     assert sorted(place % 7 for place in found.rows) == [3] * 4 + [5] * 4
     assert found != draw_rows(texts(100), others, (8, 2), b"another seed"), "ties are drawn"
-    nothing = draw_rows(texts(100), ["zzz"], (8, 1), b"seed")
+    nothing = draw_rows(texts(100), ["zzz", "yyy"], (8, 2), b"seed")
     assert len(nothing.rows) == 8, "any, where none is alike"
 
 
-@pytest.mark.parametrize(("indexed", "others"), [(3, 9), (0, 0), (0, 5)])
+@pytest.mark.parametrize(("indexed", "others"), [(3, 9), (0, 0), (0, 5), (5, 0)])
 def test_too_few_rows_are_refused(indexed: int, others: int) -> None:
     with pytest.raises(ConfigError, match="too small to be measured"):
         draw_rows(texts(indexed), texts(others, "other"), WANTED, b"seed")
