@@ -59,6 +59,7 @@ def _summary(found: Mapping[str, Any]) -> dict[str, object]:
         facts["registered"] = registering["waiting_for"] or done
     if watching is not None:
         done = f"{watching['judged']} commitments judged, {watching['challenges']} challenges"
+        done += f", {watching['doubts']} doubtful" if watching["doubts"] else ""
         facts["watching"] = watching["waiting_for"] or done
     return facts
 

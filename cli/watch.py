@@ -55,6 +55,8 @@ def _print(report: WatchReport) -> None:
     for act in report.acts:
         print(f"{act.what}: epoch {act.epoch} of lane {checksummed(act.lane)}: {act.said}", flush=True)
         print(f"transaction {act.tx}", flush=True)
+    for doubt in report.doubts:
+        print(f"doubtful: {doubt}", flush=True)
     for reason in report.waiting:
         print(f"waiting: {reason}", flush=True)
 

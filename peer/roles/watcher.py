@@ -27,7 +27,8 @@ Tell = Callable[[WatchReport], None]
 
 @dataclass(frozen=True, slots=True)
 class WatchStatus:
-    """How watching is doing, for people: `waiting_for` is empty when the last round was whole."""
+    """How watching is doing, for people: `waiting_for` is empty when the last round was whole; `doubts`
+    counts commitments whose credits do not follow, which cannot be proved."""
 
     last_round_ms: int = 0
     lanes: int = 0
@@ -35,6 +36,7 @@ class WatchStatus:
     challenges: int = 0
     waiting_for: str = ""
     failures: int = 0
+    doubts: int = 0
 
 
 class Watchman:
@@ -80,13 +82,14 @@ class Watchman:
             judged=before.judged + report.judged,
             challenges=before.challenges + len(report.acts),
             waiting_for="; ".join(report.waiting),
+            doubts=before.doubts + len(report.doubts),
         )
         for tell in self._told:
             tell(report)
 
     def _fail(self, before: WatchStatus, reason: str) -> None:
         counts = (before.last_round_ms, before.lanes, before.judged, before.challenges)
-        self.status = WatchStatus(*counts, reason, before.failures + 1)
+        self.status = WatchStatus(*counts, reason, before.failures + 1, before.doubts)
 
 
 @asynccontextmanager

@@ -5,7 +5,8 @@ Rules of this file:
 - Everything follows from the chain, from what was published, and from this peer's own statements: a look may
   be cut off anywhere and begun again, and nothing is handed in or paid twice.
 - A receipt is attested to once its commitment is final and the next one has shown what it paid, and only
-  where this peer has scored it. What a word is, `protocol.attribution.attestations` says.
+  where this peer has scored it and the credits are what the lane's own statements divide (`divisions`). What
+  a word is, `protocol.attribution.attestations` says.
 - Pay follows from the chain alone: it comes when what was published is gone, the bond topped up or leaving.
   Nothing is collected from a pool that holds less than the fee, as the rest would be lost.
 - Whatever stands in the way of one receipt or lane keeps no other waiting: strangers write what is read here.
@@ -44,11 +45,12 @@ from ...protocol.settlement.commitments import (
     open_epoch,
 )
 from ...protocol.settlement.openings import open_leaf
-from ...protocol.settlement.pool_check import paid_weights, recheck_pools
+from ...protocol.settlement.pool_check import paid_weights
 from ...protocol.signing.eip712 import digest, sign
 from ...protocol.signing.keys import AccountKey
 from ..settling.claiming import FetchTrees, fetch_data, on_chain
 from ..settling.crediting import ReadManifest
+from .divisions import divide_again
 
 log = logging.getLogger("commonlore.peer.watchtower.attesting")
 ROLE = BondRole.ATTRIBUTOR
@@ -131,8 +133,8 @@ class Attesting:
             return []
         trees = await self._open(posted)
         drawn = await trio.to_thread.run_sync(self._drawn, trees, seed)
-        paid = await self._paid(posted.lane, trees, following) if drawn else {}
-        is_done, refused = True, list[str]()
+        paid, doubts = await self._paid(posted, trees, following) if drawn else ({}, ())
+        is_done, refused = True, list(doubts)
         for index in drawn:
             try:
                 is_done = not await self._attest(posted, trees, index, paid, number) and is_done
@@ -159,21 +161,18 @@ class Attesting:
         ]
 
     async def _paid(
-        self, lane: Address, trees: EpochTrees, following: PostedCommitment
-    ) -> Mapping[bytes, tuple[Weight, ...]]:
+        self, posted: PostedCommitment, trees: EpochTrees, following: PostedCommitment
+    ) -> tuple[Mapping[bytes, tuple[Weight, ...]], tuple[str, ...]]:
         """The weights that each receipt of adapters was paid by, over all of them, from what the next
-        commitment published."""
-        domain = self._client.deployment.domain
-        raw = await _had(fetch_data(lane, following.commitment, self._sources.fetch))
-        later = decode(EpochData, raw, MAX_EPOCH_BYTES)
-        manifests: dict[bytes, AdapterManifest] = {}
-        for placed in {one.pool: one for settled in trees.receipts for one in settled.placed}.values():
-            if placed.part.adapter is not None:
-                manifests[placed.pool] = await _had(self._sources.manifest(placed.part.adapter))
-        worker = await on_chain(self._client.bindings.peer_key, lane) or b""
-        earlier = decode(EpochData, trees.data, MAX_EPOCH_BYTES)
-        pools = await trio.to_thread.run_sync(recheck_pools, domain, earlier, later, manifests, worker)
-        return paid_weights(domain, earlier, pools)
+        commitment published; and what of that does not follow, to which nobody attests."""
+        raw = await _had(fetch_data(posted.lane, following.commitment, self._sources.fetch))
+        earlier, later = (decode(EpochData, each, MAX_EPOCH_BYTES) for each in (trees.data, raw))
+
+        async def read(adapter: Cid) -> AdapterManifest:
+            return await _had(self._sources.manifest(adapter))
+
+        found = await divide_again(self._client, posted, (earlier, later), read)
+        return paid_weights(self._client.deployment.domain, earlier, found.pools), found.doubts
 
     async def _attest(
         self,

@@ -41,13 +41,15 @@ class Act:
 
 @dataclass(slots=True)
 class WatchReport:
-    """What one round saw and did. `waiting` says what could not be looked at, and why."""
+    """What one round saw and did. `waiting` says what could not be looked at, and why; `doubts` what does not
+    follow and cannot be proved to the chain."""
 
     chain_time: int
     lanes: int = 0
     judged: int = 0
     acts: list[Act] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
 
 
 class Demanding:

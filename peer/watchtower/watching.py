@@ -8,6 +8,8 @@ Rules of this file:
 - Data that cannot be had, is not what was committed or cannot be shown is demanded (`demands`); what
   nobody shows in time is taken back. Manifests that cannot be had are waited for as long as data is, and then
   what they would show is not judged.
+- How contributors share within a pool follows from statements that no contract knows: where credits do not
+  follow, it is said (`divisions`).
 - Whatever stands in the way of one lane (its data, a refusal, no gas) goes into the report and keeps no other
   lane waiting.
 """
@@ -24,10 +26,14 @@ from ...contracts.demanding import Demand
 from ...contracts.endpoint import Rejected
 from ...contracts.proving import prove
 from ...contracts.records import PostedCommitment
-from ...protocol.errors import CommonloreError, NotFound, RemoteProtocolError, Unreachable
-from ...protocol.ids import Address, checksummed
+from ...protocol.content.manifests import AdapterManifest
+from ...protocol.encoding.codec import decode
+from ...protocol.errors import CommonloreError, NotFound, ProtocolError, RemoteProtocolError, Unreachable
+from ...protocol.ids import CHUNK_SIZE, Address, Cid, checksummed
 from ...protocol.settlement.commitments import (
+    MAX_EPOCH_BYTES,
     Commitment,
+    EpochData,
     EpochTrees,
     commitment_hash,
     open_epoch,
@@ -41,6 +47,7 @@ from ...protocol.signing.eip712 import Domain
 from ..settling.claiming import FetchTrees, fetch_data, on_chain
 from ..settling.lineages import Lineages
 from .demands import DEMANDS_EACH, Act, Demanding, WatchReport
+from .divisions import divide_again
 from .watch_facts import read_facts
 
 log = logging.getLogger(__name__)
@@ -174,7 +181,29 @@ class Watchtower:
         known.judged[current.commitment.epoch] = commitment_hash(current.commitment)
         frauds = await trio.to_thread.run_sync(self._find, known, Posted(facts, previous, current), is_whole)
         report.judged += 1
-        return await self._challenge(frauds, report)
+        if await self._challenge(frauds, report):
+            return True
+        if previous is not None:
+            await self._doubt(standing[place - 1], previous, current, report)
+        return False
+
+    async def _doubt(
+        self, before: PostedCommitment, previous: EpochTrees, current: EpochTrees, report: WatchReport
+    ) -> None:
+        """Say where contributors are not credited as the lane's own statements divide."""
+
+        async def read(adapter: Cid) -> AdapterManifest:
+            return decode(AdapterManifest, await self._fetch(before.lane, adapter), CHUNK_SIZE)
+
+        earlier, later = (decode(EpochData, each.data, MAX_EPOCH_BYTES) for each in (previous, current))
+        try:
+            found = await divide_again(self._client, before, (earlier, later), read)
+        except (NotFound, ProtocolError) as error:
+            report.waiting.append(f"lane {checksummed(before.lane)}: how contributors share: {error}")
+            return
+        for doubt in found.doubts:
+            report.doubts.append(doubt)
+            log.warning("nothing that the chain can judge: %s", doubt)
 
     async def _judge_receipts(self, posted: PostedCommitment, raw: bytes, report: WatchReport) -> bool:
         """What receipts show that belong to a commitment whose data is otherwise not what was committed;

@@ -1,7 +1,7 @@
 """Attributors from their bond to their pay: they make a round's seed, attest to what they were drawn for, are
 paid, and bring before the arbiter whoever contradicts them. On a real embedded chain."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -75,14 +75,14 @@ class Lane:
         self.node, self.chain, self.make = node, node.chain, make
         self.stores, self.attributors = stores, attributors
 
-    async def serve(self, price, paid_by):
+    async def serve(self, price, paid_by, crediting=None):
         chain, node = self.chain, self.node
         self.receipt = await node.serve(chain.payers[0], price)
         self.unscored = await node.serve(chain.payers[0], 500)
         await node.store.records.put_statement(self.make.stated(chain.worker.peer, self.receipt, paid_by))
         for epoch in range(2):
             chain.end_epoch(epoch)
-            await node.settle()
+            await node.settle(**{"crediting": crediting} if crediting else {})
 
     async def look(self):
         """Both look; what they could not do."""
@@ -166,6 +166,39 @@ async def test_who_contradicts_is_brought_before_the_arbiter(open_lane, attribut
         refused = await lane.look()
         assert ["NotGood" in reason for reason in refused] == [True, True], "the arbiter has not ruled"
         assert [each.balance(chain) for each in attributors] == [100 + 250] * 2, "that holds up nothing else"
+
+
+async def test_nobody_attests_to_credits_that_the_lanes_own_statements_do_not_divide(
+    open_lane, attributors, chain
+):
+    """What it published is right, and it paid otherwise."""
+
+    class Otherwise:
+        """Divides as it should, and gives each of two contributors what the other is due."""
+
+        def __init__(self, honest):
+            self._honest = honest
+
+        def __getattr__(self, name):
+            return getattr(self._honest, name)
+
+        async def divide(self, *what):
+            division = await self._honest.divide(*what)
+            for parts in division.credits.values():
+                for number, credits in parts.items():
+                    parts[number] = tuple(
+                        replace(c, account={ONE: TWO, TWO: ONE}.get(c.account, c.account)) for c in credits
+                    )
+            return division
+
+    async with open_lane() as lane:
+        await lane.serve(9_000, weights(700_000), Otherwise(lane.node.parts().crediting))
+        for each in attributors:
+            each.stated[lane.receipt] = weights(700_000)
+        await lane.draw()
+        refused = await lane.look()
+        assert ["not credited as its published statements divide" in each for each in refused] == [True, True]
+        assert lane.works() == ()
 
 
 async def test_pay_comes_whatever_became_of_the_bond_and_the_data_and_never_short(

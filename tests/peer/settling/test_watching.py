@@ -1,5 +1,6 @@
 """A watchtower on a real embedded chain: every planted fraud is challenged by it, nothing honest ever is."""
 
+import re
 import shutil
 from dataclasses import replace
 
@@ -14,14 +15,15 @@ from commonlore.protocol.content.splits import BASE_SPLIT, DEFAULT_SPLIT
 from commonlore.protocol.encoding.codec import decode, encode
 from commonlore.protocol.encoding.merkle import MerkleSumTree
 from commonlore.protocol.errors import NotFound, Unreachable
-from commonlore.protocol.ids import checksummed, digest_of
-from commonlore.protocol.receipts.records import Shares
+from commonlore.protocol.ids import Address, checksummed, digest_of
+from commonlore.protocol.receipts.records import Shares, Weight
 from commonlore.protocol.settlement.commitments import EpochData, honest_lines, published_trees
 from commonlore.protocol.settlement.dishonest import PLANTS, Scene
 from commonlore.protocol.settlement.frauds import FraudKind
 from commonlore.protocol.settlement.settled import receipt_leaf
 
 BOND = 10_000
+CONTRIBUTORS = tuple(Address(bytes([0xC0 + i]) * 20) for i in range(2))
 
 
 @pytest.fixture
@@ -125,10 +127,55 @@ async def test_honest_lanes_are_left_alone(chain, path, make, watcher):
             chain.end_epoch(epoch)
             await node.settle()
             report = await watchtower.look()
-            assert (report.judged, report.acts, report.waiting) == (1, [], [])
+            assert (report.judged, report.acts, report.waiting, report.doubts) == (1, [], [], [])
         chain.pass_window()
         await node.settle()
-        assert (await tower(node, watcher).look()).acts == []
+        last = await tower(node, watcher).look()
+        assert (last.acts, last.doubts) == ([], [])
+
+
+def exchanged(scene):
+    """Two contributors of the pool have each other's credits: each sum and lineage is right."""
+    data = scene.data
+    one, two = [credit for credit in data.credits if credit.role == 4][:2]
+    apart = {one.account: two.amount - one.amount, two.account: one.amount - two.amount}
+    credits = tuple(
+        replace(c, amount=c.amount + apart[c.account]) if c in (one, two) else c for c in data.credits
+    )
+    earnings = tuple(replace(e, cumulative=e.cumulative + apart.get(e.account, 0)) for e in data.earnings)
+    return replace(data, credits=credits, earnings=earnings)
+
+
+def steered(scene):
+    """The lane names another beacon than its block: it chose which receipts are drawn."""
+    return replace(scene.data, beacon=bytes(32))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (exchanged, r"has \d+ and is due \d+"),
+        (steered, "by another beacon"),
+        (lambda scene: replace(scene.data, statements=(b"\x80",)), "divides nothing"),
+    ],
+)
+async def test_credits_that_do_not_follow_from_what_is_published_are_told(
+    chain, path, make, watcher, change, said
+):
+    """No contract knows a statement: the chain takes it, and whoever watches hears of it."""
+    register(chain, make)
+    async with make.opened(chain, path) as node:
+        paid = await node.serve(chain.payers[0], 9_000, 0)
+        weights = (Weight(CONTRIBUTORS[0], 900_000), Weight(CONTRIBUTORS[1], 100_000))
+        await node.store.records.put_statement(make.stated(chain.worker.peer, paid, weights))
+        chain.end_epoch(0)
+        await node.settle()
+        chain.end_epoch(1)
+        await settle_dishonestly(node, change, chain.client())
+        report = await tower(node, watcher).look()
+    assert (report.acts, report.waiting) == ([], [])
+    (doubt,) = report.doubts
+    assert re.search(said, doubt), doubt
 
 
 async def test_a_split_other_than_the_registered_one_is_challenged(chain, path, make, watcher):
