@@ -20,7 +20,7 @@ from typing import Any
 from commonlore.contracts.artefacts import CONTRACTS, HERE
 from commonlore.contracts.build import SETTINGS
 
-TESTS = Path(__file__).parent.parent / "tests" / "contracts"
+TESTS = Path(__file__).parent.parent / "tests" / "contracts" / "src"
 _IMPORT = re.compile(r'from "(\.[./\w]+\.sol)"')
 _UNLIMITED = 1 << 20
 """Unoptimised code is larger than the chain would take."""
@@ -131,9 +131,10 @@ def warm_up() -> None:
     import pytest
     import web3
 
-    from commonlore.contracts import client, stage
+    from commonlore.contracts.client.chain import chain
+    from commonlore.contracts.staging import stage
 
-    del eth_abi, hypothesis, pyrevm, pytest, web3, client, stage
+    del eth_abi, hypothesis, pyrevm, pytest, web3, chain, stage
 
 
 def first_failure(artefacts: Mapping[str, Any] | None, tests: Sequence[str]) -> str | None:
@@ -165,7 +166,7 @@ class _Watch:
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         if report.failed and not self._file.exists():
-            self._file.write_text(report.nodeid.removeprefix("tests/contracts/"))
+            self._file.write_text(report.nodeid.removeprefix("tests/contracts/src/"))
 
     def pytest_collectreport(self, report: Any) -> None:
         self.pytest_runtest_logreport(report)
@@ -175,7 +176,8 @@ def _run(folder: Path, tests: Sequence[str]) -> int:
     """The tests over a folder's artefacts, in this process, which ends after it; 0 if all pass."""
     import pytest
 
-    from commonlore.contracts import artefacts, revm
+    from commonlore.contracts import artefacts
+    from commonlore.contracts.staging import revm
 
     silent = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
@@ -183,7 +185,7 @@ def _run(folder: Path, tests: Sequence[str]) -> int:
     artefacts.HERE = folder
     artefacts.artefact.cache_clear()
     revm.CODE_LIMIT = _UNLIMITED
-    options = ["-x", "-q", "-p", "no:cacheprovider", f"--rootdir={TESTS.parent.parent}"]
+    options = ["-x", "-q", "-p", "no:cacheprovider", f"--rootdir={TESTS.parents[2]}"]
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # what is imported here already
     for some in (tests[:1], tests[1:2], tests[2:]):  # most end with the first: nothing else is collected
         paths = [str(TESTS / name) for name in some]

@@ -50,7 +50,7 @@ SUITE = (
     "test_conservation.py",
     "test_challenged_lanes.py",
 )
-BASIS = ("stage.py", "cast.py", "revm.py")
+BASIS = tuple(f"staging/{name}.py" for name in ("stage", "cast", "revm"))
 """What the suite plays on, beside its own files."""
 
 

@@ -15,10 +15,10 @@ from eth_account import Account
 from eth_utils.abi import function_abi_to_4byte_selector, get_abi_input_types, get_abi_output_types
 
 from commonlore.contracts.artefacts import artefact, decode_revert
-from commonlore.contracts.evm import EmbeddedChain, Reverted
-from commonlore.contracts.facts import CallRequest
-from commonlore.contracts.plan import make_plan
-from commonlore.contracts.terms import Accounts, Terms
+from commonlore.contracts.deploying.plan import make_plan
+from commonlore.contracts.deploying.terms import Accounts, Terms
+from commonlore.contracts.embedded.evm import EmbeddedChain, Reverted
+from commonlore.contracts.embedded.facts import CallRequest
 from commonlore.protocol.ids import Address, checksummed, keccak256
 from commonlore.protocol.signing.eip712 import Domain
 from commonlore.protocol.signing.keys import AccountKey

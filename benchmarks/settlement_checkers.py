@@ -6,11 +6,11 @@ from dataclasses import replace
 
 from eth_abi.abi import encode
 
-from commonlore.contracts import cast
-from commonlore.contracts.cast import START, key_of
-from commonlore.contracts.proving import abi_argument
-from commonlore.contracts.terms import CheckTerms
-from commonlore.contracts.tuples import commitment_tuple
+from commonlore.contracts.calling.tuples import commitment_tuple
+from commonlore.contracts.client.proving import abi_argument
+from commonlore.contracts.deploying.terms import CheckTerms
+from commonlore.contracts.staging import cast
+from commonlore.contracts.staging.cast import START, key_of
 from commonlore.protocol.encoding.merkle import MerkleTree
 from commonlore.protocol.ids import Address, checksummed, keccak256
 from commonlore.protocol.settlement.openings import open_leaf

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from commonlore.contracts import cast
-from commonlore.contracts.records import PayeeRotation
-from commonlore.contracts.tuples import claim_tuple, commitment_tuple
+from commonlore.contracts.calling.records import PayeeRotation
+from commonlore.contracts.calling.tuples import claim_tuple, commitment_tuple
+from commonlore.contracts.staging import cast
 from commonlore.protocol.ids import checksummed, digest_of, keccak256
 from commonlore.protocol.signing.eip712 import sign
 

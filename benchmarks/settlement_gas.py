@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from commonlore.contracts import cast
-from commonlore.contracts.client import CLAIM_BATCH
-from commonlore.contracts.proving import PROOFS, abi_argument, path_tuples, receipt_opening
-from commonlore.contracts.redeeming import REDEEM_BATCH
-from commonlore.contracts.tuples import commitment_tuple
+from commonlore.contracts.calling.tuples import commitment_tuple
+from commonlore.contracts.client.chain import CLAIM_BATCH
+from commonlore.contracts.client.proving import PROOFS, abi_argument, path_tuples, receipt_opening
+from commonlore.contracts.client.redeeming import REDEEM_BATCH
+from commonlore.contracts.staging import cast
 from commonlore.protocol.ids import Address, checksummed
 from commonlore.protocol.settlement.dishonest import plant
 from commonlore.protocol.settlement.epoch_leaves import pack_line

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from commonlore.contracts import cast
-from commonlore.contracts import stage as stages
-from commonlore.contracts.cast import key_of
-from commonlore.contracts.redeeming import REDEEM_BATCH
-from commonlore.contracts.stage import Stage
-from commonlore.contracts.terms import Accounts, Terms
-from commonlore.contracts.tuples import claim_tuple, commitment_tuple, voucher_tuple
+from commonlore.contracts.calling.tuples import claim_tuple, commitment_tuple, voucher_tuple
+from commonlore.contracts.client.redeeming import REDEEM_BATCH
+from commonlore.contracts.deploying.terms import Accounts, Terms
+from commonlore.contracts.staging import cast
+from commonlore.contracts.staging import stage as stages
+from commonlore.contracts.staging.cast import key_of
+from commonlore.contracts.staging.stage import Stage
 from commonlore.protocol.ids import Address, checksummed, keccak256
 from commonlore.protocol.receipts.records import SignedVoucher, Voucher
 from commonlore.protocol.settlement.commitments import EpochTrees, build_epoch

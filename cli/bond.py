@@ -12,9 +12,9 @@ from .options import ChainOption, DeploymentOption, HomeOption, JsonOption, conf
 from .printing import print_facts, print_json, print_table
 
 if TYPE_CHECKING:
-    from ..contracts.bonding import BondRole
-    from ..contracts.client import ChainClient
-    from ..contracts.transactions import Sent
+    from ..contracts.calling.transactions import Sent
+    from ..contracts.client.bonding import BondRole
+    from ..contracts.client.chain import ChainClient
 
 app = typer.Typer(
     help="Bonds: what an account can lose as a worker, poster, contributor, auditor or attributor."

@@ -20,7 +20,7 @@ def devchain(
     json: Annotated[bool, typer.Option("--json", help="Print URL and deployment as one JSON line.")] = False,
 ) -> None:
     """Run a development chain with the contracts deployed; its money is play money."""
-    from ..contracts import devchain as chain
+    from ..contracts.embedded import devchain as chain
 
     arguments = ["--port", str(port), "--epoch-length", str(epoch_length), "--window", str(window)]
     for flag, file in (("--state", state), ("--deployment-out", deployment_out)):

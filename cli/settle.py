@@ -85,8 +85,8 @@ def faucet(
     home: HomeOption = None,
 ) -> None:
     """Give an account play money and gas; only a development chain has this."""
-    from ..contracts.controls import fund
-    from ..contracts.endpoint import Endpoint
+    from ..contracts.calling.endpoint import Endpoint
+    from ..contracts.embedded.controls import fund
     from ..peer.local.one_machine import running_home
     from ..protocol.ids import checksummed, to_address
 

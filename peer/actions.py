@@ -10,7 +10,7 @@ from typing import Any
 
 import trio
 
-from ..contracts.client import ChainClient
+from ..contracts.client.chain import ChainClient
 from ..protocol.attribution.faithfulness import Faithfulness
 from ..protocol.content.manifests import Row
 from ..protocol.errors import ChainError, ConfigError, NotFound, Unreachable

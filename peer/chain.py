@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ..contracts.deployment import Deployment
+from ..contracts.deploying.deployment import Deployment
 from ..protocol.content.splits import SPLIT_BOUNDS, SplitBounds
 from ..protocol.errors import ChainError, ConfigError, MissingDependency, Unreachable
 from ..protocol.ids import ZERO_ADDRESS
@@ -28,7 +28,7 @@ from .settling.crediting import NetworkAccounts
 from .store.node_store import Settings
 
 if TYPE_CHECKING:
-    from ..contracts.client import ChainClient
+    from ..contracts.client.chain import ChainClient
 
 log = logging.getLogger("commonlore.peer.chain")
 CLOCK_INTERVAL_S = 15.0
@@ -156,8 +156,8 @@ async def _first_look(link: ChainLink) -> None:
 
 def _client(config: Config, deployment: Deployment, keys: Keys) -> ChainClient:
     try:
-        from ..contracts.client import ChainClient
-        from ..contracts.transactions import Sending
+        from ..contracts.calling.transactions import Sending
+        from ..contracts.client.chain import ChainClient
     except ImportError as error:
         raise MissingDependency("settling needs web3: pip install 'commonlore[settle]'") from error
     sending = Sending(max_fee_wei=config.max_gas_gwei * 10**9)

@@ -13,8 +13,8 @@ from typing import TypeVar
 
 import trio
 
-from ..contracts.client import ChainClient
-from ..contracts.deployment import Deployment
+from ..contracts.client.chain import ChainClient
+from ..contracts.deploying.deployment import Deployment
 from ..protocol.errors import ConfigError, NotFound
 from ..protocol.ids import ZERO_ADDRESS, Address, Cid
 from ..protocol.signing.eip712 import Domain

@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+from functools import lru_cache
 from typing import NewType, cast
 
 import sha3  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]  # it ships no types
@@ -127,6 +128,7 @@ def public_key_of(peer_id: str) -> bytes:
     return public_key
 
 
+@lru_cache(maxsize=4096)
 def checksummed(address: Address) -> str:
     """EIP-55 text of an address."""
     plain = address.hex()

@@ -28,8 +28,13 @@ PEER_ROOMS = (
     *("store", "wire", "identity", "blobs", "settling", "asking", "watchtower"),
     *("local", "datanets", "serving", "attribution", "roles", "training", "demo"),
 )
+CONTRACT_ROOMS = ("calling", "deploying", "client", "embedded", "staging")
 """From below upward. The files beside them wire them together, and `gateway` shows them to programs."""
-INNER_ROOMS = [("protocol", PROTOCOL_ROOMS, set[str]()), ("peer", PEER_ROOMS, {"gateway"})]
+INNER_ROOMS = [
+    ("protocol", PROTOCOL_ROOMS, set[str]()),
+    ("contracts", CONTRACT_ROOMS, set[str]()),
+    ("peer", PEER_ROOMS, {"gateway"}),
+]
 ONLY_IN = {
     "libp2p": {"peer/wire/compat.py", "peer/wire/host"},
     "aiosqlite": {"peer/store/database.py"},

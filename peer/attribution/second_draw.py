@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ...contracts.bonding import BondRole
+from ...contracts.client.bonding import BondRole
 from ...protocol.attribution.opinions import check_listed
 from ...protocol.errors import ChainError, RemoteProtocolError, Unreachable
 from ...protocol.ids import Address
@@ -17,7 +17,7 @@ from ...protocol.receipts.seconding import MAX_BONDED, BondedList
 from ..settling.claiming import on_chain
 
 if TYPE_CHECKING:
-    from ...contracts.client import ChainClient
+    from ...contracts.client.chain import ChainClient
 
 log = logging.getLogger("commonlore.peer.second_draw")
 _STEADY_READINGS = 4

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ...contracts.controls import advance
+from ...contracts.embedded.controls import advance
 from ...protocol.errors import ChainError
 from ...protocol.ids import Address, to_address
 from ..settling.books import PaidAnswer, read_books

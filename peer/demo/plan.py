@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...contracts.deployment import Terms
+from ...contracts.deploying.deployment import Terms
 from ..datanets.corpora import Corpus, HeldOut, corpus
 from ..local.local_network import POT_PER_BOND, WORKER_BOND, NetworkPlan, PeerPlan
 

@@ -247,7 +247,7 @@ def _check_extra(name: str, packages: tuple[str, ...]) -> Finding:
 
 
 def _ask_chain(config: Config) -> Finding:
-    from ...contracts.client import ChainClient
+    from ...contracts.client.chain import ChainClient
     from ..chain import load_deployment
 
     deployment = load_deployment(config.deployment)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from ...contracts.deployment import Deployment, Terms
+from ...contracts.deploying.deployment import Deployment, Terms
 from ...protocol.errors import CommonloreError, ConfigError, NotFound
 from ...protocol.ids import checksummed
 from ...protocol.signing.keys import AccountKey
@@ -33,8 +33,8 @@ from ..settling.crediting import NetworkAccounts
 from .processes import PeerFailed, PeerProcess, stop_all, without_settings, write_settings
 
 if TYPE_CHECKING:
-    from ...contracts.client import ChainClient
-    from ...contracts.controls import DevchainProcess
+    from ...contracts.client.chain import ChainClient
+    from ...contracts.embedded.controls import DevchainProcess
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 """Between attempts to start a chain again."""
@@ -114,7 +114,7 @@ class LocalNetwork:
     @contextmanager
     def client(self, account: AccountKey | None = None) -> Iterator[ChainClient]:
         """A client of the chain, sending from `account`; without one it only reads."""
-        from ...contracts.client import ChainClient
+        from ...contracts.client.chain import ChainClient
 
         client = ChainClient(self.chain.url, self.deployment, account.secret if account else None)
         try:
@@ -126,8 +126,8 @@ class LocalNetwork:
 
     def start_chain(self) -> None:
         """Start the chain, at its old address if it had one, with the state it had."""
-        from ...contracts.controls import DevchainProcess
-        from ...contracts.devchain import TERM_OPTIONS
+        from ...contracts.embedded.controls import DevchainProcess
+        from ...contracts.embedded.devchain import TERM_OPTIONS
 
         self.plan.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         terms, treasury = self.plan.terms, self.treasury()
@@ -167,7 +167,7 @@ class LocalNetwork:
         """Give a peer's owner gas, its planned deposit and its planned bond from the faucet, unless it has
         them. It bonds by itself.
         """
-        from ...contracts.controls import fund
+        from ...contracts.embedded.controls import fund
 
         plan, owner = self._plans[name], self.keys(name).owner
         with self.client(owner) as client:
@@ -282,7 +282,7 @@ def open_network(plan: NetworkPlan) -> Iterator[LocalNetwork]:
 
 def _unbonded(client: ChainClient, bond: int) -> int:
     """What an account lacks of a bond as a poster, what it holds itself counted."""
-    from ...contracts.bonding import BondRole
+    from ...contracts.client.bonding import BondRole
 
     account = client.address
     return max(0, bond - client.bonds.standing(account, BondRole.POSTER) - client.balance(account))

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...contracts.deployment import Terms
+from ...contracts.deploying.deployment import Terms
 from ...protocol.errors import ConfigError
 from ..config import Config
 from ..home import PRIVATE_FILE, PRIVATE_FOLDER, Home

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import trio
 
-from ...contracts.client import ChainClient
+from ...contracts.client.chain import ChainClient
 from ...protocol.errors import CommonloreError, DeadlineExceeded, LocalProtocolError, Unreachable
 from ...protocol.ids import Address, Cid
 from ...protocol.receipts.records import Weight

@@ -14,9 +14,9 @@ from collections.abc import Callable
 
 import trio
 
-from ...contracts.client import ChainClient
-from ...contracts.records import AdapterEntry
-from ...contracts.registering import adapter_record_id
+from ...contracts.calling.records import AdapterEntry
+from ...contracts.client.chain import ChainClient
+from ...contracts.client.registering import adapter_record_id
 from ...protocol.content.manifests import AdapterManifest
 from ...protocol.errors import ChainError, InvalidAdapter, NotFound, ProtocolError, Refused, Unreachable
 from ...protocol.ids import CHUNK_SIZE, ZERO_ADDRESS, Address, Cid

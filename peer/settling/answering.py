@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 
-from ...contracts.demanding import Demand
+from ...contracts.client.demanding import Demand
 from ...protocol.ids import checksummed
 from ...protocol.settlement.commitments import Commitment, open_epoch
 from ..store.epochs import Intention, Step, StoredEpoch

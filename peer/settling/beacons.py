@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ...contracts.registering import adapter_record_id
+from ...contracts.client.registering import adapter_record_id
 from ...protocol.content.manifests import AdapterManifest
 from ...protocol.encoding.codec import record_cid
 from ...protocol.errors import CommonloreError, NotFound
@@ -21,7 +21,7 @@ from ..chain import OFFLINE
 from .claiming import on_chain
 
 if TYPE_CHECKING:
-    from ...contracts.client import ChainClient
+    from ...contracts.client.chain import ChainClient
     from .registering import Registrar
 
 log = logging.getLogger("commonlore.peer.settling.beacons")

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from ...contracts.bonding import BondRole
-from ...contracts.client import ChainClient
+from ...contracts.client.bonding import BondRole
+from ...contracts.client.chain import ChainClient
 from ...protocol.errors import ConfigError
 from ...protocol.ids import checksummed
 from ..chain import load_deployment

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from ...contracts.bonding import BondRole
+from ...contracts.client.bonding import BondRole
 from ...protocol.ids import checksummed
 from ..store.epochs import Intention, Step
 from .claiming import on_chain

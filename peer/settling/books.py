@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ...protocol.ids import Address
 
 if TYPE_CHECKING:
-    from ...contracts.client import ChainClient
+    from ...contracts.client.chain import ChainClient
 
 
 @dataclass(frozen=True, slots=True)

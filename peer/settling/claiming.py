@@ -13,8 +13,8 @@ from typing import TypeVar, TypeVarTuple
 
 import trio
 
-from ...contracts.client import ChainClient
-from ...contracts.records import Claims, PaidClaim, PostedCommitment
+from ...contracts.calling.records import Claims, PaidClaim, PostedCommitment
+from ...contracts.client.chain import ChainClient
 from ...protocol.encoding.codec import decode
 from ...protocol.errors import NotFound, RemoteProtocolError
 from ...protocol.ids import DAG_CBOR, RAW, Address, Cid, checksummed, cid_of_digest

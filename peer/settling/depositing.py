@@ -7,7 +7,7 @@ from typing import Any
 
 import trio
 
-from ...contracts.client import ChainClient
+from ...contracts.client.chain import ChainClient
 from ...protocol.errors import ConfigError
 from ...protocol.ids import Address, checksummed
 from ...protocol.signing.bindings import SignedBinding

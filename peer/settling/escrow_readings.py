@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from ...contracts.client import ChainClient
+from ...contracts.client.chain import ChainClient
 from ...protocol.errors import ChainError, Unreachable
 from ...protocol.ids import Address
 from ..clock import Clock

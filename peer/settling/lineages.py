@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...contracts.client import ChainClient
-from ...contracts.registrations import RegisteredDatanet
+from ...contracts.client.chain import ChainClient
+from ...contracts.client.registrations import RegisteredDatanet
 from ...protocol.content.lineage import Lineage
 from ...protocol.content.manifests import DatanetManifest, Shard
 from ...protocol.content.rows import contributors_root

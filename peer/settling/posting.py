@@ -18,7 +18,7 @@ from dataclasses import replace
 
 import trio
 
-from ...contracts.endpoint import Rejected
+from ...contracts.calling.endpoint import Rejected
 from ...protocol.content.blob_names import describe_blob
 from ...protocol.encoding.codec import decode, record_hash
 from ...protocol.errors import ChainError, LocalProtocolError, NotFound, Unreachable

@@ -13,8 +13,8 @@ from enum import StrEnum
 
 import trio
 
-from ...contracts.client import ChainClient
-from ...contracts.records import LaneState, PostedCommitment
+from ...contracts.calling.records import LaneState, PostedCommitment
+from ...contracts.client.chain import ChainClient
 from ...protocol.errors import ChainError, MissingDependency, Unreachable
 from ...protocol.ids import Address
 from ..store.ledger_rows import StoredReceipt

@@ -11,8 +11,8 @@ import logging
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
-from ...contracts.client import ChainClient
-from ...contracts.records import ChannelState
+from ...contracts.calling.records import ChannelState
+from ...contracts.client.chain import ChainClient
 from ...protocol.errors import ChainError, CommonloreError
 from ...protocol.ids import Address, Cid, checksummed
 from ...protocol.receipts.records import SignedVoucher

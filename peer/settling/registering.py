@@ -20,9 +20,9 @@ from typing import TypeVar
 
 import trio
 
-from ...contracts.client import ChainClient
-from ...contracts.records import AdapterRegistration
-from ...contracts.registering import adapter_record_id, datanet_entry
+from ...contracts.calling.records import AdapterRegistration
+from ...contracts.client.chain import ChainClient
+from ...contracts.client.registering import adapter_record_id, datanet_entry
 from ...protocol.content.manifests import DatanetManifest
 from ...protocol.errors import CommonloreError, DeadlineExceeded, NotFound, ProtocolError, Unreachable
 from ...protocol.gossip.adverts import DatanetRecord

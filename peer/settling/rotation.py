@@ -16,7 +16,7 @@ from ..config import Config
 from ..identity.keystore import Identity, Keystore
 
 if TYPE_CHECKING:
-    from ...contracts.client import ChainClient
+    from ...contracts.client.chain import ChainClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,6 @@ def _client(config: Config, keystore: Keystore) -> ChainClient | None:
     deployment = load_deployment(config.deployment)
     if deployment is None:
         raise ConfigError("chain_url is set but deployment is not; give the deployment JSON of this network")
-    from ...contracts.client import ChainClient
+    from ...contracts.client.chain import ChainClient
 
     return ChainClient(config.chain_url, deployment, keystore.own().owner.secret)

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from ...contracts.records import LaneState, PaidClaim
+from ...contracts.calling.records import LaneState, PaidClaim
 from ...protocol.errors import ChainError
 from ...protocol.ids import Address
 from ...protocol.receipts.records import Credit, SignedVoucher

@@ -23,12 +23,12 @@ from typing import TypeVar
 
 import trio
 
-from ...contracts.bonding import BondRole
-from ...contracts.checking import Attested
-from ...contracts.client import ChainClient
-from ...contracts.drawing import lot
-from ...contracts.endpoint import Rejected
-from ...contracts.records import PostedCommitment
+from ...contracts.calling.endpoint import Rejected
+from ...contracts.calling.records import PostedCommitment
+from ...contracts.client.bonding import BondRole
+from ...contracts.client.chain import ChainClient
+from ...contracts.client.checking import Attested
+from ...contracts.client.drawing import lot
 from ...protocol.attribution.attestations import attribution_verdict
 from ...protocol.content.manifests import AdapterManifest
 from ...protocol.encoding.codec import decode

@@ -11,9 +11,9 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ...contracts.client import ChainClient
-from ...contracts.demanding import Demand, Tree, hidden_leaf
-from ...contracts.records import PostedCommitment
+from ...contracts.calling.records import PostedCommitment
+from ...contracts.client.chain import ChainClient
+from ...contracts.client.demanding import Demand, Tree, hidden_leaf
 from ...protocol.errors import ChainError
 from ...protocol.ids import Address
 from ...protocol.settlement.commitments import Commitment, EpochTrees, commitment_hash

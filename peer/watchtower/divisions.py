@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 
 import trio
 
-from ...contracts.client import ChainClient
-from ...contracts.records import PostedCommitment
+from ...contracts.calling.records import PostedCommitment
+from ...contracts.client.chain import ChainClient
 from ...protocol.content.manifests import AdapterManifest
 from ...protocol.errors import InvalidSignature, LocalProtocolError, RemoteProtocolError
 from ...protocol.ids import Address, Cid, checksummed

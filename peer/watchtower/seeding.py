@@ -11,8 +11,8 @@ import logging
 import secrets
 from collections.abc import Iterable
 
-from ...contracts.client import ChainClient
-from ...contracts.endpoint import Rejected
+from ...contracts.calling.endpoint import Rejected
+from ...contracts.client.chain import ChainClient
 from ..settling.claiming import on_chain
 from ..store.node_store import Settings
 

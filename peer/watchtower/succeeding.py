@@ -15,8 +15,8 @@ from dataclasses import replace
 
 import trio
 
-from ...contracts.bonding import BondRole
-from ...contracts.client import ChainClient
+from ...contracts.client.bonding import BondRole
+from ...contracts.client.chain import ChainClient
 from ...protocol.errors import CommonloreError, Unreachable
 from ...protocol.ids import Address, checksummed
 from ...protocol.receipts.records import Credit

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ...contracts.client import ChainClient
-from ...contracts.records import PostedCommitment
+from ...contracts.calling.records import PostedCommitment
+from ...contracts.client.chain import ChainClient
 from ...protocol.ids import ZERO_ADDRESS, Address, checksummed, to_address
 from ...protocol.settlement.commitments import EpochTrees
 from ...protocol.settlement.frauds import LaneFacts, RegisteredAdapter

@@ -21,11 +21,11 @@ from collections.abc import Iterable, Sequence
 
 import trio
 
-from ...contracts.client import ChainClient
-from ...contracts.demanding import Demand
-from ...contracts.endpoint import Rejected
-from ...contracts.proving import prove
-from ...contracts.records import PostedCommitment
+from ...contracts.calling.endpoint import Rejected
+from ...contracts.calling.records import PostedCommitment
+from ...contracts.client.chain import ChainClient
+from ...contracts.client.demanding import Demand
+from ...contracts.client.proving import prove
 from ...protocol.content.manifests import AdapterManifest
 from ...protocol.encoding.codec import decode
 from ...protocol.errors import CommonloreError, NotFound, ProtocolError, RemoteProtocolError, Unreachable

@@ -11,8 +11,8 @@ from commonlore.benchmarks.settlement_chain import DEPLOYER
 from commonlore.benchmarks.settlement_checkers import measure_checkers
 from commonlore.benchmarks.settlement_entries import NOT_MEASURED, measure_handovers, measure_rest
 from commonlore.benchmarks.settlement_gas import measure_frauds
-from commonlore.contracts import revm
 from commonlore.contracts.artefacts import CONTRACTS, artefact
+from commonlore.contracts.staging import revm
 
 OF_EPOCHS = {"Escrow.redeemMany", "Settlement.claimMany"}
 """Measured by how many a call takes, with whole epochs."""

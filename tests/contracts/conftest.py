@@ -13,14 +13,14 @@ from dataclasses import dataclass
 import pytest
 
 from commonlore.contracts.artefacts import HERE, artefact, decode_revert
-from commonlore.contracts.cast import key_of
-from commonlore.contracts.client import ChainClient
-from commonlore.contracts.deploy import Accounts, deploy
-from commonlore.contracts.deployment import Deployment, Terms
-from commonlore.contracts.devchain import Devchain, DevchainConfig
-from commonlore.contracts.endpoint import Endpoint, Rejected
-from commonlore.contracts.stage import Stage
-from commonlore.contracts.transactions import Transactor
+from commonlore.contracts.calling.endpoint import Endpoint, Rejected
+from commonlore.contracts.calling.transactions import Transactor
+from commonlore.contracts.client.chain import ChainClient
+from commonlore.contracts.deploying.deploy import Accounts, deploy
+from commonlore.contracts.deploying.deployment import Deployment, Terms
+from commonlore.contracts.embedded.devchain import Devchain, DevchainConfig
+from commonlore.contracts.staging.cast import key_of
+from commonlore.contracts.staging.stage import Stage
 from commonlore.protocol.encoding.merkle import MerkleSumTree
 from commonlore.protocol.ids import Address, checksummed, keccak256
 from commonlore.protocol.receipts.records import SignedVoucher, Voucher

@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 import trio
 
-from commonlore.contracts.controls import advance, fund
-from commonlore.contracts.records import LaneState
+from commonlore.contracts.calling.records import LaneState
+from commonlore.contracts.embedded.controls import advance, fund
 from commonlore.peer.asking.answers import Answer, ask_options
 from commonlore.peer.client import Client
 from commonlore.peer.config import Config

@@ -25,7 +25,7 @@ from eth_utils.abi import function_abi_to_4byte_selector
 from safetensors import safe_open
 
 from commonlore.contracts.artefacts import artefact
-from commonlore.contracts.controls import advance
+from commonlore.contracts.embedded.controls import advance
 from commonlore.peer.asking.prefetch import suggest
 from commonlore.peer.gateway.control_client import ControlClient
 from commonlore.peer.local.processes import PeerProcess, without_settings

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trio
 
-from commonlore.contracts.registering import adapter_record_id
+from commonlore.contracts.client.registering import adapter_record_id
 from commonlore.peer.actions import gather_here
 from commonlore.peer.asking.answers import Answer, ask_options, receipt_ids
 from commonlore.peer.attribution.verifying import verify_integers, verify_signatures

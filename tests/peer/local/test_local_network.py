@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from commonlore.contracts.deployment import Terms
+from commonlore.contracts.deploying.deployment import Terms
 from commonlore.peer.config import load_config
 from commonlore.peer.gateway.control_client import ControlClient
 from commonlore.peer.home import Home

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 
-from commonlore.contracts.cast import MANIFEST
+from commonlore.contracts.staging.cast import MANIFEST
 from commonlore.peer.asking.answers import AskOptions, Delta
 from commonlore.peer.asking.asker import Asker
 from commonlore.peer.clock import ChainClock

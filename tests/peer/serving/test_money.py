@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from commonlore.contracts.cast import MANIFEST
+from commonlore.contracts.staging.cast import MANIFEST
 from commonlore.peer.asking.attempt import Attempt
 from commonlore.peer.asking.attempt_parts import Offer
 from commonlore.peer.clock import ChainClock

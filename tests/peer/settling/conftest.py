@@ -6,11 +6,11 @@ from itertools import count
 
 import pytest
 
-from commonlore.contracts.client import ChainClient
-from commonlore.contracts.deployment import Terms
-from commonlore.contracts.devchain import Devchain, DevchainConfig
-from commonlore.contracts.provider import LocalProvider
-from commonlore.contracts.terms import CheckTerms
+from commonlore.contracts.client.chain import ChainClient
+from commonlore.contracts.deploying.deployment import Terms
+from commonlore.contracts.deploying.terms import CheckTerms
+from commonlore.contracts.embedded.devchain import Devchain, DevchainConfig
+from commonlore.contracts.embedded.provider import LocalProvider
 from commonlore.peer.aio import open_aio
 from commonlore.peer.clock import ManualClock
 from commonlore.peer.settling.crediting import Crediting, NetworkAccounts

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from commonlore.contracts.bonding import BondRole
+from commonlore.contracts.client.bonding import BondRole
 from commonlore.peer.aio import open_aio
 from commonlore.peer.roles.checker import Checker
 from commonlore.peer.store.node_store import open_store

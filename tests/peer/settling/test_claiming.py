@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from commonlore.contracts.client import ChainClient
-from commonlore.contracts.deployment import Terms
+from commonlore.contracts.client.chain import ChainClient
+from commonlore.contracts.deploying.deployment import Terms
 from commonlore.peer.clock import ManualClock
 from commonlore.peer.settling.claiming import Claimer, latest_final, prove
 from commonlore.protocol.errors import NotFound, RemoteProtocolError

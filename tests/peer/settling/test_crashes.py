@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from commonlore.contracts.bonding import BondRole
-from commonlore.contracts.client import ChainClient
-from commonlore.contracts.demanding import Tree
-from commonlore.contracts.transactions import Sending
-from commonlore.contracts.unsteady import UnsteadyChain
+from commonlore.contracts.calling.transactions import Sending
+from commonlore.contracts.client.bonding import BondRole
+from commonlore.contracts.client.chain import ChainClient
+from commonlore.contracts.client.demanding import Tree
+from commonlore.contracts.embedded.unsteady import UnsteadyChain
 from commonlore.peer.store.epochs import EpochState
 from commonlore.peer.store.ledger_rows import Role
 from commonlore.protocol.errors import ChainError, DeadlineExceeded

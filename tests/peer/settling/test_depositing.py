@@ -10,8 +10,8 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from commonlore.cli.main import app
-from commonlore.contracts.controls import DevchainProcess, fund
-from commonlore.contracts.endpoint import Endpoint
+from commonlore.contracts.calling.endpoint import Endpoint
+from commonlore.contracts.embedded.controls import DevchainProcess, fund
 from commonlore.peer.config import Config
 from commonlore.peer.home import Home
 from commonlore.peer.identity.keystore import Keystore

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 
-from commonlore.contracts.records import ChannelState, FundState
+from commonlore.contracts.calling.records import ChannelState, FundState
 from commonlore.peer.clock import ManualClock
 from commonlore.peer.settling.escrow_readings import EMPTY_LIFETIME_MS, EscrowReadings
 from commonlore.peer.settling.funds import Funds

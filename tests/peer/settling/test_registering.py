@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from commonlore.contracts.client import ChainClient
-from commonlore.contracts.provider import LocalProvider
-from commonlore.contracts.records import AdapterRegistration
-from commonlore.contracts.registering import adapter_record_id, datanet_entry
+from commonlore.contracts.calling.records import AdapterRegistration
+from commonlore.contracts.client.chain import ChainClient
+from commonlore.contracts.client.registering import adapter_record_id, datanet_entry
+from commonlore.contracts.embedded.provider import LocalProvider
 from commonlore.peer.catalog import Catalog
 from commonlore.peer.chain import OFFLINE
 from commonlore.peer.serving.registered import RegisteredTerms

@@ -2,7 +2,7 @@
 
 import pytest
 
-from commonlore.contracts.records import LaneState
+from commonlore.contracts.calling.records import LaneState
 from commonlore.peer.settling.settle_plan import (
     Owed,
     by_payer,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from commonlore.contracts.bonding import BondRole
+from commonlore.contracts.client.bonding import BondRole
 from commonlore.peer.clock import ManualClock
 from commonlore.peer.settling.claiming import Claimer
 from commonlore.peer.store.epochs import EpochState

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from commonlore.contracts.bonding import BondRole
-from commonlore.contracts.records import AdapterRegistration, DatanetEntry
+from commonlore.contracts.calling.records import AdapterRegistration, DatanetEntry
+from commonlore.contracts.client.bonding import BondRole
 from commonlore.peer.store.ledger_rows import Role
 from commonlore.peer.watchtower.watching import Watchtower
 from commonlore.protocol.content.blob_names import describe_blob

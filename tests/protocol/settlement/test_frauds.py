@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commonlore.contracts.cast import MANIFEST as STAGED
+from commonlore.contracts.staging.cast import MANIFEST as STAGED
 from commonlore.protocol.content.compositions import AdapterWeight
 from commonlore.protocol.content.lineage import Ancestor, Lineage
 from commonlore.protocol.content.splits import BASE_SPLIT, DEFAULT_SPLIT

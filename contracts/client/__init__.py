@@ -1,0 +1,1 @@
+"""What an account does on a network's contracts, one by one; `chain.ChainClient` holds it together."""

@@ -1,0 +1,71 @@
+"""Lanes' commitments as they stand: posted, and not taken back by a proof of fraud."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...protocol.ids import Address, checksummed, to_address
+from ..calling.events import EventLog, EventReader
+from ..calling.records import ChainEvent, KilledEpoch, PostedCommitment
+from ..calling.tuples import commitment_of
+
+if TYPE_CHECKING:
+    from .chain import ChainClient
+
+
+class Postings:
+    """Every lane's commitments, from the settlement's events. Thread-safe, like the client it belongs to."""
+
+    def __init__(self, client: ChainClient) -> None:
+        deployment = client.deployment
+        names = ("EpochPosted", "EpochKilled")
+        reader = EventReader(client.endpoint, "Settlement", deployment.settlement, names)
+        self._client = client
+        self._log = EventLog(reader, deployment.block)
+
+    def of(self, lane: Address) -> tuple[PostedCommitment, ...]:
+        """A lane's standing commitments in the order of their epochs."""
+        text = checksummed(lane)
+        standing: list[ChainEvent] = []
+        for event in self._events():
+            if event.arguments["lane"] != text:
+                continue
+            if event.name == "EpochKilled":
+                epoch = event.arguments["epoch"]
+                standing = [each for each in standing if each.arguments["commitment"]["epoch"] < epoch]
+            else:
+                standing.append(event)
+        return tuple(self._posted(event) for event in standing)
+
+    def killed(self) -> tuple[KilledEpoch, ...]:
+        """Every commitment that was proved wrong, in the order of the proofs."""
+        return tuple(_killed(event) for event in self._events() if event.name == "EpochKilled")
+
+    def lanes(self) -> tuple[Address, ...]:
+        """Every lane that has posted an epoch, in the order of their first."""
+        posted = (event for event in self._events() if event.name == "EpochPosted")
+        return tuple(to_address(text) for text in dict.fromkeys(event.arguments["lane"] for event in posted))
+
+    def _events(self) -> tuple[ChainEvent, ...]:
+        return self._log.all()
+
+    def _posted(self, event: ChainEvent) -> PostedCommitment:
+        posted_at = int(event.arguments["postedAt"])
+        return PostedCommitment(
+            commitment=commitment_of(event.arguments["commitment"]),
+            lane=to_address(event.arguments["lane"]),
+            posted_at=posted_at,
+            final_at=posted_at + self._client.deployment.window,
+            block=event.block,
+        )
+
+
+def _killed(event: ChainEvent) -> KilledEpoch:
+    given = event.arguments
+    return KilledEpoch(
+        lane=to_address(given["lane"]),
+        epoch=int(given["epoch"]),
+        challenger=to_address(given["challenger"]),
+        reason=bytes(given["reason"]).rstrip(b"\x00").decode(errors="replace"),
+        slashed=int(given["slashed"]),
+    )

@@ -1,0 +1,1 @@
+"""Which contracts a network has, under which terms, and where they stand."""
