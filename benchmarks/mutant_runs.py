@@ -131,7 +131,7 @@ def warm_up() -> None:
     import pytest
     import web3
 
-    from commonlore.contracts.client.chain import chain
+    from commonlore.contracts.client import chain
     from commonlore.contracts.staging import stage
 
     del eth_abi, hypothesis, pyrevm, pytest, web3, chain, stage
