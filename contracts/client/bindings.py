@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ...protocol.ids import Address, checksummed
 from ..calling.events import EventLog, EventReader
-
-if TYPE_CHECKING:
-    from .chain import ChainClient
+from .calls import ContractCalls
 
 
 class Bindings:
     """Bindings as they were recorded. Blocking and thread-safe, like the client it belongs to."""
 
-    def __init__(self, client: ChainClient) -> None:
+    def __init__(self, client: ContractCalls) -> None:
         reader = EventReader(client.endpoint, "Escrow", client.deployment.escrow, ("Bound",))
         self._log = EventLog(reader, client.deployment.block)
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...protocol.ids import Address, checksummed, to_address
 from ..calling.events import EventLog, EventReader
 from ..calling.records import ChainEvent, FundState
 from ..calling.transactions import Sent
-
-if TYPE_CHECKING:
-    from .chain import ChainClient
+from .calls import ContractCalls
 
 
 class BondRole(IntEnum):
@@ -39,7 +37,7 @@ class Bonded:
 class BondsClient:
     """Bonds through a chain client. Blocking and thread-safe, like the client it belongs to."""
 
-    def __init__(self, client: ChainClient) -> None:
+    def __init__(self, client: ContractCalls) -> None:
         self._client = client
         names = ("Bonded", "BondThawing", "BondWithdrawn", "BondSlashed")
         reader = EventReader(client.endpoint, "Bonds", client.deployment.bonds, names)

@@ -7,19 +7,15 @@ operation here may be repeated), `Rejected` with the contract's reason, `Insuffi
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ...protocol.errors import ChainError
 from ...protocol.ids import ZERO_ADDRESS, Address, checksummed, to_address
 from ...protocol.receipts.records import SignedVoucher
 from ...protocol.settlement.commitments import Claim, Commitment
 from ...protocol.signing.bindings import SignedBinding
-from ..calling.endpoint import PATIENCE_S, Endpoint
-from ..calling.events import decode_log
+from ..calling.endpoint import PATIENCE_S
 from ..calling.records import (
-    ChainEvent,
     ChannelState,
     Claims,
     FundState,
@@ -28,13 +24,14 @@ from ..calling.records import (
     PostedCommitment,
     Redemption,
 )
-from ..calling.transactions import Sending, Sent, Transactor
+from ..calling.transactions import Sending, Sent
 from ..calling.tuples import claim_tuple, commitment_tuple, paid_claim
 from ..deploying.deployment import Deployment
 from .bindings import Bindings
 from .bonding import BondsClient
+from .calls import ContractCalls
 from .checking import BeaconClient, WorkPoolClient
-from .connecting import pending_time, require_deployment
+from .connecting import pending_time
 from .demanding import DemandsClient
 from .drawing import DrawsClient
 from .posters import PostersClient
@@ -50,7 +47,7 @@ CLAIM_BATCH = 80
 """Claims a transaction: about 95k gas each at depth 14, and below 10M together."""
 
 
-class ChainClient:
+class ChainClient(ContractCalls):
     """`secret` is the account's secp256k1 key, 32 bytes; without it the client only reads."""
 
     def __init__(
@@ -61,11 +58,7 @@ class ChainClient:
         patience_s: float = PATIENCE_S,
         sending: Sending | None = None,
     ) -> None:
-        self.deployment = deployment
-        self.endpoint = Endpoint(provider, patience_s)
-        self._account = None if secret is None else Transactor(self.endpoint, secret, sending)
-        self._checking = threading.Lock()
-        self._checked = False
+        super().__init__(provider, deployment, secret, patience_s, sending)
         self.registry, self.registrations = RegistryClient(self), Registrations(self)
         self.bonds = BondsClient(self)
         self.demands = DemandsClient(self)
@@ -73,15 +66,6 @@ class ChainClient:
         self.posters = PostersClient(self)
         self.beacon, self.work_pool = BeaconClient(self), WorkPoolClient(self)
         self.draws, self.bindings = DrawsClient(self), Bindings(self)
-
-    def close(self) -> None:
-        """Closes connections."""
-        self.endpoint.close()
-
-    @property
-    def address(self) -> Address:
-        """The account that sends. Raises ChainError for a client that only reads."""
-        return self._sender().address
 
     # ---- time
 
@@ -111,12 +95,6 @@ class ChainClient:
         needed."""
         self.approve(self.deployment.escrow, amount)
         return self._send("Escrow", "deposit", checksummed(owner or self.address), amount)
-
-    def approve(self, contract: Address, amount: int) -> None:
-        """Lets a contract take `amount` of this account's tokens, unless it may already."""
-        spender = checksummed(contract)
-        if int(self.read("CommonloreToken", "allowance", checksummed(self.address), spender)) < amount:
-            self._send("CommonloreToken", "approve", spender, amount)
 
     def thaw(self, amount: int) -> Sent:
         """Gives notice that `amount` of the unreserved balance shall leave."""
@@ -254,48 +232,3 @@ class ChainClient:
             transactions.append(sent.text)
             paid += [paid_claim(event.arguments) for event in self.events_of(sent, "Claimed")]
         return Claims(tuple(paid), tuple(transactions))
-
-    # ---- the way to the contracts
-
-    def check(self) -> None:
-        """Raises ChainError unless the endpoint is the deployment's chain and has its contracts.
-
-        Asked once.
-        """
-        with self._checking:
-            if self._checked:
-                return
-            require_deployment(self.endpoint, self.deployment)
-            self._checked = True
-
-    def function(self, contract: str, name: str, *arguments: Any) -> Any:
-        """A contract's function with its arguments, to be read or sent."""
-        self.check()
-        return self.endpoint.function(contract, self.deployment.address_of(contract), name, *arguments)
-
-    def events_of(self, sent: Sent, name: str) -> list[ChainEvent]:
-        """The events of one kind that a transaction of this client emitted."""
-        owners = {"Escrow": self.deployment.escrow, "Settlement": self.deployment.settlement}
-        events = [
-            decode_log(self.endpoint.contract(contract, address), log)
-            for contract, address in owners.items()
-            for log in sent.logs
-            if to_address(log["address"]) == address
-        ]
-        return [event for event in events if event is not None and event.name == name]
-
-    def send(self, what: str, function: Any) -> Sent:
-        """Sends a function's transaction from this client's account."""
-        return self._sender().send(what, function)
-
-    def read(self, contract: str, name: str, *arguments: Any) -> Any:
-        """What a contract's view returns now."""
-        return self.endpoint.read(name, self.function(contract, name, *arguments))
-
-    def _send(self, contract: str, name: str, *arguments: Any) -> Sent:
-        return self.send(name, self.function(contract, name, *arguments))
-
-    def _sender(self) -> Transactor:
-        if self._account is None:
-            raise ChainError("this chain client only reads: it was given no key")
-        return self._account

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...protocol.ids import Address, checksummed, to_address
 from ...protocol.settlement.commitments import Commitment, EpochTrees
@@ -14,10 +14,8 @@ from ...protocol.settlement.openings import open_credit, open_earning, open_line
 from ..calling.events import EventLog, EventReader
 from ..calling.transactions import Sent
 from ..calling.tuples import commitment_tuple
+from .calls import ContractCalls
 from .proving import path_tuples, receipt_opening
-
-if TYPE_CHECKING:
-    from .chain import ChainClient
 
 
 class Tree(IntEnum):
@@ -60,7 +58,7 @@ class Demand:
 class DemandsClient:
     """Demands through a chain client. Blocking and thread-safe, like the client it belongs to."""
 
-    def __init__(self, client: ChainClient) -> None:
+    def __init__(self, client: ContractCalls) -> None:
         self._client = client
         names = ("Demanded", "Answered", "ReceiptAnswered", "DemandExpired")
         reader = EventReader(client.endpoint, "Demands", client.deployment.demands, names)

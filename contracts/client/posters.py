@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...protocol.ids import ZERO_ADDRESS, Address, checksummed, to_address
 from ..calling.transactions import Sent
-
-if TYPE_CHECKING:
-    from .chain import ChainClient
+from .calls import ContractCalls
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +22,7 @@ class Poster:
 class PostersClient:
     """Posters through a chain client. Blocking and thread-safe, like the client it belongs to."""
 
-    def __init__(self, client: ChainClient) -> None:
+    def __init__(self, client: ContractCalls) -> None:
         self._client = client
 
     def of(self, lane: Address) -> Poster:

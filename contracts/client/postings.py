@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ...protocol.ids import Address, checksummed, to_address
 from ..calling.events import EventLog, EventReader
 from ..calling.records import ChainEvent, KilledEpoch, PostedCommitment
 from ..calling.tuples import commitment_of
-
-if TYPE_CHECKING:
-    from .chain import ChainClient
+from .calls import ContractCalls
 
 
 class Postings:
     """Every lane's commitments, from the settlement's events. Thread-safe, like the client it belongs to."""
 
-    def __init__(self, client: ChainClient) -> None:
+    def __init__(self, client: ContractCalls) -> None:
         deployment = client.deployment
         names = ("EpochPosted", "EpochKilled")
         reader = EventReader(client.endpoint, "Settlement", deployment.settlement, names)

@@ -7,7 +7,7 @@ Field orders are those of the Solidity structs.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import Any, assert_never
 
 from ...protocol.content.lineage import Ancestor, ContributorGap
 from ...protocol.encoding.merkle import SumNode
@@ -26,9 +26,7 @@ from ...protocol.settlement.openings import (
 )
 from ..calling.transactions import Sent
 from ..calling.tuples import commitment_tuple, voucher_tuple
-
-if TYPE_CHECKING:
-    from .chain import ChainClient
+from .calls import ContractCalls
 
 PROOFS: Mapping[FraudKind, tuple[str, str]] = {
     FraudKind.UNSORTED_RECEIPTS: ("ReceiptProofs", "proveUnsorted"),
@@ -51,7 +49,7 @@ PROOFS: Mapping[FraudKind, tuple[str, str]] = {
 }
 
 
-def prove(client: ChainClient, fraud: Fraud) -> Sent:
+def prove(client: ContractCalls, fraud: Fraud) -> Sent:
     """Sends a fraud's proof: the commitment is taken back, and its poster's bond slashed, half of it to this
     account.
 
@@ -60,7 +58,7 @@ def prove(client: ChainClient, fraud: Fraud) -> Sent:
     return client.send(f"prove {fraud.kind}", proof_function(client, fraud))
 
 
-def proof_function(client: ChainClient, fraud: Fraud) -> Any:
+def proof_function(client: ContractCalls, fraud: Fraud) -> Any:
     """The call that proves a fraud, to be sent or tried."""
     contract, name = PROOFS[fraud.kind]
     arguments = [abi_argument(argument) for argument in fraud.arguments]

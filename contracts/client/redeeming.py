@@ -8,7 +8,7 @@ again."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...protocol.errors import InsufficientEscrow, LocalProtocolError
 from ...protocol.ids import Address, checksummed, to_address
@@ -16,9 +16,7 @@ from ...protocol.receipts.records import SignedVoucher
 from ..calling.endpoint import Rejected
 from ..calling.records import Redemption, RefusedVoucher
 from ..calling.tuples import voucher_tuple
-
-if TYPE_CHECKING:
-    from .chain import ChainClient
+from .calls import ContractCalls
 
 REDEEM_BATCH = 150
 """Vouchers a transaction: at most about 55k gas each, and below 10M together."""
@@ -27,7 +25,7 @@ REDEEM_BATCH = 150
 class Redeemer:
     """One redemption through a client's account."""
 
-    def __init__(self, client: ChainClient) -> None:
+    def __init__(self, client: ContractCalls) -> None:
         self._client = client
         self._paid: list[SignedVoucher] = []
         self._amount = 0

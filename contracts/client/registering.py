@@ -5,7 +5,7 @@ Records are referred to by id: keccak256(abi.encode(account, …)), so an id con
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...protocol.content.manifests import DatanetManifest, Split
 from ...protocol.content.splits import SplitBounds
@@ -15,9 +15,7 @@ from ...protocol.signing.keys import AccountKey
 from ..calling.records import AdapterEntry, AdapterRegistration, AliasLog, DatanetEntry, PayeeRotation
 from ..calling.transactions import Sent
 from ..calling.tuples import split_tuple
-
-if TYPE_CHECKING:
-    from .chain import ChainClient
+from .calls import ContractCalls
 
 
 def datanet_record_id(owner: Address, name: str, version: int) -> bytes:
@@ -39,7 +37,7 @@ def datanet_entry(datanet: Cid, manifest: DatanetManifest) -> DatanetEntry:
 class RegistryClient:
     """What a network registers. Blocking and thread-safe, like the client it belongs to."""
 
-    def __init__(self, client: ChainClient) -> None:
+    def __init__(self, client: ContractCalls) -> None:
         self._client = client
 
     def register_base(self, base: Cid) -> Sent:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...protocol.content.lineage import Ancestor
 from ...protocol.errors import NotFound
 from ...protocol.ids import Address, to_address
 from ..calling.events import EventLog, EventReader
 from ..calling.records import ChainEvent, DatanetEntry
-
-if TYPE_CHECKING:
-    from .chain import ChainClient
+from .calls import ContractCalls
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +38,7 @@ class _Records:
 class Registrations:
     """The Registry's records. Blocking and thread-safe, like the client it belongs to."""
 
-    def __init__(self, client: ChainClient) -> None:
+    def __init__(self, client: ContractCalls) -> None:
         names = ("DatanetRegistered", "AdapterRegistered")
         reader = EventReader(client.endpoint, "Registry", client.deployment.registry, names)
         self._endpoint = client.endpoint
