@@ -22,7 +22,8 @@ from .blobs.exchange import BlobService
 from .unwrap import single_leaf
 from .wire.discovery import Discovery
 from .wire.gossip import Gossip
-from .wire.host import Host, HostConfig, open_host
+from .wire.host import Host, open_host
+from .wire.host_build import HostConfig
 from .wire.reconcile import Reconciler
 from .wire.rpc import Rpc
 

@@ -18,9 +18,10 @@ from ...protocol.receipts.credits import RolePayees, compute_shares, divide_shar
 from ...protocol.receipts.parts import receipt_parts
 from ...protocol.receipts.records import Credit, Receipt, SignedVoucher, Weight
 from ...protocol.receipts.rules import make_voucher
-from ...protocol.settlement.commitments import EpochData, EpochTrees, build_epoch, published_trees
+from ...protocol.settlement.commitments import EpochData, EpochTrees, build_epoch
 from ...protocol.settlement.dishonest import Scene
 from ...protocol.settlement.frauds import Fraud, LaneFacts, Posted, RawManifest, RegisteredAdapter
+from ...protocol.settlement.published import published_trees
 from ...protocol.settlement.settled import SettledReceipt, fold_earnings, pool_credits
 from ...protocol.signing.bindings import PeerBinding
 from ...protocol.signing.eip712 import sign, struct_hash

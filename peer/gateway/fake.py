@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
@@ -17,9 +17,9 @@ from ...protocol.content.compositions import AdapterWeight
 from ...protocol.content.manifests import AdapterManifest, BaseManifest, Setting, Tensor
 from ...protocol.content.splits import BASE_SPLIT, DEFAULT_SPLIT
 from ...protocol.encoding.codec import encode, record_hash
-from ...protocol.errors import CommonloreError, ConfigError, NotFound
+from ...protocol.errors import CommonloreError, NotFound
 from ...protocol.gossip.adverts import AdapterRecord, Rates, WorkerAd
-from ...protocol.ids import Address, Cid, PeerId, ReceiptId, cid_of, peer_id_of
+from ...protocol.ids import Address, Cid, ReceiptId, cid_of, peer_id_of
 from ...protocol.inference.messages import TokenLogprob
 from ...protocol.receipts.credits import compute_price, compute_shares
 from ...protocol.receipts.outputs import output_root
@@ -36,7 +36,7 @@ from ..clock import Clock, ManualClock
 from ..config import Config
 from ..home import Home
 from ..store.ledger_rows import ReceiptState, Role, StoredReceipt
-from ..store.receipt_search import ReceiptName
+from .fake_parts import FakeAsker, FakeHost, FakeStore
 from .node import GatewayNode
 
 NOW_MS = 1_800_000_000_000
@@ -104,69 +104,6 @@ class ScriptedAnswer(Answer):
         stride = 1 + self._script.logprobs if self._script.logprobs else 0
         logprobs = tuple(TokenLogprob(token + offset, 250_000 * (1 + offset)) for offset in range(stride))
         return Delta((token,), text, logprobs)
-
-
-@dataclass(slots=True)
-class FakeHost:
-    """Connections that were never made."""
-
-    peer_id: PeerId
-    addresses: tuple[str, ...] = ("/ip4/127.0.0.1/tcp/4001",)
-    dialled: list[str] = field(default_factory=list)
-
-    def connected(self) -> set[PeerId]:
-        """Whoever was dialled, under this peer's own name."""
-        return {self.peer_id} if self.dialled else set()
-
-    async def connect(self, address: str) -> PeerId:
-        """Raises ConfigError for what is no multiaddr."""
-        if not address.startswith("/"):
-            raise ConfigError(f"{address!r} is not a multiaddr; expected /ip4/…/tcp/…/p2p/…")
-        self.dialled.append(address)
-        return self.peer_id
-
-
-@dataclass(slots=True)
-class FakeLedger:
-    """Receipts in memory."""
-
-    stored: list[StoredReceipt] = field(default_factory=list)
-
-    async def receipt(self, receipt_id: ReceiptId) -> StoredReceipt | None:
-        """By id or hash."""
-        known = (one for one in self.stored if receipt_id in (one.receipt_id, one.receipt_hash))
-        return next(known, None)
-
-    async def named(self, name: ReceiptName) -> tuple[StoredReceipt, ...]:
-        """By number, else by the beginning of an id or hash."""
-        numbered = tuple(one for one in self.stored if one.number == name.number)
-        if numbered or name.digits is None:
-            return numbered
-        hashes = [(one, (one.receipt_id.hex(), one.receipt_hash.hex())) for one in self.stored]
-        return tuple(one for one, names in hashes if any(h.startswith(name.digits) for h in names))
-
-    async def receipts(self, *, before: int | None = None, limit: int = 50) -> tuple[StoredReceipt, ...]:
-        """The newest first."""
-        older = (one for one in reversed(self.stored) if before is None or one.number < before)
-        return tuple(older)[:limit]
-
-
-@dataclass(slots=True)
-class FakeStore:
-    """A store that is its ledger."""
-
-    ledger: FakeLedger = field(default_factory=FakeLedger)
-
-
-class FakeAsker:
-    """One worker, which can be taken away."""
-
-    def __init__(self, offer: Offer) -> None:
-        self.known: tuple[Offer, ...] = (offer,)
-
-    def offers(self) -> tuple[Offer, ...]:
-        """The workers."""
-        return self.known
 
 
 class FakeNode:

@@ -18,7 +18,7 @@ from ...contracts.client.chain import ChainClient
 from ...protocol.errors import CommonloreError, DeadlineExceeded, LocalProtocolError, Unreachable
 from ...protocol.ids import Address, Cid
 from ...protocol.receipts.records import Weight
-from ...protocol.settlement.commitments import MAX_EPOCH_BYTES
+from ...protocol.settlement.published import MAX_EPOCH_BYTES
 from ..node import Node
 from ..settling.claiming import on_chain
 from ..watchtower.attesting import LONGEST_LOOK_S, ROLE, Attesting, Sources

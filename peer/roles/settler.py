@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from ...protocol.errors import LocalProtocolError
 from ...protocol.ids import Address, Cid
-from ...protocol.settlement.commitments import MAX_EPOCH_BYTES
+from ...protocol.settlement.published import MAX_EPOCH_BYTES
 from ..node import Node
 from ..settling.crediting import Crediting
 from ..settling.lane import Settler

@@ -13,7 +13,7 @@ import trio
 
 from ...protocol.errors import CommonloreError, ConfigError, DeadlineExceeded, Unreachable
 from ...protocol.ids import Address, Cid
-from ...protocol.settlement.commitments import MAX_EPOCH_BYTES
+from ...protocol.settlement.published import MAX_EPOCH_BYTES
 from ..clock import Clock
 from ..node import Node
 from ..watchtower.demands import WatchReport

@@ -7,7 +7,8 @@ import logging
 
 from ...contracts.client.demanding import Demand
 from ...protocol.ids import checksummed
-from ...protocol.settlement.commitments import Commitment, open_epoch
+from ...protocol.settlement.commitments import Commitment
+from ...protocol.settlement.published import open_epoch
 from ..store.epochs import Intention, Step, StoredEpoch
 from .claiming import on_chain
 from .redemption import SettleParts

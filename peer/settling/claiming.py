@@ -18,14 +18,8 @@ from ...contracts.client.chain import ChainClient
 from ...protocol.encoding.codec import decode
 from ...protocol.errors import NotFound, RemoteProtocolError
 from ...protocol.ids import DAG_CBOR, RAW, Address, Cid, checksummed, cid_of_digest
-from ...protocol.settlement.commitments import (
-    MAX_EPOCH_BYTES,
-    Claim,
-    Commitment,
-    EpochData,
-    build_epoch,
-    verify_claim,
-)
+from ...protocol.settlement.commitments import Claim, Commitment, EpochData, build_epoch, verify_claim
+from ...protocol.settlement.published import MAX_EPOCH_BYTES
 from ..clock import Clock
 from ..store.epochs import Epochs, Intention, Step
 

@@ -23,16 +23,9 @@ from ...protocol.content.blob_names import describe_blob
 from ...protocol.encoding.codec import decode, record_hash
 from ...protocol.errors import ChainError, LocalProtocolError, NotFound, Unreachable
 from ...protocol.ids import Address, checksummed
-from ...protocol.settlement.commitments import (
-    MAX_EPOCH_BYTES,
-    EpochData,
-    EpochTrees,
-    Evidence,
-    build_epoch,
-    commitment_hash,
-    open_epoch,
-)
+from ...protocol.settlement.commitments import EpochData, EpochTrees, Evidence, build_epoch, commitment_hash
 from ...protocol.settlement.epoch_leaves import PoolCredit
+from ...protocol.settlement.published import MAX_EPOCH_BYTES, open_epoch
 from ...protocol.settlement.settled import check_settled, fold_earnings, pool_credits
 from ...protocol.signing.eip712 import digest
 from ..store.epochs import EpochState, Intention, Step, StoredEpoch

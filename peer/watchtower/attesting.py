@@ -37,15 +37,10 @@ from ...protocol.ids import Address, Cid, checksummed
 from ...protocol.receipts.channels import mix_adapters
 from ...protocol.receipts.parts import attributed
 from ...protocol.receipts.records import Receipt, Weight
-from ...protocol.settlement.commitments import (
-    MAX_EPOCH_BYTES,
-    EpochData,
-    EpochTrees,
-    commitment_hash,
-    open_epoch,
-)
+from ...protocol.settlement.commitments import EpochData, EpochTrees, commitment_hash
 from ...protocol.settlement.openings import open_leaf
 from ...protocol.settlement.pool_check import paid_weights
+from ...protocol.settlement.published import MAX_EPOCH_BYTES, open_epoch
 from ...protocol.signing.eip712 import digest, sign
 from ...protocol.signing.keys import AccountKey
 from ..settling.claiming import FetchTrees, fetch_data, on_chain

@@ -20,7 +20,8 @@ from ...contracts.client.chain import ChainClient
 from ...protocol.errors import CommonloreError, Unreachable
 from ...protocol.ids import Address, checksummed
 from ...protocol.receipts.records import Credit
-from ...protocol.settlement.commitments import EpochTrees, build_epoch, open_epoch
+from ...protocol.settlement.commitments import EpochTrees, build_epoch
+from ...protocol.settlement.published import open_epoch
 from ...protocol.settlement.settled import (
     SettledReceipt,
     check_settled,

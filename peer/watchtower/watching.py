@@ -30,19 +30,12 @@ from ...protocol.content.manifests import AdapterManifest
 from ...protocol.encoding.codec import decode
 from ...protocol.errors import CommonloreError, NotFound, ProtocolError, RemoteProtocolError, Unreachable
 from ...protocol.ids import CHUNK_SIZE, Address, Cid, checksummed
-from ...protocol.settlement.commitments import (
-    MAX_EPOCH_BYTES,
-    Commitment,
-    EpochData,
-    EpochTrees,
-    commitment_hash,
-    open_epoch,
-    open_receipts,
-)
+from ...protocol.settlement.commitments import Commitment, EpochData, EpochTrees, commitment_hash
 from ...protocol.settlement.fraud_earnings import find_earnings_frauds
 from ...protocol.settlement.fraud_overlaps import ChannelHistory
 from ...protocol.settlement.fraud_receipts import find_receipt_frauds
 from ...protocol.settlement.frauds import Fraud, Posted
+from ...protocol.settlement.published import MAX_EPOCH_BYTES, open_epoch, open_receipts
 from ...protocol.signing.eip712 import Domain
 from ..settling.claiming import FetchTrees, fetch_data, on_chain
 from ..settling.lineages import Lineages

@@ -1,5 +1,5 @@
-"""The libp2p host: one key, Noise only, yamux only, one connection a peer. With `host_stream`, `host_pubsub`,
-`host_dht` and `compat` the only files that import libp2p; their exceptions end here.
+"""The libp2p host: one key, Noise only, yamux only, one connection a peer. With the other `host_*` and
+`compat` the only files that import libp2p; its exceptions end here.
 
 The rules of this file: every failure to reach somebody is `Unreachable` and names the address or peer, the
 reason and the remedy; a value a person typed that cannot be used is `ConfigError`. Handlers run beside the
@@ -13,21 +13,12 @@ import logging
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import trio
-from libp2p import create_yamux_muxer_option, new_host
 from libp2p.abc import IHost, INetStream
-from libp2p.crypto.ed25519 import create_new_key_pair
-from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
 from libp2p.custom_types import TProtocol
-from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.peer.id import ID
-from libp2p.rcmgr.connection_limits import ConnectionLimits
-from libp2p.rcmgr.manager import ResourceLimits, ResourceManager
-from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
-from libp2p.security.noise.transport import Transport as NoiseTransport
 from multiaddr import Multiaddr
 
 from ...protocol.errors import CommonloreError, ConfigError, Unreachable
@@ -35,7 +26,8 @@ from ...protocol.ids import PeerId
 from ..keyed_lock import KeyedLock
 from ..unwrap import single_leaf
 from . import compat
-from .addresses import announcer, listen_address, parse_address, plain_address, reason_of
+from .addresses import listen_address, parse_address, plain_address, reason_of
+from .host_build import HostConfig, build_host
 from .host_stream import LIBP2P_ERRORS, Stream, shielded
 
 log = logging.getLogger(__name__)
@@ -52,18 +44,6 @@ PEERSTORE_TTL_S = 3_600
 ADDRESSES_PER_PEER = 8
 
 StreamHandler = Callable[[Stream], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class HostConfig:
-    """What a host is. `secret` is the 32-byte seed of the peer's Ed25519 key; `listen` the multiaddrs to
-    listen on (none: it only dials); `announce` what to tell others instead, where the machine has another
-    address outside."""
-
-    secret: bytes = field(repr=False)
-    listen: tuple[str, ...] = ("/ip4/127.0.0.1/tcp/0",)
-    announce: tuple[str, ...] = ()
-    max_connections: int = 256
 
 
 class Host:
@@ -241,7 +221,7 @@ async def open_host(config: HostConfig, listening: bool = True) -> AsyncIterator
     ConfigError where it cannot listen."""
     compat.apply()
     listen = [listen_address(text) for text in config.listen]
-    raw = _build(config, listen)
+    raw = build_host(config, listen)
     with single_leaf():
         async with raw.run([]), trio.open_nursery() as nursery:
             host = Host(raw, nursery, listen)
@@ -253,38 +233,6 @@ async def open_host(config: HostConfig, listening: bool = True) -> AsyncIterator
                 await host.stop_listening()
                 await host.sever()
                 nursery.cancel_scope.cancel()
-
-
-def _build(config: HostConfig, listen: list[Multiaddr]) -> IHost:
-    key_pair = create_new_key_pair(config.secret)
-    noise = NoiseTransport(key_pair, noise_privkey=create_noise_key_pair().private_key)
-    limit = config.max_connections
-    host = new_host(
-        key_pair=key_pair,
-        sec_opt={NOISE: noise},
-        muxer_opt=create_yamux_muxer_option(),
-        listen_addrs=listen,
-        addrs_factory=announcer(config.announce),
-        disable_identify_address_discovery=True,
-        connection_config=ConnectionConfig(
-            max_connections=limit,
-            high_watermark=limit,
-            low_watermark=0,  # nobody is dialled but whom we dial
-            min_connections=0,
-            max_connections_per_peer=1,
-        ),
-        resource_manager=ResourceManager(
-            limits=ResourceLimits(max_connections=limit, max_streams=limit * 64),
-            connection_limits=ConnectionLimits(max_established_total=limit, max_established_per_peer=4),
-            enable_metrics=False,
-            enable_circuit_breaker=False,
-            enable_graceful_degradation=False,
-        ),
-    )
-    network: Any = host.get_network()
-    network.retry_config = RetryConfig(max_retries=0)
-    compat.contain_failures(network)
-    return host
 
 
 async def _run_handler(handler: StreamHandler, stream: Stream) -> None:

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from ..content.blob_names import describe_blob
-from ..encoding.codec import decode, encode
+from ..encoding.codec import encode
 from ..encoding.fields import U32, U64, U128, Blob, Hash32, Size
 from ..encoding.merkle import MAX_SUM, ZERO_HASH, MerkleSumTree, SumNode, verify_sum
-from ..errors import LocalProtocolError, NotFound, RemoteProtocolError
+from ..errors import NotFound
 from ..ids import Address, ReceiptId, digest_of, keccak256
 from ..signing.eip712 import Domain
 from .epoch_leaves import (
@@ -34,10 +34,9 @@ from .epoch_leaves import (
     line_leaf,
     unpack_line,
 )
-from .settled import EpochBuilder, LineFold, SettledReceipt, receipt_leaf
+from .settled import EpochBuilder, LineFold, SettledReceipt
 
 MAX_RECEIPTS_PER_EPOCH = 1 << 20
-MAX_EPOCH_BYTES = 1 << 30
 _STORED_HASH_BYTES = 23
 
 
@@ -55,8 +54,8 @@ class EpochData:
 
     Everything is in the order of its tree. `statements` are the sealed attribution statements by which the
     credits were divided, `measured` the sealed measurements that these name, `beacon` what they were drawn
-    by. Lines follow from receipts, and the other order of
-    credits from theirs: they are named only where something else was committed.
+    by. Lines follow from receipts, and the other order of credits from theirs: they are named only where
+    something else was committed.
     """
 
     epoch: U64
@@ -180,24 +179,12 @@ def build_epoch(
     data = EpochData(
         epoch, settled, earned, credited, shown.statements, shown.beacon, measured=shown.measured or None
     )
-    return _assemble(data, builder.receipt_tree(), encode(data))
+    return assemble(data, builder.receipt_tree(), encode(data))
 
 
-def published_trees(domain: Domain, data: EpochData, raw: bytes) -> EpochTrees:
-    """The trees over what a stranger published, as it is ordered there, whatever that is; `raw` is its
-    encoding.
-
-    Raises RemoteProtocolError where it makes no trees at all.
-    """
-    try:
-        leaves = [receipt_leaf(domain, settled) for settled in data.receipts]
-        return _assemble(data, MerkleSumTree(leaves), raw)
-    except (LocalProtocolError, OverflowError) as wrong:  # shares of a stranger may add up to anything
-        raise RemoteProtocolError(f"the data of epoch {data.epoch} makes no trees: {wrong}") from None
-
-
-def _assemble(data: EpochData, receipt_tree: MerkleSumTree, raw: bytes) -> EpochTrees:
-    """The other trees, and the commitment to all of them."""
+def assemble(data: EpochData, receipt_tree: MerkleSumTree, raw: bytes) -> EpochTrees:
+    """The trees over an epoch's data beside that of its receipts, and the commitment to all of them; `raw` is
+    the data's encoding."""
     lines, pool_credits = data.lines, data.pool_credits
     if lines is None:
         lines = honest_lines(data)
@@ -240,35 +227,6 @@ def _assemble(data: EpochData, receipt_tree: MerkleSumTree, raw: bytes) -> Epoch
 def honest_lines(data: EpochData) -> tuple[Line, ...]:
     """The lines that an epoch's receipts make."""
     return tuple(map(unpack_line, LineFold.of(data.receipts).packed()))
-
-
-def open_epoch(domain: Domain, commitment: Commitment, raw: bytes) -> EpochTrees:
-    """A posted commitment's trees from its published data; whether they are right is another question.
-
-    Raises RemoteProtocolError where the data is not what was committed.
-    """
-    trees = published_trees(domain, decode(EpochData, raw, MAX_EPOCH_BYTES), raw)
-    if trees.commitment != commitment:
-        raise RemoteProtocolError(f"the data of epoch {commitment.epoch} is not what was committed")
-    return trees
-
-
-def open_receipts(domain: Domain, commitment: Commitment, raw: bytes) -> EpochTrees:
-    """Of a commitment whose published data makes other trees than were committed, its receipts alone, where
-    they are those that were committed: all else is left empty.
-
-    Raises RemoteProtocolError where not even these are.
-    """
-    data = decode(EpochData, raw, MAX_EPOCH_BYTES)
-    try:
-        tree = MerkleSumTree(receipt_leaf(domain, settled) for settled in data.receipts)
-    except LocalProtocolError as wrong:
-        raise RemoteProtocolError(f"the receipts of epoch {commitment.epoch} make no tree: {wrong}") from None
-    found = (tree.root, tree.total, tree.count)
-    if found != (commitment.receipt_root, commitment.receipt_sum, commitment.receipt_count):
-        raise RemoteProtocolError(f"the receipts of epoch {commitment.epoch} are not what was committed")
-    empty = MerkleSumTree(())
-    return EpochTrees(commitment, tree, empty, empty, empty, empty, data.receipts, (), (), (), (), raw)
 
 
 def commitment_hash(commitment: Commitment) -> bytes:

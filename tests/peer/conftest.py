@@ -29,10 +29,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 @asynccontextmanager
 async def open_hosts(count: int, connected: bool = True) -> AsyncIterator[list["Host"]]:
     """Hosts on loopback with fixed keys; unless told otherwise the first is connected to every other."""
-    from commonlore.peer.wire.host import (
-        HostConfig,
-        open_host,
-    )  # libp2p takes half a second: only where it is needed
+    from commonlore.peer.wire.host import open_host  # libp2p takes half a second: only where it is needed
+    from commonlore.peer.wire.host_build import HostConfig
 
     async with AsyncExitStack() as stack:
         hosts = [

@@ -25,9 +25,10 @@ from commonlore.protocol.ids import cid_of
 from commonlore.protocol.receipts.credits import RolePayees, compute_credits, compute_shares
 from commonlore.protocol.receipts.records import Receipt, Weight
 from commonlore.protocol.receipts.rules import make_voucher
-from commonlore.protocol.settlement.commitments import EpochData, build_epoch, published_trees
+from commonlore.protocol.settlement.commitments import EpochData, build_epoch
 from commonlore.protocol.settlement.dishonest import FRIEND, Scene, plant
 from commonlore.protocol.settlement.frauds import FraudKind
+from commonlore.protocol.settlement.published import published_trees
 from commonlore.protocol.settlement.settled import SettledReceipt, fold_earnings, pool_credits
 from commonlore.protocol.signing.bindings import bind
 from commonlore.protocol.signing.eip712 import sign

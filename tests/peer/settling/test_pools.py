@@ -7,8 +7,9 @@ from commonlore.protocol.encoding.codec import decode
 from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.ids import Address
 from commonlore.protocol.receipts.records import Weight
-from commonlore.protocol.settlement.commitments import MAX_EPOCH_BYTES, EpochData
+from commonlore.protocol.settlement.commitments import EpochData
 from commonlore.protocol.settlement.pool_check import recheck_pools
+from commonlore.protocol.settlement.published import MAX_EPOCH_BYTES
 
 CONTRIBUTORS = tuple(Address(bytes([0xC0 + i]) * 20) for i in range(3))
 RECEIPTS = FEWEST_DRAWN + 8

@@ -17,9 +17,10 @@ from commonlore.protocol.encoding.merkle import MerkleSumTree
 from commonlore.protocol.errors import NotFound, Unreachable
 from commonlore.protocol.ids import Address, checksummed, digest_of
 from commonlore.protocol.receipts.records import Shares, Weight
-from commonlore.protocol.settlement.commitments import EpochData, honest_lines, published_trees
+from commonlore.protocol.settlement.commitments import EpochData, honest_lines
 from commonlore.protocol.settlement.dishonest import PLANTS, Scene
 from commonlore.protocol.settlement.frauds import FraudKind
+from commonlore.protocol.settlement.published import published_trees
 from commonlore.protocol.settlement.settled import receipt_leaf
 
 BOND = 10_000

@@ -6,7 +6,8 @@ import pytest
 import trio
 
 from commonlore.peer.wire.addresses import parse_address
-from commonlore.peer.wire.host import HostConfig, open_host
+from commonlore.peer.wire.host import open_host
+from commonlore.peer.wire.host_build import HostConfig
 from commonlore.peer.wire.host_stream import Stream
 from commonlore.protocol.errors import ConfigError, Unreachable
 from commonlore.protocol.signing.keys import PeerKey

@@ -26,8 +26,6 @@ from commonlore.protocol.settlement.commitments import (
     EpochData,
     build_epoch,
     commitment_hash,
-    open_epoch,
-    published_trees,
     verify_claim,
 )
 from commonlore.protocol.settlement.epoch_leaves import (
@@ -39,6 +37,7 @@ from commonlore.protocol.settlement.epoch_leaves import (
     pack_line,
     unpack_line,
 )
+from commonlore.protocol.settlement.published import open_epoch, published_trees
 from commonlore.protocol.settlement.settled import (
     EpochBuilder,
     SettledReceipt,

@@ -16,13 +16,14 @@ from commonlore.protocol.ids import Address, cid_of, digest_of
 from commonlore.protocol.receipts.credits import RolePayees, compute_credits, compute_shares
 from commonlore.protocol.receipts.records import Receipt, Weight
 from commonlore.protocol.receipts.rules import make_voucher
-from commonlore.protocol.settlement.commitments import build_epoch, published_trees
+from commonlore.protocol.settlement.commitments import build_epoch
 from commonlore.protocol.settlement.dishonest import PLANTS, Scene, plant
 from commonlore.protocol.settlement.epoch_leaves import pool_of
 from commonlore.protocol.settlement.fraud_earnings import find_earnings_frauds
 from commonlore.protocol.settlement.fraud_overlaps import ChannelHistory
 from commonlore.protocol.settlement.fraud_receipts import find_receipt_frauds
 from commonlore.protocol.settlement.frauds import FraudKind, LaneFacts, Posted, RawManifest, RegisteredAdapter
+from commonlore.protocol.settlement.published import published_trees
 from commonlore.protocol.settlement.settled import SettledReceipt, fold_earnings, pool_credits
 from commonlore.protocol.signing.eip712 import Domain, sign
 from commonlore.protocol.signing.keys import AccountKey
