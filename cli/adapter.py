@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 from . import completing
 from .base_models import cache_dir
 from .ending import ended_by_signals
+from .grouped import takes_groups
 from .options import HomeOption, JsonOption, config_of, home_at
 from .printing import one_line, print_facts, print_json, print_table
 from .progress import bars
@@ -56,9 +58,11 @@ def show(
         print_facts({name: one_line(value) for name, value in found.items() if name != "merge"})
 
 
-@app.command()
-def merge(
-    name: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="What the merged adapter is called.")],
+@dataclass(frozen=True, slots=True)
+class MergeOrder:
+    """What is to be merged, and how."""
+
+    name: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="What the merged adapter is called.")]
     adapter: Annotated[
         list[str],
         typer.Option(
@@ -68,35 +72,45 @@ def merge(
             help="Two to eight, equally or by weights up to 10. Repeatable.",
             autocompletion=completing.adapters,
         ),
-    ],
+    ]
     method: Annotated[
         str,
         typer.Option(
             help="linear, cat, svd, ties, dare_linear, dare_ties; "
             "cat, svd, and ties_svd, dare_linear_svd, dare_ties_svd take adapters of any shape."
         ),
-    ] = "linear",
+    ] = "linear"
     density: Annotated[
         str | None, typer.Option(help="What ties and dare keep of each adapter, up to 1; default: 0.5.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of what dare drops; default: 1.")] = None,
+    ] = None
+    seed: Annotated[int | None, typer.Option(min=0, help="Of what dare drops; default: 1.")] = None
     rank: Annotated[
         int | None, typer.Option(help="What the svd methods keep; default: the adapters' highest.")
-    ] = None,
-    licence: Annotated[str, typer.Option(help="The merged adapter's; default: the adapters' own.")] = "",
-    home: HomeOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Make one adapter out of several, without training, and announce it."""
-    from ..peer.asking.composition import read_ppm, read_weighted
+    ] = None
+    licence: Annotated[str, typer.Option(help="The merged adapter's; default: the adapters' own.")] = ""
 
-    parts = [{"name": part, "weight_ppm": ppm} for part, ppm in read_weighted(adapter)]
-    density_ppm = None if density is None else read_ppm(density, "the density")
-    order: dict[str, Any] = {"name": name, "adapters": parts, "method": method, "licence": licence}
-    order |= {"density_ppm": density_ppm, "seed": seed, "rank": rank}
+    def body(self) -> dict[str, Any]:
+        """As the node takes it. Raises ConfigError."""
+        from ..peer.asking.composition import read_ppm, read_weighted
+
+        return {
+            "name": self.name,
+            "adapters": [{"name": part, "weight_ppm": ppm} for part, ppm in read_weighted(self.adapter)],
+            "method": self.method,
+            "licence": self.licence,
+            "density_ppm": None if self.density is None else read_ppm(self.density, "the density"),
+            "seed": self.seed,
+            "rank": self.rank,
+        }
+
+
+@app.command()
+@takes_groups
+def merge(order: MergeOrder, home: HomeOption = None, json: JsonOption = False) -> None:
+    """Make one adapter out of several, without training, and announce it."""
     done: dict[str, Any] = {}
     with ended_by_signals(), node_of(home) as client, bars() as advance:
-        for line in client.stream("/merge", order):
+        for line in client.stream("/merge", order.body()):
             done = line.get("done", done)
             update = line.get("progress", {})
             if update.get("phase") in _STAGES:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from .grouped import takes_groups
 from .options import HomeOption, JsonOption
 from .printing import print_facts, print_json, print_table
 from .reach import node_of
@@ -42,37 +44,48 @@ def _line(datanet: dict[str, Any]) -> list[object]:
     return [*known, datanet["licence"], datanet["datanet"]]
 
 
-@app.command()
-def add(
-    name: Annotated[str, typer.Argument(help="What the Datanet is called.")],
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What is to be published, and under which terms."""
+
+    name: Annotated[str, typer.Argument(help="What the Datanet is called.")]
     rows: Annotated[
         list[str] | None,
         typer.Option(
             metavar="IDENTITY=FILE", help="Rows of one contributor: .jsonl or .csv with question and answer."
         ),
-    ] = None,
-    corpus: Annotated[
-        str | None, typer.Option(help="Instead of files, a packaged corpus: icd10 or cwe.")
-    ] = None,
-    purpose: Annotated[str, typer.Option(help="What it is for, in a sentence.")] = "",
-    licence: Annotated[str, typer.Option(help="Under which the rows may be used.")] = "",
-    origin: Annotated[str, typer.Option(help="Where the rows come from.")] = "",
-    notice: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A notice that travels with them.")
-    ] = None,
-    home: HomeOption = None,
-    json: JsonOption = False,
-) -> None:
+    ] = None
+    corpus: Annotated[str | None, typer.Option(help="Instead of files, a packaged corpus: icd10 or cwe.")] = (
+        None
+    )
+    purpose: Annotated[str, typer.Option(help="What it is for, in a sentence.")] = ""
+    licence: Annotated[str, typer.Option(help="Under which the rows may be used.")] = ""
+    origin: Annotated[str, typer.Option(help="Where the rows come from.")] = ""
+    notice: Annotated[Path | None, typer.Option(metavar="FILE", help="A notice that travels with them.")] = (
+        None
+    )
+
+    def body(self, home: Path | None) -> dict[str, Any]:
+        """As the node takes it. Raises BadParameter, ConfigError."""
+        if (self.corpus is None) == (not self.rows):
+            raise typer.BadParameter("give --rows IDENTITY=FILE, once a contributor, or --corpus")
+        if self.corpus is not None:
+            return _from_corpus(self.name, self.corpus, home)
+        travels = {
+            "licence": _required(self.licence),
+            "origin": self.origin,
+            "notice": _text_of(self.notice),
+        }
+        return _from_files(self.name, self.purpose, self.rows or [], travels)
+
+
+@app.command()
+@takes_groups
+def add(publication: Publication, home: HomeOption = None, json: JsonOption = False) -> None:
     """Publish a version of a Datanet: every contributor's rows, signed with its keys (`commonlore key
     new`).
     """
-    if (corpus is None) == (not rows):
-        raise typer.BadParameter("give --rows IDENTITY=FILE, once a contributor, or --corpus")
-    if corpus is not None:
-        body = _from_corpus(name, corpus, home)
-    else:
-        travels = {"licence": _required(licence), "origin": origin, "notice": _text_of(notice)}
-        body = _from_files(name, purpose, rows or [], travels)
+    body = publication.body(home)
     with node_of(home) as client:
         record = client.post("/datanets", body)
     if json:

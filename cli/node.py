@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import PeerOptions, takes_peer_options
+from .grouped import takes_groups
+from .options import PeerOptions
 from .printing import print_facts, say
 
 if TYPE_CHECKING:
@@ -16,21 +17,23 @@ if TYPE_CHECKING:
     from ..peer.node import Node
 
 
-@takes_peer_options
+@takes_groups
 def node(
-    options: PeerOptions,
+    *,
     role: Annotated[
         list[str] | None, typer.Option(help="worker, contributor, gateway, bootstrap, watchtower.")
     ] = None,
+    options: PeerOptions,
 ) -> None:
     """Run one peer with the roles you give it, until Ctrl-C."""
     run_peer(options.place, options.config(roles=role), options.json)
 
 
-@takes_peer_options
+@takes_groups
 def worker(
-    options: PeerOptions,
+    *,
     base: Annotated[str | None, typer.Option(help="The base model: starter, or one you added.")] = None,
+    options: PeerOptions,
 ) -> None:
     """Run a worker peer: serve a base model and any adapter on it, and be paid; until Ctrl-C."""
     from ..peer.local.extras import require

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_type_hints
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -67,28 +64,6 @@ class PeerOptions:
                 raise ConfigError(f"--set {text!r} is not NAME=VALUE")
             flags[name.replace("-", "_")] = parse_text(name.replace("-", "_"), value)
         return config_of(self.place, **flags)
-
-
-def takes_peer_options(command: Callable[..., None]) -> Callable[..., None]:
-    """A command that takes the options of `PeerOptions` beside its own, and gets them as `options`."""
-    hints = get_type_hints(PeerOptions, include_extras=True)
-    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "options"]
-    shared = [
-        inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
-        )
-        for field in fields(PeerOptions)
-    ]
-
-    @functools.wraps(command)
-    def taking(**given: object) -> None:
-        options = PeerOptions(**{field.name: given.pop(field.name) for field in fields(PeerOptions)})  # type: ignore[arg-type]
-        command(**given, options=options)
-
-    parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own] + shared
-    taking.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    taking.__annotations__ = {each.name: each.annotation for each in parameters}
-    return taking
 
 
 def home_at(path: Path | None) -> Home:

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .ending import Terminated, ended_by_signals
+from .grouped import takes_groups
 from .options import JsonOption
 from .printing import print_json, print_table, say
 from .progress import bars
 from .simulate_compare import compare
 from .simulate_lists import keys, list_
+from .simulate_options import ChoiceOptions, MachineOptions, PlaceOptions, one_of
 
 if TYPE_CHECKING:
     from ..simulations.files import Files, Sweep
@@ -26,29 +28,13 @@ MOST_PRINTED = 40
 
 
 @app.command()
+@takes_groups
 def run(
+    *,
     scenario: Annotated[str, typer.Argument(help="A .toml file, or a packaged name: see `simulate list`.")],
-    seed: Annotated[int | None, typer.Option(min=0, help="One seed.")] = None,
-    seeds: Annotated[str | None, typer.Option(metavar="0-9", help="Several, such as 0-9 or 1,4,8.")] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("-p", "--parameter", metavar="KEY=VALUE", help="Set a key; several values sweep it."),
-    ] = None,
-    driver: Annotated[
-        str | None, typer.Option(help="Of kind service: kernel (models), virtual (real peers), or both: a,b.")
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Where results are written; results/SCENARIO without it."),
-    ] = None,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Delete what another sweep left in that folder.")
-    ] = False,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, help="Runs at once; without it one, or all of a cluster.")
-    ] = None,
-    backend: Annotated[str, typer.Option(help="processes, loky, dask or ray.")] = "processes",
-    cluster: Annotated[str, typer.Option(metavar="ADDRESS", help="A running Dask or Ray cluster's.")] = "",
+    choice: ChoiceOptions,
+    place: PlaceOptions,
+    machines: MachineOptions,
     form: Annotated[str, typer.Option("--format", help="Of the tables: csv or parquet.")] = "csv",
     compiled: Annotated[
         bool, typer.Option("--compiled", help="Compile the scheduler first: the same files, sooner.")
@@ -63,20 +49,14 @@ def run(
     if compiled:
         _compile()
     from ..simulations.files import Sweep
-    from ..simulations.pool import BACKENDS, Pool
     from ..simulations.results import FORMATS
-    from ..simulations.run import parse_seeds
     from ..simulations.scenario import load_experiment, parse_overrides, scenario_path
 
-    if seed is not None and seeds is not None:
-        raise typer.BadParameter("give either --seed or --seeds")
-    _one_of("--backend", backend, BACKENDS)
-    _one_of("--format", form, FORMATS)
-    chosen = parse_seeds(seeds) if seeds is not None else (seed or 0,)
-    settings = [*(set_ or []), *([] if driver is None else [f"driver={driver}"])]
-    experiment = load_experiment(scenario_path(scenario), parse_overrides(settings))
-    sweep = Sweep(experiment, chosen, out or Path("results") / experiment.name, form)
-    _finish(sweep, _run(sweep, Pool(jobs, backend, cluster), fresh=fresh), json)
+    seeds, pool = choice.chosen_seeds(), machines.pool()
+    one_of("--format", form, FORMATS)
+    experiment = load_experiment(scenario_path(scenario), parse_overrides(choice.settings))
+    sweep = Sweep(experiment, seeds, place.out or Path("results") / experiment.name, form)
+    _finish(sweep, _run(sweep, pool, fresh=place.fresh), json)
 
 
 def _compile() -> None:
@@ -86,11 +66,6 @@ def _compile() -> None:
     if not home().is_dir():
         say("compiling the scheduler and the simulator, once: this takes about a minute")
     switch_on()
-
-
-def _one_of(option: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise typer.BadParameter(f"{option} is {value!r}; choose one of: {', '.join(known)}")
 
 
 def _run(sweep: Sweep, pool: Pool, *, fresh: bool) -> Files:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .options import PeerOptions, takes_peer_options
+from .grouped import takes_groups
+from .options import PeerOptions
 from .printing import print_facts, print_json, say
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from ..peer.watchtower.demands import WatchReport
 
 
-@takes_peer_options
+@takes_groups
 def watch(options: PeerOptions) -> None:
     """Watch every lane's commitments and challenge what is wrong, until Ctrl-C.
 
