@@ -7,9 +7,11 @@ import {Till} from "./Till.sol";
 
 /// @title A random seed a round: what participants committed to and revealed, mixed with a later block's hash.
 /// @notice A round's first half takes commitments with a stake, the second half reveals; who does not reveal loses the stake.
-/// Then a block to come is named, and its hash is mixed in: so neither the last to reveal nor a block's maker decides alone,
-/// and who withholds a value pays for the choice.
-/// @dev A block's maker who is also the last to reveal still has a choice between two seeds, at the price of a stake.
+/// Then a block to come is named, and its hash is mixed in: so the last to reveal does not know what he chooses between, and
+/// pays for withholding.
+/// @dev What was revealed is public before the named block is made. So its maker sees which seed each block that he could
+/// make would give: he may try many, or leave his turn to the next, at the price of a block's reward. Where that is worth
+/// more than a block, take entropy that its maker cannot see ahead.
 contract Beacon is Till {
     using SafeERC20 for IERC20;
 

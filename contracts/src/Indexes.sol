@@ -4,9 +4,11 @@ pragma solidity 0.8.37;
 import {ReentrancyGuard} from "@openzeppelin/contracts/utils/ReentrancyGuard.sol";
 import {Bonds} from "./Bonds.sol";
 
-/// @notice A gradient index as its maker commits to it. `rowsRoot`: plain Merkle tree over keccak(0x00 ‖ row hash ‖ vector),
-/// the vector `width` int8s. `runningRoot`: over keccak(0x00 ‖ contributor ‖ row hash ‖ keccak(sum)), where sum is the sum
-/// of the contributor's vectors up to and including this row, `width` little-endian int64s. Both in the order of the rows.
+/// @notice A gradient index of int8 vectors as its maker commits to it. Nodes' rows have since become one bit a place and a
+/// byte of weight: they commit nothing here, and whoever checks an answer adds their rows up off chain (docs/settlement.md).
+/// `rowsRoot`: plain Merkle tree over keccak(0x00 ‖ row hash ‖ vector), the vector `width` int8s. `runningRoot`: over
+/// keccak(0x00 ‖ contributor ‖ row hash ‖ keccak(sum)), where sum is the sum of the contributor's vectors up to and including
+/// this row, `width` little-endian int64s. Both in the order of the rows.
 struct IndexCommitment {
     bytes32 adapter;
     bytes32 manifest;
