@@ -39,6 +39,8 @@ _FAUCET = "; on a development chain: commonlore faucet"
 _GARBAGE = (AttributeError, KeyError, TypeError, ValueError)
 """What web3 stumbles over when an answer is JSON of another shape than JSON-RPC's."""
 _T = TypeVar("_T")
+_IMPORTING = threading.Lock()
+"""web3 imports itself in circles: Python gives up where two threads begin it at once, and a node ended of that."""
 
 
 class Rejected(ChainError):
@@ -172,7 +174,7 @@ class Endpoint:
 
     def _connect(self) -> Web3:
         try:
-            with _recursion_limit_kept():
+            with _IMPORTING, _recursion_limit_kept():
                 from web3 import HTTPProvider, Web3
         except ImportError as error:
             raise MissingDependency(
