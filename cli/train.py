@@ -97,13 +97,21 @@ def train(order: TrainingOrder, home: HomeOption = None, json: JsonOption = Fals
         return
     facts = {"adapter": done["alias"], "id": done["adapter"], "held-out loss": _losses(done)}
     facts["faithfulness"] = done["faithfulness"]
-    print_facts(facts | _dropped(done.get("dropped") or {}) | _flagged(done.get("flagged") or []))
+    facts |= _dropped(done.get("dropped") or {}) | _cut(done.get("cut", 0))
+    print_facts(facts | _flagged(done.get("flagged") or []))
 
 
 def _dropped(kinds: dict[str, int]) -> dict[str, object]:
     """Rows that were left out, and why: copies of earlier rows, or noise."""
     listed = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
     return {"rows left out": listed} if kinds else {}
+
+
+def _cut(rows: int) -> dict[str, object]:
+    """Rows that are longer than a training takes."""
+    from ..worker.factory.job import LONGEST
+
+    return {"cut": f"{rows} longer than {LONGEST} tokens, learnt as far as that"} if rows else {}
 
 
 def _flagged(rows: list[str]) -> dict[str, object]:

@@ -76,6 +76,8 @@ class Published:
     weights_bytes: int
     dropped: Mapping[str, int]
     """Rows that are copies of earlier ones, or noise, by kind: neither trained on nor paid."""
+    cut: int = 0
+    """Rows too long to be learnt whole."""
     flagged: tuple[str, ...] = ()
     """Row hashes of indexed rows that work against their own contributor's others: to be looked at."""
     faithfulness: str = UNMEASURED
@@ -115,8 +117,7 @@ class _Training:
         if order.refuse_noise:
             noted = node.home.jobs / f"{self._folder_name(pulled)}-admission"
             selected = await without_noise(base.directory, noted, selected, self._tell_progress)
-        rows = selected.rows
-        trained, heldout = divide_rows(rows, order.heldout)
+        trained, heldout = divide_rows(selected, order.heldout)
         folder = node.home.jobs / self._folder_name(pulled)
         pairs = tuple(Pair(owned.row.question, owned.row.answer) for owned in trained)
         result = await self._train(folder, TrainJob(base.directory, pairs, heldout, order.config))
@@ -138,6 +139,7 @@ class _Training:
                 loss_after=result.heldout_loss_after,
                 weights_bytes=result.weights_size,
                 dropped=selected.dropped_by_kind(),
+                cut=result.cut,
                 flagged=found.flagged,
                 faithfulness=describe_faithfulness(found.measured) if found.measured else UNMEASURED,
             )

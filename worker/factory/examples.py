@@ -3,6 +3,8 @@
 Rules of this file:
 - A prompt's tokens are those that the engine would see: the base's own chat template, ready for the
   assistant's turn. The answer follows, then the base's end token; only these two are scored.
+- A row longer than LONGEST tokens, or than its base sees, is cut, so that one row neither holds up a training
+  nor costs without bound. Whoever makes an example of a row cuts it alike: index, checks and retraining.
 - The order is a function of (seed, epoch): rows sorted by a hash. No library's generator, so that the same
   job gives the same run in every version, and a resumed run meets what the killed one would have met.
 """
@@ -12,19 +14,25 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
-from ...protocol.errors import ConfigError
 from ...protocol.requests.records import ChatMessage
 from ..models.reference import BaseModel
-from .job import Pair
+from .job import LONGEST, Pair
+
+_PROMPT_END = 32
+"""Of a question that is cut in its middle, the last tokens that stay: the template's way to the answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """Token ids; those from `answer_start` on are scored, each predicted from the ones before it."""
+    """Token ids; those from `answer_start` on are scored, each predicted from the ones before. A row that was
+    cut is not `whole`.
+    """
 
     tokens: tuple[int, ...]
     answer_start: int
+    whole: bool = True
 
 
 class Encoder:
@@ -33,11 +41,21 @@ class Encoder:
     def __init__(self, base: BaseModel) -> None:
         self._tokenizer = base.tokenizer()
         self._end = base.architecture.eos_token_ids[:1]
+        self._longest = min(LONGEST, base.architecture.max_positions)
 
     def pair(self, pair: Pair) -> Example:
-        """A row: its question as the user's turn, its answer with the end token."""
+        """A row: its question as the user's turn, its answer with the end token. Of what is too long the
+        answer's end goes, and of a question longer than half, its middle.
+        """
         prompt = self._tokenizer.encode_chat((ChatMessage("user", pair.question),))
-        return Example((*prompt, *self._tokenizer.encode(pair.answer), *self._end), len(prompt))
+        answer = (*self._tokenizer.encode(pair.answer), *self._end)
+        if len(prompt) + len(answer) <= self._longest:
+            return Example((*prompt, *answer), len(prompt))
+        room = max(self._longest // 2, self._longest - len(answer))
+        if len(prompt) > room:
+            end = min(_PROMPT_END, room // 2)
+            prompt = [*prompt[: room - end], *prompt[len(prompt) - end :]]
+        return Example((*prompt, *answer)[: self._longest], len(prompt), whole=False)
 
     def answer(self, messages: Sequence[ChatMessage], output: Sequence[int]) -> Example:
         """An answer that a model gave: the conversation, and the output tokens as they were."""
@@ -47,21 +65,6 @@ class Encoder:
     def output_tokens(self, text: str) -> list[int]:
         """An answer's text as the tokens it would have been, with the end token."""
         return [*self._tokenizer.encode(text), *self._end]
-
-
-def encode_pairs(encoder: Encoder, pairs: Sequence[Pair], max_tokens: int) -> list[Example]:
-    """All pairs as examples.
-
-    Raises ConfigError where one is longer than `max_tokens`, named by its number from 1.
-    """
-    examples = [encoder.pair(pair) for pair in pairs]
-    for number, example in enumerate(examples, 1):
-        if len(example.tokens) > max_tokens:
-            raise ConfigError(
-                f"row {number} has {len(example.tokens)} tokens; this job takes {max_tokens}: "
-                "shorten it or raise max_tokens"
-            )
-    return examples
 
 
 def batches(seed: int, count: int, batch_size: int, first_step: int = 0) -> Iterator[list[int]]:
@@ -78,8 +81,9 @@ def _row_at(seed: int, count: int, position: int) -> int:
     return _epoch_order(seed, position // count, count)[position % count]
 
 
-def _epoch_order(seed: int, epoch: int, count: int) -> list[int]:
+@lru_cache(maxsize=2)
+def _epoch_order(seed: int, epoch: int, count: int) -> tuple[int, ...]:
     def rank(row: int) -> bytes:
         return hashlib.sha256(f"commonlore/order/1/{seed}/{epoch}/{row}".encode()).digest()
 
-    return sorted(range(count), key=rank)
+    return tuple(sorted(range(count), key=rank))

@@ -27,6 +27,8 @@ ADAPTER_FILE = "adapter_model.safetensors"
 EARLY_FILE = "early.safetensors"
 CURVATURE_FILE = "curvature.safetensors"
 CHECKPOINT_FILE = "checkpoint.safetensors"
+LONGEST = 512
+"""Tokens of a row's example; what is longer is cut (`examples`)."""
 PRECISIONS = ("fp32", "bf16")
 EARLY_STEPS = 3
 """Steps whose adapters' mean is the early checkpoint (docs/attribution.md has what others would give)."""
@@ -47,8 +49,8 @@ class TrainConfig:
 
     Rates are per step at their peak; the schedule warms up over `warmup_steps` and falls linearly to zero.
 
-    `threads` 0 leaves the number to torch. `max_tokens` bounds one example, its prompt included.
-    `curvature_rows` of the rows tell the curvature that attribution whitens with; 0 leaves it out.
+    `threads` 0 leaves the number to torch. `curvature_rows` of the rows tell the curvature that attribution
+    whitens with; 0 leaves it out.
     """
 
     steps: int = 40
@@ -61,7 +63,6 @@ class TrainConfig:
     precision: str = "bf16"
     threads: int = 0
     checkpoint_every: int = 10
-    max_tokens: int = 512
     curvature_rows: int = 64
 
     def early_steps(self, rows: int) -> range:
@@ -121,6 +122,8 @@ class TrainResult:
     weights_sha256: str
     early_sha256: str
     curvature_sha256: str | None = None
+    cut: int = 0
+    """Rows too long to be learnt whole (`examples`)."""
 
     @property
     def improved(self) -> bool:
@@ -216,7 +219,6 @@ _LOWEST: Mapping[str, int] = {
     "seed": 0,
     "threads": 0,
     "checkpoint_every": 1,
-    "max_tokens": 8,
     "curvature_rows": 0,
 }
 

@@ -5,12 +5,13 @@ Rules of this file:
   beginning and its own example's earlier tokens, at the positions it would have alone. Questions of one
   Datanet share a system turn and most of a question, so a batch is about half as long as its examples
   together.
+- A batch of long examples is packed in portions: attention's memory grows with the square of their length.
 - Logits are computed only where an answer is scored: the head is a fifth of a small model's work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
@@ -19,6 +20,9 @@ import torch
 from torch import Tensor
 
 from .examples import Example
+
+MOST_TOGETHER = 2048
+"""Tokens of examples that are packed together: 4 GB of SmolLM2-135M's attention, forwards and backwards."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +35,17 @@ class Packed:
     visible: Tensor
     sources: Tensor
     targets: Tensor
+
+
+def portions(examples: Sequence[Example]) -> Iterator[list[Example]]:
+    """The examples in their order, as many together as may be packed."""
+    portion: list[Example] = []
+    for example in examples:
+        if portion and sum(len(each.tokens) for each in [*portion, example]) > MOST_TOGETHER:
+            yield portion
+            portion = []
+        portion.append(example)
+    yield portion
 
 
 def pack(examples: Sequence[Example]) -> Packed:

@@ -35,7 +35,7 @@ from .checkpoint import (
 )
 from .curvature import fit_early
 from .early import EarlyMean
-from .examples import Encoder, Example, batches, encode_pairs
+from .examples import Encoder, Example, batches
 from .job import (
     ADAPTER_FILE,
     CURVATURE_FILE,
@@ -50,7 +50,7 @@ from .job import (
     write_result,
 )
 from .lora import DTYPES, adapter_parameters, add_adapter, load_model, set_adapter
-from .packing import answer_losses, mean_loss, pack
+from .packing import answer_losses, mean_loss, pack, portions
 
 Report = Callable[[TrainProgress], None]
 MEASURED_ROWS = 16
@@ -82,6 +82,14 @@ def run_job(job_dir: Path, report: Report) -> TrainResult:
     return result
 
 
+def train_early(job_dir: Path) -> Path:
+    """Train the folder's job as far as its early checkpoint; that file. Raises as `run_job`."""
+    job = read_job(job_dir)
+    base = load_base(job.base)
+    _Run(job_dir, job, base, job_digest(job, base.id)).reach_early()
+    return job_dir / EARLY_FILE
+
+
 def _stands(job_dir: Path, result: TrainResult, digest: str) -> bool:
     """Whether a result belongs to this job and its files are still what it says."""
     names = {ADAPTER_FILE: result.weights_sha256, EARLY_FILE: result.early_sha256}
@@ -99,9 +107,9 @@ class _Run:
         self.digest = digest
         encoder = Encoder(base)
         self.base = base
-        self.rows = encode_pairs(encoder, job.rows, job.config.max_tokens)
+        self.rows = [encoder.pair(pair) for pair in job.rows]
         self.early = EarlyMean(job.config.early_steps(len(self.rows)))
-        self.heldout = encode_pairs(encoder, job.heldout, job.config.max_tokens)
+        self.heldout = [encoder.pair(pair) for pair in job.heldout]
         self.dtype = DTYPES[job.config.precision]
         self.model: Any = load_model(base, self.dtype)
         add_adapter(self.model, job.config)
@@ -125,6 +133,13 @@ class _Run:
         sync_directory(self.job_dir)
         remove_checkpoint(self.job_dir)
         return result
+
+    def reach_early(self) -> None:
+        """Stop where the early checkpoint is written."""
+        trained, last = (self.parameters, self.optimizer), self.early.steps[-1]
+        done = read_checkpoint(self.job_dir, self.digest, trained, self.early)
+        for _ in islice(self._train(done), max(0, last - done)):
+            pass
 
     def _train(self, done: int) -> Iterator[TrainProgress]:
         config = self.config
@@ -170,6 +185,7 @@ class _Run:
             curvature_sha256=file_sha256(self.job_dir / CURVATURE_FILE)
             if self.config.curvature_rows
             else None,
+            cut=sum(not row.whole for row in self.rows),
         )
 
 
@@ -178,11 +194,13 @@ def take_step(
 ) -> float:
     """Learn from a batch; its loss before. Raises TrainingFailed where that is no number."""
     optimizer.zero_grad(set_to_none=True)
-    mean = answer_losses(model, pack(rows), DTYPES[config.precision]).mean()
-    loss = mean.item()
+    scored, loss = sum(len(row.tokens) - row.answer_start for row in rows), 0.0
+    for portion in portions(rows):
+        part = answer_losses(model, pack(portion), DTYPES[config.precision]).sum() / scored
+        part.backward()  # type: ignore[no-untyped-call]
+        loss += part.item()
     if not math.isfinite(loss):
         raise TrainingFailed(f"the loss of step {step} is {loss}; train with a lower learning rate")
-    mean.backward()  # type: ignore[no-untyped-call]
     follow_gradients(optimizer, config, step)
     return loss
 

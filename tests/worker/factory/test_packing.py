@@ -3,16 +3,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from commonlore.protocol.errors import ConfigError
-from commonlore.worker.factory.examples import Encoder, batches, encode_pairs
-from commonlore.worker.factory.job import Pair, TrainConfig, TrainJob
+from commonlore.worker.factory.examples import Encoder, batches
+from commonlore.worker.factory.job import LONGEST, Pair, TrainConfig, TrainJob
 from commonlore.worker.factory.lora import adapter_parameters, add_adapter, initial_factor, load_model
-from commonlore.worker.factory.packing import answer_losses, pack
+from commonlore.worker.factory.packing import MOST_TOGETHER, answer_losses, pack, portions
 from commonlore.worker.models.reference import BaseModel
 
 
 def test_packed_losses_and_gradients_are_those_of_the_examples_alone(tiny: BaseModel, job: TrainJob) -> None:
-    examples = encode_pairs(Encoder(tiny), job.rows[:5], 512)
+    examples = [Encoder(tiny).pair(row) for row in job.rows[:5]]
     model = load_model(tiny, torch.float32)
     add_adapter(model, TrainConfig())
     parameters = adapter_parameters(model)
@@ -43,7 +42,32 @@ def test_every_epoch_meets_every_row_once_and_resumes_anywhere() -> None:
     assert [next(resumed) for _ in range(3)] == met[7:]
 
 
-def test_a_row_that_is_too_long_is_named(tiny: BaseModel) -> None:
-    pairs = [Pair("short?", "Yes."), Pair("long?", "word " * 100)]
-    with pytest.raises(ConfigError, match=r"row 2 has \d+ tokens; this job takes 60"):
-        encode_pairs(Encoder(tiny), pairs, 60)
+@pytest.mark.parametrize(("asked", "answered"), [(1, 900), (900, 1), (900, 900), (300, 300)])
+def test_a_row_that_is_too_long_is_cut_and_keeps_its_answers_beginning(
+    tiny: BaseModel, asked: int, answered: int
+) -> None:
+    encoder = Encoder(tiny)
+    question, answer = " ".join(["why"] * asked), " ".join(["so"] * answered)
+    short = encoder.pair(Pair("why", answer))
+    found = encoder.pair(Pair(question, answer))
+    assert not found.whole
+    assert len(found.tokens) == LONGEST
+    scored = found.tokens[found.answer_start :]
+    assert len(scored) >= min(LONGEST // 2, len(short.tokens) - short.answer_start) > 0
+    uncut = tuple(tiny.tokenizer().encode(answer))
+    assert scored[: len(uncut)] == uncut[: len(scored)]
+    ending = short.tokens[short.answer_start - 8 : short.answer_start]
+    assert found.tokens[found.answer_start - 8 : found.answer_start] == ending, "the way to the answer stays"
+
+
+def test_a_row_that_fits_is_whole(tiny: BaseModel) -> None:
+    found = Encoder(tiny).pair(Pair("why", "so"))
+    assert found.whole
+    assert found.tokens[-1] in tiny.architecture.eos_token_ids
+
+
+def test_a_batch_of_long_examples_is_learnt_in_portions(tiny: BaseModel) -> None:
+    rows = [Encoder(tiny).pair(Pair("why", "so " * 900)) for _ in range(5)]
+    together = MOST_TOGETHER // LONGEST
+    assert [len(portion) for portion in portions(rows)] == [together, 5 - together]
+    assert [row for portion in portions(rows) for row in portion] == rows
