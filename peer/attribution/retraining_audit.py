@@ -1,20 +1,25 @@
 """Level 3: the adapter trained again without each contributor, and what that does to one answer.
 
 Rules of this file: it is reduced, and says so: a few contributors, maybe fewer steps, one order of batches.
-Another order alone moves pay by several percent, so only the order of contributors is judged.
+Another order alone moves pay by several percent, so only the order of contributors is judged, and beside it
+stands how often chance does as well. Where the priors divide there is no order to judge. What training
+committed for attribution is made again first (`remade_check`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import permutations
 from pathlib import Path
 
+from ...protocol.attribution.faithfulness import PRIOR_METHODS
 from ...protocol.attribution.scoring import prior_weights
 from ...protocol.errors import NotFound
 from ...protocol.ids import Address, checksummed
 from .evidence import Evidence
-from .findings import Finding
+from .findings import Checks, Finding
+from .remade_check import check_remade, trained_on
 
 MOST_LEFT_OUT = 6
 Progress = Callable[[int, int], None]
@@ -39,32 +44,46 @@ class Effect:
 
 
 def verify_by_retraining(evidence: Evidence, audit: Audit, progress: Progress) -> Finding:
-    """Level 3: as many trainings as contributors left out, and one.
+    """Level 3: as many trainings as contributors left out, and one; and a training as far as the early
+    checkpoint.
 
-    Raises NotFound, InvalidModel, InvalidAdapter, TrainingFailed.
+    Raises NotFound, InvalidModel, InvalidAdapter, TrainingFailed, AttributionFailed.
     """
     not_shown = (
         "anything exact: retraining is itself random",
         "contributors that were not left out, and rows within a contributor",
     )
+    checks = Checks(3, not_shown)
+    return checks.run(lambda: _retrain(evidence, audit, progress, checks))
+
+
+def _retrain(evidence: Evidence, audit: Audit, progress: Progress, checks: Checks) -> None:
     if evidence.manifest is None:
-        return Finding(3, True, ("no adapter was used: there is nothing to retrain",), not_shown)
-    if evidence.index is None:
-        return Finding(3, True, ("no statement names an index: the priors apply, by rule",), not_shown)
+        return checks.shows("no adapter was used: there is nothing to retrain")
+    if evidence.index is None or evidence.statement is None:
+        return checks.shows("no statement names an index: the priors apply, by rule")
+    check_remade(evidence, audit.base_dir, audit.work_dir / "remade", checks)
+    if len({payee for payee, _ in trained_on(evidence)}) < 2:
+        return checks.shows("one contributor gave every row: it has all, whatever retraining says")
     steps = min(audit.steps, evidence.manifest.recipe.steps)
     effects = measure_effects(evidence, replace(audit, steps=steps), progress)
-    told = tuple(
-        f"without {checksummed(one.payee)} (paid {one.ppm / 10_000:.2f} %) the answer costs "
-        f"{one.nats:+.4f} nats a token more"
-        for one in effects
-    )
-    agreement = _rank_correlation(effects)
-    reduced = (
+    for one in effects:
+        checks.shows(
+            f"without {_named(evidence, one.payee)} (paid {one.ppm / 10_000:.2f} %) each token of the answer "
+            f"is {abs(one.nats):.4f} nats {'less' if one.nats >= 0 else 'more'} likely"
+        )
+    checks.shows(
         f"reduced: {len(effects)} contributors left out, {steps} of {evidence.manifest.recipe.steps} steps, "
         "one order of batches"
     )
-    verdict = f"rank correlation of weights with retraining: {agreement:+.2f}"
-    return Finding(3, agreement > 0, (*told, reduced, verdict), not_shown)
+    if evidence.statement.record.method in PRIOR_METHODS:
+        return checks.shows("the priors divide this answer, no scores: there is nothing to hold to this")
+    agreement, chance = _rank_correlation(effects)
+    told = (
+        f"rank correlation of weights with retraining: {agreement:+.2f}; of orders drawn at random "
+        f"{chance:.0%} do as well"
+    )
+    (checks.shows if agreement > 0 else checks.fails)(told)
 
 
 def measure_effects(evidence: Evidence, audit: Audit, progress: Progress) -> list[Effect]:
@@ -73,16 +92,13 @@ def measure_effects(evidence: Evidence, audit: Audit, progress: Progress) -> lis
     from ...worker.factory.examples import Encoder
     from ...worker.factory.job import Pair
     from ...worker.factory.manifests import config_of
-    from ...worker.factory.selection import OwnedShard, select_rows
     from ...worker.models.reference import load_base
 
     assert evidence.manifest is not None
     prompt = evidence.stored.prompt
-    shards = [OwnedShard(s.payee, s.rows) for datanet in evidence.datanets for s in datanet.shards]
-    kept = select_rows(shards).rows  # copies were not trained on
-    owned = [(one.payee, Pair(one.row.question, one.row.answer)) for one in kept]
-    if prompt is None or len({payee for payee, _ in owned}) < 2:
-        raise NotFound("retraining needs this receipt's prompt and rows of two contributors on this machine")
+    if prompt is None:
+        raise NotFound("retraining needs this receipt's prompt on this machine")
+    owned = [(payee, Pair(row.question, row.answer)) for payee, row in trained_on(evidence)]
     weights = _weights(evidence, {payee for payee, _ in owned})
     base = load_base(audit.base_dir)
     config = replace(config_of(evidence.manifest.recipe), steps=audit.steps)
@@ -104,10 +120,20 @@ def _weights(evidence: Evidence, contributors: set[Address]) -> dict[Address, in
     return {payee: ppm[payee] for payee in largest}
 
 
-def _rank_correlation(effects: list[Effect]) -> float:
+def _named(evidence: Evidence, payee: Address) -> str:
+    """A contributor's account, behind the name that its shards say."""
+    names = (s.shard.header.contributor for d in evidence.datanets for s in d.shards if s.payee == payee)
+    return f"{next(names, '')} {checksummed(payee)}".strip()
+
+
+def _rank_correlation(effects: list[Effect]) -> tuple[float, float]:
+    """Spearman's, and which part of all orders reaches it."""
     import numpy as np
 
     from ...worker.attribution.faithfulness import spearman
 
-    paid = np.array([[float(one.ppm)] for one in effects])
-    return float(spearman(paid, np.array([[one.nats] for one in effects]))[0])
+    nats = np.array([one.nats for one in effects])
+    orders = nats[np.array(list(permutations(range(len(effects)))))].T
+    paid = np.array([[float(one.ppm)] for one in effects]).repeat(orders.shape[1], 1)
+    found = spearman(paid, orders)
+    return float(found[0]), float((found >= found[0] - 1e-9).mean())

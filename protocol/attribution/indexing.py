@@ -39,6 +39,14 @@ def held_out(counted: Iterable[bytes], count: int) -> frozenset[bytes]:
     return frozenset(sorted(counted)[:count])
 
 
+def trained_rows(counted: Sequence[Owned], heldout: int) -> list[Owned]:
+    """The rows that training learns from, in its order: by their hashes less those that it only measures;
+    where it measures none of them, in the order of commitments."""
+    if not heldout:
+        return list(counted)
+    return sorted(counted, key=lambda owned: owned[1])[heldout:]
+
+
 def plan_rows(counted: Sequence[Owned], plan: IndexPlan, seed: bytes) -> list[Owned]:
     """The rows of an index in its order, out of those that count."""
     measured = held_out((digest for _, digest in counted), plan.heldout)

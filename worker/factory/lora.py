@@ -30,7 +30,9 @@ def load_model(base: BaseModel, dtype: torch.dtype) -> Any:
     Attention is eager: stated arithmetic, and at a few hundred tokens a tenth faster than the fused kernel.
     """
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     model = AutoModelForCausalLM.from_pretrained(
         base.directory,
         dtype=dtype,

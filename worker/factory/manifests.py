@@ -23,6 +23,8 @@ from .job import TrainConfig, TrainResult
 
 QUESTION_TEMPLATE = "user: {question} / assistant: {answer}"
 _PPB = 1_000_000_000
+_TRAINER = "commonlore.factory/2"
+"""Says how a recipe is followed; since 2 the early checkpoint is a mean of adapters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ def recipe_of(config: TrainConfig) -> Recipe:
     """Every parameter of a run as its manifest states them."""
     libraries = f"peft {version('peft')} torch {version('torch')}"
     return Recipe(
-        trainer=f"commonlore.factory/1 warmup {config.warmup_steps} {libraries}",
+        trainer=f"{_TRAINER} warmup {config.warmup_steps} {libraries}",
         steps=config.steps,
         batch_size=config.batch_size,
         learning_rate_ppb=round(config.learning_rate * _PPB),
@@ -80,7 +82,7 @@ def recipe_of(config: TrainConfig) -> Recipe:
 def config_of(recipe: Recipe) -> TrainConfig:
     """How to train as a recipe says. Raises InvalidAdapter where it is another trainer's."""
     match recipe.trainer.split():
-        case ["commonlore.factory/1", "warmup", steps, *_] if steps.isascii() and steps.isdigit():
+        case [trainer, "warmup", steps, *_] if trainer == _TRAINER and steps.isascii() and steps.isdigit():
             warmup = int(steps)
         case _:
             raise InvalidAdapter(f"a recipe of {recipe.trainer!r}: this program cannot train by it")

@@ -22,7 +22,7 @@ from commonlore.protocol.attribution.faithfulness import (
     Correlations,
     Faithfulness,
 )
-from commonlore.protocol.attribution.indexing import plan_rows, projection_seed
+from commonlore.protocol.attribution.indexing import plan_rows, projection_seed, trained_rows
 from commonlore.protocol.attribution.scoring import prior_weights
 from commonlore.protocol.content.blob_names import describe_blob
 from commonlore.protocol.content.compositions import AdapterWeight
@@ -94,10 +94,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Evidence, Path]:
     base = build_tiny(folder / "cache")
     author = PeerKey.generate(keccak256(b"author"))
     owned = [OwnedRow(owner_of(topic), row) for topic in KINDS for row in rows_of(topic)]
-    pairs = tuple(Pair(one.row.question, one.row.answer) for one in owned)
-    config = TrainConfig(
-        steps=9, batch_size=4, learning_rate=1e-2, precision="fp32", threads=1, curvature_rows=4
-    )
+    by_hash = {row_hash(one.row): one for one in owned}
+    counted = [(one.payee, row_hash(one.row)) for one in owned]
+    learnt = [by_hash[digest].row for _, digest in trained_rows(counted, 1)]
+    pairs = tuple(Pair(row.question, row.answer) for row in learnt)
+    config = TrainConfig(steps=9, batch_size=4, learning_rate=1e-2, precision="fp32", threads=1)
     write_job(folder / "job", TrainJob(base.directory, pairs, (), config))
     result = run_job(folder / "job", lambda _progress: None)
     publication = Publication(
@@ -111,9 +112,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Evidence, Path]:
     subject = subject_of(manifest, early, curvature, BLOCK)
     attributor = Attributor(base)
     attributor.load(subject)
-    by_hash = {row_hash(one.row): one for one in owned}
     assert manifest.indexed is not None
-    counted = [(one.payee, row_hash(one.row)) for one in owned]
     planned = [by_hash[digest] for _, digest in plan_rows(counted, manifest.indexed, subject.seed)]
     built = build_index(subject, planned, folder / "index", attributor.row_vectors(subject.adapter))
     index = built.manifest
@@ -198,6 +197,11 @@ def test_an_honest_receipt_passes_every_level(made: tuple[Evidence, Path], tmp_p
     assert "bit for bit" in findings[1].showed[-1]
     assert sum("is its row's gradient" in sentence for sentence in findings[2].showed) == 3
     assert any("reduced: 2 contributors left out, 6 of 9 steps" in s for s in findings[3].showed)
+    again = [sentence for sentence in findings[3].showed if "give again: cosine 1.0000" in sentence]
+    assert [sentence.split(" is what")[0] for sentence in again] == [
+        "the early checkpoint", "what the curvature makes of gradients"
+    ]  # fmt: skip
+    assert "of orders drawn at random 50% do as well" in findings[3].showed[-1]
     assert told == [(1, 3), (2, 3), (3, 3)]
 
 
@@ -423,8 +427,44 @@ def test_what_a_level_needs_and_is_not_here_is_named(made: tuple[Evidence, Path]
     unasked = dataclasses.replace(evidence, stored=dataclasses.replace(evidence.stored, prompt=None))
     with pytest.raises(NotFound, match="prompt"):
         verify_query(unasked, base)
-    with pytest.raises(NotFound, match="rows of two contributors"):
+    with pytest.raises(NotFound, match="rows of the adapter's Datanets"):
         verify_by_retraining(
             dataclasses.replace(evidence, datanets=()), Audit(base, tmp_path, 1), lambda *_: None
         )
     assert row_hash(rows_of(b"tree")[0]) in (evidence.index.manifest.row_hashes if evidence.index else ())
+
+
+def test_level_3_holds_no_priors_to_retraining(made: tuple[Evidence, Path], tmp_path: Path) -> None:
+    """Priors follow the rows' number, whatever retraining says: an honest statement by them must pass."""
+    evidence, base = made
+    assert evidence.manifest is not None
+    coarse = restated(evidence, method=COARSE_METHOD, weights=prior_weights(evidence.manifest))
+    found = verify_by_retraining(coarse, Audit(base, tmp_path, 3), lambda *_: None)
+    assert found.passed
+    assert "nothing to hold to this" in found.showed[-1]
+
+
+def test_level_3_of_one_contributor_trains_without_nobody(
+    made: tuple[Evidence, Path], tmp_path: Path
+) -> None:
+    evidence, base = made
+    (datanet,) = evidence.datanets
+    alone = dataclasses.replace(datanet, shards=datanet.shards[:1])
+    found = verify_by_retraining(
+        dataclasses.replace(evidence, datanets=(alone,)), Audit(base, tmp_path, 3), lambda *_: None
+    )
+    assert "one contributor gave every row" in found.showed[-1]
+    assert not found.passed, "these rows do not make this checkpoint"
+    assert "WRONG: the early checkpoint" in found.showed[0]
+
+
+def test_level_3_sees_a_checkpoint_and_factors_that_no_training_made(
+    made: tuple[Evidence, Path], tmp_path: Path
+) -> None:
+    evidence, base = made
+    assert evidence.early is not None
+    assert evidence.curvature is not None
+    swapped = dataclasses.replace(evidence, early=evidence.early.with_name("adapter_model.safetensors"))
+    found = verify_by_retraining(swapped, Audit(base, tmp_path, 3), lambda *_: None)
+    assert not found.passed
+    assert sum("WRONG" in sentence for sentence in found.showed) >= 1

@@ -19,6 +19,7 @@ from commonlore.protocol.attribution.indexing import (
     held_out,
     plan_rows,
     projection_seed,
+    trained_rows,
 )
 from commonlore.protocol.attribution.scoring import compute_priors
 from commonlore.protocol.content.manifests import (
@@ -158,3 +159,12 @@ def test_only_the_block_that_registered_the_adapter_is_its_beacon() -> None:
         check_beacon(without, BLOCK)
     assert projection_seed(ADAPTER) == projection_seed(ADAPTER, b"")
     assert len({projection_seed(ADAPTER), SEED, projection_seed(cid_of(b"b"), BLOCK)}) == 3
+
+
+def test_training_learns_from_what_it_does_not_only_measure_in_an_order_that_anybody_finds() -> None:
+    counted = [(payee(number % 3), cid_of(bytes([number])).encode()[-32:]) for number in range(9)]
+    assert trained_rows(counted, 0) == counted, "an order with questions of its own learns from every row"
+    learnt = trained_rows(counted, 2)
+    assert [row for _, row in learnt] == sorted(row for _, row in counted)[2:]
+    assert not {row for _, row in learnt} & held_out((row for _, row in counted), 2)
+    assert trained_rows(counted[::-1], 2) == learnt

@@ -43,7 +43,17 @@ def test_a_mean_goes_on_from_its_sums() -> None:
 
 @pytest.mark.parametrize(
     ("steps", "rows", "expected"),
-    [(96, 240, range(22, 25)), (40, 36, range(3, 6)), (40, 1_000, range(11, 14)), (1, 1, range(1, 2))],
+    [
+        (96, 240, range(22, 25)),
+        (40, 36, range(3, 6)),  # 36 rows are four steps and a half: the fifth begins the second epoch
+        (40, 1_000, range(11, 14)),
+        (40, 8, range(1, 2)),  # an epoch of one step
+        (40, 16, range(1, 3)),
+        (1, 1, range(1, 2)),
+        (2, 100, range(1, 2)),
+        (3, 100, range(1, 2)),
+        (6, 100, range(1, 3)),
+    ],
 )
 def test_early_are_the_last_steps_of_the_first_epoch(steps: int, rows: int, expected: range) -> None:
     size = 10 if rows == 240 else 8

@@ -15,7 +15,7 @@ from commonlore.worker.factory.job import (
     read_result,
     write_job,
 )
-from commonlore.worker.factory.train import run_job
+from commonlore.worker.factory.train import run_job, train_early
 
 
 class Killed(BaseException):
@@ -60,6 +60,18 @@ def test_a_killed_run_resumed_equals_an_uninterrupted_one(
     assert steps == list(range(goes_on_at, 13))  # every second step has a checkpoint
     for name in (ADAPTER_FILE, EARLY_FILE):
         assert (whole / name).read_bytes() == (killed / name).read_bytes()
+
+
+def test_the_early_checkpoint_is_found_again_without_the_rest_of_the_run(
+    job: TrainJob, tmp_path: Path
+) -> None:
+    whole, early = tmp_path / "whole", tmp_path / "early"
+    write_job(whole, job)
+    write_job(early, dataclasses.replace(job, heldout=()))
+    run(whole)
+    assert train_early(early).read_bytes() == (whole / EARLY_FILE).read_bytes()
+    assert not (early / ADAPTER_FILE).exists()
+    assert train_early(early).read_bytes() == (whole / EARLY_FILE).read_bytes(), "again, from its checkpoint"
 
 
 def test_a_finished_job_is_not_trained_again_unless_its_files_are_damaged(
