@@ -40,7 +40,7 @@ _GARBAGE = (AttributeError, KeyError, TypeError, ValueError)
 """What web3 stumbles over when an answer is JSON of another shape than JSON-RPC's."""
 _T = TypeVar("_T")
 _IMPORTING = threading.Lock()
-"""web3 imports itself in circles: Python gives up where two threads begin it at once, and a node ended of that."""
+"""web3 imports itself in circles: where two threads begin at once Python gives up, and a node ended of it."""
 
 
 class Rejected(ChainError):
