@@ -54,9 +54,9 @@ class EventReader:
         return self._block(head.number) == head
 
     def _block(self, which: Any) -> Head | None:
-        from web3.exceptions import BlockNotFound
-
         def read(web3: Any) -> Head | None:
+            from web3.exceptions import BlockNotFound  # here, behind the endpoint: it imports web3 alone
+
             try:
                 block = web3.eth.get_block(which)
             except BlockNotFound:
