@@ -39,7 +39,7 @@ from .prng import Prng
 from .retries import BROKEN, Again, Blame, Reaction, reaction_to
 from .route import Router
 from .standing import Standing, Standings
-from .survey import bar_of
+from .survey import may_serve
 from .tasks import Leg, Task
 from .view import NEVER_MS, NetworkView
 
@@ -111,8 +111,7 @@ class Scheduler:
         if task is None or query is None:
             return False
         return any(
-            task.leg_at(member.peer) is None and bar_of(member, query) is None
-            for member in query.field.everyone
+            task.leg_at(member.peer) is None and may_serve(member, query) for member in query.field.everyone
         )
 
     def _forget_stale(self) -> None:

@@ -223,12 +223,11 @@ class Desk:
         if len(query.field.everyone) > LOOKED_AT:
             self._set_due(task, self.now_ms + POLL_MS)
             return
-        survey = self._router.survey(query, task.rest)
-        due_ms = task.give_up_ms
-        if survey.next_ms is not None:
+        due_ms, (next_ms, is_full) = task.give_up_ms, self._router.next_chance(query)
+        if next_ms is not None:
             line_ms = LINE_MS * len(self.waiting.lines[task.spec.base])
-            due_ms = max(survey.next_ms, self.now_ms + min(line_ms, POLL_MS))
-        if survey.bars[Bar.FULL]:
+            due_ms = max(next_ms, self.now_ms + min(line_ms, POLL_MS))
+        if is_full:
             due_ms = min(due_ms, self.now_ms + POLL_MS)
         self._set_due(task, due_ms)
 

@@ -10,7 +10,7 @@ from .members import Member
 from .placement import replicas
 from .query import Query
 from .ring import HOMES
-from .survey import bar_of
+from .survey import may_serve
 
 SPACING_MS = 5_000
 
@@ -39,6 +39,6 @@ def _idle(query: Query, shelf: Shelf) -> Member | None:
     """The first home that does not hold it, may serve it and has room in its batch."""
     for member in shelf.homes(query.field.ring, HOMES):
         has_room = member.standing.load_at(query.now_ms) < member.max_batch
-        if has_room and query.adapter not in member.held and bar_of(member, query) is None:
+        if has_room and query.adapter not in member.held and may_serve(member, query):
             return member
     return None

@@ -1,6 +1,6 @@
 """From an ask to the worker that gets it: who may serve it, and who of those is best.
 
-Rules of this file: `bar_of` alone decides who may serve; a policy only ranks. Choosing looks at a few
+Rules of this file: `survey` alone decides who may serve; a policy only ranks. Choosing looks at a few
 workers. Only when none of those may serve, more are asked, first of all those with room: a bounded number at
 a time, going on where the last look ended, so that a large network that is full costs no more than a small
 one.
@@ -22,7 +22,7 @@ from .prefixes import Prefixes
 from .prng import Prng
 from .query import NOTHING_READ, NOTHING_TRIED, Query
 from .scores import NOBODY, Choice
-from .survey import PASSING, Survey, bar_of
+from .survey import PASSING, Survey, bar_of, may_serve, next_chance
 from .view import NetworkView
 
 LOOKED_AT = 1_024
@@ -64,7 +64,7 @@ class Router:
     def assess(self, query: Query, peer: PeerId) -> Member | None:
         """`peer`, if it may serve the ask now."""
         member = self.view.member(peer)
-        return member if member is not None and bar_of(member, query) is None else None
+        return member if member is not None and may_serve(member, query) else None
 
     def can_serve(self, now_ms: int, spec: AskSpec) -> bool:
         """Whether somebody may serve the ask, now or when it has rested or has room."""
@@ -73,6 +73,10 @@ class Router:
             return False
         bars = (bar_of(member, query) for member in query.field.everyone)
         return any(bar is None or bar in PASSING for bar in bars)
+
+    def next_chance(self, query: Query) -> tuple[int | None, bool]:
+        """When somebody may serve the ask that nobody may serve now, and whether somebody is full."""
+        return next_chance(query.field.everyone.items[:LOOKED_AT], query)
 
     def survey(self, query: Query | None, spec: AskSpec) -> Survey:
         """Why nobody may serve the ask, as far as `LOOKED_AT` workers tell."""
@@ -89,9 +93,9 @@ class Router:
         """
         choice = self.policy.choose(members, query, before)
         found = choice[0]
-        if found is None or found is before[0] or bar_of(found, query) is None:
+        if found is None or found is before[0] or may_serve(found, query):
             return choice
-        able = [each for each in members if each is not found and bar_of(each, query) is None]
+        able = [each for each in members if each is not found and may_serve(each, query)]
         return self.policy.choose(able, query, before)
 
     def _anybody(self, query: Query) -> Member | None:
@@ -106,7 +110,7 @@ class Router:
     def _able(self, query: Query, pool: Pool[Member]) -> list[Member]:
         """The first few that may serve of those whose turn it is to be asked."""
         turn = self._turn(query.field, pool)
-        return list(islice((each for each in turn if bar_of(each, query) is None), FOUND))
+        return list(islice((each for each in turn if may_serve(each, query)), FOUND))
 
     def _turn(self, field: Field, pool: Pool[Member]) -> Sequence[Member]:
         """All, from a random place on, or the next ones of many."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -30,26 +31,46 @@ class Bar(Enum):
 PASSING = frozenset((Bar.TRIED, Bar.RESTING, Bar.FULL))
 
 
+def may_serve(member: Member, query: Query) -> bool:
+    """Whether nothing bars the worker: `bar_of` says the same, and why, for more. What most often bars one in
+    a network that has too much to do is looked at first."""
+    standing, now_ms = member.standing, query.now_ms
+    if standing.not_before_ms > now_ms:
+        return False
+    if standing.outstanding + standing.foreign >= member.room and standing.load_at(now_ms) >= member.room:
+        return False
+    if query.tried and query.tried.get(member.peer, 0) > now_ms:
+        return False
+    return _suits(member, query.spec)
+
+
 def bar_of(member: Member, query: Query) -> Bar | None:
     """What keeps the worker from serving the ask now; None if it may."""
-    spec, standing = query.spec, member.standing
+    if _suits_surely(member, query.spec):
+        return _pause_of(member, query)
+    return _wish_of(member, query.spec) or _limit_of(member, query.spec) or _pause_of(member, query)
+
+
+def _suits(member: Member, spec: AskSpec) -> bool:
+    """Whether the worker may serve the ask when it has rested and has room."""
+    return _suits_surely(member, spec) or not (_wish_of(member, spec) or _limit_of(member, spec))
+
+
+def _suits_surely(member: Member, spec: AskSpec) -> bool:
+    """The same in fewer steps, which hold nearly always."""
     tokens = spec.prompt_tokens + spec.max_tokens
-    if (
-        not (query.tried or spec.only or spec.excluded or spec.artefact)
+    return (
+        not (spec.only or spec.excluded or spec.artefact)
         and tokens <= member.max_context
         and tokens * member.dearest // 1000 + member.fee <= spec.max_price
         and spec.deadline_ms <= member.key_expires_ms
         and spec.rank <= member.max_rank
-        and standing.not_before_ms <= query.now_ms
-        and standing.outstanding + standing.foreign < member.room
-    ):
-        return None  # nearly always; what follows would say the same
-    return _wish_of(member, query) or _limit_of(member, query) or _pause_of(member, query)
+    )
 
 
-def _wish_of(member: Member, query: Query) -> Bar | None:
+def _wish_of(member: Member, spec: AskSpec) -> Bar | None:
     """What the ask says of workers."""
-    spec, peer = query.spec, member.peer
+    peer = member.peer
     if peer in spec.excluded or (spec.only and peer not in spec.only):
         return Bar.EXCLUDED
     if price_of(member, spec) > spec.max_price:
@@ -59,9 +80,8 @@ def _wish_of(member: Member, query: Query) -> Bar | None:
     return None
 
 
-def _limit_of(member: Member, query: Query) -> Bar | None:
+def _limit_of(member: Member, spec: AskSpec) -> Bar | None:
     """What the worker cannot do."""
-    spec = query.spec
     if spec.prompt_tokens + spec.max_tokens > member.max_context:
         return Bar.TOO_LONG
     if spec.rank > member.max_rank and spec.adapters:
@@ -84,12 +104,28 @@ def price_of(member: Member, spec: AskSpec) -> int:
     return compute_price(member.rates, spec.prompt_tokens, spec.max_tokens)
 
 
+def next_chance(members: Iterable[Member], query: Query) -> tuple[int | None, bool]:
+    """When the first of those that rest, or that this ask has just tried, may serve it; and whether others
+    are full, of which nobody knows when they will have room."""
+    tried, spec, now_ms = query.tried, query.spec, query.now_ms
+    soonest_ms: int | None = None
+    is_full = False
+    for member in members:
+        standing = member.standing
+        ready_ms = standing.not_before_ms
+        if tried:
+            ready_ms = max(ready_ms, tried.get(member.peer, 0))
+        if ready_ms > now_ms:
+            if (soonest_ms is None or ready_ms < soonest_ms) and _suits(member, spec):
+                soonest_ms = ready_ms
+        elif not is_full:
+            is_full = standing.load_at(now_ms) >= member.room and _suits(member, spec)
+    return soonest_ms, is_full
+
+
 @dataclass(slots=True)
 class Survey:
-    """Those who serve the base, by what bars them.
-
-    `next_ms` is when a bar that passes will have passed, if known.
-    """
+    """Those who serve the base, by what bars them."""
 
     base: Cid
     bars: Counter[Bar] = field(default_factory=Counter[Bar])
@@ -98,7 +134,6 @@ class Survey:
     """The largest context of those that are too small."""
     prompt_tokens: int = 0
     max_tokens: int = 0
-    next_ms: int | None = None
 
     def count(self, member: Member, query: Query) -> None:
         """Ask one worker."""
@@ -111,9 +146,6 @@ class Survey:
             self.cheapest = price if self.cheapest is None else min(price, self.cheapest)
         elif bar is Bar.TOO_LONG:
             self.longest = max(self.longest, member.max_context)
-        elif bar in (Bar.TRIED, Bar.RESTING):
-            passed_ms = max(query.tried.get(member.peer, 0), member.standing.not_before_ms)
-            self.next_ms = passed_ms if self.next_ms is None else min(passed_ms, self.next_ms)
 
     @property
     def code(self) -> str:
