@@ -28,10 +28,10 @@ from .view import NEVER_MS
 OFFERED = 64
 """How many waiting asks a worker with news is offered at a time."""
 POLL_MS = 1_000
-"""How often an ask looks again that waits for a worker with room."""
+"""How often an ask looks again that waits for a worker with room, where the line is short."""
 LINE_MS = 4
-"""Asks that wait for a worker that rests look so seldom that one of their line does every so often: a long
-line would spend all time on looking otherwise."""
+"""Asks that wait look so seldom that one of their line does every so often (one of a very long line every
+millisecond): they would spend all time on looking otherwise."""
 
 
 class Desk:
@@ -220,15 +220,17 @@ class Desk:
         if query is None:
             self._set_due(task, task.give_up_ms)
             return
+        waiting = len(self.waiting.lines[task.spec.base])
+        turn_ms = self.now_ms + min(LINE_MS * waiting, POLL_MS + waiting)
+        poll_ms = max(turn_ms, self.now_ms + POLL_MS)
         if len(query.field.everyone) > LOOKED_AT:
-            self._set_due(task, self.now_ms + POLL_MS)
+            self._set_due(task, poll_ms)
             return
         due_ms, (next_ms, is_full) = task.give_up_ms, self._router.next_chance(query)
         if next_ms is not None:
-            line_ms = LINE_MS * len(self.waiting.lines[task.spec.base])
-            due_ms = max(next_ms, self.now_ms + min(line_ms, POLL_MS))
+            due_ms = max(next_ms, turn_ms)
         if is_full:
-            due_ms = min(due_ms, self.now_ms + POLL_MS)
+            due_ms = min(due_ms, poll_ms)
         self._set_due(task, due_ms)
 
     # ---- what is due
@@ -247,7 +249,15 @@ class Desk:
             else:
                 self.waiting.leave(task)
                 self.route(task)
+                if task.leg is not None:
+                    self._hurry(task.spec.base)
         self.wake_ms = self._timers.next_ms() or NEVER_MS
+
+    def _hurry(self, base: Cid) -> None:
+        """One of a line found a worker: where the others look seldom, the first of them looks now."""
+        line = self.waiting.lines.get(base)
+        if line is not None and len(line) * LINE_MS > POLL_MS:
+            self._set_due(next(iter(line.values())), self.now_ms)
 
     def _look_after(self, task: Task) -> None:
         """Its first token is late: send it to a second worker, if one is idle."""
