@@ -5,7 +5,7 @@ Rules of this file:
 - Nothing is compiled unless somebody asks: `simulate run --compiled`, or COMMONLORE_COMPILED=1, which
   processes started from there inherit.
 - A build is a function of the sources, the interpreter and mypyc's version. It lies in the cache, and appears
-  there whole or not at all, so that processes may build side by side.
+  there whole or not at all, so that processes may build side by side. The last few stay (see `builds`).
 - All or nothing: compiled classes know each other's fields, so either all of these modules are compiled ones
   or none is, and that is settled before the first of them is imported.
 """
@@ -26,6 +26,7 @@ from pathlib import Path
 
 from ..protocol.errors import LocalProtocolError, MissingDependency
 from ..worker.models.cache import default_cache_dir
+from .builds import PARTIAL, hold, prune
 from .sources import PACKAGE, rooms_digest
 
 SWITCH = "COMMONLORE_COMPILED"
@@ -34,6 +35,7 @@ LIBRARY = "commonlore_hot__mypyc"
 """The module that holds all the code; mypyc derives it from the group's name."""
 GROUP = LIBRARY.removesuffix("__mypyc")
 BUILD_PATIENCE_S = 1_200.0
+MOST_TRIES = 3
 INTERPRETED = ("__init__", "config", "records")
 """What of the scheduler stays as it is: processes send each other configurations, and `records` says one
 thing to type checkers and does another."""
@@ -74,7 +76,7 @@ def switch_on() -> None:
         raise LocalProtocolError(
             f"{late[0]} was imported before its compiled form was asked for: import simulations first"
         )
-    folder = built()
+    folder = _held()
     _load_library(folder)
     for room in ("scheduler", "simulations"):
         import_module(f"{root}.{room}").__path__.insert(0, str(folder / "commonlore" / room))
@@ -100,6 +102,15 @@ def home() -> Path:
     return default_cache_dir() / "compiled" / key
 
 
+def _held() -> Path:
+    """The folder of the compiled modules, which nobody deletes while this process lives."""
+    for _ in range(MOST_TRIES):
+        folder = built()
+        if hold(folder) is not None:
+            return folder
+    raise MissingDependency(f"{folder} is deleted again and again while it is used; try again")
+
+
 def built() -> Path:
     """The folder of the compiled modules, made if need be, which takes half a minute or more. Raises
     MissingDependency."""
@@ -107,13 +118,14 @@ def built() -> Path:
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=target.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=target.parent) as folder:
         _build(Path(folder))
         try:
             (Path(folder) / "made").rename(target)
         except OSError:
             if not target.is_dir():  # else another process was first
                 raise
+    prune(target.parent)
     return target
 
 
