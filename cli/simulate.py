@@ -69,7 +69,7 @@ def _compile() -> None:
 
 
 def _run(sweep: Sweep, pool: Pool, *, fresh: bool) -> Files:
-    """Run it with a bar; whoever ends it is told how to go on."""
+    """Run it with a bar; whoever ends it, or has no room left on the disk, is told how to go on."""
     from ..simulations.run import run_sweep
 
     stage, done = f"{len(sweep.experiment.arms)} arms x {len(sweep.seeds)} seeds", 0
@@ -82,8 +82,9 @@ def _run(sweep: Sweep, pool: Pool, *, fresh: bool) -> Files:
                 advance(stage, ended, whole, which)
 
             return run_sweep(sweep, pool, report, fresh=fresh)
-    except (KeyboardInterrupt, Terminated):
-        say(f"stopped: {done} of {sweep.size} runs are kept in {sweep.folder}; the same command goes on")
+    except (KeyboardInterrupt, Terminated, OSError) as ended:
+        if done or not isinstance(ended, OSError):
+            say(f"stopped: {done} of {sweep.size} runs are kept in {sweep.folder}; the same command goes on")
         raise
 
 

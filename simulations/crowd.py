@@ -78,7 +78,7 @@ class Crowd:
         self._dead: set[int] = set()
         self._is_mortal = scenario.churn.mean_lifetime_ms > 0
         self._lost_us = scenario.network.loss_detected_ms * 1000
-        self._most_queued = (scenario.workers.max_queue or 1 << 62) - 1
+        self._most_queued = scenario.workers.max_queue - 1
         self._work = draw_workload(scenario, seed)
         self._trips: list[Trip] = []
         self._codes = [COMPLETED]

@@ -178,7 +178,7 @@ def listed(folder: Path) -> list[str]:
     """The files that a folder's manifest names: those of the sweep that was written here last."""
     with suppress(OSError, ValueError, TypeError, KeyError):
         names = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-        return [name for name in names if Path(name).name == name]
+        return [name for name in names if Path(name).name == name and (folder / name).is_file()]
     return []
 
 

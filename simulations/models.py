@@ -60,7 +60,7 @@ class WorkerModel:
     model: str = one_of(("batching", "seats"), "batching")
     count: int = between(1, 1_000_000, 16)
     max_batch: int = between(1, 65_536, 8)
-    max_queue: int = between(0, 10_000_000, 32)
+    max_queue: int = between(1, 10_000_000, 32)
     max_context: int = between(1, 10_000_000, 8_192)
     slots: int = between(1, 1_000_000, 8)
     disk: int = between(1, 10_000_000, 64)

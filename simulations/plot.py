@@ -6,6 +6,7 @@ window.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from ..protocol.errors import MissingDependency
 from .figures import Panel
 from .measures import Interval, interval
 from .plot_lines import FAINT, GRID, INK, draw_lines, dress, left_out, numeric_keys
-from .results import ArmResult, RunResult, by_arm
+from .results import ArmResult, RunResult, by_arm, write_bytes
 from .scenario import Experiment
 
 if TYPE_CHECKING:
@@ -43,11 +44,15 @@ def draw(experiment: Experiment, results: Sequence[RunResult], path: Path) -> No
         _draw_rows(figure, experiment, results)
     else:
         draw_lines(figure, experiment, results)
-    figure.suptitle(experiment.about, x=0.01, ha="left", color=INK, fontsize=13, fontweight="bold")
+    figure.suptitle(
+        experiment.about or experiment.name, x=0.01, ha="left", color=INK, fontsize=13, fontweight="bold"
+    )
     figure.supxlabel(_caption(experiment, results), x=0.01, ha="left", color=FAINT, fontsize=8.5)
     metadata = {".png": {"Software": None}, ".svg": {"Date": None}}.get(path.suffix)
     with mpl.rc_context({"svg.hashsalt": "commonlore"}):
-        figure.savefig(path, metadata=metadata)
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format=path.suffix[1:], metadata=metadata)
+    write_bytes(path, drawn.getvalue())
 
 
 def _draw_rows(figure: Figure, experiment: Experiment, results: Sequence[RunResult]) -> None:

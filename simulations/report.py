@@ -16,7 +16,7 @@ from .files import Files
 from .kept import PLOT, REPORT
 from .measures import Interval, interval
 from .plot import draw
-from .results import ArmResult, by_arm
+from .results import ArmResult, by_arm, write_bytes
 from .scenario import Experiment
 from .sources import VERSIONED
 
@@ -60,7 +60,7 @@ def write_report(experiment: Experiment, files: Files, plot: Path | None, path: 
     made = json.loads(files.manifest.read_text(encoding="utf-8"))
     seeds, arms = [result.seed for result in files.results], by_arm(experiment, files.results)
     body = [
-        f"<h1>{escape(experiment.about)}</h1>",
+        f"<h1>{escape(experiment.about or experiment.name)}</h1>",
         f"<p>{escape(experiment.name)}, {_arms(experiment)}, {_certainty(seeds)}</p>",
         _missing(files),
         _image(plot),
@@ -74,7 +74,7 @@ def write_report(experiment: Experiment, files: Files, plot: Path | None, path: 
         f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
         f"<title>{escape(experiment.name)}</title><style>{_STYLE}</style><body>{''.join(body)}</body></html>\n"
     )
-    path.write_text(page, encoding="utf-8")
+    write_bytes(path, page.encode())
 
 
 def _certainty(seeds: Sequence[int]) -> str:

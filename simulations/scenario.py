@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
@@ -23,6 +24,8 @@ from .tables import Table, WrongKey, line_of, read_table
 
 PACKAGED = Path(__file__).with_name("scenarios")
 MAX_ARMS = 4_096
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+"""What a scenario may be called: results lie in a folder of that name."""
 Overrides = Mapping[str, tuple[Any, ...]]
 
 
@@ -175,10 +178,19 @@ def read_experiment(table: Table, folder: Path | None = None) -> Experiment:
         _arm(kind, plain, dict(zip(sweep, values, strict=True)), folder)
         for values in product(*sweep.values())
     )
+    _check_names(arms)
     canonical = json.dumps({**table, "sweep": sweep}, sort_keys=True, separators=(",", ":"))
     name, about = arms[0].scenario.name, arms[0].scenario.about
     digest = hashlib.sha256(canonical.encode()).hexdigest()
     return Experiment(name, about, arms, digest, () if folder is None else _digests(kind, arms))
+
+
+def _check_names(arms: tuple[Arm, ...]) -> None:
+    for arm in arms:
+        name = arm.written.name
+        if not NAME.fullmatch(name):
+            allowed = "up to 64 letters, digits, dots, dashes and underscores, the first of them no dot"
+            raise WrongKey("name", f"name is {name!r}; it must have {allowed}")
 
 
 def short_names(keys: Iterable[str]) -> list[str]:

@@ -88,6 +88,11 @@ def test_overrides_replace_and_add_to_the_sweep(tmp_path):
         ("sweep", {"adapters.zipf": [1, 2, 1]}, "adapters.zipf is swept over a value twice: 1, 2, 1"),
         ("sweep", {"name.first": ["x"]}, "name.first: there is no table name"),
         ("sweep", [], r"\[sweep\] maps"),
+        ("sweep", {"name": ["tiny", "../up"]}, r"name is '\.\./up'; it must have up to 64 letters"),
+        ("name", "/tmp/here", "name is '/tmp/here'; it must have"),
+        ("name", "..", "the first of them no dot"),
+        ("name", "", "name is ''; it must have"),
+        ("name", "a" * 65, "up to 64 letters"),
     ],
 )
 def test_mistakes_are_named(table, key, value, message):
@@ -122,6 +127,8 @@ def test_unknown_scenarios_are_named():
     ("lines", "line", "reason"),
     [
         ('name = "x"\nabout = ""\n[work]\nrate_per_s = -1', 4, "work.rate_per_s is -1; it must be above 0"),
+        ('about = ""\nname = "a/b"', 2, "name is 'a/b'; it must have up to 64 letters"),
+        ('name = "x"\nabout = ""\n\n[workers]\nmax_queue = 0', 5, "workers.max_queue is 0; it must be at"),
         ('name = "x"\nabout = ""\n\n[wrok]\n', 4, "unknown key wrok"),
         ('name = "x"\nabout = ""\nwork.rate_per_s = nan', 3, "must be a finite number"),
         ('name = "x"\nabout = ""\n[sweep]\n"work.rate_per_s" = [1, 0]', 4, "work.rate_per_s is 0"),

@@ -1,12 +1,14 @@
 """Sweeps on disk: interrupted, gone on with, failing in part, and never mixed with another's."""
 
 import csv
+import errno
 import json
 import math
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -143,15 +145,34 @@ def test_a_manifest_cannot_have_files_elsewhere_deleted(experiment, tmp_path):
     out = tmp_path / "out"
     run_sweep(Sweep(experiment, (3,), out))
     (out / "manifest.json").write_text(json.dumps({"files": {"../precious": "", "parts": ""}}))
-    with pytest.raises(OSError, match="parts"):
-        run_sweep(Sweep(experiment, (3,), out), fresh=True)
+    run_sweep(Sweep(experiment, (3,), out), fresh=True)
     assert (tmp_path / "precious").exists()
+    assert (out / "parts").is_dir()
 
 
 def test_a_folder_is_one_sweeps_at_a_time(experiment, tmp_path):
     sweep = Sweep(experiment, (3,), tmp_path)
     with pytest.raises(ConfigError, match="another sweep is writing into"):
         run_sweep(sweep, report=lambda *_: run_sweep(sweep))
+
+
+def test_a_full_disk_is_told_with_the_file(experiment, tmp_path, monkeypatch, whole):
+    write = Path.write_bytes
+
+    def full(path, content):
+        if path.name.startswith("arm0002"):
+            write(path, content[:10])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(OSError, match="No space left") as told:
+            run_sweep(Sweep(experiment, (3, 4), tmp_path / "full"))
+    assert told.value.filename == str(tmp_path / "full" / "parts" / "arm0002-seed3.json.gz")
+    assert not list(tmp_path.rglob("*.partial"))
+    run_sweep(Sweep(experiment, (3, 4), tmp_path / "full"))
+    assert contents(tmp_path / "full") == whole
 
 
 def test_a_damaged_part_is_named(experiment, tmp_path):
