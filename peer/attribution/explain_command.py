@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ...protocol.errors import CommonloreError, NotFound, ProtocolError, Unreachable
@@ -22,12 +23,17 @@ def explain_receipt(home: Home, config: Config, name: str) -> tuple[StoredReceip
     missing: list[str] = []
     for level in range(MOST, LEAST, -1):
         try:
-            parts = read_evidence(home, config, CheckOptions(name, level, 1))
-            break
+            return _explained(home, config, (name, level), missing)
         except (NotFound, Unreachable, ProtocolError) as error:
             missing.append(str(error))
-    else:
-        parts = read_evidence(home, config, CheckOptions(name, LEAST, 1))
+    return _explained(home, config, (name, LEAST), missing)
+
+
+def _explained(
+    home: Home, config: Config, wanted: tuple[str, int], missing: Sequence[str]
+) -> tuple[StoredReceipt, Explanation]:
+    """From what a check of this level reads."""
+    parts = read_evidence(home, config, CheckOptions(*wanted, 1))
     return parts[0].stored, explain_parts(parts, answer_text(config, parts[0]), missing[:1])
 
 

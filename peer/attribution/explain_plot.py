@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 INK, FAINT, GRID, ROW_COLOUR = "#212529", "#868e96", "#dee2e6", "#74c0fc"
 CHANNELS = {"adapter": "#0b7285", "row": "#e8590c", "template": "#9c36b5", "tool": "#868e96"}
+LABELS = {
+    "adapter": "rows that its adapter learnt",
+    "row": "rows in the prompt",
+    "template": "prompt template",
+    "tool": "tools",
+}
 SHOWN = 12
 _LONGEST = 52
 
@@ -65,7 +71,7 @@ def _draw_accounts(axes: Axes, accounts: Sequence[Sequence[ContributorPart]]) ->
     for place, parts in enumerate(accounts):
         reached = 0.0
         for part in parts:
-            label = None if part.channel in named else part.channel
+            label = None if part.channel in named else LABELS.get(part.channel, part.channel)
             named.add(part.channel)
             colour = CHANNELS.get(part.channel, INK)
             axes.barh(place, part.ppm / 10_000, left=reached, color=colour, height=0.62, label=label)
@@ -76,7 +82,7 @@ def _draw_accounts(axes: Axes, accounts: Sequence[Sequence[ContributorPart]]) ->
     axes.set_xlim(0, 112)
     axes.set_xticks(range(0, 101, 25), [f"{percent} %" for percent in range(0, 101, 25)])
     if named:
-        axes.legend(loc="lower right", frameon=False, fontsize=8.5)
+        axes.legend(loc="lower right", frameon=False, fontsize=8.5, title="by", title_fontsize=8.5)
 
 
 def _draw_rows(axes: Axes, rows: Sequence[RowPart]) -> None:
@@ -105,8 +111,14 @@ def _label(row: RowPart) -> str:
     """Whose it is and how its question ends: rows of one template begin alike, and often answer alike."""
     asked = " ".join(row.question.split())
     room = max(12, _LONGEST - len(row.name) - 2)
-    ending = asked if len(asked) <= room else f"…{asked[1 - room :]}"
+    ending = asked if len(asked) <= room else f"…{_from_a_word(asked[1 - room :])}"
     return _shorten(f"{row.name}: {ending}" if asked else row.row.hex())
+
+
+def _from_a_word(text: str) -> str:
+    """Without the piece of a word that it begins with, if more than that is left."""
+    _, space, rest = text.partition(" ")
+    return f" {rest}" if space and len(rest) > len(text) // 2 else text
 
 
 def _shorten(text: str) -> str:

@@ -237,6 +237,8 @@ def _rows(evidence: Evidence, known: _Known) -> tuple[RowPart, ...]:
     for at in np.argsort(-scores, kind="stable")[:SHOWN_ROWS].tolist():
         digest, owner = manifest.row_hashes[at], owners[at]
         sigma = round((float(scores[at]) - float(scores.mean())) / spread, 2)
+        if sigma <= 0:
+            break  # no row from here on stands out
         text = known.text(digest)
         found.append(RowPart(digest, owner, known.names.get(owner, ""), sigma, *text, evidence.adapter))
     return tuple(found)

@@ -74,9 +74,12 @@ def describe(found: Faithfulness, announced: Faithfulness | None = None) -> dict
         "above_chance": found.above_chance,
         "reduced_to": f"{found.subsets} trainings of {found.steps} steps of {found.batch} on half of "
         f"{found.rows} rows, {found.queries} queries",
-        "pays_by": "its scores" if found.above_chance else "the priors",
     }
-    if announced is not None:
+    counts = announced is not None and announced.above_chance
+    told["pays_by"] = f"{'its scores' if counts else 'the priors'}, by what its author announced"
+    if announced is None:
+        told["pays_by"] = "the priors, until its author announces a measurement"
+    else:
         told["announced_lds"] = round(from_ppm(announced.found.lds_ppm), 4)
         told["same_measurement"] = replace(announced, found=reached) == found
     return told

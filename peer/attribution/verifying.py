@@ -82,7 +82,8 @@ def _stated(evidence: Evidence, checks: Checks) -> None:
         raise RemoteProtocolError("the attribution statement pays an account that contributed nothing")
     _check_parts(evidence, statement)
     check_second_seals(evidence, checks)
-    checks.shows(f"the worker sealed {len(statement.weights)} weights that make {PPM} ppm, all contributors'")
+    paid = f"{len(statement.weights)} of the adapter's {len(known)} contributors"
+    checks.shows(f"the weights that the worker sealed make {PPM:,} ppm, for {paid}")
 
 
 def _check_parts(evidence: Evidence, statement: AttributionStatement) -> None:
@@ -122,7 +123,7 @@ def _integers(evidence: Evidence, checks: Checks) -> None:
     check_index(index.manifest, index.rows, index.sums)
     checks.shows(
         f"the author's index of {index.manifest.row_count} rows is what it commits: "
-        f"{len(index.manifest.contributors)} contributors' sums are exactly those of their rows"
+        f"each contributor's sum ({len(index.manifest.contributors)} in all) is exactly that of its rows"
     )
     check_second_draws(evidence, checks)
     if hashlib.sha256(index.query).digest() != statement.query:

@@ -124,14 +124,10 @@ def test_contributors_are_named_with_what_they_are_paid(evidence):
 
 
 def test_rows_stand_out_in_the_order_of_their_scores(evidence):
+    scores = np.array([60, 8, -20])
     rows = explain(evidence, ANSWER).rows
-    assert [(row.name, row.answer) for row in rows] == [
-        ("ana", "amnesia of the first kind"),
-        ("ana", "it is vertigo"),
-        ("ben", "quite another thing"),
-    ]
-    assert rows[0].sigma > 1 > rows[1].sigma > rows[2].sigma
-    assert abs(sum(row.sigma for row in rows)) < 0.05
+    assert [(row.name, row.answer) for row in rows] == [("ana", "amnesia of the first kind")]
+    assert rows[0].sigma == round((scores[0] - scores.mean()) / scores.std(), 2), "others do not stand out"
 
 
 def test_spans_and_rows_of_the_prompt_are_evidence(evidence):
@@ -160,7 +156,7 @@ def test_channels_are_told_apart(evidence):
 def test_what_is_not_at_hand_is_named(evidence):
     bare = replace(evidence, datanets=())
     found = explain(bare, None, ["the index is elsewhere"])
-    assert [row.answer for row in found.rows] == ["", "", ""]
+    assert [row.answer for row in found.rows] == [""]
     assert (found.spans, found.missing[0]) == ((), "the index is elsewhere")
     assert "tokenizer" in found.missing[-1]
     prior = explain(replace(bare, statement=None, index=None), ANSWER)
