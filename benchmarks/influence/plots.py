@@ -28,13 +28,14 @@ def _faithful(result: Mapping[str, Any], path: Path) -> Path:
     names = sorted(methods, key=lambda name: methods[name]["lds"])
     figure, sides = plt.subplots(1, 2, figsize=(8, 0.28 * len(names) + 1), sharey=True, layout="constrained")
     for side, what, label in zip(
-        sides, ("lds", "pay_error"), ("LDS (higher is better)", "pay error (lower)"), strict=True
+        sides, ("lds", "pay_error"), ("LDS (higher is better)", "pay error (lower is better)"), strict=True
     ):
         values = [methods[name][what] for name in names]
         errors = [methods[name][f"{what}_se"] or 0.0 for name in names]
         colours = [OURS if name == "ours" else THEIRS for name in names]
         side.barh(names, values, xerr=errors, color=colours, error_kw={"linewidth": 1})
         side.set_xlabel(label)
+        side.set_xlim(left=0)
     return save(figure, path)
 
 
@@ -42,17 +43,19 @@ def _attacks(result: Mapping[str, Any], path: Path) -> Path:
     """The largest change of an honest contributor's pay under each attack that was tried on several."""
     names = [name for name, tried in result["attacks"].items() if len(tried) > 1]
     methods = [name for name in ATTACKED if any(name in result["attacks"][attack] for attack in names)]
-    figure, side = plt.subplots(figsize=(8, 3.2), layout="constrained")
-    width = 0.8 / len(methods)
-    for place, method in enumerate(methods):
-        values = [
-            100 * result["attacks"][attack].get(method, {}).get("honest_change", nan) for attack in names
-        ]
-        colour = OURS if method == "ours" else plt.get_cmap("Greys")(0.25 + 0.6 * place / len(methods))
-        side.bar([x + place * width for x in range(len(names))], values, width, label=method, color=colour)
-    side.set_xticks([x + 0.4 - width / 2 for x in range(len(names))], names, rotation=20)
-    side.set_ylabel("honest pay changed by, %")
-    side.legend(fontsize=7, ncols=2, frameon=False)
+    figure, sides = plt.subplots(
+        1, len(names), figsize=(8, 0.24 * len(methods) + 0.9), sharex=True, sharey=True, layout="constrained"
+    )
+    for side, attack in zip(sides, names, strict=True):
+        tried = result["attacks"][attack]
+        values = [100 * tried.get(method, {}).get("honest_change", nan) for method in methods]
+        colours = [OURS if method == "ours" else THEIRS for method in methods]
+        bars = side.barh(methods, values, color=colours)
+        side.bar_label(bars, fmt="%.0f", padding=2, fontsize=7)
+        side.set_title(attack, fontsize=9)
+    sides[0].invert_yaxis()
+    sides[0].set_xlim(0, 79)
+    figure.supxlabel("largest change of an honest contributor's pay, % (lower is better)", fontsize=9)
     return save(figure, path)
 
 

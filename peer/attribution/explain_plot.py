@@ -82,7 +82,7 @@ def _draw_accounts(axes: Axes, accounts: Sequence[Sequence[ContributorPart]]) ->
     axes.set_xlim(0, 112)
     axes.set_xticks(range(0, 101, 25), [f"{percent} %" for percent in range(0, 101, 25)])
     if named:
-        axes.legend(loc="lower right", frameon=False, fontsize=8.5, title="by", title_fontsize=8.5)
+        axes.legend(loc="lower right", frameon=False, fontsize=8.5)
 
 
 def _draw_rows(axes: Axes, rows: Sequence[RowPart]) -> None:
