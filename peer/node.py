@@ -91,9 +91,7 @@ class Node:
             own.home.retrieval,
             choose_embedder(own.config.embeddings),
         )
-        self.withdrawals = Withdrawals(
-            self.content, self.catalog, self.retriever, store.settings, own.home.jobs
-        )
+        self.withdrawals = Withdrawals(self.content, self.catalog, self.retriever, store, own.home.jobs)
         self.asker = Asker(_scheduler(own.config), _attempt_parts(self), self.catalog, nursery)
         self.bases: set[Cid] = set()
         """Bases whose workers this peer follows."""

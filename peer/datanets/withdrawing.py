@@ -2,8 +2,8 @@
 
 Rules of this file:
 - The rows go, and with them their salts: what stays are hashes that nobody can open. So do the rows in every
-  retrieval index of this home, and training runs that hold them. The shard's header stays; by it the
-  withdrawal is checked.
+  retrieval index of this home, training runs that hold them, and prompts that they were put into. The shard's
+  header stays; by it the withdrawal is checked.
 - An adapter that was trained on a Datanet version with the shard is tainted. It is refused here from then on,
   by workers and by clients, so nobody earns from it any more; what was paid stays paid. Its author trains
   again: the new adapter names the version without the shard, which names the withdrawal.
@@ -18,6 +18,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import trio
 
@@ -57,17 +58,40 @@ class Tainted:
     adapter: Cid
 
 
+class KeptPrompts(Protocol):
+    """Receipts with what was asked."""
+
+    async def forget_prompts_with(self, shard: Cid) -> int:
+        """Delete every prompt that holds rows of a shard; how many receipts that were."""
+        ...
+
+
+class Kept(Protocol):
+    """What a store keeps of this: which shards were withdrawn, and prompts with their rows."""
+
+    @property
+    def settings(self) -> Settings:
+        """Where it is remembered."""
+        ...
+
+    @property
+    def ledger(self) -> KeptPrompts:
+        """Where the prompts are."""
+        ...
+
+
 class Withdrawals:
     """The shards that were withdrawn, as far as this home knows."""
 
     def __init__(
-        self, content: Content, catalog: Catalog, retriever: Retriever, settings: Settings, jobs: Path
+        self, content: Content, catalog: Catalog, retriever: Retriever, kept: Kept, jobs: Path
     ) -> None:
         self._jobs = jobs
         self._content = content
         self._catalog = catalog
         self._retriever = retriever
-        self._settings = settings
+        self._settings = kept.settings
+        self._prompts = kept.ledger
 
     async def recall(self) -> None:
         """Remember what was withdrawn before the node's last end."""
@@ -86,6 +110,8 @@ class Withdrawals:
         check_withdrawal(sealed, cid, shard)
         self._catalog.withdrawn.add(cid)
         forgotten = await self._retriever.forget(cid)
+        if prompts := await self._prompts.forget_prompts_with(cid):
+            log.info("deleted %d prompts that held rows of shard %s", prompts, cid)
         if self._content.has(shard.header.rows):
             rows = decode_rows(await self._content.get(shard.header.rows, MAX_SHARD_BYTES))
             await trio.to_thread.run_sync(forget_jobs, self._jobs, rows)

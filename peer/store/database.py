@@ -98,6 +98,12 @@ class Database:
             result = await self._bridge(lambda: self._transact(work, durable))
         return result
 
+    async def erase(self, work: Work[T]) -> T:
+        """As `write`, and what `work` deletes is overwritten, in the file and in its log beside it (there as
+        soon as no other process reads)."""
+        with trio.CancelScope(shield=True):
+            return await self._bridge(lambda: self._erase(work))
+
     async def open(self) -> None:
         """Connect and bring the tables up to date."""
         await self._bridge(self._connect)
@@ -160,6 +166,14 @@ class Database:
                     await self._writer.execute("ROLLBACK")
                 raise
             return result
+
+    async def _erase(self, work: Work[T]) -> T:
+        await self._writer.execute("PRAGMA secure_delete = ON")
+        try:
+            return await self._transact(work, True)
+        finally:
+            await self._writer.execute("PRAGMA secure_delete = OFF")
+            await self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     async def _set_durability(self, durable: bool) -> None:
         if durable != self._is_durable:

@@ -13,7 +13,8 @@ Rules of this file:
   Should its voucher come after all, in time, it counts.
 - A client that lost its last vouchers adopts its own signature from the worker. A worker never does: a payer
   could leave a gap that makes everything after it impossible to settle.
-- What strangers asked and were told is not kept for ever (`forget_openings`); receipts and vouchers are.
+- What strangers asked and were told is not kept for ever (`forget_openings`), nor what its contributor took
+  back (`forget_prompts_with`); receipts and vouchers are.
 - Recording the same thing again changes nothing. Recording something else in its place raises
   ChannelConflict.
 """
@@ -23,7 +24,7 @@ from __future__ import annotations
 import trio
 
 from ...protocol.encoding.codec import decode
-from ...protocol.ids import Address, ReceiptId
+from ...protocol.ids import Address, Cid, ReceiptId, cid_to_bytes
 from ...protocol.receipts.records import SignedReceipt, SignedVoucher, Voucher
 from . import channel_rows
 from .channel_memory import ChannelMemory
@@ -72,7 +73,19 @@ class Ledger:
             forgotten = f"UPDATE receipts SET prompt = NULL, tokens = x'' WHERE {lost}"
             return await sql.run(forgotten, lane, through, through)
 
-        return await self._database.write(work)
+        return await self._database.erase(work)
+
+    async def forget_prompts_with(self, shard: Cid) -> int:
+        """Delete every prompt that holds rows of a shard, asked or answered; answers, hashes and receipts
+        stay. How many receipts that were."""
+        named, holds = cid_to_bytes(shard), "prompt IS NOT NULL AND instr(prompt, ?) > 0"
+
+        async def work(sql: Transaction) -> int:
+            chosen = f"SELECT receipt_hash FROM receipts WHERE {holds}"
+            await sql.run(f"DELETE FROM consents WHERE receipt_hash IN ({chosen})", named)
+            return await sql.run(f"UPDATE receipts SET prompt = NULL WHERE {holds}", named)
+
+        return await self._database.erase(work)
 
     async def record_receipt(self, role: Role, new: NewReceipt) -> None:
         """Keep a receipt that waits for its voucher.

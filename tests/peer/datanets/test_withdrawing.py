@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import trio
@@ -44,15 +45,26 @@ class Memory:
         self.values[name] = value
 
 
-@pytest.fixture
-def settings():
-    return Memory()
+class Prompts:
+    """Shards of which prompts were to be forgotten."""
+
+    def __init__(self):
+        self.shards = []
+
+    async def forget_prompts_with(self, shard):
+        self.shards.append(shard)
+        return 1
 
 
 @pytest.fixture
-def withdrawals(shelf, settings, tmp_path):
+def kept():
+    return SimpleNamespace(settings=Memory(), ledger=Prompts())
+
+
+@pytest.fixture
+def withdrawals(shelf, kept, tmp_path):
     retriever = Retriever(shelf, shelf.catalog, shelf.domain, tmp_path / "retrieval")
-    return Withdrawals(shelf, shelf.catalog, retriever, settings, tmp_path / "jobs")
+    return Withdrawals(shelf, shelf.catalog, retriever, kept, tmp_path / "jobs")
 
 
 async def adapter_of(shelf, datanet, payee, alias="alice/icd"):
@@ -71,7 +83,7 @@ def signed(name, shard, datanet="codes"):
     return sign_withdrawal(KEYS[name], datanet, shard, "a mistake", 1_900_000_000_000)
 
 
-async def test_rows_go_and_adapters_that_learnt_from_them_are_refused(shelf, withdrawals, settings):
+async def test_rows_go_and_adapters_that_learnt_from_them_are_refused(shelf, withdrawals, kept):
     a, b = await shelf.contribute("a"), await shelf.contribute("b")
     both, (only_b, _) = (await shelf.publish([a, b]))[0], await shelf.publish([b])
     payee = a[1].header.payee
@@ -79,13 +91,14 @@ async def test_rows_go_and_adapters_that_learnt_from_them_are_refused(shelf, wit
     assert await withdrawals.tainted(a[0]) == (Tainted("alice/icd", tainted),)
     await withdrawals.take(signed("a", a[0]))
     assert not shelf.has(a[1].header.rows)
+    assert kept.ledger.shards == [a[0]]
     assert shelf.has(a[0])
     assert shelf.has(b[1].header.rows)
     with pytest.raises(InvalidAdapter, match="withdrawn"):
         await shelf.catalog.payable(tainted)
     assert await shelf.catalog.payable(clean)
     again = Catalog(shelf.get)
-    await Withdrawals(shelf, again, None, settings, None).recall()
+    await Withdrawals(shelf, again, None, kept, None).recall()
     with pytest.raises(InvalidAdapter, match="withdrawn"):
         await again.payable(tainted)
 
@@ -202,7 +215,7 @@ async def test_a_version_with_a_withdrawn_shard_is_not_fetched_again(shelf, with
 
 
 async def test_an_index_that_cannot_be_read_is_deleted_with_what_was_never_finished(
-    shelf, withdrawals, settings, tmp_path
+    shelf, withdrawals, kept, tmp_path
 ):
     a, b = await shelf.contribute("a"), await shelf.contribute("b")
     folder = tmp_path / "retrieval"
@@ -215,7 +228,7 @@ async def test_an_index_that_cannot_be_read_is_deleted_with_what_was_never_finis
 
 
 async def test_a_takedown_that_was_cut_short_is_done_when_heard_of_again(
-    shelf, withdrawals, settings, monkeypatch
+    shelf, withdrawals, kept, monkeypatch
 ):
     a = await shelf.contribute("a")
 
@@ -227,7 +240,7 @@ async def test_a_takedown_that_was_cut_short_is_done_when_heard_of_again(
         await withdrawals.take(signed("a", a[0]))
     monkeypatch.undo()
     again = Catalog(shelf.get)
-    await Withdrawals(shelf, again, None, settings, None).recall()
+    await Withdrawals(shelf, again, None, kept, None).recall()
     assert not again.withdrawn
     await withdrawals.take(signed("a", a[0]))
     assert not shelf.has(a[1].header.rows)

@@ -9,10 +9,11 @@ from commonlore.peer.store.channel_rows import ChannelConflict
 from commonlore.peer.store.ledger_rows import ReceiptState, Role
 from commonlore.peer.store.receipt_search import ReceiptName
 from commonlore.protocol.errors import LocalProtocolError
-from commonlore.protocol.ids import Address, receipt_id_of
+from commonlore.protocol.ids import Address, cid_of, receipt_id_of
 from commonlore.protocol.receipts.records import (
     SignedVoucher,
 )
+from commonlore.protocol.requests.records import ChatMessage, Prompt, PromptPart
 
 PAYER, LANE = Address(b"\x01" * 20), Address(b"\x02" * 20)
 
@@ -253,3 +254,32 @@ async def test_receipts_by_number_and_by_a_beginning(path, make):
 @pytest.mark.parametrize("text", ["", "0x", "xyz", "-1", "0x" + "a" * 65, "1.5", "٣"])
 def test_what_names_no_receipt(text):
     assert ReceiptName.parse(text) is None
+
+
+@pytest.mark.parametrize("role", list(Role))
+async def test_prompts_with_rows_that_were_taken_back_leave_neither_file_nor_log(path, role, make):
+    """Long ones, too, which SQLite keeps on pages of their own; the answers and the money stay."""
+    shard, other = cid_of(b"shard"), cid_of(b"another shard")
+
+    def asked(seq, source, text):
+        part = PromptPart("row", bytes(32), PAYER, source, 0, 0, 8)
+        return replace(
+            make.new_receipt(seq), prompt=Prompt(bytes(32), (ChatMessage("system", text),), parts=(part,))
+        )
+
+    gone, kept = asked(1, shard, "taken back " * 2_000), asked(2, other, "mine to keep")
+    async with make.opened(path) as store:
+        for number, new in enumerate((gone, kept), 1):
+            await store.ledger.record_voucher(role, make.pays(new, 10 * number), new)
+        assert b"taken back" in written(path)
+        assert [await store.ledger.forget_prompts_with(shard) for _ in range(2)] == [1, 0]
+        assert b"taken back" not in written(path)
+        found = {one.receipt_hash: one for one in await store.ledger.receipts()}
+        assert found[kept.receipt_hash].prompt == kept.prompt
+        bare = found[gone.receipt_hash]
+        assert (bare.prompt, bare.tokens, bare.voucher) == (None, gone.tokens, make.pays(gone, 10))
+
+
+def written(path):
+    """All that stands in a store's file and in what SQLite keeps beside it."""
+    return b"".join(each.read_bytes() for each in path.parent.glob(f"{path.name}*"))
