@@ -26,6 +26,7 @@ from .attribution.statements import KnownStatements
 from .catalog import Catalog
 from .chain import OFFLINE, last_deployment, load_deployment
 from .config import Config
+from .datanets.withdrawing import known_withdrawn
 from .gateway.receipts import Receipts
 from .home import Home
 from .identity.keystore import Keystore
@@ -93,6 +94,7 @@ async def open_closed_home(home: Home, config: Config) -> AsyncIterator[ClosedHo
         catalog = Catalog(content.get)
         for sealed in await store.records.all():
             catalog.learn(sealed)
+        catalog.withdrawn |= await known_withdrawn(store.settings)
         statements = KnownStatements(store.records, store.ledger, catalog, _accounts(deployment))
         domain = deployment.domain if deployment else OFFLINE
         chain = _chain(config, deployment)

@@ -195,14 +195,6 @@ class ChainClient(ContractCalls):
         posted_hash, posted_at, *_ = self.read("Settlement", "posted", checksummed(lane), epoch)
         return bytes(posted_hash), int(posted_at)
 
-    def beacon_after(self, lane: Address, epoch: int) -> bytes:
-        """The hash of the block in which a lane's epoch was posted: nobody knew it before. Empty where it
-        does not stand."""
-        number = next((p.block for p in self.commitments(lane) if p.commitment.epoch == epoch), None)
-        if number is None:
-            return b""
-        return self.endpoint.attempt("beacon", lambda web3: bytes(web3.eth.get_block(number)["hash"]))
-
     def final_at(self, lane: Address, epoch: int) -> int:
         """When a posted commitment's claims open and its challenges close, as far as is known now."""
         return int(self.read("Settlement", "finalAt", checksummed(lane), epoch))

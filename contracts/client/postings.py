@@ -8,6 +8,9 @@ from ..calling.records import ChainEvent, KilledEpoch, PostedCommitment
 from ..calling.tuples import commitment_of
 from .calls import ContractCalls
 
+MOST_BEACONS = 32
+"""Commitments after a receipt's own epoch that it is looked for in."""
+
 
 class Postings:
     """Every lane's commitments, from the settlement's events. Thread-safe, like the client it belongs to."""
@@ -32,6 +35,22 @@ class Postings:
             else:
                 standing.append(event)
         return tuple(self._posted(event) for event in standing)
+
+    def beacon_after(self, lane: Address, epoch: int) -> bytes:
+        """The hash of the block in which a lane's epoch was posted: nobody knew it before. Empty where it
+        does not stand."""
+        blocks = [posted.block for posted in self.of(lane) if posted.commitment.epoch == epoch]
+        return self._hash_of(blocks[0]) if blocks else b""
+
+    def beacons_from(self, lane: Address, epoch: int) -> tuple[bytes, ...]:
+        """The beacons of a lane's commitments from an epoch on, the first MOST_BEACONS: a receipt that was
+        paid late is in one of them."""
+        blocks = [posted.block for posted in self.of(lane) if posted.commitment.epoch >= epoch]
+        return tuple(self._hash_of(block) for block in blocks[:MOST_BEACONS])
+
+    def _hash_of(self, block: int) -> bytes:
+        read = self._client.endpoint.attempt
+        return read("beacon", lambda web3: bytes(web3.eth.get_block(block)["hash"]))
 
     def killed(self) -> tuple[KilledEpoch, ...]:
         """Every commitment that was proved wrong, in the order of the proofs."""

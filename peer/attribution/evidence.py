@@ -12,51 +12,37 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from ...protocol.attribution.faithfulness import Faithfulness
-from ...protocol.attribution.scoring import MAX_WIDTH
-from ...protocol.content.manifests import AdapterManifest, DatanetManifest, IndexManifest
+from ...protocol.attribution.faithfulness import PRIOR_METHODS, Faithfulness
+from ...protocol.attribution.pool_evidence import SealedStatement, counting
+from ...protocol.attribution.pools import Judged, judge
+from ...protocol.attribution.scoring import prior_weights
+from ...protocol.content.manifests import AdapterManifest, DatanetManifest
 from ...protocol.content.selections import RowSelection
 from ...protocol.encoding.codec import record_cid
-from ...protocol.errors import ChainError, NotFound, RemoteProtocolError, Unreachable
+from ...protocol.errors import ChainError, InvalidSignature, NotFound, RemoteProtocolError, Unreachable
 from ...protocol.gossip.adverts import AdapterRecord
-from ...protocol.ids import CHUNK_SIZE, RAW, Cid, cid_of_digest
+from ...protocol.ids import Cid
 from ...protocol.receipts.parts import ReceiptPart, receipt_parts
 from ...protocol.receipts.records import AttributionStatement, Credit
 from ...protocol.signing.bindings import PeerBinding
 from ...protocol.signing.eip712 import Domain
-from ...protocol.signing.envelope import Sealed, open_sealed
+from ...protocol.signing.envelope import Sealed
 from ..datanets.shards import PulledDatanet, pull_datanet
 from ..store.ledger import Ledger
 from ..store.ledger_rows import StoredReceipt
 from ..store.records import Records
+from .index_evidence import ContentSource, IndexEvidence, curvature_of, early_of, index_evidence, query_of
 from .index_rows import selection_of
 from .measured import faithfulness_of
 from .second_evidence import ReadFacts, SecondEvidence, read_second, seconds_among
 
-MAX_INDEX_BYTES = 256 * 1024**2
-MAX_VECTOR_BYTES = 512 * 1024**2
-"""Of an index: 100,000 rows of 4,097 bytes and some; or its contributors' sums. What claims more is not
-fetched."""
-MAX_CHECKPOINT_BYTES = 1024**3
-MOST_FACTORS = 2
-"""Bytes of curvature factors a byte of the adapter: beyond that they are not fetched, and not used."""
 LEVELS = range(4)
 
 
-class ContentSource(Protocol):
-    """Blobs: a node's, or a folder's."""
-
-    async def get(self, cid: Cid, max_bytes: int) -> bytes:
-        """The verified content. Raises NotFound, Unreachable."""
-        ...
-
-    async def path(self, cid: Cid, max_size: int) -> Path:
-        """A file with it. Raises NotFound, Unreachable."""
-        ...
-
-
 class CatalogSource(Protocol):
-    """Manifests and announcements by id."""
+    """Manifests and announcements by id; `withdrawn` are the shards that are known to be."""
+
+    withdrawn: set[Cid]
 
     def record_of(self, adapter: Cid, announcer: bytes | None = None) -> AdapterRecord | None:
         """What this key announced of an adapter."""
@@ -87,25 +73,10 @@ class Sources:
 
 
 @dataclass(frozen=True, slots=True)
-class IndexEvidence:
-    """The index that a statement names: its author's seal, its rows, its contributors' sums, and the
-    statement's query vector."""
-
-    sealed: Sealed[IndexManifest]
-    rows: bytes
-    sums: bytes
-    query: bytes
-
-    @property
-    def manifest(self) -> IndexManifest:
-        """What was sealed."""
-        return self.sealed.record
-
-
-@dataclass(frozen=True, slots=True)
 class Evidence:
     """All that is known of a receipt and one of its adapters, up to some level. `before` are the output
-    tokens ahead of it; `part` is the adapter's, None where all of the receipt is.
+    tokens ahead of it; `part` is the adapter's, None where all of the receipt is. `announced` is what the
+    adapter's author announces of it today.
     """
 
     domain: Domain
@@ -128,6 +99,11 @@ class Evidence:
     """Why the beacon could not be read, where it could not."""
     part: ReceiptPart | None = None
     seconds: tuple[SecondEvidence, ...] = ()
+    announced: AdapterRecord | None = None
+    wrong: str = ""
+    """Why what the statement names is not what it must be, where that showed when it was read."""
+    withdrawn: str = ""
+    """Why the adapter's rows are nobody's to read any more, where they are not."""
 
     @property
     def adapter(self) -> Cid | None:
@@ -139,6 +115,26 @@ class Evidence:
         """The receipt's credits of this adapter."""
         mine = None if self.part is None else self.part.number
         return tuple(credit for credit in self.credits if credit.part == mine)
+
+    @property
+    def counted(self) -> tuple[SealedStatement, ...]:
+        """The statements that count, the worker's first; of those by scores only where the measurement that
+        they name was read."""
+        if self.manifest is None or self.statement is None:
+            return ()
+        named, found = self.statement.record.faithfulness, self.faithfulness
+        measured = {named: found} if named is not None and found is not None else {}
+        given = [self.statement, *(second.sealed for second in self.seconds)]
+        return counting(given, self.manifest, self.stored.receipt_hash, self.statement.public_key, measured)
+
+    @property
+    def judged(self) -> Judged | None:
+        """What the statements make of the receipt; None where that is not known from what was read."""
+        if self.manifest is None or self.statement is None:
+            return None
+        if self.faithfulness is None and self.statement.record.method not in PRIOR_METHODS:
+            return None
+        return judge([each.record.weights for each in self.counted], prior_weights(self.manifest))
 
 
 async def gather(sources: Sources, stored: StoredReceipt, level: int) -> tuple[Evidence, ...]:
@@ -169,19 +165,16 @@ async def _gather_of(sources: Sources, stored: StoredReceipt, level: int, adapte
     read = [
         await read_second(one.sealed, stored.receipt, sources.content.get, sources.draws) for one in seconds
     ]
-    index = await _index(sources, statement, manifest)
-    known = replace(known, index=index, seconds=tuple(read))
-    if statement is None or index is None:
+    announced = sources.catalog.record_of(adapter, manifest.author) if adapter is not None else None
+    known = replace(known, seconds=tuple(read), announced=announced)
+    if statement is None or statement.record.index is None:
         return known
     known = await _with_beacon(sources, manifest, known)
-    measured = statement.record.faithfulness
-    if measured is not None:
-        known = replace(known, faithfulness=await faithfulness_of(sources.content, measured, manifest))
-    known = replace(
-        known,
-        datanets=await _datanets(sources, manifest),
-        selection=await selection_of(sources.content, manifest),
-    )
+    try:
+        known = await _with_index(sources, statement, manifest, known)
+    except (RemoteProtocolError, InvalidSignature) as error:
+        return replace(known, wrong=str(error))
+    known = await _with_rows(sources, manifest, known)
     if level < 2:
         return known
     return replace(
@@ -192,69 +185,41 @@ async def _gather_of(sources: Sources, stored: StoredReceipt, level: int, adapte
     )
 
 
+async def _with_index(
+    sources: Sources, statement: SealedStatement, manifest: AdapterManifest, known: Evidence
+) -> Evidence:
+    """With the index, the measurement and the query vectors that statements name. Raises NotFound,
+    Unreachable, RemoteProtocolError, InvalidSignature."""
+    content, own = sources.content, statement.record
+    index, found = await index_evidence(content, statement, manifest), None
+    if own.faithfulness is not None:
+        found = await faithfulness_of(content, own.faithfulness, manifest)
+    seconds = []
+    for second in known.seconds:
+        record, query = second.sealed.record, index.query
+        if record.index == own.index and record.query != own.query:
+            query = await query_of(content, record, index.manifest.width)
+        seconds.append(replace(second, query=query))
+    return replace(known, index=index, faithfulness=found, seconds=tuple(seconds))
+
+
+async def _with_rows(sources: Sources, manifest: AdapterManifest, known: Evidence) -> Evidence:
+    """With the rows that the adapter learnt from, where nobody has taken any of them back."""
+    selection = await selection_of(sources.content, manifest)
+    for cid in manifest.datanets:
+        version = await sources.catalog.datanet(cid)
+        if gone := sources.catalog.withdrawn.intersection(version.shards):
+            said = f"{len(gone)} shards of version {version.version} of Datanet {version.name!r}"
+            return replace(known, selection=selection, withdrawn=f"{said} were taken back by who gave them")
+    return replace(known, selection=selection, datanets=await _datanets(sources, manifest))
+
+
 async def _with_beacon(sources: Sources, manifest: AdapterManifest, known: Evidence) -> Evidence:
     """A chain that is away keeps nothing else from being looked at."""
     try:
         return replace(known, beacon=await sources.beacon(manifest))
     except (NotFound, Unreachable, ChainError) as error:
         return replace(known, unknown=str(error))
-
-
-async def curvature_of(content: ContentSource, manifest: AdapterManifest) -> Path | None:
-    """The file of an adapter's factors, if it has published any. Raises NotFound, Unreachable."""
-    if manifest.factors is None:
-        return None
-    most = max(MOST_FACTORS * manifest.weights_size, CHUNK_SIZE)
-    return await content.path(manifest.factors, min(most, MAX_CHECKPOINT_BYTES))
-
-
-async def early_of(content: ContentSource, manifest: AdapterManifest) -> Path:
-    """The file of an adapter's early checkpoint. Raises NotFound, Unreachable."""
-    if manifest.early_checkpoint is None:
-        raise NotFound(f"adapter {manifest.name!r} has no early checkpoint: its answers cannot be scored")
-    return await content.path(manifest.early_checkpoint, MAX_CHECKPOINT_BYTES)
-
-
-async def index_of(content: ContentSource, cid: Cid, manifest: AdapterManifest) -> Sealed[IndexManifest]:
-    """The sealed index of an adapter. Raises NotFound, Unreachable, RemoteProtocolError."""
-    sealed = open_sealed(await content.get(cid, MAX_INDEX_BYTES), (IndexManifest,), MAX_INDEX_BYTES)
-    adapter = record_cid(manifest)
-    if sealed.public_key != manifest.author:
-        raise RemoteProtocolError(f"the index of {adapter} is not its author's")
-    if sealed.record.adapter != adapter:
-        raise RemoteProtocolError(f"the index announced for {adapter} is of {sealed.record.adapter}")
-    return sealed
-
-
-async def _index(
-    sources: Sources, statement: Sealed[AttributionStatement] | None, manifest: AdapterManifest
-) -> IndexEvidence | None:
-    if statement is None or statement.record.index is None:
-        return None
-    sealed = await index_of(sources.content, statement.record.index, manifest)
-    rows = await rows_of(sources.content, sealed.record)
-    sums = await sums_of(sources.content, sealed.record)
-    query = await sources.content.get(cid_of_digest(statement.record.query, RAW), sealed.record.width)
-    return IndexEvidence(sealed, rows, sums, query)
-
-
-async def rows_of(content: ContentSource, index: IndexManifest) -> bytes:
-    """An index's rows. Raises NotFound, Unreachable, RemoteProtocolError where they are too large."""
-    return await _part_of(content, index, index.rows, index.row_count * index.row_bytes)
-
-
-async def sums_of(content: ContentSource, index: IndexManifest) -> bytes:
-    """An index's sums. Raises NotFound, Unreachable, RemoteProtocolError where they are too large."""
-    return await _part_of(content, index, index.sums, index.sums_bytes)
-
-
-async def _part_of(content: ContentSource, index: IndexManifest, cid: Cid, size: int) -> bytes:
-    if size > MAX_VECTOR_BYTES or index.width > MAX_WIDTH:
-        raise RemoteProtocolError(
-            f"an index of {index.row_count} rows and {len(index.contributors)} contributors of width "
-            f"{index.width}; at most {MAX_VECTOR_BYTES} bytes may be"
-        )
-    return await content.get(cid, max(size, 1))
 
 
 async def tokens_before(ledger: Ledger, stored: StoredReceipt) -> tuple[int, ...]:

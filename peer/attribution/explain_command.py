@@ -34,7 +34,8 @@ def _explained(
 ) -> tuple[StoredReceipt, Explanation]:
     """From what a check of this level reads."""
     parts = read_evidence(home, config, CheckOptions(*wanted, 1))
-    return parts[0].stored, explain_parts(parts, answer_text(config, parts[0]), missing[:1])
+    found = dict.fromkeys(said for each in parts for said in (each.wrong, each.withdrawn) if said)
+    return parts[0].stored, explain_parts(parts, answer_text(config, parts[0]), [*missing[:1], *found])
 
 
 def answer_text(config: Config, evidence: Evidence) -> str | None:

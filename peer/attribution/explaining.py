@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ...protocol.attribution.faithfulness import PRIOR_METHODS, UNMEASURED_METHOD
+from ...protocol.attribution.pools import Basis
 from ...protocol.attribution.scoring import (
     PRIOR_METHOD,
     compute_scores,
@@ -157,7 +158,13 @@ def explain(evidence: Evidence, answer: str | None, missing: Sequence[str] = ())
 def _method(evidence: Evidence) -> str:
     if evidence.manifest is None:
         return "none"
+    if _is_disputed(evidence):
+        return Basis.DISPUTED.value
     return "prior" if evidence.statement is None else evidence.statement.record.method
+
+
+def _is_disputed(evidence: Evidence) -> bool:
+    return evidence.judged is not None and evidence.judged.basis is Basis.DISPUTED
 
 
 def _confidence(evidence: Evidence) -> str:
@@ -166,6 +173,8 @@ def _confidence(evidence: Evidence) -> str:
         return "no adapter was used: nobody's rows are paid"
     if evidence.statement is None:
         return "no statement: the manifest's prior weights, each contributor's part of the rows"
+    if _is_disputed(evidence):
+        return "two attributors are too far apart: the manifest's prior weights divide until somebody rules"
     found, method = evidence.faithfulness, evidence.statement.record.method
     if method == UNMEASURED_METHOD:
         return UNMEASURED
@@ -202,7 +211,7 @@ def _before_channels(
 ) -> tuple[tuple[Weight, ...], Effects | None]:
     """The adapter's own weights and what is paid of the prompt's parts. Where the index is not at hand, the
     weights over all channels, and no parts."""
-    if evidence.statement is None:
+    if evidence.statement is None or _is_disputed(evidence):
         return prior_weights(manifest), None
     statement = evidence.statement.record
     effects = payable(statement.effects, {prior.payee for prior in manifest.priors})

@@ -21,7 +21,7 @@ from ...protocol.signing.envelope import seal
 from ...worker.attribution.measurement import Effort, Measurement, plan_measurement
 from ..datanets.shards import pull_datanet
 from ..node import Node
-from .evidence import ContentSource, curvature_of, early_of, index_of, rows_of
+from .index_evidence import ContentSource, curvature_of, early_of, index_of, rows_of
 from .index_rows import selection_of
 from .measured import faithfulness_of
 

@@ -1,13 +1,62 @@
-"""Whether a statement may go by the method that it names: by scores only where these are above chance."""
+"""Whether a statement's weights follow, and by the method that it names: by scores only where these are above
+chance.
+"""
 
 from __future__ import annotations
 
+import hashlib
+
+import numpy as np
+
 from ...protocol.attribution.faithfulness import COARSE_METHODS, coarse_method, from_ppm
-from ...protocol.attribution.scoring import PRIOR_METHOD, prior_weights
+from ...protocol.attribution.scoring import PRIOR_METHOD, prior_weights, read_sums, recheck_statement
 from ...protocol.errors import RemoteProtocolError
 from ...protocol.receipts.channels import combine_channels, payable
 from ...protocol.receipts.records import AttributionStatement, Weight
 from .evidence import Evidence
+
+
+def check_follows(evidence: Evidence, statement: AttributionStatement, query: bytes) -> tuple[str, ...]:
+    """What shows that a statement's weights follow from its query vector and the index, in words. Raises
+    RemoteProtocolError where they do not."""
+    assert evidence.index is not None
+    assert evidence.manifest is not None
+    if hashlib.sha256(query).digest() != statement.query:
+        raise RemoteProtocolError("the query vector is not the one that the statement names")
+    if (divided := check_coarse(evidence, statement)) is not None:
+        return (divided, *_left_out(evidence, statement))
+    index, contributors = evidence.index, {prior.payee for prior in evidence.manifest.priors}
+    sums = index.manifest.payees, read_sums(index.manifest, index.sums)
+    recheck_statement(statement, np.frombuffer(query, np.int8), sums, contributors)
+    by = check_method(evidence, statement)
+    return by, "the weights follow from the query vector and the sums, bit for bit"
+
+
+def _left_out(evidence: Evidence, statement: AttributionStatement) -> tuple[str, ...]:
+    """A measurement that the author announces and a statement without one does not name."""
+    record = evidence.announced
+    if statement.faithfulness is not None or record is None or record.faithfulness is None:
+        return ()
+    if record.index != statement.index:
+        return ()
+    return (
+        f"NOTE: the adapter's author announces a measurement of this index ({record.faithfulness}): either "
+        "it came later, or whoever made this statement left it out",
+    )
+
+
+def check_unindexed(evidence: Evidence) -> tuple[str, ...]:
+    """Of a receipt on which its worker states nothing by an index: what divides. Raises RemoteProtocolError
+    where that is not the priors."""
+    assert evidence.manifest is not None
+    statement, record = evidence.statement, evidence.announced
+    if statement is not None and statement.record.weights != _priors_with_parts(evidence, statement.record):
+        raise RemoteProtocolError("a statement without an index must have the manifest's prior weights")
+    said = "no statement names an index: the manifest's prior weights apply"
+    if record is None or record.index is None:
+        return (said,)
+    note = f"NOTE: the adapter's author announces the index {record.index}: either it came later, or"
+    return said, f"{note} the worker did not score by it"
 
 
 def check_coarse(evidence: Evidence, statement: AttributionStatement) -> str | None:
@@ -42,8 +91,10 @@ def check_method(evidence: Evidence, statement: AttributionStatement) -> str:
     if statement.method == PRIOR_METHOD:
         if statement.weights != _priors_with_parts(evidence, statement):
             raise RemoteProtocolError("without influence the weights must be the manifest's priors")
-    elif statement.method != evidence.index.manifest.method:
-        raise RemoteProtocolError(f"the statement is by {statement.method!r}, its index is not")
+    elif {statement.method} != {evidence.index.manifest.method, evidence.faithfulness.method}:
+        raise RemoteProtocolError(
+            f"the statement is by {statement.method!r}, its index or what was measured of it is not"
+        )
     lds = from_ppm(evidence.faithfulness.found.lds_ppm)
     return f"the author measured these scores to be above chance: {lds:+.3f} against retraining"
 

@@ -33,7 +33,7 @@ from ...worker.attribution.subject import subject_of
 from ..node import Node
 from ..settling.beacons import registered_beacon
 from ..store.records import MAX_STATEMENT_BYTES
-from .evidence import curvature_of, early_of, index_of, sums_of
+from .index_evidence import curvature_of, early_of, index_of, sums_of
 from .index_rows import require_whole
 from .measured import faithfulness_of
 

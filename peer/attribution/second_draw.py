@@ -25,12 +25,12 @@ _STEADY_READINGS = 4
 
 @dataclass(frozen=True, slots=True)
 class DrawFacts:
-    """Who had bonded up to a list's block, whose bond has stood since; and the beacon of the commitment that
-    a receipt is in, empty while it is in none."""
+    """Who had bonded up to a list's block, whose bond has stood since; and the beacons of the commitments
+    that a receipt may be in, by its epoch."""
 
     ever: Collection[Address]
     still: Collection[Address]
-    beacon: bytes
+    beacons: Collection[bytes]
 
 
 async def bonded_list(client: ChainClient | None) -> BondedList | None:
@@ -51,7 +51,8 @@ async def bonded_list(client: ChainClient | None) -> BondedList | None:
 async def drawn_facts(client: ChainClient, receipt: Receipt, listed: BondedList) -> DrawFacts:
     """Raises Unreachable, ChainError."""
     ever, still = await on_chain(client.bonds.bonded_by, BondRole.ATTRIBUTOR, listed.block)
-    return DrawFacts(ever, still, await on_chain(client.beacon_after, receipt.lane, receipt.epoch))
+    beacons = await on_chain(client.postings.beacons_from, receipt.lane, receipt.epoch)
+    return DrawFacts(ever, still, beacons)
 
 
 async def facts_of(client: ChainClient | None, receipt: Receipt, listed: BondedList) -> DrawFacts | None:
@@ -61,7 +62,7 @@ async def facts_of(client: ChainClient | None, receipt: Receipt, listed: BondedL
 
 def check_facts(facts: DrawFacts, beacon: bytes, listed: BondedList) -> None:
     """Raises RemoteProtocolError unless a draw's list is the chain's, and its beacon, if it has one, that of
-    the receipt's commitment."""
+    a commitment which the receipt may be in."""
     check_listed(listed, facts.ever, facts.still)
-    if beacon and beacon != facts.beacon:
+    if beacon and beacon not in facts.beacons:
         raise RemoteProtocolError("the second attributor was drawn by another beacon than its commitment's")

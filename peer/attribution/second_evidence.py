@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from ...protocol.encoding.codec import decode
 from ...protocol.errors import ChainError, NotFound, Unreachable
-from ...protocol.ids import Cid
+from ...protocol.ids import Cid, checksummed
 from ...protocol.receipts.records import AttributionStatement, Receipt
 from ...protocol.receipts.seconding import MAX_BONDED_BYTES, BondedList
 from ...protocol.signing.envelope import Sealed
@@ -23,12 +23,20 @@ ReadFacts = Callable[[Receipt, BondedList], Awaitable[DrawFacts | None]]
 @dataclass(frozen=True, slots=True)
 class SecondEvidence:
     """One second statement; the list that it was drawn from, and the chain's word on that, as far as they
-    were read. `unknown` is why they could not be."""
+    were read. `unknown` is why they could not be. `query` is its query vector, where it is by the index of
+    the worker's statement."""
 
     sealed: Sealed[AttributionStatement]
     listed: BondedList | None = None
     facts: DrawFacts | None = None
     unknown: str = ""
+    query: bytes = b""
+
+    @property
+    def named(self) -> str:
+        """Who it is by, as it says."""
+        drawn = self.sealed.record.drawn
+        return "nobody" if drawn is None else checksummed(drawn.binding.binding.owner)
 
 
 async def read_second(

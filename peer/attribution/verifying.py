@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...protocol.attribution.pools import TOLERANCE_PPM
-from ...protocol.attribution.scoring import check_weights, prior_weights, read_sums, recheck_statement
+from ...protocol.attribution.scoring import check_weights
 from ...protocol.encoding.codec import record_hash
 from ...protocol.encoding.fields import PPM
 from ...protocol.errors import NotFound, RemoteProtocolError
@@ -28,11 +28,12 @@ from .evidence import Evidence
 from .findings import Checks, Finding
 from .index_check import check_projection, check_whole
 from .index_rows import committed_rows
-from .method_check import check_coarse, check_method
-from .second_check import check_second_draws, check_second_seals
+from .method_check import check_follows, check_unindexed
+from .second_check import check_second_draws, check_second_seals, check_seconds_follow, other_vectors
 
 if TYPE_CHECKING:
     from ...worker.attribution.attributor import Attributor
+    from ...worker.attribution.recheck import QueryCheck
 
 Tell = Callable[[str], None]
 DRAWN_ROWS = 3
@@ -107,17 +108,17 @@ def verify_integers(evidence: Evidence) -> Finding:
 
 
 def _integers(evidence: Evidence, checks: Checks) -> None:
-    import numpy as np
-
     from ...worker.attribution.index import check_index
 
     if evidence.manifest is None:
         return checks.shows("no adapter was used: there is nothing to attribute")
+    if evidence.wrong:
+        raise RemoteProtocolError(evidence.wrong)
     if evidence.statement is None or evidence.index is None:
-        if evidence.statement and evidence.statement.record.weights != prior_weights(evidence.manifest):
-            raise RemoteProtocolError("a statement without an index must have the manifest's prior weights")
-        return checks.shows("no statement names an index: the manifest's prior weights apply")
-    statement, index = evidence.statement.record, evidence.index
+        for said in check_unindexed(evidence):
+            checks.shows(said)
+        return None
+    index = evidence.index
     check_projection(evidence, index.manifest, checks)
     check_whole(evidence, index.manifest, checks)
     check_index(index.manifest, index.rows, index.sums)
@@ -126,15 +127,11 @@ def _integers(evidence: Evidence, checks: Checks) -> None:
         f"each contributor's sum ({len(index.manifest.contributors)} in all) is exactly that of its rows"
     )
     check_second_draws(evidence, checks)
-    if hashlib.sha256(index.query).digest() != statement.query:
-        raise RemoteProtocolError("the query vector is not the one that the statement names")
-    if (divided := check_coarse(evidence, statement)) is not None:
-        return checks.shows(divided)
-    contributors = {prior.payee for prior in evidence.manifest.priors}
-    sums = index.manifest.payees, read_sums(index.manifest, index.sums)
-    recheck_statement(statement, np.frombuffer(index.query, np.int8), sums, contributors)
-    checks.shows(check_method(evidence, statement))
-    checks.shows("the weights follow from the query vector and the sums, bit for bit")
+    followed = check_follows(evidence, evidence.statement.record, index.query)
+    check_seconds_follow(evidence, checks)
+    for said in followed:
+        checks.shows(said)
+    return None
 
 
 def verify_query(evidence: Evidence, base_dir: Path) -> Finding:
@@ -165,21 +162,31 @@ def _query(evidence: Evidence, base_dir: Path, checks: Checks) -> None:
     attributor = attributor_of(evidence, base_dir)
     output = evidence.before + evidence.stored.tokens
     index = evidence.index.manifest
-    claimed = evidence.index.query, evidence.index.sums
-    found = recheck_query(attributor, index, *claimed, prompt.messages, output)
-    told = (
-        f"cosine {found.cosine:.6f}, {found.apart_ppm} ppm of the weights elsewhere (at most {TOLERANCE_PPM})"
-    )
-    if not found.passed:
-        checks.fails(f"the query vector is not this answer's: {told}")
-    elif found.identical:
-        checks.shows("the query vector computed again is the same, bit for bit")
-    else:
-        checks.shows(f"the query vector computed again agrees: {told}")
+    sums = evidence.index.sums
+
+    def again(query: bytes) -> QueryCheck:
+        return recheck_query(attributor, index, query, sums, prompt.messages, output)
+
+    tell_query(again(evidence.index.query), "the query vector", checks)
+    for second in other_vectors(evidence):
+        tell_query(again(second.query), f"the query vector of {second.named}", checks)
     if prompt.parts or evidence.statement.record.effects is not None:
         agrees, told = recheck_effects(evidence, attributor, prompt)
         (checks.shows if agrees else checks.fails)(told)
     _rows(evidence, attributor, checks)
+
+
+def tell_query(found: QueryCheck, whose: str, checks: Checks) -> None:
+    """What computing a query vector again has shown."""
+    told = (
+        f"cosine {found.cosine:.6f}, {found.apart_ppm} ppm of the weights elsewhere (at most {TOLERANCE_PPM})"
+    )
+    if not found.passed:
+        checks.fails(f"{whose} is not this answer's: {told}")
+    elif found.identical:
+        checks.shows(f"{whose} computed again is the same, bit for bit")
+    else:
+        checks.shows(f"{whose} computed again agrees: {told}")
 
 
 def attributor_of(evidence: Evidence, base_dir: Path) -> Attributor:
@@ -203,6 +210,8 @@ def _rows(evidence: Evidence, attributor: Attributor, checks: Checks) -> None:
     from ...worker.attribution.index import recheck_row
 
     assert evidence.index is not None
+    if evidence.withdrawn:
+        return checks.shows(f"NOTE: {evidence.withdrawn}: no row of the index can be computed again")
     index = evidence.index.manifest
     rows = committed_rows(evidence.datanets)
     owners = index.owners
@@ -217,6 +226,7 @@ def _rows(evidence: Evidence, attributor: Attributor, checks: Checks) -> None:
             checks.fails(f"row {position} of the index is not its row's gradient: challenge it")
         else:
             checks.shows(f"row {position} of the index is its row's gradient, and its contributor's")
+    return None
 
 
 def _drawn(count: int, seed: bytes) -> list[int]:

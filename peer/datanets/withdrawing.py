@@ -95,10 +95,7 @@ class Withdrawals:
 
     async def recall(self) -> None:
         """Remember what was withdrawn before the node's last end."""
-        raw = await self._settings.get(_KNOWN)
-        listed = decode_value(raw, MAX_LIST_BYTES) if raw is not None else []
-        if isinstance(listed, list):
-            self._catalog.withdrawn |= {to_cid(shard) for shard in listed if isinstance(shard, str)}
+        self._catalog.withdrawn |= await known_withdrawn(self._settings)
 
     async def take(self, sealed: Sealed[Withdrawal]) -> int:
         """Carry out a withdrawal; how many rows went from retrieval indexes here.
@@ -165,6 +162,13 @@ class Withdrawals:
             if any(shard in version.shards for version in versions):
                 found.append(Tainted(record.alias, record.adapter))
         return tuple(found)
+
+
+async def known_withdrawn(settings: Settings) -> set[Cid]:
+    """The shards that a home knows to be withdrawn."""
+    raw = await settings.get(_KNOWN)
+    listed = decode_value(raw, MAX_LIST_BYTES) if raw is not None else []
+    return {to_cid(each) for each in listed if isinstance(each, str)} if isinstance(listed, list) else set()
 
 
 def forget_jobs(jobs: Path, rows: Sequence[Row]) -> None:

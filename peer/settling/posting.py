@@ -173,7 +173,7 @@ class Posting:
         """What the receipts of the commitment before earn, by the statements on those that the hash of its
         block drew. A receipt that cannot be divided now is credited as it was published.
         """
-        beacon = await on_chain(self._client.beacon_after, self._lane, before.epoch)
+        beacon = await on_chain(self._client.postings.beacon_after, self._lane, before.epoch)
         stored = await self._parts.store.ledger.committed(self._lane, before.epoch)
         owner = self._parts.binding().binding.owner
         division = await self._parts.crediting.divide(stored, owner, beacon)

@@ -102,7 +102,8 @@ class Database:
         """As `write`, and what `work` deletes is overwritten, in the file and in its log beside it (there as
         soon as no other process reads)."""
         with trio.CancelScope(shield=True):
-            return await self._bridge(lambda: self._erase(work))
+            result = await self._bridge(lambda: self._erase(work))
+        return result
 
     async def open(self) -> None:
         """Connect and bring the tables up to date."""

@@ -38,8 +38,8 @@ from ...worker.attribution.subject import Subject, subject_of
 from ...worker.factory.job import CURVATURE_FILE, EARLY_FILE, write_whole
 from ...worker.factory.manifests import config_of
 from ...worker.factory.selection import Selected
-from ..attribution.evidence import MAX_INDEX_BYTES, index_of, rows_of, sums_of
 from ..attribution.faithfulness import others_of, statement_of
+from ..attribution.index_evidence import MAX_INDEX_BYTES, index_of, rows_of, sums_of
 from ..attribution.measured import faithfulness_of
 from ..node import Node
 from ..settling.beacons import own_beacon, registered_beacon

@@ -58,7 +58,7 @@ async def divide_again(
     if await on_chain(_is_succession, client, posted.lane, later.epoch):
         wrong = _unlike_published(earlier, later)
         return Divided(doubts=(f"{where}: {wrong}",) if wrong else ())
-    if later.beacon != await on_chain(client.beacon_after, posted.lane, posted.commitment.epoch):
+    if later.beacon != await on_chain(client.postings.beacon_after, posted.lane, posted.commitment.epoch):
         said = f"the receipts of epoch {earlier.epoch} were drawn by another beacon than its block"
         return Divided(doubts=(f"{where}: {said}",))
     worker = await on_chain(client.bindings.peer_key, posted.lane) or b""

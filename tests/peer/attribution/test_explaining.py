@@ -6,11 +6,12 @@ from dataclasses import astuple, make_dataclass, replace
 import numpy as np
 import pytest
 
-from commonlore.peer.attribution.evidence import Evidence, IndexEvidence
+from commonlore.peer.attribution.evidence import Evidence
 from commonlore.peer.attribution.explain_plot import draw
 from commonlore.peer.attribution.explaining import explain
 from commonlore.peer.attribution.explaining_parts import explain_parts
 from commonlore.peer.attribution.findings import Finding
+from commonlore.peer.attribution.index_evidence import IndexEvidence
 from commonlore.peer.attribution.receipt_check import merge_findings
 from commonlore.peer.chain import OFFLINE
 from commonlore.peer.datanets.shards import PulledDatanet, PulledShard

@@ -7,9 +7,11 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from commonlore.peer.attribution.evidence import Evidence, IndexEvidence
+from commonlore.peer.attribution.evidence import Evidence
+from commonlore.peer.attribution.index_evidence import IndexEvidence
 from commonlore.peer.attribution.retraining_audit import Audit, verify_by_retraining
 from commonlore.peer.attribution.second_draw import DrawFacts
 from commonlore.peer.attribution.second_evidence import SecondEvidence
@@ -23,7 +25,13 @@ from commonlore.protocol.attribution.faithfulness import (
     Faithfulness,
 )
 from commonlore.protocol.attribution.indexing import plan_rows, projection_seed, trained_rows
-from commonlore.protocol.attribution.scoring import prior_weights
+from commonlore.protocol.attribution.pools import Basis
+from commonlore.protocol.attribution.scoring import (
+    compute_scores,
+    compute_weights,
+    prior_weights,
+    read_sums,
+)
 from commonlore.protocol.content.blob_names import describe_blob
 from commonlore.protocol.content.compositions import AdapterWeight
 from commonlore.protocol.content.copies import RULE
@@ -34,6 +42,7 @@ from commonlore.protocol.content.splits import DEFAULT_SPLIT
 from commonlore.protocol.encoding.codec import record_cid, record_hash
 from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.errors import NotFound
+from commonlore.protocol.gossip.adverts import AdapterRecord
 from commonlore.protocol.ids import Address, cid_of, keccak256
 from commonlore.protocol.receipts.credits import RolePayees, compute_credits, compute_shares
 from commonlore.protocol.receipts.outputs import output_root
@@ -279,7 +288,9 @@ def measured_as(evidence: Evidence, lds_ppm: int) -> Faithfulness:
     assert evidence.statement is not None
     index = evidence.statement.record.index or cid_of(b"")
     reached = Correlations(lds_ppm, 100_000, PPM, PPM, 100_000)
-    return Faithfulness(evidence.statement.record.adapter, index, "m", 8, 8, 8, 9, 4, reached)
+    assert evidence.index is not None
+    method = evidence.index.manifest.method
+    return Faithfulness(evidence.statement.record.adapter, index, method, 8, 8, 8, 9, 4, reached)
 
 
 def test_level_2_sees_another_answers_query_and_forged_rows(made: tuple[Evidence, Path]) -> None:
@@ -378,7 +389,7 @@ def seconded(evidence: Evidence, listed: BondedList, facts: DrawFacts, **changes
     key = PeerKey.generate(keccak256(b"second"))
     assert evidence.statement is not None
     binding = bind(OFFLINE, owner, session, key, 1, 1 << 40)
-    drawn = DrawnSecond(binding, facts.beacon, record_cid(listed))
+    drawn = DrawnSecond(binding, next(iter(facts.beacons)), record_cid(listed))
     statement = dataclasses.replace(
         evidence.statement.record, drawn=dataclasses.replace(drawn, **changes) if changes else drawn
     )
@@ -391,7 +402,7 @@ def test_who_scored_second_is_checked_by_what_is_published(made: tuple[Evidence,
     mine = AccountKey.from_secret(keccak256(b"second")).address
     others = [Address(bytes([number]) * 20) for number in (1, 2, 3)]
     listed = BondedList(7, tuple(sorted([mine, *others])))
-    facts = DrawFacts(set(listed.accounts), set(listed.accounts), b"beacon")
+    facts = DrawFacts(set(listed.accounts), set(listed.accounts), [b"beacon"])
     honest = seconded(evidence, listed, facts)
     assert verify_signatures(honest).passed
     found = verify_integers(honest)
@@ -399,15 +410,17 @@ def test_who_scored_second_is_checked_by_what_is_published(made: tuple[Evidence,
     assert any("of 4 bonded at block 7 by the beacon's lot" in sentence for sentence in found.showed)
 
     strangers = BondedList(7, tuple(sorted(others)))
-    facts_of_strangers = DrawFacts(set(others), set(others), b"beacon")
+    facts_of_strangers = DrawFacts(set(others), set(others), [b"beacon"])
     unbonded = verify_integers(seconded(evidence, strangers, facts_of_strangers))
     assert "scored second and is not among the 3 bonded" in unbonded.showed[-1]
-    crowd = DrawFacts({mine, *others, b"\x09" * 20}, {*others, b"\x09" * 20}, b"beacon")
+    crowd = DrawFacts({mine, *others, b"\x09" * 20}, {*others, b"\x09" * 20}, [b"beacon"])
     hidden = verify_integers(seconded(evidence, listed, crowd))
     assert "0x0909" in hidden.showed[-1]
     assert "is left out" in hidden.showed[-1]
-    late = verify_integers(seconded(evidence, listed, DrawFacts(set(others), set(others), b"beacon")))
+    late = verify_integers(seconded(evidence, listed, DrawFacts(set(others), set(others), [b"beacon"])))
     assert "had not bonded at block 7" in late.showed[-1]
+    paid_late = dataclasses.replace(facts, beacons=[b"its own epoch's", b"beacon"])
+    assert verify_integers(seconded(evidence, listed, paid_late, beacon=b"beacon")).passed
     steered = verify_integers(seconded(evidence, listed, facts, beacon=b"another"))
     assert "another beacon" in steered.showed[-1]
     swapped = verify_integers(seconded(evidence, listed, facts, bonded=cid_of(b"another list")))
@@ -420,6 +433,79 @@ def test_who_scored_second_is_checked_by_what_is_published(made: tuple[Evidence,
     assert "another key" in verify_signatures(dataclasses.replace(honest, seconds=(by_worker,))).showed[-1]
     same = dataclasses.replace(honest, worker=dataclasses.replace(honest.worker, owner=mine))
     assert "own worker" in verify_signatures(same).showed[-1]
+
+
+def with_second(evidence: Evidence, query: bytes, weights: tuple[Weight, ...]) -> Evidence:
+    """With both statements naming what was measured, the second by this vector and these weights."""
+    both = restated(evidence, faithfulness=cid_of(b"what was measured"))
+    listed = BondedList(7, (AccountKey.from_secret(keccak256(b"second")).address,))
+    found = seconded(both, listed, DrawFacts(set(listed.accounts), set(listed.accounts), [b"beacon"]))
+    (second,) = found.seconds
+    changes = {"query": hashlib.sha256(query).digest(), "weights": weights}
+    statement = dataclasses.replace(second.sealed.record, **changes)
+    sealed = open_sealed(seal(PeerKey.generate(keccak256(b"second")), statement), (AttributionStatement,))
+    return dataclasses.replace(found, seconds=(dataclasses.replace(second, sealed=sealed, query=query),))
+
+
+def test_two_who_disagree_are_told_and_level_2_says_who_is_wrong(made: tuple[Evidence, Path]) -> None:
+    evidence, base = made
+    assert evidence.index is not None
+    assert evidence.statement is not None
+    index, own = evidence.index, evidence.statement.record.weights
+    agreed = with_second(evidence, index.query, own)
+    assert "the two statements are 0 ppm apart (at most 10000)" in verify_integers(agreed).showed
+    assert agreed.judged is not None
+    assert agreed.judged.basis is Basis.AGREED
+
+    sums = read_sums(index.manifest, index.sums)
+    forged = np.sign(sums[1]).astype(np.int8)
+    weights = compute_weights(compute_scores(forged, sums), index.manifest.payees)
+    assert weights is not None
+    disputed = with_second(evidence, forged.tobytes(), weights)
+    found = verify_integers(disputed)
+    assert found.passed
+    assert any(sentence.startswith("DISPUTED") for sentence in found.showed)
+    whose = verify_query(disputed, base)
+    assert not whose.passed
+    (wrong,) = [sentence for sentence in whose.showed if sentence.startswith("WRONG")]
+    assert f"the query vector of {disputed.seconds[0].named} is not this answer's" in wrong
+
+    copied = verify_integers(with_second(evidence, forged.tobytes(), own))
+    assert "the second statement, of 0x" in copied.showed[-1]
+    other = with_second(evidence, index.query, own)
+    elsewhere = dataclasses.replace(other, faithfulness=None)
+    assert elsewhere.judged is None
+
+
+def test_a_receipt_of_rows_that_were_taken_back_can_be_checked_as_far_as_that_goes(
+    made: tuple[Evidence, Path],
+) -> None:
+    evidence, base = made
+    gone = dataclasses.replace(evidence, datanets=(), withdrawn="1 shards were taken back")
+    findings = [verify_integers(gone), verify_query(gone, base)]
+    assert [finding.passed for finding in findings] == [True, True]
+    assert [sum("taken back" in said for said in each.showed) for each in findings] == [1, 1]
+    assert "bit for bit" in findings[0].showed[-1]
+
+
+def test_level_1_tells_what_an_author_announces_and_a_statement_leaves_out(
+    made: tuple[Evidence, Path],
+) -> None:
+    evidence, _ = made
+    assert evidence.manifest is not None
+    assert evidence.statement is not None
+    statement, priors = evidence.statement.record, prior_weights(evidence.manifest)
+    record = AdapterRecord(
+        "a/b", statement.adapter, evidence.manifest.base, statement.index, None, 0, 0, 1, 1, cid_of(b"found")
+    )
+    bare = restated(evidence, method=UNMEASURED_METHOD, weights=priors)
+    bare = dataclasses.replace(bare, faithfulness=None, announced=record)
+    assert "announces a measurement of this index" in verify_integers(bare).showed[-1]
+    unindexed = dataclasses.replace(restated(bare, index=None), index=None)
+    assert "announces the index" in verify_integers(unindexed).showed[-1]
+    assert verify_integers(unindexed).passed
+    wrong = verify_integers(dataclasses.replace(evidence, wrong="the index is not its author's"))
+    assert (wrong.passed, wrong.showed) == (False, ("WRONG: the index is not its author's",))
 
 
 def test_what_a_level_needs_and_is_not_here_is_named(made: tuple[Evidence, Path], tmp_path: Path) -> None:
