@@ -56,10 +56,11 @@ class BondsClient:
             found = [self._current(to_address(text), role, event) for text, event in last.items()]
         return tuple(sorted((each for each in found if each.standing), key=lambda each: each.account))
 
-    def bonded_by(self, role: BondRole, block: int) -> tuple[set[Address], set[Address]]:
+    def bonded_by(self, role: BondRole, block: int, least: int = 1) -> tuple[set[Address], set[Address]]:
         """Who had bonded in a role up to a block, whatever came of it; and of these whose bond stands and has
-        not changed since. Raises Unreachable, ChainError."""
-        standing = {each.account for each in self.bonded(role)}
+        not changed since. Whose has not and is below `least` is in neither. Raises Unreachable,
+        ChainError."""
+        standing = {each.account: each.standing for each in self.bonded(role)}
         with self._reading:
             events = [event for event in self._log.all() if _is_of(event, role)]
         last = {to_address(event.arguments["account"]): event.block for event in events}
@@ -68,7 +69,9 @@ class BondsClient:
             for event in events
             if event.name == "Bonded" and event.block <= block
         }
-        return ever, {account for account in ever & standing if last[account] <= block}
+        same = {account: standing.get(account, 0) for account in ever if last[account] <= block}
+        small = {account for account, amount in same.items() if 0 < amount < least}
+        return ever - small, {account for account, amount in same.items() if amount >= least}
 
     def _current(self, account: Address, role: BondRole, event: ChainEvent) -> Bonded:
         known = self._known.get((account, role))

@@ -83,6 +83,14 @@ class BeaconClient:
         """The number of the chain's latest block."""
         return self._client.endpoint.attempt("block number", lambda web3: int(web3.eth.block_number))
 
+    def superseded_at(self, block: int) -> int | None:
+        """When (chain time) a block was followed by another; None of the latest, and of what is yet to
+        come."""
+        if block >= self.head():
+            return None
+        read = self._client.endpoint.attempt
+        return read("block", lambda web3: int(web3.eth.get_block(block + 1)["timestamp"]))
+
     def state(self, number: int) -> RoundState:
         """How far a round has come."""
         _, target, _, _, is_closed = self._client.read("Beacon", "rounds", number)

@@ -20,7 +20,7 @@ from ..ids import Address, Cid
 from ..receipts.outputs import output_root
 from ..receipts.records import SignedReceipt, SignedVoucher
 from ..receipts.rules import check_voucher_names
-from ..receipts.seconding import BondedList, DrawnSecond
+from ..receipts.seconding import MAX_BONDED, BondedList, DrawnSecond, place_in_list
 from ..requests.records import MAX_OUTPUT_TOKENS, Disclosure, SignedRequest
 from ..requests.rules import compute_prompt_root
 from ..signing.bindings import check_binding
@@ -137,8 +137,12 @@ def check_drawn(receipt_hash: bytes, drawn: DrawnSecond, listed: BondedList, wor
 
 def check_listed(listed: BondedList, ever: Collection[Address], still: Collection[Address]) -> None:
     """Raises RemoteProtocolError unless a list has only accounts that had bonded by its block, and all whose
-    bond has stood unchanged since before it."""
+    bond has stood unchanged since before it; a full one those of them that come before its last."""
     if strange := sorted(set(listed.accounts) - set(ever)):
         raise RemoteProtocolError(f"0x{strange[0].hex()} had not bonded at block {listed.block}")
-    if missing := sorted(set(still) - set(listed.accounts)):
+    missing = sorted(set(still) - set(listed.accounts))
+    if len(listed.accounts) == MAX_BONDED:
+        last = max(place_in_list(listed.block, account) for account in listed.accounts)
+        missing = [account for account in missing if place_in_list(listed.block, account) < last]
+    if missing:
         raise RemoteProtocolError(f"0x{missing[0].hex()} had bonded at block {listed.block}, and is left out")

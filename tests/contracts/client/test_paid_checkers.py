@@ -167,7 +167,12 @@ def test_who_is_bonded_is_read_again_only_where_it_changed(world):
         set(),
         set(),
     )
+    assert one.bonds.bonded_by(BondRole.ATTRIBUTOR, before, BOND) == (both, both)
+    assert one.bonds.bonded_by(BondRole.ATTRIBUTOR, before, BOND + 1) == (set(), set()), (
+        "too little counts not"
+    )
     two.bonds.thaw(BondRole.ATTRIBUTOR, 1)
+    assert one.beacon.superseded_at(before) == one.chain_time()
     assert two.bonds.bonded_by(BondRole.ATTRIBUTOR, before) == (both, {one.address}), "it changed since"
     one.bonds.bond(BondRole.AUDITOR, BOND)
     changed = {each.account: each for each in one.bonds.bonded(BondRole.ATTRIBUTOR)}

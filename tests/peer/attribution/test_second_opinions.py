@@ -31,7 +31,8 @@ class Chain:
     def __init__(self, *bonded: int, away: bool = False) -> None:
         self._bonded = bonded
         self._away = away
-        self.bonds = self.beacon = self
+        self.bonds = self.beacon = self.draws = self
+        self.terms = SimpleNamespace(minimum_bond=100)
 
     def head(self) -> int:
         return 7
@@ -39,7 +40,8 @@ class Chain:
     def bonded(self, role: object) -> list[Any]:
         if self._away:
             raise Unreachable("the chain is away")
-        return [SimpleNamespace(account=OWNERS[number]) for number in self._bonded]
+        dust = SimpleNamespace(account=OWNERS[1], standing=99)
+        return [dust, *(SimpleNamespace(account=OWNERS[number], standing=100) for number in self._bonded)]
 
 
 async def asked(chain: Chain | None, beacon: bytes = b"") -> list[int | None]:

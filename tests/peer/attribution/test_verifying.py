@@ -423,6 +423,8 @@ def test_who_scored_second_is_checked_by_what_is_published(made: tuple[Evidence,
     assert verify_integers(seconded(evidence, listed, paid_late, beacon=b"beacon")).passed
     steered = verify_integers(seconded(evidence, listed, facts, beacon=b"another"))
     assert "another beacon" in steered.showed[-1]
+    old = dataclasses.replace(facts, is_stale=True)
+    assert "at block 7, long before" in verify_integers(seconded(evidence, listed, old)).showed[-1]
     swapped = verify_integers(seconded(evidence, listed, facts, bonded=cid_of(b"another list")))
     assert "another list" in swapped.showed[-1]
 

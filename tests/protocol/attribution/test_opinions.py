@@ -6,7 +6,12 @@ import dataclasses
 
 import pytest
 
-from commonlore.protocol.attribution.opinions import OpinionRequest, PaidReceipt, check_opening
+from commonlore.protocol.attribution.opinions import (
+    OpinionRequest,
+    PaidReceipt,
+    check_listed,
+    check_opening,
+)
 from commonlore.protocol.content.compositions import AdapterWeight
 from commonlore.protocol.content.splits import DEFAULT_SPLIT
 from commonlore.protocol.encoding.codec import record_hash
@@ -17,6 +22,7 @@ from commonlore.protocol.receipts.credits import compute_shares
 from commonlore.protocol.receipts.outputs import output_root
 from commonlore.protocol.receipts.records import Receipt, ReceiptDetails
 from commonlore.protocol.receipts.rules import make_voucher, sign_receipt
+from commonlore.protocol.receipts.seconding import BondedList, list_bonded
 from commonlore.protocol.requests.records import ChatMessage, Disclosure, InferenceRequest, Prompt, Sampling
 from commonlore.protocol.requests.rules import compute_prompt_root, sign_request
 from commonlore.protocol.signing.bindings import bind
@@ -130,3 +136,21 @@ def test_an_answer_that_nobody_pays_is_not_scored() -> None:
     other = dataclasses.replace(whole.paid.signed.receipt, seq=9)
     with pytest.raises(RemoteProtocolError, match="voucher"):
         check_opening(DOMAIN, dataclasses.replace(whole, paid=paid(whole.paid.signed.receipt, other)))
+
+
+def test_a_full_list_leaves_out_by_lot_and_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crowd of bonds neither makes an honest list look cut, nor lets anybody cut one as it suits."""
+    for module in ("receipts.seconding", "attribution.opinions"):
+        monkeypatch.setattr(f"commonlore.protocol.{module}.MAX_BONDED", 4)
+    crowd = {Address(bytes([number]) * 20) for number in range(1, 10)}
+    full = list_bonded(7, crowd)
+    assert len(full.accounts) == 4
+    assert list(full.accounts) == sorted(full.accounts)
+    check_listed(full, crowd, crowd)
+    assert list_bonded(8, crowd).accounts != full.accounts, "another block, another lot"
+    with pytest.raises(RemoteProtocolError, match="is left out"):
+        check_listed(BondedList(7, full.accounts[1:]), crowd, crowd)
+    outside = next(account for account in sorted(crowd) if account not in full.accounts)
+    chosen = BondedList(7, tuple(sorted([*full.accounts[1:], outside])))
+    with pytest.raises(RemoteProtocolError, match="is left out"):
+        check_listed(chosen, crowd, crowd)
