@@ -1,12 +1,14 @@
 """An index and what belongs to it, as blobs: fetched within bounds, and opened under its author's seal.
 
 Rules of this file: everything is found by content id; what claims to be larger than it can be is not fetched.
+Rows and sums may be larger than what a node has memory for: who only looks at them maps their files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable
 from dataclasses import dataclass
+from mmap import mmap
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -17,6 +19,7 @@ from ...protocol.errors import NotFound, RemoteProtocolError, Unreachable
 from ...protocol.ids import CHUNK_SIZE, RAW, Cid, cid_of_digest
 from ...protocol.receipts.records import AttributionStatement
 from ...protocol.signing.envelope import Sealed, open_sealed
+from ...worker.attribution.index import map_file
 
 T = TypeVar("T")
 MAX_INDEX_BYTES = 256 * 1024**2
@@ -46,8 +49,8 @@ class IndexEvidence:
     statement's query vector."""
 
     sealed: Sealed[IndexManifest]
-    rows: bytes
-    sums: bytes
+    rows: bytes | mmap
+    sums: bytes | mmap
     query: bytes
 
     @property
@@ -90,10 +93,10 @@ async def index_evidence(
     index = statement.record.index
     assert index is not None
     sealed = await _named("index", index, index_of(content, index, manifest))
-    rows = await _named("index's rows", sealed.record.rows, rows_of(content, sealed.record))
-    sums = await _named("contributors' sums", sealed.record.sums, sums_of(content, sealed.record))
+    rows = await _named("index's rows", sealed.record.rows, rows_path(content, sealed.record))
+    sums = await _named("contributors' sums", sealed.record.sums, sums_path(content, sealed.record))
     query = await query_of(content, statement.record, sealed.record.width)
-    return IndexEvidence(sealed, rows, sums, query)
+    return IndexEvidence(sealed, map_file(rows), map_file(sums), query)
 
 
 async def query_of(content: ContentSource, statement: AttributionStatement, width: int) -> bytes:
@@ -115,18 +118,29 @@ async def _named(what: str, cid: Cid, reading: Awaitable[T]) -> T:
 
 async def rows_of(content: ContentSource, index: IndexManifest) -> bytes:
     """An index's rows. Raises NotFound, Unreachable, RemoteProtocolError where they are too large."""
-    return await _part_of(content, index, index.rows, index.row_count * index.row_bytes)
+    return await content.get(index.rows, _fitting(index, index.row_count * index.row_bytes))
 
 
 async def sums_of(content: ContentSource, index: IndexManifest) -> bytes:
     """An index's sums. Raises NotFound, Unreachable, RemoteProtocolError where they are too large."""
-    return await _part_of(content, index, index.sums, index.sums_bytes)
+    return await content.get(index.sums, _fitting(index, index.sums_bytes))
 
 
-async def _part_of(content: ContentSource, index: IndexManifest, cid: Cid, size: int) -> bytes:
+async def rows_path(content: ContentSource, index: IndexManifest) -> Path:
+    """The file with an index's rows. Raises as `rows_of`."""
+    return await content.path(index.rows, _fitting(index, index.row_count * index.row_bytes))
+
+
+async def sums_path(content: ContentSource, index: IndexManifest) -> Path:
+    """The file with an index's sums. Raises as `sums_of`."""
+    return await content.path(index.sums, _fitting(index, index.sums_bytes))
+
+
+def _fitting(index: IndexManifest, size: int) -> int:
+    """The most bytes that a part of an index is fetched with."""
     if size > MAX_VECTOR_BYTES or index.width > MAX_WIDTH:
         raise RemoteProtocolError(
             f"an index of {index.row_count} rows and {len(index.contributors)} contributors of width "
             f"{index.width}; at most {MAX_VECTOR_BYTES} bytes may be"
         )
-    return await content.get(cid, max(size, 1))
+    return max(size, 1)

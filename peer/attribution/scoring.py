@@ -33,7 +33,7 @@ from ...worker.attribution.subject import subject_of
 from ..node import Node
 from ..settling.beacons import registered_beacon
 from ..store.records import MAX_STATEMENT_BYTES
-from .index_evidence import curvature_of, early_of, index_of, sums_of
+from .index_evidence import curvature_of, early_of, index_of, sums_path
 from .index_rows import require_whole
 from .measured import faithfulness_of
 
@@ -135,7 +135,7 @@ class Scoring:
         await self._require_drawn(manifest, index)
         early, curvature = await early_of(content, manifest), await curvature_of(content, manifest)
         await self._scorer.load(subject_of(manifest, early, curvature, index.beacon))
-        await self._scorer.use_index(index, await sums_of(content, index))
+        await self._scorer.use_index(index, await sums_path(content, index))
         found = None
         if record.faithfulness is not None:
             found = await faithfulness_of(content, record.faithfulness, manifest)

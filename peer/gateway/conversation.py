@@ -36,7 +36,8 @@ MAX_CONTENT = 65_536
 MAX_ID = 128
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": RESULT}
 _NAMES = ("role", "content", "name")
-_NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_NAME}}}")
+TOOL_NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_NAME}}}")
+"""What a tool may be called, in a definition, a call and an answer alike."""
 
 
 def read_messages(fields: Fields) -> tuple[ChatMessage, ...]:
@@ -186,7 +187,7 @@ def _schema(fields: Fields) -> Any:
 
 def _name(fields: Fields) -> str:
     name = fields.text("name", high=MAX_NAME)
-    if not _NAME.fullmatch(name):
+    if not TOOL_NAME.fullmatch(name):
         raise fields.fail("name", f"is {name!r}; expected letters, digits, _ and - only")
     return name
 

@@ -12,7 +12,8 @@ import re
 from typing import Any
 
 from ...protocol.encoding.untrusted_json import load_json
-from ...protocol.requests.tools import MAX_ARGUMENTS_BYTES, MAX_CALLS, MAX_NAME
+from ...protocol.requests.tools import MAX_ARGUMENTS_BYTES, MAX_CALLS
+from .conversation import TOOL_NAME
 
 MARK = "<tool_call>"
 _END = "</tool_call>"
@@ -66,9 +67,9 @@ def _function(text: str) -> dict[str, str] | None:
         found = load_json(text)
         name, arguments = found.get("name"), found.get("arguments", {})
         written = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
-        f"{name}{written}".encode()
+        size = len(written.encode())
     except (AttributeError, ValueError, RecursionError):
         return None
-    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or len(written) > MAX_ARGUMENTS_BYTES:
-        return None
+    if not isinstance(name, str) or not TOOL_NAME.fullmatch(name) or size > MAX_ARGUMENTS_BYTES:
+        return None  # what no client could send back as a call
     return {"name": name, "arguments": written}

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from ..content.compositions import AdapterWeight
+from ..content.compositions import MAX_ADAPTERS, AdapterWeight
 from ..encoding.codec import encode
 from ..encoding.fields import PPM
 from ..encoding.merkle import MerkleTree
@@ -131,11 +131,13 @@ def check_terms(request: InferenceRequest, prompt: Prompt) -> None:
 
 
 def check_adapters(adapters: tuple[AdapterWeight, ...]) -> None:
-    """Raises RemoteProtocolError unless adapters are distinct and their positive weights make 1,000,000 ppm;
-    none is fine.
+    """Raises RemoteProtocolError unless adapters are at most MAX_ADAPTERS, distinct, and their positive
+    weights make 1,000,000 ppm; none is fine.
     """
     if not adapters:
         return
+    if len(adapters) > MAX_ADAPTERS:
+        raise RemoteProtocolError(f"{len(adapters)} adapters; at most {MAX_ADAPTERS} answer together")
     if len({digest_of(entry.adapter) for entry in adapters}) != len(adapters):
         raise RemoteProtocolError("the same adapter twice; add up its weights")
     if min(entry.weight_ppm for entry in adapters) == 0:

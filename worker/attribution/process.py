@@ -9,6 +9,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -106,15 +107,16 @@ class AttributionProcess:
             path.unlink(missing_ok=True)
         await self._call(lambda call: ForgetSubject(call, adapter), Done)
 
-    async def use_index(self, manifest: IndexManifest, sums: bytes) -> None:
-        """Score an adapter's answers against this index; `sums` is the blob of that name in it.
+    async def use_index(self, manifest: IndexManifest, sums: Path) -> None:
+        """Score an adapter's answers against this index; `sums` is the file with the blob of that name in it,
+        of which a copy is kept.
 
         Raises RemoteProtocolError where it does not fit, NotFound for an adapter that is not loaded,
         AttributionFailed.
         """
         paths = self._path(manifest.adapter, "index"), self._path(manifest.adapter, "sums")
         write_whole(paths[0], encode(manifest))
-        write_whole(paths[1], sums)
+        await trio.to_thread.run_sync(shutil.copyfile, sums, paths[1])
         await self._call(lambda call: UseIndex(call, *map(str, paths)), Done)
         self._indexes[manifest.adapter] = paths
 

@@ -207,6 +207,8 @@ def test_calls_are_read_from_an_answer() -> None:
         "a < b <tool",
         '<tool_call>{"name": "\\ud800"}</tool_call>',
         '<tool_call>{"name": "f", "arguments": {"a": "\\ud800"}}</tool_call>',
+        '<tool_call>{"name": "look up"}</tool_call>',
+        '<tool_call>{"name": "f", "arguments": "' + "\u00e9" * 8_193 + '"}</tool_call>',
         "<tool_call>{" * 20_000,
     ],
 )

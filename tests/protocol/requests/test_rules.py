@@ -17,6 +17,7 @@ from commonlore.protocol.requests.rules import (
     MAX_DEADLINE_S,
     MAX_TOP_LOGPROBS,
     PIECE_SIZE,
+    check_adapters,
     check_redeemable,
     check_request,
     compute_prompt_root,
@@ -195,3 +196,10 @@ def test_prompt_bytes_hold_all_but_the_salt(prompt):
     assert decode(Prompt, prompt_bytes(prompt)) == replace(prompt, salt=bytes(32))
     assert prompt.salt not in prompt_bytes(prompt)
     assert len(prompt_bytes(prompt)) == len(encode(prompt))
+
+
+def test_no_more_adapters_than_a_request_can_name() -> None:
+    many = tuple(AdapterWeight(cid_of(bytes([number])), PPM // 10) for number in range(10))
+    with pytest.raises(RemoteProtocolError, match="10 adapters; at most 8"):
+        check_adapters(many)
+    check_adapters(tuple(replace(each, weight_ppm=PPM // 8) for each in many[:8]))

@@ -22,7 +22,7 @@ def test_a_process_indexes_scores_and_is_replaced_when_it_dies(world: Any, tmp_p
     compute = world.attributor.row_vectors(world.adapter)
     mine = build_index(world.subject, world.rows, tmp_path / "build", compute)
     config = AttributionConfig(world.base.directory, tmp_path / "work", threads=1)
-    told: list[int] = []
+    told, sums = list[int](), tmp_path / "fetched"
 
     async def main() -> None:
         with trio.fail_after(90):
@@ -35,7 +35,8 @@ def test_a_process_indexes_scores_and_is_replaced_when_it_dies(world: Any, tmp_p
                 )
                 check_index(built.manifest, built.rows, built.sums)
                 assert built.manifest.row_hashes == mine.manifest.row_hashes
-                await attribution.use_index(built.manifest, built.sums)
+                sums.write_bytes(built.sums)
+                await attribution.use_index(built.manifest, sums)
                 first = await attribution.score(world.adapter, TURNS, SAID)
                 assert first.weights is not None
                 assert max(first.weights, key=lambda w: w.ppm).payee == world.payee("fish")
