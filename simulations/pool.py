@@ -2,7 +2,7 @@
 
 Results come as they end, numbered; files are put together in the order of the work, so they are the same
 whoever computed them. joblib's own backend is `loky`; `dask` needs the extra `sim`, `ray` an installed ray,
-which gives its results in lots of `RAY_LOT` for each processor (its joblib backend knows no generators).
+which is asked without joblib: its backend there gives results only when all of them are there.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from importlib import import_module
 from typing import Any, TypeVar
 
 from ..protocol.errors import MissingDependency
-from .attempts import Broken, attempt
+from .attempts import Broken, attempt, reason_of
 from .processes import compute
 
 T = TypeVar("T")
 Arguments = tuple[Any, ...]
 BACKENDS = ("processes", "loky", "dask", "ray")
-RAY_LOT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,9 @@ def spread(act: Callable[..., T], work: Sequence[Arguments], pool: Pool) -> Iter
     jobs = pool.jobs or 1
     if not work:
         return
-    if pool.backend != "processes":
+    if pool.backend == "ray":
+        yield from _by_ray(act, work, pool)
+    elif pool.backend != "processes":
         yield from _by_joblib(act, work, pool)
     elif min(jobs, len(work)) == 1:
         yield from ((place, attempt(act, each)) for place, each in enumerate(work))
@@ -56,16 +57,12 @@ def _by_joblib(
         raise MissingDependency("sweeps by joblib need it: pip install 'commonlore[simulate]'") from error
     tasks = [delayed(_numbered)(place, act, each) for place, each in enumerate(work)]
     with ExitStack() as stack:
-        lot, jobs, form = len(tasks), pool.jobs or 1, "generator_unordered"
+        jobs = pool.jobs or 1
         if pool.backend == "dask":
             stack.enter_context(_dask_client(pool))
             jobs = -1
-        elif pool.backend == "ray":
-            jobs, form = stack.enter_context(_ray(pool)), "list"
-            lot = RAY_LOT * jobs
         stack.enter_context(parallel_config(backend=pool.backend, n_jobs=jobs))
-        for start in range(0, len(tasks), lot):
-            yield from Parallel(return_as=form)(tasks[start : start + lot])
+        yield from Parallel(return_as="generator_unordered")(tasks)
 
 
 def _numbered(place: int, act: Callable[..., T], arguments: Arguments) -> tuple[int, T | Broken]:
@@ -83,21 +80,44 @@ def _dask_client(pool: Pool) -> Any:
     return client(n_workers=pool.jobs, threads_per_worker=1, dashboard_address=None)
 
 
+def _by_ray(act: Callable[..., T], work: Sequence[Arguments], pool: Pool) -> Iterator[tuple[int, T | Broken]]:
+    with _ray(pool) as (ray, jobs):
+        remote, places = ray.remote(num_cpus=1)(attempt), dict[Any, int]()
+        try:
+            for place, each in enumerate(work):
+                if len(places) >= jobs:
+                    yield _first(ray, places)
+                places[remote.remote(act, each)] = place
+            while places:
+                yield _first(ray, places)
+        finally:
+            for running in places:
+                ray.cancel(running)
+
+
+def _first(ray: Any, places: dict[Any, int]) -> tuple[int, Any]:
+    """Wait for one of the running pieces, and take it out; one whose process died says so."""
+    (ended, *_), _ = ray.wait([*places], num_returns=1)
+    place = places.pop(ended)
+    try:
+        return place, ray.get(ended)
+    except ray.exceptions.RayError as error:
+        return place, Broken(reason_of(error))
+
+
 @contextmanager
-def _ray(pool: Pool) -> Iterator[int]:
-    """Join a cluster, or start one here and end it: how many processors of it to use, two at least, since
-    joblib would compute one job here and not there."""
+def _ray(pool: Pool) -> Iterator[tuple[Any, int]]:
+    """Join a cluster, or start one here and end it: ray itself, and how many processors of it to use."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        ray, joblib = import_module("ray"), import_module("ray.util.joblib")
+        ray = import_module("ray")
     except ImportError as error:
         raise MissingDependency("a Ray cluster needs ray: pip install ray") from error
     local = {} if pool.address else {"num_cpus": pool.jobs, "include_dashboard": False}
     is_ours = not ray.is_initialized()
     ray.init(address=pool.address or "local", ignore_reinit_error=True, log_to_driver=False, **local)
-    joblib.register_ray()
     try:
-        yield max(2, pool.jobs or int(ray.cluster_resources()["CPU"]))
+        yield ray, pool.jobs or int(ray.cluster_resources()["CPU"])
     finally:
         if is_ours:
             ray.shutdown()
