@@ -247,16 +247,15 @@ class Desk:
                 survey = self.survey(task)
                 self.give_up(task, survey.code, survey.explain(task.rest.max_price))
             else:
-                self.waiting.leave(task)
-                self.route(task)
-                if task.leg is not None:
-                    self._hurry(task.spec.base)
+                self._look_again(task)
         self.wake_ms = self._timers.next_ms() or NEVER_MS
 
-    def _hurry(self, base: Cid) -> None:
-        """One of a line found a worker: where the others look seldom, the first of them looks now."""
-        line = self.waiting.lines.get(base)
-        if line is not None and len(line) * LINE_MS > POLL_MS:
+    def _look_again(self, task: Task) -> None:
+        """It waited long enough. Where it finds a worker and others look seldom, the first of them looks now."""
+        self.waiting.leave(task)
+        self.route(task)
+        line = self.waiting.lines.get(task.spec.base)
+        if task.leg is not None and line is not None and len(line) * LINE_MS > POLL_MS:
             self._set_due(next(iter(line.values())), self.now_ms)
 
     def _look_after(self, task: Task) -> None:
