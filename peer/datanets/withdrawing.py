@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -176,15 +176,20 @@ def forget_jobs(jobs: Path, rows: Sequence[Row]) -> None:
     of admission keep theirs in folders of their own), and what indexing wrote down."""
     gone = {(row.question, row.answer) for row in rows}
     for described in sorted((*jobs.rglob(JOB_FILE), *jobs.rglob(ADMISSION_FILE))):
-        try:
-            held = _rows_of(described)
-        except ConfigError:
-            continue  # it describes no job: there are no rows in it
-        if not gone.isdisjoint(map(tuple, held)):
+        if _may_hold(described, gone):
             shutil.rmtree(described.parent, ignore_errors=True)
     for pattern in ("*.rows", "*.measured*"):
         for path in jobs.glob(f"attribution/{pattern}"):
             path.unlink(missing_ok=True)
+
+
+def _may_hold(described: Path, gone: Set[tuple[str, str]]) -> bool:
+    """Whether a folder holds one of these rows. What cannot be read, as where another version of this program
+    wrote it, may hold them."""
+    try:
+        return not gone.isdisjoint(map(tuple, _rows_of(described)))
+    except ConfigError:
+        return True
 
 
 def _rows_of(described: Path) -> list[Pair]:

@@ -153,8 +153,14 @@ def test_training_runs_that_hold_the_rows_go(tmp_path):
     (tmp_path / "attribution" / "x.rows").write_bytes(b"rows")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "job.json").write_text(json.dumps({"rows": 1}))
+    write_job(tmp_path / "older", TrainJob(tmp_path, (gone,), (), TrainConfig()))
+    job = json.loads((tmp_path / "older" / "job.json").read_text())
+    job["config"]["a setting that there is no more"] = 1
+    (tmp_path / "older" / "job.json").write_text(json.dumps(job))
     forget_jobs(tmp_path, [Row(*gone, bytes(32))])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["attribution", "broken", "three"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["attribution", "three"], (
+        "nor what is unreadable"
+    )
     assert not list((tmp_path / "attribution").iterdir())
 
 
