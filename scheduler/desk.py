@@ -251,7 +251,7 @@ class Desk:
         self.wake_ms = self._timers.next_ms() or NEVER_MS
 
     def _look_again(self, task: Task) -> None:
-        """It waited long enough. Where it finds a worker and others look seldom, the first of them looks now."""
+        """It waited long enough. Whoever finds a worker hurries the first of a line that looks seldom."""
         self.waiting.leave(task)
         self.route(task)
         line = self.waiting.lines.get(task.spec.base)
