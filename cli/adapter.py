@@ -13,7 +13,7 @@ from .base_models import cache_dir
 from .ending import ended_by_signals
 from .grouped import takes_groups
 from .options import HomeOption, JsonOption, config_of, home_at
-from .printing import one_line, print_facts, print_json, print_table
+from .printing import fact, print_facts, print_json, print_table
 from .progress import bars
 from .reach import node_of
 
@@ -55,7 +55,7 @@ def show(
     if json:
         print_json(found)
     else:
-        print_facts({name: one_line(value) for name, value in found.items() if name != "merge"})
+        print_facts(dict(fact(name, value) for name, value in found.items() if name != "merge"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,7 @@ def _show_citations(done: dict[str, Any]) -> None:
 def _found(cited: dict[str, Any]) -> str:
     """By which channels a row was found, and its rank in each."""
     ranks = {"words": cited.get("by_words"), "meaning": cited.get("by_meaning")}
-    return "found by " + " and by ".join(f"{name}, {rank}." for name, rank in ranks.items() if rank)
+    return " and ".join(f"number {rank} by {name}" for name, rank in ranks.items() if rank)
 
 
 def _show_receipts(done: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -78,3 +79,11 @@ def one_line(value: Any) -> Any:
     if isinstance(value, list):
         return "; ".join(str(one_line(item)) for item in value)
     return value
+
+
+def fact(name: str, value: Any) -> tuple[str, object]:
+    """As people read it: what ends in `_ms` is a moment, here a date in this machine's time zone."""
+    if name.endswith("_ms") and isinstance(value, int):
+        moment = datetime.fromtimestamp(value / 1000).astimezone()
+        return name.removesuffix("_ms"), moment.isoformat(" ", "seconds")
+    return name, one_line(value)

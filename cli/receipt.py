@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +10,7 @@ import typer
 from .ending import ended_by_signals
 from .explaining import explain
 from .options import HomeOption, JsonOption, config_of, home_at
-from .printing import one_line, print_facts, print_json, print_table
+from .printing import fact, print_facts, print_json, print_table
 from .progress import bars
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def show_receipt(
         return
     credits = found.pop("credits")
     found["merged"] = [f"{adapter} is {words}" for adapter, words in found["merged"].items()]
-    print_facts(dict(_fact(name, value) for name, value in found.items()))
+    print_facts(dict(fact(name, value) for name, value in found.items()))
     if credits is not None:
         print()
         columns = ("role", "name", "account", "amount")
@@ -110,13 +109,6 @@ def _print_finding(finding: Finding) -> None:
         print(f"  {sentence}")
     for sentence in finding.not_shown:
         print(f"  not shown: {sentence}")
-
-
-def _fact(name: str, value: Any) -> tuple[str, object]:
-    """As people read it: a moment is a date, in this machine's time zone."""
-    if name == "created_ms":
-        return "created", datetime.fromtimestamp(value / 1000).astimezone().isoformat(" ", "seconds")
-    return name, one_line(value)
 
 
 def _listed(home: Path | None, limit: int) -> list[dict[str, Any]]:
