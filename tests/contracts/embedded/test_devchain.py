@@ -199,20 +199,56 @@ def test_deployments_survive_json(network, tmp_path):
 # ---- process
 
 
-def test_a_devchain_in_a_process_of_its_own():
+class Apart:
+    """A devchain in a process of its own, with files beside it, that several tests speak to."""
+
+    def __init__(self, folder):
+        self.state, self.written = folder / "chain.state", folder / "deployment.json"
+        files = ["--state", str(self.state), "--deployment-out", str(self.written)]
+        self.process = DevchainProcess(["--epoch-length", "60", "--window", "30", *files])
+
+
+@pytest.fixture(scope="module")
+def apart(tmp_path_factory):
+    apart = Apart(tmp_path_factory.mktemp("apart"))
+    yield apart
+    apart.process.close()
+
+
+def test_a_state_file_in_use_and_a_deployment_for_other_peers(apart, tmp_path):
+    assert Deployment.load(apart.written) == apart.process.deployment
+    command = [sys.executable, "-m", "commonlore.cli.main", "devchain", "--port", "0"]
+    second = subprocess.run(
+        [*command, "--state", str(apart.state)], capture_output=True, text=True, check=False
+    )
+    remedy = "stop that one, or name another file"
+    assert second.stderr == f"error: state file {apart.state} is in use by another devchain; {remedy}\n"
+    assert second.returncode == 1
+    with pytest.raises(ChainError, match=r"the deployment cannot be written to .*; name another file"):
+        DevchainProcess(["--deployment-out", str(tmp_path / "absent" / "deployment.json")])
+
+
+def test_a_port_is_one_devchain_s(apart):
+    port = apart.process.url.rsplit(":", 1)[1]
+    with pytest.raises(ChainError, match=f"port {port} cannot be used"):
+        DevchainProcess(["--port", port])
+
+
+def test_a_devchain_in_a_process_of_its_own(apart):
     """Real HTTP: fund, deposit, refusal with its reason, a jump in time; gone with its parent's pipe."""
-    with DevchainProcess(["--epoch-length", "60", "--window", "30"]) as process:
-        client = ChainClient(process.url, process.deployment, ALICE.secret, patience_s=0.2)
-        fund(client.endpoint, ALICE.address, 700, 10**18)
-        client.deposit(600)
-        assert client.owner_balance(ALICE.address).amount == 600
-        client.thaw(5)
-        with pytest.raises(ChainError, match="StillThawing"):
-            client.withdraw()
-        before = client.chain_time()
-        advance(client.endpoint, 3_600)
-        assert client.chain_time() >= before + 3_600
-        assert_only_programs_here_are_answered(process.url)
+    process = apart.process
+    client = ChainClient(process.url, process.deployment, ALICE.secret, patience_s=0.2)
+    fund(client.endpoint, ALICE.address, 700, 10**18)
+    client.deposit(600)
+    assert client.owner_balance(ALICE.address).amount == 600
+    client.thaw(5)
+    with pytest.raises(ChainError, match="StillThawing"):
+        client.withdraw()
+    before = client.chain_time()
+    advance(client.endpoint, 3_600)
+    assert client.chain_time() >= before + 3_600
+    assert_only_programs_here_are_answered(process.url)
+    process.close()
     assert process.process.returncode == 0
     with pytest.raises(Unreachable, match="is it running"):
         client.chain_time()
@@ -240,27 +276,8 @@ def test_a_devchain_that_cannot_start_says_why(tmp_path):
         DevchainProcess(["--state", str(tmp_path / "absent" / "chain.jsonl")])
 
 
-def test_a_state_file_in_use_and_a_deployment_for_other_peers(tmp_path):
-    state, written = tmp_path / "chain.state", tmp_path / "deployment.json"
-    arguments = ["--state", str(state), "--deployment-out", str(written)]
-    with DevchainProcess(arguments) as process:
-        assert Deployment.load(written) == process.deployment
-        command = [sys.executable, "-m", "commonlore.cli.main", "devchain", "--port", "0"]
-        second = subprocess.run(
-            [*command, "--state", str(state)], capture_output=True, text=True, check=False
-        )
-    remedy = "stop that one, or name another file"
-    assert second.stderr == f"error: state file {state} is in use by another devchain; {remedy}\n"
-    assert second.returncode == 1
-    with pytest.raises(ChainError, match=r"the deployment cannot be written to .*; name another file"):
-        DevchainProcess(["--deployment-out", str(tmp_path / "absent" / "deployment.json")])
-
-
-def test_a_devchain_ends_on_sigterm_and_its_port_was_its_own():
+def test_a_devchain_ends_on_sigterm():
     process = DevchainProcess()
-    port = process.url.rsplit(":", 1)[1]
-    with pytest.raises(ChainError, match=f"port {port} cannot be used"):
-        DevchainProcess(["--port", port])
     process.process.send_signal(signal.SIGTERM)
     assert process.process.wait(10) == 0
     process.close()

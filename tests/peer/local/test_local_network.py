@@ -81,6 +81,15 @@ def test_a_network_starts_breaks_and_resumes(held: Held) -> None:
     assert network.start_peer("client").wait_ready().peer_id == client.peer_id
 
 
+def test_a_second_node_in_a_home_is_refused(held: Held) -> None:
+    one = held.network.peers["client"].process
+    two = PeerProcess("two", held.network.home("client"))
+    with pytest.raises(PeerFailed, match=rf"two did not start: another node \(process {one.pid}\)"):
+        two.wait_ready()
+    two.stop()
+    assert one.poll() is None
+
+
 def test_a_chain_that_dies_is_started_again_while_the_peers_go_on(held: Held) -> None:
     network = held.network
     address, first_chain = network.chain.url, network.chain.process
@@ -131,10 +140,12 @@ def test_a_chain_that_does_not_start_again_is_tried_again(
 
 def test_a_network_ends_whole_and_a_second_start_goes_on_from_there(held: Held) -> None:
     network = held.network
-    pids = [peer.process.pid for peer in network.peers.values()] + [network.chain.process.pid]
+    peers = [peer.process for peer in network.peers.values()]
+    pids = [process.pid for process in (*peers, network.chain.process)]
     deployment, peer_id = network.deployment, network.peers["first"].ready.peer_id
     held.close()
     assert not any(runs(pid) for pid in pids)
+    assert [process.returncode for process in peers] == [0, 0]
 
     with open_network(replace(held.plan, peers=PEERS[:1])) as network:
         assert network.deployment == deployment
@@ -205,19 +216,3 @@ def test_the_environment_does_not_override_what_a_home_says() -> None:
     }
     kept = without_settings(environment, ["base", "cache_dir"])
     assert kept == {"COMMONLORE_CACHE": "/c", "COMMONLORE_LOG_LEVEL": "debug", "PATH": "p"}
-
-
-def test_a_second_node_in_a_home_is_refused(tmp_path: Path) -> None:
-    home = Home(tmp_path / "home")
-    one = PeerProcess("one", home)
-    try:
-        one.wait_ready()
-        two = PeerProcess("two", home)
-        with pytest.raises(
-            PeerFailed, match=rf"two did not start: another node \(process {one.process.pid}\)"
-        ):
-            two.wait_ready()
-        two.stop()
-    finally:
-        one.stop()
-    assert one.process.returncode == 0
