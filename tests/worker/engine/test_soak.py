@@ -1,6 +1,6 @@
 """Many more adapters than fit, for a long time: nothing is lost, nothing grows.
 
-10,000 adapters are registered, RAM has room for 200 of them, 8 can run at once, and 5,000 requests ask for
+10,000 adapters are registered, RAM has room for 200 of them, 8 can run at once, and 3,000 requests ask for
 them under a power law, some composed, some aborted. The registered ids share 40 files' contents, which are
 read, checked and packed each time as any file is; the base is the tiny one.
 """
@@ -24,7 +24,7 @@ from commonlore.worker.models.reference import BaseModel
 
 REGISTERED = 10_000
 RESIDENT = 200
-REQUESTS = 5_000
+REQUESTS = 3_000
 UNDER_WAY = 24
 FILES = 40
 MEBIBYTE = 1 << 20
