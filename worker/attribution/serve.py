@@ -93,58 +93,88 @@ class Server:
     def _answer(self, command: Command) -> Reply:
         match command:
             case LoadSubject():
-                self._attributor.load(_subject_of(command))
-                return Done(command.call)
+                return self._load(command)
             case ForgetSubject():
-                self._attributor.forget(command.adapter)
-                self._builds.pop(command.adapter, None)
-                self._runs.pop(command.adapter, None)
-                return Done(command.call)
+                return self._forget(command)
             case UseIndex():
-                raw = Path(command.index).read_bytes()
-                manifest = decode(IndexManifest, raw, MAX_INDEX_BYTES)
-                self._attributor.use_index(manifest, map_file(Path(command.sums)))
-                return Done(command.call)
+                return self._use_index(command)
             case BeginIndex():
                 return self._begin(command)
             case AdvanceIndex():
-                build = self._build(command.adapter)
-                build.advance(self._attributor.row_vectors(command.adapter), command.count)
-                return Advanced(command.call, build.done_rows, len(build.rows))
+                return self._advance(command)
             case FinishIndex():
-                built = self._build(command.adapter).finish()
-                write_whole(Path(command.index), encode(built.manifest))
-                write_whole(Path(command.sums), built.sums)
-                del self._builds[command.adapter]
-                return Done(command.call)
+                return self._finish(command)
             case ScoreAnswer():
-                output = command.output or command.text
-                score = self._attributor.score(command.adapter, command.messages, output)
-                return Scored(command.call, score.query, score.weights or ())
+                return self._score(command)
             case MeasureLosses():
-                variants = ablated(command.prompt, command.seed)
-                losses = self._attributor.losses(command.adapter, variants, command.output)
-                return Measured(command.call, tuple(round(loss * NANO) for loss in losses))
+                return self._losses(command)
             case RecomputeRow():
-                vector = self._attributor.row_vectors(command.adapter)([command.row])[0]
-                return Recomputed(command.call, vector.tobytes())
+                return self._recompute(command)
             case BeginMeasuring():
                 return self._begin_measuring(command)
             case AdvanceMeasuring():
-                run = self._run(command.adapter)
-                run.advance()
-                return Advanced(command.call, run.done_halves, run.halves)
+                return self._advance_measuring(command)
             case FinishMeasuring():
-                found = self._run(command.adapter).finish()
-                del self._runs[command.adapter]
-                return Compared(command.call, found)
+                return self._finish_measuring(command)
         assert_never(command)
+
+    # ---- adapters and their answers
+
+    def _load(self, command: LoadSubject) -> Reply:
+        self._attributor.load(_subject_of(command))
+        return Done(command.call)
+
+    def _forget(self, command: ForgetSubject) -> Reply:
+        self._attributor.forget(command.adapter)
+        self._builds.pop(command.adapter, None)
+        self._runs.pop(command.adapter, None)
+        return Done(command.call)
+
+    def _use_index(self, command: UseIndex) -> Reply:
+        manifest = decode(IndexManifest, Path(command.index).read_bytes(), MAX_INDEX_BYTES)
+        self._attributor.use_index(manifest, map_file(Path(command.sums)))
+        return Done(command.call)
+
+    def _score(self, command: ScoreAnswer) -> Reply:
+        output = command.output or command.text
+        score = self._attributor.score(command.adapter, command.messages, output)
+        return Scored(command.call, score.query, score.weights or ())
+
+    def _losses(self, command: MeasureLosses) -> Reply:
+        variants = ablated(command.prompt, command.seed)
+        losses = self._attributor.losses(command.adapter, variants, command.output)
+        return Measured(command.call, tuple(round(loss * NANO) for loss in losses))
+
+    def _recompute(self, command: RecomputeRow) -> Reply:
+        vector = self._attributor.row_vectors(command.adapter)([command.row])[0]
+        return Recomputed(command.call, vector.tobytes())
+
+    # ---- indexes
 
     def _begin(self, command: BeginIndex) -> Reply:
         rows = decode_all(OwnedRow, Path(command.rows).read_bytes(), MAX_SHARD_BYTES)
         build = self._attributor.begin_index(command.adapter, rows, Path(command.partial))
         self._builds[command.adapter] = build
         return Advanced(command.call, build.done_rows, len(build.rows))
+
+    def _advance(self, command: AdvanceIndex) -> Reply:
+        build = self._build(command.adapter)
+        build.advance(self._attributor.row_vectors(command.adapter), command.count)
+        return Advanced(command.call, build.done_rows, len(build.rows))
+
+    def _finish(self, command: FinishIndex) -> Reply:
+        built = self._build(command.adapter).finish()
+        write_whole(Path(command.index), encode(built.manifest))
+        write_whole(Path(command.sums), built.sums)
+        del self._builds[command.adapter]
+        return Done(command.call)
+
+    def _build(self, adapter: Cid) -> IndexBuild:
+        if adapter not in self._builds:
+            raise NotFound(f"no index of {adapter} is being built")
+        return self._builds[adapter]
+
+    # ---- faithfulness
 
     def _begin_measuring(self, command: BeginMeasuring) -> Reply:
         index = decode(IndexManifest, Path(command.index).read_bytes(), MAX_INDEX_BYTES)
@@ -154,15 +184,20 @@ class Server:
         self._runs[command.adapter] = run
         return Advanced(command.call, run.done_halves, run.halves)
 
+    def _advance_measuring(self, command: AdvanceMeasuring) -> Reply:
+        run = self._run(command.adapter)
+        run.advance()
+        return Advanced(command.call, run.done_halves, run.halves)
+
+    def _finish_measuring(self, command: FinishMeasuring) -> Reply:
+        found = self._run(command.adapter).finish()
+        del self._runs[command.adapter]
+        return Compared(command.call, found)
+
     def _run(self, adapter: Cid) -> FaithfulnessRun:
         if adapter not in self._runs:
             raise NotFound(f"the faithfulness of {adapter} is not being measured")
         return self._runs[adapter]
-
-    def _build(self, adapter: Cid) -> IndexBuild:
-        if adapter not in self._builds:
-            raise NotFound(f"no index of {adapter} is being built")
-        return self._builds[adapter]
 
 
 def _subject_of(command: LoadSubject) -> Subject:
