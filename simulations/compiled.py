@@ -120,6 +120,8 @@ def built() -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=target.parent) as folder:
         _build(Path(folder))
+        if rooms_digest.__wrapped__() != rooms_digest():
+            raise MissingDependency("the sources were changed while they were compiled; try again")
         try:
             (Path(folder) / "made").rename(target)
         except OSError:

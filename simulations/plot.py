@@ -58,7 +58,9 @@ def draw(experiment: Experiment, results: Sequence[RunResult], path: Path) -> No
 def _draw_rows(figure: Figure, experiment: Experiment, results: Sequence[RunResult]) -> None:
     arms = by_arm(experiment, results)
     panels = experiment.kind.figures.panels
-    figure.set_size_inches(12, 1.9 + min(0.5, 15 / len(arms)) * len(arms))
+    labels = [label.replace("policy=", "") for label in arms]
+    width = 12 + 0.08 * max(0, max(map(len, labels)) - 24)  # the labels take no room of the panels
+    figure.set_size_inches(width, 1.9 + min(0.5, 15 / len(arms)) * len(arms))
     widths = [4 if panel.log else 3 for panel in panels]
     drawn = figure.subplots(1, len(panels), sharey=True, width_ratios=widths, squeeze=False)[0]
     for axes, panel in zip(drawn, panels, strict=True):
@@ -66,7 +68,7 @@ def _draw_rows(figure: Figure, experiment: Experiment, results: Sequence[RunResu
             _draw_share(axes, arms, panel)
         else:
             _draw_times(axes, arms, panel)
-    drawn[0].set_yticks(range(len(arms)), [label.replace("policy=", "") for label in arms], color=INK)
+    drawn[0].set_yticks(range(len(arms)), labels, color=INK)
     drawn[0].set_ylim(len(arms) - 0.4, -0.6)
 
 
@@ -104,7 +106,7 @@ def _scale(axes: Axes, *, log: bool) -> None:
     low_s, high_s = axes.get_xlim()
     few = MaxNLocator(3, steps=[1, 2, 5, 10])
     axes.xaxis.set_major_formatter(_seconds)
-    wide = LogLocator(subs=(1, 2, 5) if high_s < 60 * low_s else (1, 3))
+    wide = LogLocator(subs=(1, 2, 5) if high_s < 60 * low_s else (1, 3) if high_s < 300 * low_s else (1,))
     axes.xaxis.set_major_locator(wide if log and high_s > 5 * low_s else few)
     axes.xaxis.set_minor_locator(NullLocator())
 

@@ -70,6 +70,21 @@ def test_it_is_too_late_once_the_scheduler_is_imported(monkeypatch):
         compiled.switch_on()
 
 
+def test_what_was_compiled_while_its_sources_changed_is_not_kept(tmp_path, monkeypatch):
+    def before() -> str:
+        return "before"
+
+    before.__wrapped__ = lambda: "after"
+    monkeypatch.setattr(compiled, "home", lambda: tmp_path / "builds" / "key")
+    monkeypatch.setattr(compiled, "rooms_digest", before)
+    monkeypatch.setattr(compiled, "_build", lambda folder: (folder / "made").mkdir())
+    with pytest.raises(MissingDependency, match="changed while they were compiled"):
+        compiled.built()
+    assert not list((tmp_path / "builds").iterdir())
+    before.__wrapped__ = before
+    assert compiled.built().is_dir()
+
+
 def test_another_source_is_another_build(monkeypatch):
     homes = set()
     for digest in ("a", "b", "b"):
