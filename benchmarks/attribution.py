@@ -2,9 +2,9 @@
 held against retraining.
 
 The result is one JSON object, the last line on standard output. `ours` and `peers` are means over seeds on
-the tiny Llama with six contributors, `lds_se` over those seeds; `seeds`, `starter`, `families`, `attacks`,
-`order`, `choice`, `checks` and `cost` have the rest. Every part and every retraining is kept in --keep and
-taken up from there; seconds are processor seconds.
+the tiny Llama with six contributors, `lds_se` over those seeds; `seeds`, `starter`, `auc_datainf`,
+`auc_datainf_real`, `attacks`, `order`, `choice`, `checks` and `cost` have the rest. Every part and every
+retraining is kept in --keep and taken up from there; seconds are processor seconds.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def plan_of(options: argparse.Namespace) -> Plan:
     if not options.quick:
         return plan
     few = {"sizes": Sizes(6, 1, 6), "starter": "tiny", "starter_sizes": Sizes(4, 1, 3), "repeats": 6}
-    few |= {"train_steps": 6, "measurements": 1}
-    return Plan(options.keep / "quick", parts, (201, 202), (101,), False, **few, family_sizes=(4, 1))
+    few |= {"family_sizes": (4, 1), "real_family_sizes": (4, 1), "train_steps": 6, "measurements": 1}
+    return Plan(options.keep / "quick", parts, (201, 202), (101,), False, **few)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -24,6 +24,7 @@ from .methods import OWN
 from .order_part import measure_order
 from .ours import Setting
 from .peers import ARMS
+from .real_families import CONFIG, Family, measure_real_family
 from .recheck_part import measure_checks, measure_cost
 from .rule import rule_of
 from .settings import ABLATIONS, CHOICES, FORMS, OURS
@@ -41,8 +42,8 @@ REPORTED_BASE = 2
 ORDERS = {101: 2}
 """In how many orders the subsets of contributors were trained, where it was not one."""
 PARTS = (
-    *("choice", "windows", "six", "forms", "order", "attacks", "families", "starter", "measured"),
-    *("checks", "cost"),
+    *("choice", "windows", "six", "forms", "order", "attacks", "families", "real_families", "starter"),
+    *("measured", "checks", "cost"),
 )
 
 
@@ -60,6 +61,7 @@ class Plan:
     starter: str = "starter"
     starter_sizes: Sizes = STARTER
     family_sizes: tuple[int, int] = (20, 3)
+    real_family_sizes: tuple[int, int] = (10, 2)
     repeats: int = 1_000
     slow_attacked: bool = False
     train_steps: int = 40
@@ -184,6 +186,15 @@ def _families(plan: Plan) -> Iterator[Job]:
         )
 
 
+def _real_families(plan: Plan) -> Iterator[Job]:
+    for name in FAMILIES:
+        family = Family(name, plan.seeds[0], plan.real_family_sizes, plan.starter, CONFIG)
+        yield (
+            f"real-family-{name}",
+            lambda family=family: measure_real_family(plan.keep, family, plan.arms),
+        )
+
+
 def _starter(plan: Plan) -> Iterator[Job]:
     def measure() -> Message:
         world = starter_world(plan.keep, plan.seeds[0], plan.starter, plan.starter_sizes)
@@ -233,6 +244,7 @@ _JOBS: dict[str, Callable[[Plan], Iterator[Job]]] = {
     "order": _order,
     "attacks": _attacks,
     "families": _families,
+    "real_families": _real_families,
     "starter": _starter,
     "measured": _measured,
     "checks": _checks,

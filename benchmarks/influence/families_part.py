@@ -72,13 +72,13 @@ def answer_margins(
     owners = [entry.contributor.encode() for entry in world.entries]
     signs = batched_index(alone, Setting()).rows
     gradients = alone.sides(alone.last).rows.flat().double().numpy()
-    return {"ours": margins(lambda: [signs], owners), "dot": _margins(gradients, owners)}
+    return {"ours": margins(lambda: [signs], owners), "dot": cosine_margins(gradients @ gradients.T, owners)}
 
 
-def _margins(vectors: Floats, owners: Sequence[bytes]) -> Floats:
-    """The same of vectors that are no signs, by cosine."""
-    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    near, names = unit @ unit.T, sorted(set(owners))
+def cosine_margins(products: Floats, owners: Sequence[bytes]) -> Floats:
+    """The same of vectors that are no signs, by cosine, from their inner products."""
+    lengths = np.sqrt(np.diag(products))
+    near, names = products / np.outer(lengths, lengths), sorted(set(owners))
     np.fill_diagonal(near, 0.0)
     owner = np.array([names.index(each) for each in owners])
     means = np.stack([near[:, owner == each].sum(1) / (owner == each).sum() for each in range(len(names))], 1)

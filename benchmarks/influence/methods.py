@@ -116,7 +116,7 @@ def tracin(subject: Subject) -> Scored:
 def datainf(subject: Subject) -> Scored:
     """The inverse and the mean exchanged, matrix by matrix (Kwon et al., 2024)."""
     sides = subject.sides(subject.last)
-    scores, spent = timed(lambda: _datainf(sides.rows, sides.questions))
+    scores, spent = timed(lambda: datainf_scores(sides.rows, sides.questions))
     questions = len(scores)
     return Scored(
         scores.double().numpy(),
@@ -126,7 +126,8 @@ def datainf(subject: Subject) -> Scored:
     )
 
 
-def _datainf(rows: Gradients, questions: Gradients) -> Tensor:
+def datainf_scores(rows: Gradients, questions: Gradients) -> Tensor:
+    """(questions, rows)."""
     total = torch.zeros(())
     for name, matrix in rows.by_matrix.items():
         g, q = matrix.flatten(1), questions.by_matrix[name].flatten(1)

@@ -58,6 +58,22 @@ def run_arm(name: str, subject: Subject, texts: Sequence[str], folder: Path) -> 
         hand_over(subject, texts, folder)
         note(f"{subject.learner.world.name} {subject.learner.world.seed}: {name}")
         _start(arm, arm.epoch or subject.last, folder, out)
+    return _read(out)
+
+
+def run_by_texts(name: str, rows: Sequence[str], questions: Sequence[str], folder: Path) -> Scored:
+    """The scores of a peer that reads texts only. Raises ArmFailed."""
+    out = folder / f"{name}.npz"
+    if not out.exists():
+        texts = {"row_texts": list(rows), "question_texts": list(questions)}
+        nothing = {"base": "", "rank": 0, "alpha": 0, "seed": 0}
+        tokens = {"rows": [[[], 0]] * len(rows), "questions": [[[], 0]] * len(questions)}
+        (folder / "task.json").write_text(json.dumps(nothing | tokens | texts))
+        _start(ARMS[name], 0, folder, out)
+    return _read(out)
+
+
+def _read(out: Path) -> Scored:
     said = np.load(out)
     return Scored(
         np.asarray(said["scores"], np.float64),

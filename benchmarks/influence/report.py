@@ -37,6 +37,8 @@ def assemble(parts: Parts, plan: Plan) -> Message:
         result["attacks"] = _attacks(attacks)
     if families := _named(parts, "family"):
         result["auc_datainf"] = {name: _plain(each) for name, each in families.items()}
+    if families := _named(parts, "real-family"):
+        result["auc_datainf_real"] = {name: _plain(each) for name, each in families.items()}
     result |= _order(_seeds(parts, "order")) | _checks(_named(parts, "checks"))
     if "cost" in parts:
         result |= {"cost_fraction": rounded(parts["cost"]["cost_fraction"]), "cost": _plain(parts["cost"])}

@@ -17,6 +17,12 @@ ATTACKED = (
     *("ours", "ours, no rule", "datainf", "tracincp", "dot", "dattri-logra", "bergson", "kronfluence-ekfac"),
     *("bm25s", "embeddings"),
 )
+FAMILY_FIGURES = {
+    "same_kind": "same kind",
+    "recall": "recall",
+    "flipped": "flipped",
+    "by_margin": "by margin",
+}
 Result = Mapping[str, Any]
 
 
@@ -110,16 +116,26 @@ def _damage(damage: Result | None) -> str:
 
 def families(result: Result) -> str:
     """AUC of rows of a question's kind / recall / AUC of flipped rows by influence / by margin."""
-    found = result["auc_datainf"]
+    return _families(result["auc_datainf"], FAMILY_FIGURES)
+
+
+def real_families(result: Result) -> str:
+    """The same of the real base's adapters, with how often a question's own kind comes first."""
+    figures = {"first": "first", **FAMILY_FIGURES}
+    return _families({name: each["methods"] for name, each in result["auc_datainf_real"].items()}, figures)
+
+
+def _families(found: Result, figures: Mapping[str, str]) -> str:
     names = dict.fromkeys(name for family in found.values() for name in family)
-    lines = [[f"`{name}`", *(_family(family.get(name)) for family in found.values())] for name in names]
-    return _table(["same kind / recall / flipped / by margin", *(f"`{family}`" for family in found)], lines)
+    lines = [
+        [f"`{name}`", *(_family(family.get(name), figures) for family in found.values())] for name in names
+    ]
+    return _table([" / ".join(figures.values()), *(f"`{family}`" for family in found)], lines)
 
 
-def _family(said: Result | None) -> str:
+def _family(said: Result | None, figures: Iterable[str]) -> str:
     if said is None:
         return NOTHING
-    figures = ("same_kind", "recall", "flipped", "by_margin")
     return " / ".join(f"{said[figure]:.3f}" if figure in said else NOTHING for figure in figures)
 
 
@@ -206,6 +222,7 @@ TABLES: Mapping[str, Callable[[Result], str]] = {
     "order": order,
     "attacks": attacks,
     "auc_datainf": families,
+    "auc_datainf_real": real_families,
     "starter": starter,
     "measured": measured,
     "windows": windows,

@@ -1,0 +1,147 @@
+"""DataInf's families on a real base: adapters that the factory trained and the attributor scores, and other
+methods on the same adapters.
+
+What is scored is the answer alone, after the question in the base's own chat template, as everywhere in the
+product. TracInCP has the states that a training keeps: the early checkpoint and the end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from commonlore.worker.attribution.flagging import margins
+from commonlore.worker.factory.job import ADAPTER_FILE, EARLY_FILE, TrainConfig
+from commonlore.worker.models.importing import import_base
+
+from ..child import note
+from .families import Task, draw_family, flip
+from .families_part import FLIPPED, cosine_margins, flipped, same_kind
+from .gradients import Gradients
+from .measures import Floats, auc
+from .methods import datainf_scores
+from .peers import ArmFailed, run_by_texts
+from .taught import Taught
+
+Message = dict[str, Any]
+CONFIG = TrainConfig(threads=1)
+"""As `commonlore train` trains where nothing is said."""
+TEXT_ARMS = ("bm25s", "embeddings")
+Scores = Mapping[str, Floats]
+Tasks = tuple[Sequence[Task], Sequence[Task]]
+"""Rows and held-out questions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What is measured: a family by name, so many rows and questions of each kind, drawn by a seed, on a
+    base."""
+
+    name: str
+    seed: int
+    sizes: tuple[int, int]
+    base: str
+    config: TrainConfig
+
+    def folder(self, keep: Path) -> Path:
+        """Where its adapters are kept."""
+        rows, questions = self.sizes
+        return keep / f"family-{self.base}-{self.name}-{rows}-{questions}-{self.seed}"
+
+    @property
+    def projection(self) -> bytes:
+        """32 bytes that nobody chose."""
+        return hashlib.sha256(f"{self.name}/{self.base}/{self.seed}".encode()).digest()
+
+
+def measure_real_family(keep: Path, family: Family, arms: bool) -> Message:
+    """By method what `families_part` says, and `first`: the part of questions whose own kind's rows have the
+    largest sum of scores. Both adapters' losses on held-out questions before and after training, too."""
+    rows, questions = draw_family(family.name, family.seed, *family.sizes)
+    wrong, marks = flip(rows, family.seed, FLIPPED)
+    kinds = [row.kind for row in rows], [question.kind for question in questions]
+    found: dict[str, Message] = {}
+    losses = {}
+    for name, given in (("clean", rows), ("flipped", wrong)):
+        taught = Taught(family.folder(keep) / name, import_base(family.base), (given, questions))
+        learnt = taught.learn(family.config)
+        losses[name] = [learnt.heldout_loss_before, learnt.heldout_loss_after]
+        for method, scores in all_scores(taught, (given, questions), family, arms).items():
+            said = found.setdefault(method, {})
+            if name == "clean":
+                said |= same_kind(scores, *kinds) | {"first": first(scores, *kinds)}
+            else:
+                said["flipped"] = flipped(scores, *kinds, marks)
+        if name == "flipped":
+            for method, each in near(taught, family, kinds[0]).items():
+                found[method]["by_margin"] = auc(-each, np.array(marks))
+        note(f"{family.name} {name}: {found}")
+    return {"methods": found, "rows": len(rows), "questions": len(questions), "heldout_loss": losses}
+
+
+def all_scores(taught: Taught, tasks: Tasks, family: Family, arms: bool) -> Scores:
+    """(questions, rows) of each method, positive where a row helps."""
+    rows, questions = (each.astype(np.int64) for each in taught.vectors(family.projection))
+    whole = _kept(taught.folder / "whole.npz", lambda: _whole(taught, family.config))
+    at_random = np.random.default_rng(family.seed).normal(size=(len(questions), len(rows)))
+    found = {"ours": (questions @ rows.T).astype(np.float64)}
+    found |= {name: whole[name] for name in ("dot", "tracincp", "datainf")} | {"random": at_random}
+    texts = [[f"{task.question} {task.answer}" for task in each] for each in tasks]
+    for name in TEXT_ARMS if arms else ():
+        try:
+            found[name] = run_by_texts(name, *texts, taught.folder).scores
+        except ArmFailed as failed:
+            note(f"{name} is absent: {str(failed)[-300:]}")
+    return found
+
+
+def near(taught: Taught, family: Family, kinds: Sequence[str]) -> Scores:
+    """Each row's margin, by the index and by whole gradients."""
+    owners = [kind.encode() for kind in kinds]
+    signs, _ = taught.vectors(family.projection)
+    products = _kept(taught.folder / "whole.npz", lambda: _whole(taught, family.config))["products"]
+    return {"ours": margins(lambda: [signs], owners), "dot": cosine_margins(products, owners)}
+
+
+def first(scores: Floats, rows: Sequence[str], questions: Sequence[str]) -> float:
+    """How often the rows of a question's own kind have the largest sum, as contributors are paid."""
+    kinds = sorted(set(rows))
+    sums = np.stack([scores[:, [row == kind for row in rows]].sum(1) for kind in kinds], axis=1)
+    return float(np.mean([kinds[best] == own for best, own in zip(sums.argmax(1), questions, strict=True)]))
+
+
+def _whole(taught: Taught, config: TrainConfig) -> Scores:
+    """Of whole gradients: each method's scores, and the rows' inner products."""
+    middle = taught.early_step / 2, (taught.early_step + config.steps) / 2
+    early, last = (config.learning_rate * (1 - each / config.steps) for each in middle)
+    between = _dot(*taught.gradients(EARLY_FILE))
+    rows, questions = taught.gradients(ADAPTER_FILE)
+    dot = _dot(rows, questions)
+    return {
+        "dot": dot,
+        "tracincp": early * between + last * dot,
+        "datainf": datainf_scores(rows, questions).double().numpy(),
+        "products": _dot(rows, rows),
+    }
+
+
+def _dot(rows: Gradients, questions: Gradients) -> Floats:
+    """(questions, rows)."""
+    found: Floats = sum(
+        (questions.by_matrix[name].flatten(1) @ each.flatten(1).T).double().numpy()
+        for name, each in rows.by_matrix.items()
+    )
+    return found
+
+
+def _kept(path: Path, compute: Callable[[], Scores]) -> Scores:
+    if not path.exists():
+        partly = path.with_suffix(".partial.npz")
+        np.savez(partly, **compute())
+        partly.rename(path)
+    return dict(np.load(path))
