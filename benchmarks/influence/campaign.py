@@ -24,7 +24,7 @@ from .methods import OWN
 from .order_part import measure_order
 from .ours import Setting
 from .peers import ARMS
-from .real_families import CONFIG, Family, measure_real_family
+from .real_families import Family, measure_real_family
 from .recheck_part import measure_checks, measure_cost
 from .rule import rule_of
 from .settings import ABLATIONS, CHOICES, FORMS, OURS
@@ -188,7 +188,7 @@ def _families(plan: Plan) -> Iterator[Job]:
 
 def _real_families(plan: Plan) -> Iterator[Job]:
     for name in FAMILIES:
-        family = Family(name, plan.seeds[0], plan.real_family_sizes, plan.starter, CONFIG)
+        family = Family(name, plan.seeds[0], plan.real_family_sizes, plan.starter)
         yield (
             f"real-family-{name}",
             lambda family=family: measure_real_family(plan.keep, family, plan.arms),

@@ -1,14 +1,15 @@
 """DataInf's families on a real base: adapters that the factory trained and the attributor scores, and other
 methods on the same adapters.
 
-What is scored is the answer alone, after the question in the base's own chat template, as everywhere in the
-product. TracInCP has the states that a training keeps: the early checkpoint and the end.
+A row is trained on and scored in two forms that the product has: its whole text, as the answer to nothing,
+which is what DataInf's paper scores; and its answer alone, after the question. TracInCP has the states that a
+training keeps: the early checkpoint and the end.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from commonlore.worker.attribution.flagging import margins
-from commonlore.worker.factory.job import ADAPTER_FILE, EARLY_FILE, TrainConfig
+from commonlore.worker.factory.job import ADAPTER_FILE, EARLY_FILE, Pair, TrainConfig
 from commonlore.worker.models.importing import import_base
 
 from ..child import note
@@ -33,8 +34,6 @@ CONFIG = TrainConfig(threads=1)
 """As `commonlore train` trains where nothing is said."""
 TEXT_ARMS = ("bm25s", "embeddings")
 Scores = Mapping[str, Floats]
-Tasks = tuple[Sequence[Task], Sequence[Task]]
-"""Rows and held-out questions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,6 @@ class Family:
     seed: int
     sizes: tuple[int, int]
     base: str
-    config: TrainConfig
 
     def folder(self, keep: Path) -> Path:
         """Where its adapters are kept."""
@@ -60,38 +58,48 @@ class Family:
 
 
 def measure_real_family(keep: Path, family: Family, arms: bool) -> Message:
-    """By method what `families_part` says, and `first`: the part of questions whose own kind's rows have the
-    largest sum of scores. Both adapters' losses on held-out questions before and after training, too."""
+    """By method, of `whole` texts and of `answers`: what `same_kind` says, and how often a question's own
+    kind comes `first`. Of answers, some of them another kind's: the AUC of those, `flipped` by influence, and
+    `by_margin`. By adapter the loss on held-out questions before and after training."""
     rows, questions = draw_family(family.name, family.seed, *family.sizes)
     wrong, marks = flip(rows, family.seed, FLIPPED)
     kinds = [row.kind for row in rows], [question.kind for question in questions]
     found: dict[str, Message] = {}
     losses = {}
-    for name, given in (("clean", rows), ("flipped", wrong)):
-        taught = Taught(family.folder(keep) / name, import_base(family.base), (given, questions))
-        learnt = taught.learn(family.config)
+    for name, given, form in (("whole", rows, _whole), ("answers", rows, _asked), ("wrong", wrong, _asked)):
+        pairs = [form(task) for task in given], [form(task) for task in questions]
+        taught = Taught(family.folder(keep) / name, import_base(family.base), pairs)
+        learnt = taught.learn(CONFIG)
         losses[name] = [learnt.heldout_loss_before, learnt.heldout_loss_after]
-        for method, scores in all_scores(taught, (given, questions), family, arms).items():
-            said = found.setdefault(method, {})
-            if name == "clean":
-                said |= same_kind(scores, *kinds) | {"first": first(scores, *kinds)}
-            else:
-                said["flipped"] = flipped(scores, *kinds, marks)
-        if name == "flipped":
-            for method, each in near(taught, family, kinds[0]).items():
-                found[method]["by_margin"] = auc(-each, np.array(marks))
-        note(f"{family.name} {name}: {found}")
+        for method, scores in all_scores(taught, family, arms).items():
+            said = (
+                {name: same_kind(scores, *kinds) | {"first": first(scores, *kinds)}}
+                if name != "wrong"
+                else {"flipped": flipped(scores, *kinds, marks)}
+            )
+            found.setdefault(method, {}).update(said)
+    for method, each in near(taught, family, kinds[0]).items():  # of the last: with wrong answers
+        found[method]["by_margin"] = auc(-each, np.array(marks))
+    note(f"{family.name}: {found}")
     return {"methods": found, "rows": len(rows), "questions": len(questions), "heldout_loss": losses}
 
 
-def all_scores(taught: Taught, tasks: Tasks, family: Family, arms: bool) -> Scores:
+def _whole(task: Task) -> Pair:
+    return Pair("", task.text)
+
+
+def _asked(task: Task) -> Pair:
+    return Pair(task.question, task.answer)
+
+
+def all_scores(taught: Taught, family: Family, arms: bool) -> Scores:
     """(questions, rows) of each method, positive where a row helps."""
     rows, questions = (each.astype(np.int64) for each in taught.vectors(family.projection))
-    whole = _kept(taught.folder / "whole.npz", lambda: _whole(taught, family.config))
     at_random = np.random.default_rng(family.seed).normal(size=(len(questions), len(rows)))
     found = {"ours": (questions @ rows.T).astype(np.float64)}
-    found |= {name: whole[name] for name in ("dot", "tracincp", "datainf")} | {"random": at_random}
-    texts = [[f"{task.question} {task.answer}" for task in each] for each in tasks]
+    found |= {name: _gradients(taught)[name] for name in ("dot", "tracincp", "datainf")}
+    found |= {"random": at_random}
+    texts = [[f"{pair.question} {pair.answer}" for pair in each] for each in (taught.rows, taught.questions)]
     for name in TEXT_ARMS if arms else ():
         try:
             found[name] = run_by_texts(name, *texts, taught.folder).scores
@@ -104,8 +112,10 @@ def near(taught: Taught, family: Family, kinds: Sequence[str]) -> Scores:
     """Each row's margin, by the index and by whole gradients."""
     owners = [kind.encode() for kind in kinds]
     signs, _ = taught.vectors(family.projection)
-    products = _kept(taught.folder / "whole.npz", lambda: _whole(taught, family.config))["products"]
-    return {"ours": margins(lambda: [signs], owners), "dot": cosine_margins(products, owners)}
+    return {
+        "ours": margins(lambda: [signs], owners),
+        "dot": cosine_margins(_gradients(taught)["products"], owners),
+    }
 
 
 def first(scores: Floats, rows: Sequence[str], questions: Sequence[str]) -> float:
@@ -115,10 +125,19 @@ def first(scores: Floats, rows: Sequence[str], questions: Sequence[str]) -> floa
     return float(np.mean([kinds[best] == own for best, own in zip(sums.argmax(1), questions, strict=True)]))
 
 
-def _whole(taught: Taught, config: TrainConfig) -> Scores:
-    """Of whole gradients: each method's scores, and the rows' inner products."""
-    middle = taught.early_step / 2, (taught.early_step + config.steps) / 2
-    early, last = (config.learning_rate * (1 - each / config.steps) for each in middle)
+def _gradients(taught: Taught) -> Scores:
+    """What whole gradients say: each method's scores, and the rows' inner products. Kept."""
+    path = taught.folder / "whole.npz"
+    if not path.exists():
+        partly = path.with_suffix(".partial.npz")
+        np.savez(partly, **_by_gradients(taught))
+        partly.rename(path)
+    return dict(np.load(path))
+
+
+def _by_gradients(taught: Taught) -> Scores:
+    middle = taught.early_step / 2, (taught.early_step + CONFIG.steps) / 2
+    early, last = (CONFIG.learning_rate * (1 - each / CONFIG.steps) for each in middle)
     between = _dot(*taught.gradients(EARLY_FILE))
     rows, questions = taught.gradients(ADAPTER_FILE)
     dot = _dot(rows, questions)
@@ -137,11 +156,3 @@ def _dot(rows: Gradients, questions: Gradients) -> Floats:
         for name, each in rows.by_matrix.items()
     )
     return found
-
-
-def _kept(path: Path, compute: Callable[[], Scores]) -> Scores:
-    if not path.exists():
-        partly = path.with_suffix(".partial.npz")
-        np.savez(partly, **compute())
-        partly.rename(path)
-    return dict(np.load(path))

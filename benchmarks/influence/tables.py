@@ -17,12 +17,6 @@ ATTACKED = (
     *("ours", "ours, no rule", "datainf", "tracincp", "dot", "dattri-logra", "bergson", "kronfluence-ekfac"),
     *("bm25s", "embeddings"),
 )
-FAMILY_FIGURES = {
-    "same_kind": "same kind",
-    "recall": "recall",
-    "flipped": "flipped",
-    "by_margin": "by margin",
-}
 Result = Mapping[str, Any]
 
 
@@ -116,26 +110,37 @@ def _damage(damage: Result | None) -> str:
 
 def families(result: Result) -> str:
     """AUC of rows of a question's kind / recall / AUC of flipped rows by influence / by margin."""
-    return _families(result["auc_datainf"], FAMILY_FIGURES)
+    found = result["auc_datainf"]
+    names = dict.fromkeys(name for family in found.values() for name in family)
+    lines = [[f"`{name}`", *(_family(family.get(name)) for family in found.values())] for name in names]
+    return _table(["same kind / recall / flipped / by margin", *(f"`{family}`" for family in found)], lines)
+
+
+def _family(said: Result | None) -> str:
+    return NOTHING if said is None else _figures(said, ("same_kind", "recall", "flipped", "by_margin"))
 
 
 def real_families(result: Result) -> str:
-    """The same of the real base's adapters, with how often a question's own kind comes first."""
-    figures = {"first": "first", **FAMILY_FIGURES}
-    return _families({name: each["methods"] for name, each in result["auc_datainf_real"].items()}, figures)
-
-
-def _families(found: Result, figures: Mapping[str, str]) -> str:
-    names = dict.fromkeys(name for family in found.values() for name in family)
+    """On the real base, of whole texts and of answers: AUC of a question's kind / recall / how often it comes
+    first; AUC of flipped rows by influence / by margin.
+    """
+    kind = ("same_kind", "recall", "first")
     lines = [
-        [f"`{name}`", *(_family(family.get(name), figures) for family in found.values())] for name in names
+        [
+            f"`{family}`",
+            f"`{name}`",
+            _figures(each["whole"], kind),
+            _figures(each["answers"], kind),
+            _figures(each, ("flipped", "by_margin")),
+        ]
+        for family, found in result["auc_datainf_real"].items()
+        for name, each in found["methods"].items()
     ]
-    return _table([" / ".join(figures.values()), *(f"`{family}`" for family in found)], lines)
+    head = ["family", "method", "whole: same kind / recall / first", "answers: the same"]
+    return _table([*head, "flipped / by margin"], lines)
 
 
-def _family(said: Result | None, figures: Iterable[str]) -> str:
-    if said is None:
-        return NOTHING
+def _figures(said: Result, figures: Sequence[str]) -> str:
     return " / ".join(f"{said[figure]:.3f}" if figure in said else NOTHING for figure in figures)
 
 

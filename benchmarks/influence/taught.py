@@ -1,9 +1,9 @@
-"""An adapter that the factory has trained on tasks, and what methods see of it: the attributor's vectors, and
+"""An adapter that the factory has trained, and what methods see of it: the attributor's vectors, and
 whole gradients.
 
 Rules of this file:
 - Training is a job of the factory's and vectors are the attributor's: nothing is done otherwise for the
-  benchmark. A row is a question to the base's own chat template and its answer, and the answer is scored.
+  benchmark. A row is a question in the base's own chat template and its answer, and the answer is scored.
 - Whole gradients come from the attributor's layers, too, because peft takes three times as long on a real
   base. They are of one state at a time: a hundred rows are a gigabyte.
 """
@@ -42,7 +42,6 @@ from commonlore.worker.models.architecture import LINEARS
 from commonlore.worker.models.reference import BaseModel
 
 from ..child import note
-from .families import Task
 from .gradients import Gradients
 
 Item = TypeVar("Item")
@@ -54,10 +53,10 @@ _AT_ONCE = 20
 class Taught:
     """The adapter of a folder, trained where it is not. One at a time: `attributor` holds a base."""
 
-    def __init__(self, folder: Path, base: BaseModel, tasks: tuple[Sequence[Task], Sequence[Task]]) -> None:
-        """`tasks` are rows and held-out questions."""
+    def __init__(self, folder: Path, base: BaseModel, pairs: tuple[Sequence[Pair], Sequence[Pair]]) -> None:
+        """`pairs` are rows and held-out questions."""
         self.folder, self.base = folder, base
-        self.rows, self.questions = ([Pair(task.question, task.answer) for task in each] for each in tasks)
+        self.rows, self.questions = pairs
         self.early_step = 0
         self._attributor: Attributor | None = None
 
