@@ -7,6 +7,7 @@ nats a token of a model that was trained on the subset.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -172,3 +173,10 @@ def auc(scores: Floats, positive: npt.NDArray[np.bool_]) -> float:
     count = int(positive.sum())
     above = ranked[positive].sum() - count * (count - 1) / 2
     return float(above / (count * (len(positive) - count)))
+
+
+def first(scores: Floats, rows: Sequence[str], questions: Sequence[str]) -> float:
+    """How often the rows of a question's own kind have the largest sum, as contributors are paid."""
+    kinds = sorted(set(rows))
+    sums = np.stack([scores[:, [row == kind for row in rows]].sum(1) for kind in kinds], axis=1)
+    return float(np.mean([kinds[best] == own for best, own in zip(sums.argmax(1), questions, strict=True)]))

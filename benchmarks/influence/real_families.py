@@ -24,7 +24,7 @@ from ..child import note
 from .families import Task, draw_family, flip
 from .families_part import FLIPPED, cosine_margins, flipped, same_kind
 from .gradients import Gradients
-from .measures import Floats, auc
+from .measures import Floats, auc, first
 from .methods import datainf_scores
 from .peers import ArmFailed, run_by_texts
 from .taught import Taught
@@ -116,13 +116,6 @@ def near(taught: Taught, family: Family, kinds: Sequence[str]) -> Scores:
         "ours": margins(lambda: [signs], owners),
         "dot": cosine_margins(_gradients(taught)["products"], owners),
     }
-
-
-def first(scores: Floats, rows: Sequence[str], questions: Sequence[str]) -> float:
-    """How often the rows of a question's own kind have the largest sum, as contributors are paid."""
-    kinds = sorted(set(rows))
-    sums = np.stack([scores[:, [row == kind for row in rows]].sum(1) for kind in kinds], axis=1)
-    return float(np.mean([kinds[best] == own for best, own in zip(sums.argmax(1), questions, strict=True)]))
 
 
 def _gradients(taught: Taught) -> Scores:

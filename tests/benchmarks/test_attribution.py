@@ -76,6 +76,13 @@ def test_auc(influence: SimpleNamespace, scores: list[int], expected: float) -> 
     assert influence.measures.auc(np.array(scores), np.array([False, False, True, True])) == expected
 
 
+def test_a_kind_comes_first_by_the_sum_of_its_rows(influence: SimpleNamespace) -> None:
+    """The largest row is not of the kind with the largest sum."""
+    scores = np.array([[2.0, 2.0, 3.0, -1.0], [0.0, 1.0, 0.5, 1.0]])
+    assert influence.measures.first(scores, ["a", "a", "b", "b"], ["a", "b"]) == 1.0
+    assert influence.measures.first(scores, ["a", "a", "b", "b"], ["b", "b"]) == 0.5
+
+
 def test_an_attacks_damage_counts_a_split_name_once(influence: SimpleNamespace) -> None:
     before = {"a": 0.5, "b": 0.5}
     found = influence.attacks.damage(before, {"a/0": 0.2, "a/1": 0.2, "b": 0.5, "attacker": 0.1})
