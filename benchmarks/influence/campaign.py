@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from .methods import OWN
 from .order_part import measure_order
 from .ours import Setting
 from .peers import ARMS
-from .real_families import Family, measure_real_family
+from .real_families import LESSONS, Family, measure_real_family
 from .recheck_part import measure_checks, measure_cost
 from .rule import rule_of
 from .settings import ABLATIONS, CHOICES, FORMS, OURS
@@ -187,11 +188,11 @@ def _families(plan: Plan) -> Iterator[Job]:
 
 
 def _real_families(plan: Plan) -> Iterator[Job]:
-    for name in FAMILIES:
+    for name, form in product(FAMILIES, LESSONS):
         family = Family(name, plan.seeds[0], plan.real_family_sizes, plan.starter)
         yield (
-            f"real-family-{name}",
-            lambda family=family: measure_real_family(plan.keep, family, plan.arms),
+            f"real-family-{name}-{form}",
+            lambda family=family, form=form: measure_real_family(plan.keep, family, form, plan.arms),
         )
 
 

@@ -57,39 +57,42 @@ class Family:
         return hashlib.sha256(f"{self.name}/{self.base}/{self.seed}".encode()).digest()
 
 
-def measure_real_family(keep: Path, family: Family, arms: bool) -> Message:
-    """By method, of `whole` texts and of `answers`: what `same_kind` says, and how often a question's own
-    kind comes `first`. Of answers, some of them another kind's: the AUC of those, `flipped` by influence, and
-    `by_margin`. By adapter the loss on held-out questions before and after training."""
+WHOLE, ANSWERS, WRONG = "whole", "answers", "wrong"
+LESSONS = (WHOLE, ANSWERS, WRONG)
+"""What an adapter is taught: whole texts; answers; answers of which a part is another kind's."""
+
+
+def measure_real_family(keep: Path, family: Family, form: str, arms: bool) -> Message:
+    """By method what `_judge` says; and the loss on held-out questions before and after training."""
     rows, questions = draw_family(family.name, family.seed, *family.sizes)
     wrong, marks = flip(rows, family.seed, FLIPPED)
+    pairs = [_pair(task, form) for task in (wrong if form == WRONG else rows)]
+    asked = [_pair(task, form) for task in questions]
+    taught = Taught(family.folder(keep) / form, import_base(family.base), (pairs, asked))
+    learnt = taught.learn(CONFIG)
     kinds = [row.kind for row in rows], [question.kind for question in questions]
-    found: dict[str, Message] = {}
-    losses = {}
-    for name, given, form in (("whole", rows, _whole), ("answers", rows, _asked), ("wrong", wrong, _asked)):
-        pairs = [form(task) for task in given], [form(task) for task in questions]
-        taught = Taught(family.folder(keep) / name, import_base(family.base), pairs)
-        learnt = taught.learn(CONFIG)
-        losses[name] = [learnt.heldout_loss_before, learnt.heldout_loss_after]
-        for method, scores in all_scores(taught, family, arms).items():
-            said = (
-                {name: same_kind(scores, *kinds) | {"first": first(scores, *kinds)}}
-                if name != "wrong"
-                else {"flipped": flipped(scores, *kinds, marks)}
-            )
-            found.setdefault(method, {}).update(said)
-    for method, each in near(taught, family, kinds[0]).items():  # of the last: with wrong answers
-        found[method]["by_margin"] = auc(-each, np.array(marks))
-    note(f"{family.name}: {found}")
-    return {"methods": found, "rows": len(rows), "questions": len(questions), "heldout_loss": losses}
+    scores = all_scores(taught, family, arms)
+    found = {name: _judge(form, each, kinds, marks) for name, each in scores.items()}
+    for name, each in near(taught, family, kinds[0]).items() if form == WRONG else ():
+        found[name]["by_margin"] = auc(-each, np.array(marks))
+    note(f"{family.name} {form}: {found}")
+    return {
+        "methods": found,
+        "rows": len(rows),
+        "questions": len(questions),
+        "heldout_loss": [learnt.heldout_loss_before, learnt.heldout_loss_after],
+    }
 
 
-def _whole(task: Task) -> Pair:
-    return Pair("", task.text)
+def _judge(form: str, scores: Floats, kinds: tuple[list[str], list[str]], marks: Sequence[bool]) -> Message:
+    """AUC and recall of a question's kind, and how often that comes first; or AUC of wrong answers."""
+    if form == WRONG:
+        return {"flipped": flipped(scores, *kinds, marks)}
+    return same_kind(scores, *kinds) | {"first": first(scores, *kinds)}
 
 
-def _asked(task: Task) -> Pair:
-    return Pair(task.question, task.answer)
+def _pair(task: Task, form: str) -> Pair:
+    return Pair("", task.text) if form == WHOLE else Pair(task.question, task.answer)
 
 
 def all_scores(taught: Taught, family: Family, arms: bool) -> Scores:

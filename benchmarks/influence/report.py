@@ -38,7 +38,7 @@ def assemble(parts: Parts, plan: Plan) -> Message:
     if families := _named(parts, "family"):
         result["auc_datainf"] = {name: _plain(each) for name, each in families.items()}
     if families := _named(parts, "real-family"):
-        result["auc_datainf_real"] = {name: _plain(each) for name, each in families.items()}
+        result["auc_datainf_real"] = _real_families(families)
     result |= _order(_seeds(parts, "order")) | _checks(_named(parts, "checks"))
     if "cost" in parts:
         result |= {"cost_fraction": rounded(parts["cost"]["cost_fraction"]), "cost": _plain(parts["cost"])}
@@ -60,6 +60,15 @@ def _named(parts: Parts, prefix: str) -> dict[str, Message]:
 
 
 _seeds = _named
+
+
+def _real_families(found: Mapping[str, Message]) -> Message:
+    """family → form → what was measured."""
+    families: Message = {}
+    for name, part in found.items():
+        family, _, form = name.rpartition("-")
+        families.setdefault(family, {})[form] = _plain(part)
+    return families
 
 
 def _faithfulness(six: Mapping[str, Message]) -> Message:

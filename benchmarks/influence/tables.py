@@ -125,19 +125,19 @@ def real_families(result: Result) -> str:
     first; AUC of flipped rows by influence / by margin.
     """
     kind = ("same_kind", "recall", "first")
+    columns = {"whole": kind, "answers": kind, "wrong": ("flipped", "by_margin")}
     lines = [
-        [
-            f"`{family}`",
-            f"`{name}`",
-            _figures(each["whole"], kind),
-            _figures(each["answers"], kind),
-            _figures(each, ("flipped", "by_margin")),
-        ]
-        for family, found in result["auc_datainf_real"].items()
-        for name, each in found["methods"].items()
+        [f"`{family}`", f"`{name}`", *(_said_of(forms, form, name, columns[form]) for form in columns)]
+        for family, forms in result["auc_datainf_real"].items()
+        for name in dict.fromkeys(name for each in forms.values() for name in each["methods"])
     ]
     head = ["family", "method", "whole: same kind / recall / first", "answers: the same"]
     return _table([*head, "flipped / by margin"], lines)
+
+
+def _said_of(forms: Result, form: str, method: str, figures: Sequence[str]) -> str:
+    said = forms[form]["methods"].get(method) if form in forms else None
+    return NOTHING if said is None else _figures(said, figures)
 
 
 def _figures(said: Result, figures: Sequence[str]) -> str:
