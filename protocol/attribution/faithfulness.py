@@ -31,6 +31,10 @@ UNMEASURED_METHOD = "prior-unmeasured"
 COARSE_METHODS = frozenset({COARSE_METHOD, UNMEASURED_METHOD})
 PRIOR_METHODS = COARSE_METHODS | {PRIOR_METHOD}
 """All methods whose weights are the priors."""
+_ONE_SIDED = 1645
+"""Thousandths of a standard error (95 %). A score is asked to be better than the null adapter's, not to be
+other: by 1,960 the error of a null adapter over six halves, about 0.3, would fail three good adapters of ten.
+"""
 FEWEST_SUBSETS, FEWEST_ROWS, FEWEST_QUERIES = 4, 4, 2
 """Of a measurement that counts: with fewer, chance alone passes for a correlation without error."""
 
@@ -57,7 +61,8 @@ class Correlations:
 
     def _above_null_adapter(self) -> bool:
         apart = self.lds_ppm - self.null_ppm
-        return apart > 0 and (100 * apart) ** 2 > 196**2 * (self.error_ppm**2 + self.null_error_ppm**2)
+        errors = self.error_ppm**2 + self.null_error_ppm**2
+        return apart > 0 and (1000 * apart) ** 2 > _ONE_SIDED**2 * errors
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,13 +31,14 @@ def test_above_chance_is_the_whole_interval_and_more_than_ignorance_reaches() ->
     for change in (
         {"error_ppm": 310_000},  # 0.6 - 1.96 · 0.31 < 0
         {"null_high_ppm": to_ppm(0.6)},
-        {"null_ppm": to_ppm(0.15)},  # 0.45 apart, and 1.96 · sqrt(0.2² + 0.15²) = 0.49
+        {"null_ppm": to_ppm(0.2)},  # 0.40 apart, and 1.645 · sqrt(0.2² + 0.15²) = 0.41
         {"null_ppm": to_ppm(0.7), "null_error_ppm": 0},
-        {"null_error_ppm": 250_000},
+        {"null_error_ppm": 310_000},
         {"lds_ppm": to_ppm(0.0)},
         {"lds_ppm": to_ppm(-1.0)},
     ):
         assert not dataclasses.replace(FOUND, **change).above_chance, change
+    assert dataclasses.replace(FOUND, null_ppm=to_ppm(0.18)).above_chance, "better is asked for, not other"
     assert decode(Faithfulness, encode(MEASURED)) == MEASURED
 
 
