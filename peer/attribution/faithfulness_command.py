@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ...protocol.attribution.faithfulness import Faithfulness, from_ppm
+from ...protocol.attribution.faithfulness import Faithfulness, disagree, from_ppm
 from ...protocol.encoding.codec import encode
 from ...protocol.ids import Cid
 from ...worker.attribution.measurement import Effort
@@ -82,6 +82,7 @@ def describe(found: Faithfulness, announced: Faithfulness | None = None) -> dict
     else:
         told["announced_lds"] = round(from_ppm(announced.found.lds_ppm), 4)
         told["same_measurement"] = replace(announced, found=reached) == found
+        told["agrees_with_author"] = not disagree(announced, found)
     return told
 
 

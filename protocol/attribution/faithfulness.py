@@ -13,7 +13,7 @@ Rules of this file:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..content.manifests import AdapterManifest
 from ..encoding.codec import record_cid
@@ -87,6 +87,8 @@ class Faithfulness:
         return self.found.above_chance
 
 
+ROUNDING_PPM = 100_000
+"""How far the same measurement may lie from itself where other kernels computed it."""
 Measurements = Mapping[Cid, Faithfulness]
 """What authors measured, by the content id of the sealed statement."""
 
@@ -117,6 +119,16 @@ def allows_scores(statement: AttributionStatement, measured: Measurements) -> bo
         return False
     of = statement.adapter, statement.index, statement.method
     return (found.adapter, found.index, found.method) == of
+
+
+def disagree(announced: Faithfulness, found: Faithfulness) -> bool:
+    """Whether two measurements of one index contradict each other: of the same halves and queries, beyond
+    what rounding moves; else further apart than both errors explain (95 %)."""
+    apart = announced.found.lds_ppm - found.found.lds_ppm
+    if replace(announced, found=found.found) == found:
+        return abs(apart) > ROUNDING_PPM
+    errors = announced.found.error_ppm**2 + found.found.error_ppm**2
+    return (100 * apart) ** 2 > 196**2 * errors
 
 
 def coarse_method(found: Faithfulness | None, index: Cid | None) -> str | None:

@@ -8,6 +8,7 @@ from commonlore.protocol.attribution.faithfulness import (
     Correlations,
     Faithfulness,
     allows_scores,
+    disagree,
     from_ppm,
     open_measurement,
     to_ppm,
@@ -40,6 +41,21 @@ def test_above_chance_is_the_whole_interval_and_more_than_ignorance_reaches() ->
         assert not dataclasses.replace(FOUND, **change).above_chance, change
     assert dataclasses.replace(FOUND, null_ppm=to_ppm(0.18)).above_chance, "better is asked for, not other"
     assert decode(Faithfulness, encode(MEASURED)) == MEASURED
+
+
+def test_measurements_disagree_where_neither_rounding_nor_their_errors_explain_it() -> None:
+    """An author's 0.99 for garbage, against what anybody finds by the same halves, or by others."""
+
+    def of(lds: float, error_ppm: int = 200_000, subsets: int = 8) -> Faithfulness:
+        reached = dataclasses.replace(FOUND, lds_ppm=to_ppm(lds), error_ppm=error_ppm)
+        return dataclasses.replace(MEASURED, found=reached, subsets=subsets)
+
+    claimed = of(0.99, 10_000)
+    assert disagree(claimed, of(0.55)), "the same halves give the same, whatever their error"
+    assert not disagree(claimed, of(0.90))
+    assert not disagree(claimed, of(0.61, subsets=6)), "others may be that far off"
+    assert disagree(claimed, of(0.05, subsets=6))
+    assert disagree(of(0.05, subsets=6), claimed)
 
 
 def test_correlations_travel_as_integers() -> None:
