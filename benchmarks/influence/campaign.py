@@ -20,7 +20,7 @@ from .early_part import measure_windows
 from .faithful import compare, trained
 from .families import FAMILIES
 from .families_part import measure_family
-from .measured_part import NAMES, measure_measurements
+from .measured_part import NAMES, measure_measurement
 from .methods import OWN
 from .order_part import measure_order
 from .ours import Setting
@@ -209,12 +209,11 @@ def _starter(plan: Plan) -> Iterator[Job]:
 
 
 def _measured(plan: Plan) -> Iterator[Job]:
-    for name in NAMES:
+    for number, name in product(range(plan.measurements), NAMES):
+        named = name, number
         yield (
-            f"measured-{name}",
-            lambda name=name: measure_measurements(
-                plan.keep, plan.starter, name, plan.train_steps, plan.measurements
-            ),
+            f"measured-{name}-{number}",
+            lambda named=named: measure_measurement(plan.keep, plan.starter, named, plan.train_steps),
         )
 
 

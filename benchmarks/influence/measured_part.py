@@ -52,14 +52,16 @@ class _Indexed:
     rows: tuple[OwnedRow, ...]
 
 
-def measure_measurements(keep: Path, base: str, name: str, steps: int, times: int) -> Message:
-    """Train on a Datanet as the demo does, index its rows, and measure so many times."""
+def measure_measurement(keep: Path, base: str, named: tuple[str, int], steps: int) -> Message:
+    """Train on a Datanet as the demo does, index its rows, and measure; `named` is (Datanet, number)."""
+    name, number = named
     folder = keep / f"measured-{base}-{name}"
     indexed = _index(folder, base, corpus(name), steps)
     return {
+        "datanet": name,
         "rows": len(indexed.rows),
         "steps": steps,
-        "measurements": [_measure(folder, indexed, number) for number in range(times)],
+        **_measure(folder, indexed, number),
     }
 
 
@@ -94,7 +96,8 @@ def _index(folder: Path, base_name: str, source: Corpus, steps: int) -> _Indexed
 
 
 def _measure(folder: Path, indexed: _Indexed, number: int) -> Message:
-    """As `train` measures; a number above 0 stands for another index, whose root draws otherwise."""
+    """As `train` measures; a number above 0 stands for another index, whose root draws otherwise. What was
+    taken up again is not timed."""
     manifest = indexed.built.manifest
     if number:
         manifest = replace(manifest, rows_root=hashlib.sha256(manifest.rows_root + bytes([number])).digest())
@@ -103,16 +106,17 @@ def _measure(folder: Path, indexed: _Indexed, number: int) -> Message:
     plan = plan_measurement(indexed.base.directory, manifest, (rows, []), indexed.job.config, kept)
     measured_by = plan.folder, plan.places, plan.subsets
     run = FaithfulnessRun(indexed.attributor, indexed.base, (manifest, indexed.built.rows), measured_by)
-    _, halves_s = timed(lambda: _advance(run))
-    found, rest_s = timed(run.finish)
-    message = _message(found) | {"halves_s": halves_s, "scores_and_null_s": rest_s}
+    whole = not run.done_halves
+    found, spent = timed(lambda: _finish(run))
+    message = _message(found) | ({"seconds": spent} if whole else {})
     note(f"{folder.name} {number}: {message}")
     return message
 
 
-def _advance(run: FaithfulnessRun) -> None:
+def _finish(run: FaithfulnessRun) -> Correlations:
     while not run.done:
         run.advance()
+    return run.finish()
 
 
 def _message(found: Correlations) -> Message:

@@ -164,15 +164,14 @@ def measured(result: Result) -> str:
     """What `train` measures of its own adapters."""
     lines = [
         [
-            f"`{name}`",
+            f"`{each['datanet']}`",
             _within(each, "lds"),
             _within(each, "null_adapter"),
             f"{each['null_indexes_to']:.2f}",
             "yes" if each["above_chance"] else "no",
-            f"{each['halves_s'] + each['scores_and_null_s']:.0f}",
+            _seconds(each.get("seconds", 0.0)),
         ]
-        for name, part in result["measured"].items()
-        for each in part["measurements"]
+        for each in result["measured"].values()
     ]
     return _table(["Datanet", "LDS", "null adapter", "null indexes up to", "above chance", "CPU-s"], lines)
 
