@@ -1,7 +1,4 @@
-"""Real processes on loopback: a chain, peers with homes of their own, the tiny base in fp32.
-
-Async tests run under trio.
-"""
+"""Real processes on loopback: a chain, peers with homes of their own, the tiny base in fp32."""
 
 from __future__ import annotations
 
@@ -13,7 +10,6 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,17 +43,6 @@ DEPOSIT = 10_000_000
 QUESTION = "what is ben number 3?"
 COMMAND_S = 120
 STEPS = 24
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run a coroutine test function in `trio.run`; leave the others to pytest."""
-    function = pyfuncitem.obj
-    if not inspect.iscoroutinefunction(function):
-        return None
-    names = pyfuncitem._fixtureinfo.argnames
-    trio.run(partial(function, **{name: pyfuncitem.funcargs[name] for name in names}))
-    return True
 
 
 @dataclass(frozen=True)

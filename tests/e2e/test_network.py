@@ -152,20 +152,6 @@ async def test_a_peer_that_joins_late_finds_everything(town: Any, ask: Any, adap
         assert adapter in {record.alias for record in late.adapters()}
 
 
-async def test_everybody_restarts_with_what_they_had(town: Any, ask: Any, adapter: str) -> None:
-    async with town.client("alice") as alice:
-        before = await ask(alice, adapter, sampling=SHORT)
-    town.network.stop_peers()
-    for name in ("bootstrap", "worker-1", "worker-2", "contributor"):
-        town.network.start_peer(name).wait_ready()
-    async with town.client("alice") as alice:
-        after = await ask(alice, adapter, sampling=SHORT)
-        assert after.transcript.text == before.transcript.text
-        seqs = {channel.lane: channel.seq for channel in await alice.node.store.ledger.channels(Role.CLIENT)}
-        last = after.transcript.receipts[-1].receipt
-        assert seqs[last.lane] == last.seq
-
-
 async def test_answers_go_on_while_the_chain_is_away(town: Any, ask: Any, adapter: str) -> None:
     async with town.client("alice") as alice:
         await ask(alice, adapter, sampling=SHORT)

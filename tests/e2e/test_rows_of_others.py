@@ -47,7 +47,8 @@ async def test_rows_are_retrieved_cited_stated_and_explained(town: Any, ask: Any
     assert all(finding.passed for finding in findings), findings
     explained = await trio.to_thread.run_sync(lambda: explain(town, credits.receipt.receipt_id.hex()))
     assert explained["prompt_rows"][0]["answer"].startswith("ben 3 is ")
-    assert len(explained["rows"]) == 12
+    assert 0 < len(explained["rows"]) <= 12
+    assert all(row["sigma"] > 0 for row in explained["rows"]), "only rows that stand out are shown"
     assert sum(part["ppm"] for part in explained["contributors"]) == 1_000_000
     assert (town.folder / "why.svg").read_bytes().startswith(b"<?xml")
 

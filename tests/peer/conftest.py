@@ -1,9 +1,7 @@
-"""Async tests of this folder run under trio."""
+"""Peers in this process: hosts on loopback, networks, a clock."""
 
-import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +11,6 @@ import trio
 if TYPE_CHECKING:
     from commonlore.peer.network import Network
     from commonlore.peer.wire.host import Host
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run a coroutine test function in `trio.run`; leave the others to pytest."""
-    function = pyfuncitem.obj
-    if not inspect.iscoroutinefunction(function):
-        return None
-    names = pyfuncitem._fixtureinfo.argnames
-    trio.run(partial(function, **{name: pyfuncitem.funcargs[name] for name in names}))
-    return True
 
 
 @asynccontextmanager
