@@ -120,13 +120,12 @@ class Node:
         await _learn(self, sealed)
         if self.registrar is not None:
             self.registrar.wake()
-        match record:
-            case AdapterRecord():
-                self.discovery.provide(record.adapter)
-            case DatanetRecord():
-                self.discovery.provide(record.datanet)
-            case WorkerAd() | PeerAd():
-                pass
+        self.provide(record)
+
+    def provide(self, record: Advert) -> None:
+        """Say, now and again, that what this record names is to be had here."""
+        if isinstance(record, AdapterRecord | DatanetRecord):
+            self.discovery.provide(record.adapter if isinstance(record, AdapterRecord) else record.datanet)
 
     async def next_seq(self) -> int:
         """A number above every earlier one of this home, for the next announcement."""
@@ -196,6 +195,8 @@ async def _start(node: Node) -> None:
     for sealed in await node.store.records.all():
         node.gossip.take(sealed.raw)
         await _learn(node, sealed)
+        if sealed.peer_id == node.host.peer_id:
+            node.provide(sealed.record)
     await node.nursery.start(_follow, node)
     node.nursery.start_soon(node.asker.run)
     node.nursery.start_soon(node.chain.run)

@@ -25,3 +25,17 @@ async def test_everybody_restarts_with_what_they_had(town: Any, ask: Any, adapte
         seqs = {channel.lane: channel.seq for channel in await walter.node.store.ledger.channels(Role.CLIENT)}
         last = after.transcript.receipts[-1].receipt
         assert seqs[last.lane] == last.seq
+
+
+async def test_a_newcomer_is_told_who_has_what_no_worker_has(town: Any, until: Any, adapter: str) -> None:
+    """A Datanet's rows are on no worker: their author says so again after each start."""
+    author = town.network.peers["contributor"].ready.peer_id
+    async with town.client("nora") as nora:
+        catalog, discovery = nora.node.catalog, nora.node.discovery
+        await until(lambda: "numbers" in {record.name for record in catalog.datanets()})
+        datanet = catalog.datanet_record("numbers").datanet
+
+        async def named() -> bool:
+            return author in await discovery.providers(datanet)
+
+        await until(named)
