@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -126,7 +127,12 @@ def test_ctrl_c_ends_everything_and_leaves_nothing(short_path: Path) -> None:
         "COMMONLORE_NATIVE": "0",  # or the workers compile kernels into the new cache
     }
     with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.default_int_handler),
     ) as demo:
         assert demo.stdout is not None
         assert any("starting processes" in line or "Five peers" in line for line in demo.stdout)
