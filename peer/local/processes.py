@@ -135,6 +135,11 @@ class PeerProcess:
     def stop(self, patience_s: float = STOP_S) -> None:
         """End it in order; after `patience_s`, by force."""
         self.ask_to_stop()
+        self.see_off(patience_s)
+
+    def see_off(self, patience_s: float) -> None:
+        """Wait until it has ended, as it was asked to; after `patience_s`, by force. To ask twice would cut
+        its orderly end short."""
         try:
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(patience_s)
@@ -157,7 +162,7 @@ def stop_all(peers: Iterable[PeerProcess]) -> None:
         peer.ask_to_stop()
     deadline = time.monotonic() + STOP_S
     for peer in listed:
-        peer.stop(max(0.1, deadline - time.monotonic()))
+        peer.see_off(max(0.1, deadline - time.monotonic()))
 
 
 def _first_line(stdout: IO[bytes], patience_s: float) -> bytes | None:
