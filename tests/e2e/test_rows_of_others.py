@@ -67,6 +67,7 @@ async def test_who_takes_rows_back_ends_what_learnt_from_them(
     with town.control("contributor") as control:
         record = control.post("/datanets", described | {"contributions": shards})
     async with town.client("carol") as carol:
+        await until(lambda: "doomed" in {known.name for known in carol.node.catalog.datanets()})
         data = b"weights of an adapter that is never loaded"
         adapter = await publish(carol, "carol/doomed", data, datanets=(record["datanet"],))
         found = await ask(carol, sampling=SHORT, retrieve=Retrieval("doomed", 4))
