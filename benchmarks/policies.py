@@ -18,9 +18,9 @@ from multiprocessing import get_context
 from typing import Any
 
 from commonlore.scheduler.policies import DEFAULT_POLICY, POLICIES
-from commonlore.simulations.measures import Interval, interval
-from commonlore.simulations.run import parse_seeds, run_arm
-from commonlore.simulations.scenario import read_experiment
+from commonlore.simulations.experiment.measures import Interval, interval
+from commonlore.simulations.experiment.scenario import read_experiment
+from commonlore.simulations.sweep.run import parse_seeds, run_arm
 
 SKEW = {"skew 0.6": 0.6, "skew 1": 1.0, "skew 1.4": 1.4}
 CHURN = {"no churn": 0, "churn": 120_000}

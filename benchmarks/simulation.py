@@ -23,13 +23,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from commonlore.protocol.errors import MissingDependency
-from commonlore.simulations.calibration import run_calibration
-from commonlore.simulations.compiled import SWITCH, built, is_compiled
-from commonlore.simulations.crowd import Crowd
-from commonlore.simulations.kernel import Kernel, rare_collection
-from commonlore.simulations.models import Scenario
-from commonlore.simulations.scenario import load_experiment, scenario_path
-from commonlore.simulations.service import run_service
+from commonlore.simulations.compiled.switch import SWITCH, built, is_compiled
+from commonlore.simulations.experiment.models import Scenario
+from commonlore.simulations.experiment.scenario import load_experiment, scenario_path
+from commonlore.simulations.modelled.kernel import Kernel, rare_collection
+from commonlore.simulations.network.crowd import Crowd
+from commonlore.simulations.studies.calibration import run_calibration
+from commonlore.simulations.studies.service import run_service
 
 from .child import ROOT, note
 from .figures import rounded

@@ -17,8 +17,8 @@ from .simulate_lists import keys, list_
 from .simulate_options import ChoiceOptions, MachineOptions, PlaceOptions, one_of
 
 if TYPE_CHECKING:
-    from ..simulations.files import Files, Sweep
-    from ..simulations.pool import Pool
+    from ..simulations.results.files import Files, Sweep
+    from ..simulations.sweep.pool import Pool
 
 app = typer.Typer(help="Simulate a network: the real scheduler and receipts over modelled workers.")
 app.command("list")(list_)
@@ -48,9 +48,9 @@ def run(
     """
     if compiled:
         _compile()
-    from ..simulations.files import Sweep
-    from ..simulations.results import FORMATS
-    from ..simulations.scenario import load_experiment, parse_overrides, scenario_path
+    from ..simulations.experiment.scenario import load_experiment, parse_overrides, scenario_path
+    from ..simulations.results.files import Sweep
+    from ..simulations.results.formats import FORMATS
 
     seeds, pool = choice.chosen_seeds(), machines.pool()
     one_of("--format", form, FORMATS)
@@ -61,7 +61,7 @@ def run(
 
 def _compile() -> None:
     """Before anything of the scheduler is imported."""
-    from ..simulations.compiled import home, switch_on
+    from ..simulations.compiled.switch import home, switch_on
 
     if not home().is_dir():
         say("compiling the scheduler and the simulator, once: this takes about a minute")
@@ -70,7 +70,7 @@ def _compile() -> None:
 
 def _run(sweep: Sweep, pool: Pool, *, fresh: bool) -> Files:
     """Run it with a bar; whoever ends it, or has no room left on the disk, is told how to go on."""
-    from ..simulations.run import run_sweep
+    from ..simulations.sweep.run import run_sweep
 
     stage, done = f"{len(sweep.experiment.arms)} arms x {len(sweep.seeds)} seeds", 0
     try:
@@ -90,7 +90,7 @@ def _run(sweep: Sweep, pool: Pool, *, fresh: bool) -> Files:
 
 def _finish(sweep: Sweep, files: Files, as_json: bool) -> None:
     """Print what came out; failures end the command with 1."""
-    from ..simulations.report import write_pictures
+    from ..simulations.results.report import write_pictures
 
     _show(sweep, files, as_json)
     if files.results:

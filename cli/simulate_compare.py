@@ -12,7 +12,7 @@ from .options import JsonOption
 from .printing import print_json, print_table, say
 
 if TYPE_CHECKING:
-    from ..simulations.compare import Change, Comparison
+    from ..simulations.results.compare import Change, Comparison
 
 Before = Annotated[Path, typer.Argument(metavar="BEFORE", help="A folder that `simulate run` wrote.")]
 After = Annotated[Path, typer.Argument(metavar="AFTER", help="Another one.")]
@@ -27,7 +27,7 @@ def compare(
 ) -> None:
     """What changed between two results of one scenario: the differences that are clear (95 % intervals of the
     differences, seed by seed)."""
-    from ..simulations.compare import compare as compare_folders
+    from ..simulations.results.compare import compare as compare_folders
 
     found = compare_folders(before, after)
     shown = [change for change in found.changes if all_ or change.is_clear]

@@ -13,7 +13,7 @@ from .printing import print_json, print_table
 
 def list_(json: JsonOption = False) -> None:
     """The scenarios that come with the package."""
-    from ..simulations.scenario import load_experiment, scenario_names, scenario_path
+    from ..simulations.experiment.scenario import load_experiment, scenario_names, scenario_path
 
     found = [load_experiment(scenario_path(name)) for name in scenario_names()]
     rows = [
@@ -31,8 +31,8 @@ def keys(
     json: JsonOption = False,
 ) -> None:
     """Every key that a scenario or -p may set: its value there, and what it allows."""
-    from ..simulations.keys import keys_of
-    from ..simulations.scenario import load_experiment, scenario_path
+    from ..simulations.experiment.keys import keys_of
+    from ..simulations.experiment.scenario import load_experiment, scenario_path
 
     found = keys_of(load_experiment(scenario_path(scenario)))
     if json:

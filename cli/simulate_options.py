@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from ..simulations.pool import Pool
+    from ..simulations.sweep.pool import Pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class ChoiceOptions:
 
     def chosen_seeds(self) -> tuple[int, ...]:
         """The seeds. Raises BadParameter."""
-        from ..simulations.run import parse_seeds
+        from ..simulations.sweep.run import parse_seeds
 
         if self.seed is not None and self.seeds is not None:
             raise typer.BadParameter("give either --seed or --seeds")
@@ -65,7 +65,7 @@ class MachineOptions:
 
     def pool(self) -> Pool:
         """What runs them. Raises BadParameter."""
-        from ..simulations.pool import BACKENDS, Pool
+        from ..simulations.sweep.pool import BACKENDS, Pool
 
         one_of("--backend", self.backend, BACKENDS)
         return Pool(self.jobs, self.backend, self.cluster)

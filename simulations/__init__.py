@@ -3,6 +3,6 @@
 import os
 
 if os.environ.get("COMMONLORE_COMPILED", "0") not in ("", "0"):
-    from .compiled import switch_on
+    from .compiled.switch import switch_on
 
     switch_on()

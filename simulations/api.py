@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from ..protocol.errors import ConfigError, MissingDependency
-from .files import Files, Sweep, write_files
-from .kept import opened
-from .plot import draw
-from .pool import Pool
-from .report import figures_table, write_pictures
-from .results import Failure, RunResult, by_arm, summary_columns, table_columns
-from .run import Report, read_kept, run_all, run_sweep
-from .scenario import Experiment, load_experiment, scenario_path
+from .experiment.scenario import Experiment, load_experiment, scenario_path
+from .results.files import Files, Sweep, write_files
+from .results.formats import Failure, RunResult, by_arm, summary_columns, table_columns
+from .results.kept import opened
+from .results.plot import draw
+from .results.report import figures_table, write_pictures
+from .sweep.pool import Pool
+from .sweep.run import Report, read_kept, run_all, run_sweep
 
 
 @dataclass(frozen=True, slots=True, repr=False)

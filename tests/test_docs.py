@@ -25,7 +25,7 @@ from commonlore.protocol.content import splits
 from commonlore.protocol.content.manifests import Split
 from commonlore.protocol.inference.messages import Message, RefusalCode
 from commonlore.protocol.inference.transitions import CROSSING, TRANSITIONS
-from commonlore.simulations.scenario import read_experiment, scenario_path
+from commonlore.simulations.experiment.scenario import read_experiment, scenario_path
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])

@@ -28,11 +28,16 @@ PEER_ROOMS = (
     *("store", "wire", "identity", "blobs", "settling", "asking", "watchtower"),
     *("local", "datanets", "serving", "attribution", "roles", "training", "demo"),
 )
+SIMULATION_ROOMS = (
+    *("experiment", "modelled", "workload", "network", "virtual", "studies", "results"),
+    *("sweep", "compiled"),
+)
 CONTRACT_ROOMS = ("calling", "deploying", "client", "embedded", "staging")
 """From below upward. The files beside them wire them together, and `gateway` shows them to programs."""
 INNER_ROOMS = [
     ("protocol", PROTOCOL_ROOMS, set[str]()),
     ("contracts", CONTRACT_ROOMS, set[str]()),
+    ("simulations", SIMULATION_ROOMS, set[str]()),
     ("peer", PEER_ROOMS, {"gateway"}),
 ]
 ONLY_IN = {

@@ -1,7 +1,7 @@
 """A worker's log of asks for whoever studies it: one line of JSON for each that was answered, with its times.
 
 Rules of this file: no prompts, no answers, no payers; milliseconds from the ask's arrival, by a clock that
-never jumps. `simulations.calibration` reads it.
+never jumps. `simulations.studies.calibration` reads it.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from commonlore.simulations import run as runner
+from commonlore.simulations.sweep import run as runner
 
 SCENARIO = """
 name = "small"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from commonlore.simulations.scenario import Experiment, read_experiment
+from commonlore.simulations.experiment.scenario import Experiment, read_experiment
 
 TINY: dict[str, Any] = {
     "name": "tiny",

@@ -3,9 +3,9 @@ import json
 import pytest
 
 from commonlore.protocol.errors import ConfigError
-from commonlore.simulations import run as runner
 from commonlore.simulations.api import simulate
-from commonlore.simulations.pool import Pool
+from commonlore.simulations.sweep import run as runner
+from commonlore.simulations.sweep.pool import Pool
 
 SMALL = {
     "duration_ms": 14_000,

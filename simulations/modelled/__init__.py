@@ -1,0 +1,1 @@
+"""Events in order of time, and engines that are a few formulas."""

@@ -1,0 +1,1 @@
+"""The kinds of experiment, each with its configuration and its run."""

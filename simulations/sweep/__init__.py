@@ -1,0 +1,1 @@
+"""Arms and seeds, computed in one process or on many machines."""

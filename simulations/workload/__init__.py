@@ -1,0 +1,1 @@
+"""Who asks what, when and from where: drawn from a seed, or recorded."""
