@@ -40,8 +40,8 @@ from commonlore.worker.models.cache import default_cache_dir
 from commonlore.worker.models.importing import import_base
 
 from .child import note
-from .load import PLACES
-from .material import LINEARS, RANK, Material, prepare_material
+from .engines.material import LINEARS, RANK, Material, prepare_material
+from .nodes.load import PLACES
 
 WORKERS = 3
 LOG = "requests.jsonl"

@@ -21,8 +21,8 @@ from pathlib import Path
 from .child import note
 from .figures import Figure, rounded
 from .machine import describe_machine, load_average, versions
-from .path_arms import Serving, ServingPlan, measure_serving
-from .stations import Fetches, Gossiped, StationsPlan, measure_stations
+from .nodes.arms import Serving, ServingPlan, measure_serving
+from .nodes.stations import Fetches, Gossiped, StationsPlan, measure_stations
 
 AIMS = {
     "ttft_added_ms_p50": "≤ 10",

@@ -20,13 +20,12 @@ from typing import Any
 
 from commonlore.worker.models.importing import import_base
 
-from .campaign import PARTS, POWER, Outcome, Plan, run
-from .catalogue import ARMS, BY_NAME, DEFAULT
 from .child import Message, note
-from .loads import ROWS
-from .machine import describe_machine, load_average, versions
-from .material import Material, prepare_material
-from .rows import (
+from .engines.campaign import PARTS, POWER, Outcome, Plan, run
+from .engines.catalogue import ARMS, BY_NAME, DEFAULT
+from .engines.loads import ROWS
+from .engines.material import Material, prepare_material
+from .engines.rows import (
     OWN,
     Ratio,
     Samples,
@@ -37,6 +36,7 @@ from .rows import (
     row_message,
     unquantised_headline,
 )
+from .machine import describe_machine, load_average, versions
 
 HEADLINES = {
     "ratio_base1_vs_best_peer": "base1",

@@ -20,9 +20,9 @@ from typing import Any
 
 from .figures import rounded
 from .machine import describe_machine, load_average, versions
-from .settlement_checkers import measure_checkers
-from .settlement_entries import gas_table, measure_handovers, measure_rest
-from .settlement_gas import SCALES, measure_epochs, measure_frauds
+from .settling.checkers import measure_checkers
+from .settling.entries import gas_table, measure_handovers, measure_rest
+from .settling.gas import SCALES, measure_epochs, measure_frauds
 
 RESULTS = Path(__file__).parent / "results"
 MUTANTS = RESULTS / "mutants.json"
@@ -108,7 +108,7 @@ def measure_gas() -> dict[str, Any]:
 
 
 def _fold(receipts: int, signatures: int) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.settlement_fold"]
+    command = [sys.executable, "-m", "benchmarks.settling.fold"]
     arguments = ["--receipts", str(receipts), "--signatures", str(signatures)]
     done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=True)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -2,7 +2,7 @@
 
 Rules of this folder:
 - `ours` runs in this project's environment, the others in the one that `make bench-peers` makes; none of
-  those imports anything of this project but `benchmarks.jobs` and `benchmarks.child`.
+  those imports anything of this project but `benchmarks.engines.jobs` and `benchmarks.child`.
 - All use the same clocks, around the same calls (`turns`): what a prompt costs beside the engine is nothing,
   since prompts come as token ids.
 - An engine is set up as its own documentation advises for this machine, but installed as it is published:

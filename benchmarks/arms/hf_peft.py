@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ..jobs import Answered, Job, Message
+from ..engines.jobs import Answered, Job, Message
 from .turns import Arm, serve
 
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import Any
 
-from ..jobs import Answered, Ask, Job, Message
+from ..engines.jobs import Answered, Ask, Job, Message
 from .turns import Arm, serve
 
 CONTEXT = 256

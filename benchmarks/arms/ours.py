@@ -19,7 +19,7 @@ from commonlore.worker.engine.serve import build_engine
 from commonlore.worker.engine.types import AdapterSource, EngineConfig, GenerationRequest
 from commonlore.worker.models.architecture import LINEARS
 
-from ..jobs import Answered, Ask, Job, Message
+from ..engines.jobs import Answered, Ask, Job, Message
 from .stepping import Progress, drive
 from .turns import Absent, Arm, serve
 

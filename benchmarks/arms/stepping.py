@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from ..jobs import Answered, Ask, Job
+from ..engines.jobs import Answered, Ask, Job
 
 PATIENCE_STEPS = 100_000
 

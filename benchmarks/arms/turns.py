@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
 from ..child import next_order, say
-from ..jobs import Answered, Ask, Job, Message, job_of
+from ..engines.jobs import Answered, Ask, Job, Message, job_of
 
 PR_SET_PDEATHSIG = 1
 

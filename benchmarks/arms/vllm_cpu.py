@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ..jobs import Answered, Ask, Job, Message
+from ..engines.jobs import Answered, Ask, Job, Message
 from .stepping import Progress, drive
 from .turns import Absent, Arm, serve
 

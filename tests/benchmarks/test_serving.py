@@ -25,7 +25,7 @@ def _benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def rows() -> ModuleType:
-    from benchmarks import rows
+    from benchmarks.engines import rows
 
     return rows
 
@@ -51,7 +51,7 @@ def test_latencies_are_percentiles_over_all_answers_of_all_rounds(rows: ModuleTy
 
 
 def test_the_cliff_is_the_slowest_first_tokens_with_more_adapters_than_slots(rows: ModuleType) -> None:
-    from benchmarks.campaign import arrivals_message
+    from benchmarks.engines.campaign import arrivals_message
 
     few, many = ([sample(rows, 10, ttft=value)] * 2 for value in (20.0, 50.0))
     found = arrivals_message(2.0, {8: few, 32: many})
@@ -126,8 +126,8 @@ def test_agreement_compares_ids_with_ids_and_text_with_text(rows: ModuleType) ->
 
 
 def test_a_job_travels_whole() -> None:
-    from benchmarks.jobs import job_of
-    from benchmarks.loads import Loads
+    from benchmarks.engines.jobs import job_of
+    from benchmarks.engines.loads import Loads
 
     loads = Loads(1, 500, 4, 3)
     for job in (loads.row("base1"), loads.row("mixed8"), loads.arriving(9, loads.times(5, 2.0))):
@@ -135,7 +135,7 @@ def test_a_job_travels_whole() -> None:
 
 
 def test_no_prompt_comes_twice_and_the_same_seed_draws_the_same() -> None:
-    from benchmarks.loads import ROWS, Loads
+    from benchmarks.engines.loads import ROWS, Loads
 
     drawn = [[Loads(1, 49_152, 32, 24).row(row) for row in ROWS] for _ in range(2)]
     assert drawn[0] == drawn[1]
@@ -145,7 +145,7 @@ def test_no_prompt_comes_twice_and_the_same_seed_draws_the_same() -> None:
 
 
 def test_rows_ask_for_the_adapters_that_their_names_say() -> None:
-    from benchmarks.loads import Loads
+    from benchmarks.engines.loads import Loads
 
     loads = Loads(1, 500, 4, 3)
     adapters = {row: [ask.adapter for ask in loads.row(row).asks] for row in ("base8", "same8", "mixed8")}
@@ -154,7 +154,7 @@ def test_rows_ask_for_the_adapters_that_their_names_say() -> None:
 
 
 def test_the_power_law_asks_some_adapters_often_and_many_at_all() -> None:
-    from benchmarks.loads import Loads
+    from benchmarks.engines.loads import Loads
 
     job = Loads(1, 500, 2, 3).power_law(2000, 1000, 32)
     counts = np.bincount([ask.adapter for ask in job.asks], minlength=1000)
@@ -163,7 +163,7 @@ def test_the_power_law_asks_some_adapters_often_and_many_at_all() -> None:
 
 
 def test_arrivals_come_at_the_rate_that_was_wanted() -> None:
-    from benchmarks.loads import Loads
+    from benchmarks.engines.loads import Loads
 
     times = Loads(1, 500, 2, 3).times(2000, 4.0)
     assert times == sorted(times)
@@ -201,7 +201,7 @@ def test_the_stepping_loop_answers_every_ask_and_lets_others_pass_one_without_ro
     arrivals: tuple[float, ...],
 ) -> None:
     from benchmarks.arms.stepping import drive
-    from benchmarks.jobs import Ask, Job
+    from benchmarks.engines.jobs import Ask, Job
 
     engine = Echo()
     asks = tuple(Ask((1, 2), adapter) for adapter in (None, 1, 2, 3))
@@ -215,7 +215,7 @@ def test_the_stepping_loop_answers_every_ask_and_lets_others_pass_one_without_ro
 
 def test_the_stepping_loop_does_not_wait_for_ever() -> None:
     from benchmarks.arms.stepping import drive
-    from benchmarks.jobs import Ask, Job
+    from benchmarks.engines.jobs import Ask, Job
 
     class Full(Echo):
         def start(self, number: int, ask: Any, tokens: int) -> bool:
@@ -231,7 +231,7 @@ def test_the_stepping_loop_does_not_wait_for_ever() -> None:
 def test_gguf_adapters_have_llama_cpps_row_order(rows: ModuleType) -> None:
     from types import SimpleNamespace
 
-    from benchmarks.material import gguf_tensor
+    from benchmarks.engines.material import gguf_tensor
 
     shape: Any = SimpleNamespace(heads=2, kv_heads=1)
     prefix = "base_model.model.model.layers.3"
@@ -314,8 +314,8 @@ def test_parts_that_are_measured_later_join_the_earlier_ones() -> None:
 def test_arms_take_turns_with_the_same_asks_and_another_begins_each_round() -> None:
     """The first round warms up, and counts for none; an arm that serves the plain base only sits out where
     adapters are asked for."""
-    from benchmarks.campaign import Outcome, Plan, measure_rows
-    from benchmarks.loads import ROWS, Loads
+    from benchmarks.engines.campaign import Outcome, Plan, measure_rows
+    from benchmarks.engines.loads import ROWS, Loads
 
     arms = ("ours-fp32", "ours-bf16", "vllm-base-bf16")
     asked: list[tuple[Any, str]] = []

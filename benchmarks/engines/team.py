@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psutil
 
+from ..child import Child, ChildFailed, Message, note, open_child
 from .catalogue import BY_NAME, Missing, Sizes, launch_of, module_of, settings_of
-from .child import Child, ChildFailed, Message, note, open_child
 from .material import Material
 
 

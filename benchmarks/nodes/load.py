@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 
 from commonlore.protocol.requests.records import Sampling
 
-from .child import Message
+from ..child import Message
 
 PLACES = ("a lighthouse", "a railway station", "an orchard", "a harbour", "an observatory", "a mill")
 

@@ -19,8 +19,8 @@ from commonlore.protocol.settlement.fraud_receipts import find_receipt_frauds
 from commonlore.protocol.settlement.frauds import FraudKind
 from commonlore.protocol.settlement.openings import open_line, open_receipt
 
-from .settlement_entries import batch_table, gas_table
-from .settlement_lane import ManyChannels, MeasuredStage, open_stage
+from .entries import batch_table, gas_table
+from .lane import ManyChannels, MeasuredStage, open_stage
 
 
 @dataclass(frozen=True, slots=True)

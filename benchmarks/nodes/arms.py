@@ -23,8 +23,8 @@ from commonlore.peer.local.processes import PeerProcess, without_settings, write
 from commonlore.worker.models.cache import default_cache_dir
 from commonlore.worker.models.importing import import_base
 
-from .child import Child, ChildFailed, Message, cpu_seconds, note, open_child
-from .figures import Figure, median, percentile
+from ..child import Child, ChildFailed, Message, cpu_seconds, note, open_child
+from ..figures import Figure, median, percentile
 from .load import Load
 
 DEPOSIT = 10**12
@@ -209,9 +209,9 @@ def open_arms(plan: ServingPlan, base_dir: str, folder: Path) -> Iterator[Bench]
     open_peers = _open_network if plan.chain else _open_pair
     with ExitStack() as stack:
         order = {"base_dir": base_dir, "precision": plan.precision}
-        bare = stack.enter_context(open_child("bare", order, folder))
+        bare = stack.enter_context(open_child("nodes.bare", order, folder))
         peers = stack.enter_context(open_peers(plan, folder))
-        asking = stack.enter_context(open_child("asking", peers.client, folder))
+        asking = stack.enter_context(open_child("nodes.asking", peers.client, folder))
         rooms = {
             "client_node": asking.process.pid,
             "worker_node": peers.worker,

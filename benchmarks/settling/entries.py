@@ -10,7 +10,7 @@ from commonlore.contracts.staging import cast
 from commonlore.protocol.ids import checksummed, digest_of, keccak256
 from commonlore.protocol.signing.eip712 import sign
 
-from .settlement_lane import MeasuredStage, open_stage
+from .lane import MeasuredStage, open_stage
 
 NOT_MEASURED = {
     "Bonds.freeze": "called by the contracts that slash, and counted there",

@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ..figures import Figure, median, percentile, rounded
 from .catalogue import BY_NAME, ArmName
-from .figures import Figure, median, percentile, rounded
 from .jobs import Message
 
 FOUR_BITS = ("int4", "q4_0", "q4_1")

@@ -22,7 +22,7 @@ from commonlore.protocol.signing.bindings import bind
 from commonlore.protocol.signing.eip712 import Domain
 from commonlore.protocol.signing.keys import AccountKey, PeerKey
 
-from .child import Message, next_order, say
+from ..child import Message, next_order, say
 
 DOMAIN = Domain(1, ZERO_ADDRESS)
 BASE = cid_of(b"a base that nobody runs")

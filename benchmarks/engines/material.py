@@ -23,7 +23,7 @@ from commonlore.worker.models.cache import default_cache_dir
 from commonlore.worker.models.reference import BaseModel
 from commonlore.worker.models.tensor_file import PendingTensor, open_tensor_file, write_tensor_file
 
-from .child import note
+from ..child import note
 
 RANK = 8
 SPREAD = 0.035

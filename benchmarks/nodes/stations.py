@@ -9,8 +9,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .child import Child, ChildFailed, Message, cpu_seconds, open_child
-from .figures import Figure, median, percentile
+from ..child import Child, ChildFailed, Message, cpu_seconds, open_child
+from ..figures import Figure, median, percentile
 
 PROVIDERS = 3
 MEETING_LIMIT_S = 60.0
@@ -113,7 +113,7 @@ def measure_stations(plan: StationsPlan, folder: Path) -> tuple[Fetches, Gossipe
 @contextmanager
 def _open_station(folder: Path, number: int, bootstrap: tuple[str, ...]) -> Iterator[Child]:
     order = {"store": str(folder / f"station-{number}"), "bootstrap": bootstrap}
-    with open_child("station", order, folder) as child:
+    with open_child("nodes.station", order, folder) as child:
         yield child
 
 

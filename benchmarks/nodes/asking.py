@@ -1,4 +1,4 @@
-"""A client peer as a process: a whole node with its home, which asks over libp2p. Run by `path_arms`."""
+"""A client peer as a process: a whole node with its home, which asks over libp2p. Run by `arms`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from commonlore.peer.client import Client
 from commonlore.peer.config import Config
 from commonlore.protocol.requests.records import ChatMessage
 
-from .child import next_order, say
+from ..child import next_order, say
 from .load import Load, Timing, report
 
 

@@ -19,7 +19,7 @@ from commonlore.protocol.settlement.commitments import EpochTrees, build_epoch
 from commonlore.protocol.signing.eip712 import sign
 from commonlore.protocol.signing.keys import AccountKey
 
-from .settlement_chain import DEPLOYER, ChainNetwork
+from .chain import DEPLOYER, ChainNetwork
 
 PRICE = 5_000
 ACCOUNTS_EARNING = 512

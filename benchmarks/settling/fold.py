@@ -1,6 +1,6 @@
 """An epoch of a million receipts, folded into trees and proved; and signatures made and checked.
 
-`python -m benchmarks.settlement_fold` prints one JSON object. It is a process of its own, so that its peak
+`python -m benchmarks.settling.fold` prints one JSON object. It is a process of its own, so that its peak
 memory is the fold's and nobody else's. It has one thread and waits for nothing, so seconds are those that it
 had a core: what else the machine does lengthens them little.
 """
@@ -204,7 +204,7 @@ def _peak_mb() -> float:
 
 def main() -> None:
     """Measure, and print what was measured."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.settlement_fold")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.settling.fold")
     parser.add_argument("--receipts", type=int, default=FoldPlan().receipts)
     parser.add_argument("--signatures", type=int, default=FoldPlan().signatures)
     options = parser.parse_args()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ..child import Message, note
+from ..figures import median
 from .catalogue import BY_NAME
-from .child import Message, note
-from .figures import median
 from .loads import Loads
 from .material import Material
 from .rows import spread

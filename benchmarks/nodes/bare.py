@@ -1,6 +1,6 @@
 """The bare engine as a process: TorchEngine stepped by the loop that asks, nothing around it.
 
-Run by `path_arms`.
+Run by `arms`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from commonlore.worker.engine.engine import Engine
 from commonlore.worker.engine.serve import build_engine
 from commonlore.worker.engine.types import EngineConfig, GenerationRequest
 
-from .child import next_order, say
+from ..child import next_order, say
 from .load import Load, Timing, report
 
 

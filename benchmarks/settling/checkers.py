@@ -16,8 +16,8 @@ from commonlore.protocol.ids import Address, checksummed, keccak256
 from commonlore.protocol.settlement.openings import open_leaf
 from commonlore.protocol.signing.keys import AccountKey
 
-from .settlement_chain import DEPLOYER
-from .settlement_lane import MeasuredStage, open_stage
+from .chain import DEPLOYER
+from .lane import MeasuredStage, open_stage
 
 ROUND = 1_000
 CHECKS = CheckTerms(

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from commonlore.benchmarks import settlement_lane
-from commonlore.benchmarks.settlement_chain import DEPLOYER
-from commonlore.benchmarks.settlement_checkers import measure_checkers
-from commonlore.benchmarks.settlement_entries import NOT_MEASURED, measure_handovers, measure_rest
-from commonlore.benchmarks.settlement_gas import measure_frauds
+from commonlore.benchmarks.settling import lane as settlement_lane
+from commonlore.benchmarks.settling.chain import DEPLOYER
+from commonlore.benchmarks.settling.checkers import measure_checkers
+from commonlore.benchmarks.settling.entries import NOT_MEASURED, measure_handovers, measure_rest
+from commonlore.benchmarks.settling.gas import measure_frauds
 from commonlore.contracts.artefacts import CONTRACTS, artefact
 from commonlore.contracts.staging import revm
 

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from .child import ROOT, Launch, Message
+from ..child import ROOT, Launch, Message
 from .material import RANK, STARTER_PACKAGE, Material, prepare_gguf, prepare_gguf_adapter
 
 PEERS_VENV = ROOT / ".venv-peers"

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..child import Message, note
+from ..figures import rounded
 from .catalogue import BY_NAME, DEFAULT, FIRST, Sizes
-from .child import Message, note
-from .figures import rounded
 from .jobs import Job
 from .latency import PEFT_PRESENT, LatencyPlan, Moved, measure_latency
 from .loads import ROWS, Loads

@@ -1,0 +1,1 @@
+"""The parts of the serving benchmark: its arms, jobs, rows and campaigns."""
