@@ -132,7 +132,9 @@ class Evidence:
         """What the statements make of the receipt; None where that is not known from what was read."""
         if self.manifest is None or self.statement is None:
             return None
-        if self.faithfulness is None and self.statement.record.method not in PRIOR_METHODS:
+        stated = self.statement.record
+        unread = self.faithfulness is None and stated.faithfulness is not None
+        if unread and stated.method not in PRIOR_METHODS:
             return None
         return judge([each.record.weights for each in self.counted], prior_weights(self.manifest))
 

@@ -13,15 +13,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ...protocol.attribution.faithfulness import PRIOR_METHODS, UNMEASURED_METHOD
-from ...protocol.attribution.pools import Basis
-from ...protocol.attribution.scoring import (
-    PRIOR_METHOD,
-    compute_scores,
-    compute_weights,
-    prior_weights,
-    read_sums,
-)
+from ...protocol.attribution.faithfulness import PRIOR_METHODS
+from ...protocol.attribution.scoring import compute_scores, compute_weights, prior_weights, read_sums
 from ...protocol.content.manifests import AdapterManifest, Row
 from ...protocol.content.rows import row_hash
 from ...protocol.errors import MissingDependency
@@ -34,7 +27,7 @@ from ...worker.attribution.index import score_rows
 from ...worker.attribution.spans import SpanIndex, find_spans
 from ..datanets.shards import PulledDatanet, PulledShard
 from .evidence import Evidence
-from .measured import UNMEASURED, describe_faithfulness
+from .explaining_basis import confidence_of, counts_for_nothing, is_disputed, method_of
 
 SHOWN_ROWS, SHOWN_SPANS = 12, 8
 
@@ -144,8 +137,8 @@ def explain(evidence: Evidence, answer: str | None, missing: Sequence[str] = ())
     elif known.rows:
         spans = _spans(evidence.datanets, answer, gaps)
     return Explanation(
-        method=_method(evidence),
-        confidence=_confidence(evidence),
+        method=method_of(evidence),
+        confidence=confidence_of(evidence),
         contributors=_contributors(evidence, known),
         rows=_rows(evidence, known),
         prompt_rows=_prompt_rows(evidence, known),
@@ -153,36 +146,6 @@ def explain(evidence: Evidence, answer: str | None, missing: Sequence[str] = ())
         spans=spans,
         missing=tuple(gaps),
     )
-
-
-def _method(evidence: Evidence) -> str:
-    if evidence.manifest is None:
-        return "none"
-    if _is_disputed(evidence):
-        return Basis.DISPUTED.value
-    return "prior" if evidence.statement is None else evidence.statement.record.method
-
-
-def _is_disputed(evidence: Evidence) -> bool:
-    return evidence.judged is not None and evidence.judged.basis is Basis.DISPUTED
-
-
-def _confidence(evidence: Evidence) -> str:
-    """On what the weights rest, in a sentence."""
-    if evidence.manifest is None:
-        return "no adapter was used: nobody's rows are paid"
-    if evidence.statement is None:
-        return "no statement: the manifest's prior weights, each contributor's part of the rows"
-    if _is_disputed(evidence):
-        return "two attributors are too far apart: the manifest's prior weights divide until somebody rules"
-    found, method = evidence.faithfulness, evidence.statement.record.method
-    if method == UNMEASURED_METHOD:
-        return UNMEASURED
-    if found is None:
-        return "what was measured of this adapter's attribution is not on this machine"
-    if method == PRIOR_METHOD:
-        return f"no row influenced this answer, so the prior weights divide; {describe_faithfulness(found)}"
-    return describe_faithfulness(found)
 
 
 def _contributors(evidence: Evidence, known: _Known) -> tuple[ContributorPart, ...]:
@@ -211,7 +174,7 @@ def _before_channels(
 ) -> tuple[tuple[Weight, ...], Effects | None]:
     """The adapter's own weights and what is paid of the prompt's parts. Where the index is not at hand, the
     weights over all channels, and no parts."""
-    if evidence.statement is None or _is_disputed(evidence):
+    if evidence.statement is None or is_disputed(evidence) or counts_for_nothing(evidence):
         return prior_weights(manifest), None
     statement = evidence.statement.record
     effects = payable(statement.effects, {prior.payee for prior in manifest.priors})

@@ -9,9 +9,9 @@ import hashlib
 import numpy as np
 
 from ...protocol.attribution.faithfulness import COARSE_METHODS, coarse_method, from_ppm
-from ...protocol.attribution.scoring import PRIOR_METHOD, prior_weights, read_sums, recheck_statement
+from ...protocol.attribution.pool_evidence import priors_with_parts
+from ...protocol.attribution.scoring import PRIOR_METHOD, read_sums, recheck_statement
 from ...protocol.errors import RemoteProtocolError
-from ...protocol.receipts.channels import combine_channels, payable
 from ...protocol.receipts.records import AttributionStatement, Weight
 from .evidence import Evidence
 
@@ -100,7 +100,5 @@ def check_method(evidence: Evidence, statement: AttributionStatement) -> str:
 
 
 def _priors_with_parts(evidence: Evidence, statement: AttributionStatement) -> tuple[Weight, ...]:
-    """The priors, with what was stated of the prompt's parts."""
     assert evidence.manifest is not None
-    contributors = {prior.payee for prior in evidence.manifest.priors}
-    return combine_channels(prior_weights(evidence.manifest), payable(statement.effects, contributors))
+    return priors_with_parts(statement, evidence.manifest)

@@ -29,6 +29,7 @@ from .findings import Checks, Finding
 from .index_check import check_projection, check_whole
 from .index_rows import committed_rows
 from .method_check import check_follows, check_unindexed
+from .parts_check import check_part_owners
 from .second_check import check_second_draws, check_second_seals, check_seconds_follow, other_vectors
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ def _integers(evidence: Evidence, checks: Checks) -> None:
     check_second_draws(evidence, checks)
     followed = check_follows(evidence, evidence.statement.record, index.query)
     check_seconds_follow(evidence, checks)
+    check_part_owners(evidence, checks)
     for said in followed:
         checks.shows(said)
     return None

@@ -4,8 +4,9 @@ Rules of this file:
 
 - A statement counts for a receipt when it is on that receipt and the pool's adapter, its weights are whole
   and pay only the adapter's contributors. One that says to go by the priors has the weights that follow from
-  them; one by scores names the measurement that allows it, which the adapter's author made of that index and
-  which is there to be read. Of each attributor one counts.
+  them, and from what the prompt's parts did only where it names an index: without one nobody can load the
+  adapter for attribution and measure those again. One by scores names the measurement that allows it, which
+  the adapter's author made of that index and which is there to be read. Of each attributor one counts.
 - The worker's own comes first, then the others by the lot that draws attributors; `judge` reads two. Without
   the worker's own none counts: a word that nobody answers for with the receipt could be any stranger's.
 - Statements on receipts that were not drawn change nothing.
@@ -85,8 +86,14 @@ def _keeps_its_method(
     one by scores names the measurement that they are above chance."""
     if statement.method not in PRIOR_METHODS:
         return allows_scores(statement, measured)
+    return statement.weights == priors_with_parts(statement, manifest)
+
+
+def priors_with_parts(statement: AttributionStatement, manifest: AdapterManifest) -> tuple[Weight, ...]:
+    """The weights that a statement by the priors must have: theirs, with what it states of the prompt's parts
+    where it names the index beside which these can be measured again."""
     parts = payable(statement.effects, {prior.payee for prior in manifest.priors})
-    return statement.weights == combine_channels(prior_weights(manifest), parts)
+    return combine_channels(prior_weights(manifest), None if statement.index is None else parts)
 
 
 def _pays_only(weights: tuple[Weight, ...], contributors: Collection[bytes]) -> bool:

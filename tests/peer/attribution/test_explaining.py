@@ -16,7 +16,12 @@ from commonlore.peer.attribution.receipt_check import merge_findings
 from commonlore.peer.chain import OFFLINE
 from commonlore.peer.datanets.shards import PulledDatanet, PulledShard
 from commonlore.peer.store.ledger_rows import ReceiptState, Role, StoredReceipt
-from commonlore.protocol.attribution.faithfulness import UNMEASURED_METHOD, Correlations, Faithfulness
+from commonlore.protocol.attribution.faithfulness import (
+    COARSE_METHOD,
+    UNMEASURED_METHOD,
+    Correlations,
+    Faithfulness,
+)
 from commonlore.protocol.attribution.scoring import sum_rows, write_sums
 from commonlore.protocol.content.blob_names import describe_blob
 from commonlore.protocol.content.manifests import (
@@ -30,7 +35,7 @@ from commonlore.protocol.content.manifests import (
 )
 from commonlore.protocol.content.rows import row_hash
 from commonlore.protocol.content.splits import DEFAULT_SPLIT
-from commonlore.protocol.encoding.codec import record_hash
+from commonlore.protocol.encoding.codec import record_cid, record_hash
 from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.errors import ConfigError
 from commonlore.protocol.ids import Address, PeerId, cid_of
@@ -54,7 +59,12 @@ from commonlore.protocol.signing.envelope import Sealed
 from commonlore.worker.attribution.index import write_row
 
 ANA, BEN = Address(b"a" * 20), Address(b"b" * 20)
-ADAPTER, INDEX, WIDTH = cid_of(b"adapter"), cid_of(b"index"), 64
+MANIFEST = AdapterManifest(
+    "icd", cid_of(b"base"), cid_of(b"weights"), 9, 8, 16, ("q_proj",), bytes(32), (cid_of(b"d"),),
+    Recipe("t", 1, 1, 1, 8, 16, 0, 1, "bf16", "q"), None, None, DEFAULT_SPLIT,
+    (PriorWeight(ANA, 400_000), PriorWeight(BEN, 600_000)), "CC0-1.0", bytes(32), ANA,
+)  # fmt: skip
+ADAPTER, INDEX, MEASURED, WIDTH = record_cid(MANIFEST), cid_of(b"index"), cid_of(b"measured"), 64
 ROWS = {
     ANA: (
         Row("Which?", "amnesia of the first kind", b"\x01" * 32),
@@ -91,7 +101,7 @@ def evidence():
     )  # fmt: skip
     weights = (Weight(ANA, 750_000), Weight(BEN, 250_000))
     digest = hashlib.sha256(query).digest()
-    statement = AttributionStatement(bytes(32), ADAPTER, INDEX, "influence", digest, weights)
+    statement = AttributionStatement(bytes(32), ADAPTER, INDEX, "m", digest, weights, faithfulness=MEASURED)
     details = ReceiptDetails(bytes(32), bytes(32), Sampling(1, 9), "stop", (row_hash(ROWS[BEN][0]),))
     receipt = Receipt(
         bytes(32), ANA, BEN, 1, 0, 0, ADAPTER, (), 3, 4, bytes(32), 1_000,
@@ -101,14 +111,9 @@ def evidence():
         1, Role.CLIENT, bytes(32), SignedReceipt(receipt, bytes(65), details), ReceiptState.ISSUED, (1, 2),
         Prompt(bytes(32), SHOWN[0], parts=SHOWN[1]), None, None, None, 0,
     )  # fmt: skip
-    manifest = AdapterManifest(
-        "icd", cid_of(b"base"), cid_of(b"weights"), 9, 8, 16, ("q_proj",), bytes(32), (cid_of(b"d"),),
-        Recipe("t", 1, 1, 1, 8, 16, 0, 1, "bf16", "q"), None, None, DEFAULT_SPLIT,
-        (PriorWeight(ANA, 400_000), PriorWeight(BEN, 600_000)), "CC0-1.0", bytes(32), ANA,
-    )  # fmt: skip
     credits = (Credit(ANA, "contributor", 300), Credit(BEN, "contributor", 100), Credit(ANA, "author", 150))
     return Evidence(
-        OFFLINE, stored, None, credits, sealed(statement), manifest,
+        OFFLINE, stored, None, credits, sealed(statement), MANIFEST,
         IndexEvidence(sealed(index), blob, sums, query),
         datanets=(PulledDatanet(cid_of(b"d"), None, (shard_of(ANA), shard_of(BEN))),),
     )  # fmt: skip
@@ -120,7 +125,7 @@ def test_contributors_are_named_with_what_they_are_paid(evidence):
         ("adapter", "ana", 750_000, 300),
         ("adapter", "ben", 250_000, 100),
     ]
-    assert (found.method, found.missing) == ("influence", ())
+    assert (found.method, found.missing) == ("m", ())
     assert "not on this machine" in found.confidence
 
 
@@ -167,18 +172,40 @@ def test_what_is_not_at_hand_is_named(evidence):
     assert (nobody.method, nobody.contributors, nobody.missing) == ("none", (), ())
 
 
-@pytest.mark.parametrize(("lds", "says"), [(880_000, "+0.88 ± 0.04"), (10_000, "not above chance")])
-def test_confidence_is_the_measured_faithfulness(evidence, lds, says):
+def measured_as(lds):
     reached = Correlations(lds + 1_000_000, 20_000, 1_050_000, 1_000_000, 50_000)
-    measured = Faithfulness(ADAPTER, INDEX, "m", 40, 36, 240, 40, 8, reached)
-    told = explain(replace(evidence, faithfulness=measured), ANSWER).confidence
-    assert says in told
+    return Faithfulness(ADAPTER, INDEX, "m", 40, 36, 240, 40, 8, reached)
+
+
+def test_confidence_is_the_measured_faithfulness(evidence):
+    told = explain(replace(evidence, faithfulness=measured_as(880_000)), ANSWER).confidence
+    assert "+0.88 ± 0.04" in told
     assert "learnt wrong answers +0.00 ± 0.10" in told
+    priors = (Weight(ANA, 400_000), Weight(BEN, 600_000))
+    coarse = sealed(replace(evidence.statement.record, method=COARSE_METHOD, weights=priors))
+    chance = explain(replace(evidence, faithfulness=measured_as(10_000), statement=coarse), ANSWER)
+    assert "not above chance" in chance.confidence
+    assert chance.method == COARSE_METHOD
+
+
+def test_a_statement_that_counts_for_nothing_is_not_shown_as_what_pays(evidence):
+    by_chance = replace(evidence, faithfulness=measured_as(10_000))
+    record = evidence.statement.record
+    unnamed = replace(evidence, statement=sealed(replace(record, faithfulness=None)))
+    taken = replace(record, method=UNMEASURED_METHOD, index=None)
+    unindexed = replace(evidence, statement=sealed(taken), index=None)
+    for forged in (by_chance, unnamed, unindexed):
+        found = explain(forged, ANSWER)
+        assert {(part.payee, part.ppm) for part in found.contributors} == {(ANA, 400_000), (BEN, 600_000)}
+        assert found.method == "prior"
+        assert "does not count" in found.confidence
 
 
 def test_confidence_is_named_where_nothing_was_measured(evidence):
     stated = evidence.statement.record
-    unmeasured = replace(evidence, statement=sealed(replace(stated, method=UNMEASURED_METHOD)))
+    priors = (Weight(ANA, 400_000), Weight(BEN, 600_000))
+    unmeasured = replace(stated, method=UNMEASURED_METHOD, weights=priors, faithfulness=None)
+    unmeasured = replace(evidence, statement=sealed(unmeasured))
     assert "was not measured" in explain(unmeasured, ANSWER).confidence
     assert "not on this machine" in explain(evidence, ANSWER).confidence
 
@@ -214,7 +241,7 @@ def test_an_answer_by_two_adapters_is_explained_as_a_whole(evidence):
         (BEN, light.adapter, 300_000, 120),
         (BEN, heavy.adapter, 175_000, 70),
     ]
-    assert found.method == "influence, prior"
+    assert found.method == "m, prior"
     assert f"{light.adapter} (30.0%): no statement" in found.confidence
     assert {row.adapter for row in found.rows} == {heavy.adapter}
     assert found.spans == explain(heavy, ANSWER).spans

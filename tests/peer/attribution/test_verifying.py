@@ -312,6 +312,46 @@ def test_level_2_sees_another_answers_query_and_forged_rows(made: tuple[Evidence
     )
 
 
+def test_without_an_index_nothing_is_paid_for_what_parts_of_the_prompt_are_said_to_have_done(
+    made: tuple[Evidence, Path],
+) -> None:
+    evidence, _ = made
+    assert evidence.manifest is not None
+    fish = owner_of(b"fish")
+    claim = Effects(0, (PartEffect("row", keccak256(b"row"), fish, PPM),))
+    own = {weight.payee: weight.ppm // 2 for weight in prior_weights(evidence.manifest)}
+    shares = own | {fish: own[fish] + PPM // 2}
+    weights = tuple(Weight(payee, shares[payee]) for payee in sorted(shares))
+    forged = restated(evidence, index=None, method=UNMEASURED_METHOD, effects=claim, weights=weights)
+    found = verify_integers(dataclasses.replace(forged, index=None, faithfulness=None))
+    assert "must have the manifest's prior weights" in found.showed[-1]
+
+
+def test_level_1_sees_a_row_in_the_prompt_that_is_paid_to_another_than_who_gave_it(
+    made: tuple[Evidence, Path],
+) -> None:
+    evidence, _ = made
+    assert evidence.manifest is not None
+    coarse = dataclasses.replace(evidence, faithfulness=measured_as(evidence, PPM))
+    fish, tree = owner_of(b"fish"), owner_of(b"tree")
+    own = {weight.payee: weight.ppm // 2 for weight in prior_weights(evidence.manifest)}
+
+    def claimed(part: bytes, by: Address) -> Evidence:
+        effects = Effects(0, (PartEffect("row", part, by, PPM),))
+        shares = own | {by: own[by] + PPM // 2}
+        weights = tuple(Weight(payee, shares[payee]) for payee in sorted(shares))
+        return restated(coarse, method=COARSE_METHOD, effects=effects, weights=weights)
+
+    perch = row_hash(rows_of(b"fish")[-1])
+    assert verify_integers(claimed(perch, fish)).passed
+    stolen = verify_integers(claimed(perch, tree))
+    assert not stolen.passed
+    assert "who gave it" in stolen.showed[-1]
+    elsewhere = verify_integers(claimed(keccak256(b"of another Datanet"), tree))
+    assert elsewhere.passed
+    assert any("the word of who asked" in said for said in elsewhere.showed)
+
+
 def test_level_2_sees_effects_that_parts_of_the_prompt_did_not_have(made: tuple[Evidence, Path]) -> None:
     from commonlore.peer.attribution.verifying import attributor_of
     from commonlore.worker.attribution.ablation import ablated, measured_effects

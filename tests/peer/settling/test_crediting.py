@@ -125,6 +125,22 @@ def crediting(records: Records, *, seconds: bool = True) -> Crediting:
     return Crediting(ACCOUNTS, records, ONE, WORKER.public, seconds=seconds)
 
 
+async def test_what_parts_did_is_paid_only_beside_an_index_by_which_it_can_be_measured_again(
+    tmp_path: Path,
+) -> None:
+    receipt = stored(1)
+    claim = Effects(0, (PartEffect(Channel.ROW.value, bytes(32), B, PPM),))
+    taken = (Weight(A, 250_000), Weight(B, 750_000))
+    for index, paid in ((INDEX, taken), (None, (Weight(A, 500_000), Weight(B, 500_000)))):
+        made = AttributionStatement(
+            receipt.receipt_hash, ADAPTER, index, UNMEASURED_METHOD, bytes(32), taken, claim
+        )
+        async with opened(tmp_path) as records:
+            await records.put_statement(open_sealed(seal(WORKER, made), (AttributionStatement,)))
+            judged = await crediting(records).judged(MANIFEST, ADAPTER, receipt.receipt_hash)
+        assert judged.weights == paid, index
+
+
 async def test_a_large_pool_is_divided_by_its_drawn_receipts_and_a_stranger_finds_the_same(
     tmp_path: Path,
 ) -> None:
@@ -182,7 +198,7 @@ async def test_who_names_the_priors_has_their_weights_or_does_not_count(tmp_path
     async with opened(tmp_path) as records:
         for number, (weights, effects) in stated.items():
             digest = receipts[number].receipt_hash
-            made = AttributionStatement(digest, ADAPTER, None, method, bytes(32), weights, effects)
+            made = AttributionStatement(digest, ADAPTER, INDEX, method, bytes(32), weights, effects)
             await records.put_statement(open_sealed(seal(WORKER, made), (AttributionStatement,)))
         division = await crediting(records).divide(list(receipts.values()), OWNER)
     found = [division.pools[ADAPTER].receipts[each.receipt_hash] for each in receipts.values()]

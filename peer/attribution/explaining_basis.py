@@ -1,0 +1,55 @@
+"""On what the weights that `receipt explain` shows rest: whose statement, what was measured, or the priors.
+
+Rules of this file: what divides is what settlement takes. A statement that does not count there is not shown
+as if it did.
+"""
+
+from __future__ import annotations
+
+from ...protocol.attribution.faithfulness import UNMEASURED_METHOD
+from ...protocol.attribution.pools import Basis
+from ...protocol.attribution.scoring import PRIOR_METHOD
+from .evidence import Evidence
+from .measured import UNMEASURED, describe_faithfulness
+
+
+def method_of(evidence: Evidence) -> str:
+    """By which method an answer's contributors are paid."""
+    if evidence.manifest is None:
+        return "none"
+    if evidence.statement is None or counts_for_nothing(evidence):
+        return PRIOR_METHOD
+    return Basis.DISPUTED.value if is_disputed(evidence) else evidence.statement.record.method
+
+
+def is_disputed(evidence: Evidence) -> bool:
+    """Whether two statements are too far apart."""
+    return evidence.judged is not None and evidence.judged.basis is Basis.DISPUTED
+
+
+def counts_for_nothing(evidence: Evidence) -> bool:
+    """Whether the worker's statement is known to divide nothing."""
+    return evidence.judged is not None and evidence.judged.basis is Basis.PRIOR
+
+
+def confidence_of(evidence: Evidence) -> str:
+    """On what the weights rest, in a sentence."""
+    if evidence.manifest is None:
+        return "no adapter was used: nobody's rows are paid"
+    if evidence.statement is None:
+        return "no statement: the manifest's prior weights, each contributor's part of the rows"
+    if counts_for_nothing(evidence):
+        return (
+            "the worker's statement does not count, as nothing that it names allows its weights: the "
+            "manifest's prior weights divide"
+        )
+    if is_disputed(evidence):
+        return "two attributors are too far apart: the manifest's prior weights divide until somebody rules"
+    found, method = evidence.faithfulness, evidence.statement.record.method
+    if method == UNMEASURED_METHOD:
+        return UNMEASURED
+    if found is None:
+        return "what was measured of this adapter's attribution is not on this machine"
+    if method == PRIOR_METHOD:
+        return f"no row influenced this answer, so the prior weights divide; {describe_faithfulness(found)}"
+    return describe_faithfulness(found)
