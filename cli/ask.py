@@ -11,7 +11,7 @@ import typer
 from .ask_options import AnswerOptions, BoundOptions, ContextOptions, VisitOptions
 from .grouped import takes_groups
 from .options import JsonOption
-from .printing import print_json, say
+from .printing import harmless, print_json, say
 
 if TYPE_CHECKING:
     from ..peer.gateway.control_client import ControlClient
@@ -69,7 +69,7 @@ def _stream(client: ControlClient, body: dict[str, Any], *, quiet: bool) -> dict
             done = line.get("done", done)
             if "delta" in line and not quiet:
                 printed = line["delta"] or printed
-                print(line["delta"], end="", flush=True)
+                print(_told(line["delta"]), end="", flush=True)
     except BaseException:
         if printed and not printed.endswith("\n"):
             print(flush=True)  # what is said of the end begins on a line of its own
@@ -77,6 +77,11 @@ def _stream(client: ControlClient, body: dict[str, Any], *, quiet: bool) -> dict
     if not quiet:
         print(flush=True)
     return done
+
+
+def _told(delta: str) -> str:
+    """A piece of an answer: as it is for a file or a program, harmless for a terminal."""
+    return harmless(delta) if sys.stdout.isatty() else delta
 
 
 def _say_if_over(done: dict[str, Any], deadline: float, remedy: str = "") -> None:

@@ -22,6 +22,7 @@ from typing import Any
 from typer.core import TyperGroup
 
 from ..protocol.errors import CommonloreError
+from .printing import harmless
 
 FAILED, MISUSED, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 
@@ -98,8 +99,8 @@ def described(error: BaseException) -> tuple[int, str | None]:
 
 
 def one_line(text: str) -> str:
-    """`text` without line breaks."""
-    return " ".join(text.split())
+    """`text` without line breaks, and without what a terminal obeys: it may be a stranger's."""
+    return harmless(" ".join(text.split()))
 
 
 @contextmanager

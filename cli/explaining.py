@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .options import HomeOption, JsonOption, config_of, home_at
-from .printing import one_line, print_facts, print_json, print_table, say
+from .printing import harmless, one_line, print_facts, print_json, print_table, say
 
 if TYPE_CHECKING:
     from ..peer.attribution.explaining import Explanation
@@ -71,7 +71,7 @@ def _print(told: dict[str, Any], found: Explanation) -> None:
     ]
     _table("words shared with rows: evidence, not paid", ("bits", "places", "name", "row", "words"), spans)
     for sentence in found.missing:
-        print(f"\nnot here: {sentence}")
+        print(f"\nnot here: {harmless(sentence)}")
 
 
 def _table(title: str, columns: tuple[str, ...], rows: list[list[object]]) -> None:

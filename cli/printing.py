@@ -15,6 +15,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
+_OBEYED = [*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
+_HARMLESS = dict.fromkeys(_OBEYED, "\N{REPLACEMENT CHARACTER}") | {ord(kept): kept for kept in "\n\t"}
+"""Controls that move a terminal's cursor, set its title or turn the order of letters round."""
+
+
+def harmless(text: str) -> str:
+    """Text from elsewhere without what a terminal obeys; line breaks and tabs stay."""
+    return text.translate(_HARMLESS)
+
 
 def print_json(value: object) -> None:
     """One JSON value on one line of stdout."""
@@ -53,11 +62,12 @@ def console(*, stderr: bool = False) -> Console:
 
 def say(text: str) -> None:
     """A remark for the person, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    print(harmless(text), file=sys.stderr, flush=True)
 
 
 def shown(value: Any) -> str:
-    """A value as people read it: amounts with thousands separated, lists with commas, nothing as a dash."""
+    """A value as people read it: amounts with thousands separated, lists with commas, nothing as a dash; on
+    one line, and harmless."""
     match value:
         case None | "" | [] | ():
             return "-"
@@ -69,7 +79,7 @@ def shown(value: Any) -> str:
             return f"{value:,.3g}" if value < 100 else f"{value:,.0f}"
         case list() | tuple():
             return ", ".join(shown(item) for item in value)
-    return str(value)
+    return " ".join(harmless(str(value)).splitlines())
 
 
 def one_line(value: Any) -> Any:

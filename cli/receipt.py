@@ -10,7 +10,7 @@ import typer
 from .ending import ended_by_signals
 from .explaining import explain
 from .options import HomeOption, JsonOption, config_of, home_at
-from .printing import fact, print_facts, print_json, print_table
+from .printing import fact, harmless, print_facts, print_json, print_table
 from .progress import bars
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def verify(
 def _print_finding(finding: Finding) -> None:
     print(f"level {finding.level}: {'passed' if finding.passed else 'NOT PASSED'}")
     for sentence in finding.showed:
-        print(f"  {sentence}")
+        print(f"  {harmless(sentence)}")
     for sentence in finding.not_shown:
         print(f"  not shown: {sentence}")
 

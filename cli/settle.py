@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .options import ChainOption, DeploymentOption, HomeOption, JsonOption, config_of, home_at, keystore_of
-from .printing import print_facts, print_json, print_table, say
+from .printing import harmless, print_facts, print_json, print_table, say
 from .reach import node_of
 from .status import purse
 
@@ -35,7 +35,7 @@ def settle(home: HomeOption = None, json: JsonOption = False) -> None:
     claimed = sum(claim["amount"] for claim in report["claimed"])
     print_facts({"redeemed": report["redeemed"], "claimed": claimed})
     for waiting in report["waiting"]:
-        print(f"waiting: {waiting['reason']}")
+        print(harmless(f"waiting: {waiting['reason']}"))
 
 
 def claim(home: HomeOption = None, json: JsonOption = False) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from .grouped import takes_groups
 from .options import PeerOptions
-from .printing import print_facts, print_json, say
+from .printing import harmless, print_facts, print_json, say
 
 if TYPE_CHECKING:
     from ..peer.node import Node
@@ -57,9 +57,9 @@ def _print(report: WatchReport) -> None:
         print(f"{act.what}: epoch {act.epoch} of lane {checksummed(act.lane)}: {act.said}", flush=True)
         print(f"transaction {act.tx}", flush=True)
     for doubt in report.doubts:
-        print(f"doubtful: {doubt}", flush=True)
+        print(harmless(f"doubtful: {doubt}"), flush=True)
     for reason in report.waiting:
-        print(f"waiting: {reason}", flush=True)
+        print(harmless(f"waiting: {reason}"), flush=True)
 
 
 def _print_json(report: WatchReport) -> None:

@@ -52,7 +52,8 @@ def draw(found: Explanation, receipt: str, path: Path) -> None:
     _draw_accounts(left, accounts)
     _draw_rows(right, rows)
     figure.suptitle(f"Why receipt {receipt[:14]}… pays whom", x=0.01, ha="left", color=INK, fontweight="bold")
-    figure.supxlabel(f"{found.method}: {found.confidence}", x=0.01, ha="left", color=FAINT, fontsize=8.5)
+    told = _plain(f"{found.method}: {found.confidence}")
+    figure.supxlabel(told, x=0.01, ha="left", color=FAINT, fontsize=8.5)
     metadata = {".png": {"Software": None}, ".svg": {"Date": None}}[path.suffix]
     with mpl.rc_context({"svg.hashsalt": "commonlore"}):
         figure.savefig(path, metadata=metadata)

@@ -222,6 +222,15 @@ def test_the_picture_is_drawn_and_the_same_again(evidence, tmp_path, suffix):
         draw(explain(evidence, ANSWER), "0x00", tmp_path / "picture.pdf")
 
 
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_the_picture_reads_no_stranger_s_text_as_a_formula(evidence, tmp_path, suffix):
+    found = explain(evidence, ANSWER)
+    names = [replace(part, name="$$") for part in found.contributors]
+    rows = [replace(row, question="$\\frac{1}{$ $$", name="<b>\x1b[2J") for row in found.rows]
+    hostile = replace(found, method="$$", confidence="$\\frac{$", contributors=names, rows=rows)
+    draw(hostile, "0x00", tmp_path / f"picture{suffix}")
+
+
 # ---- several adapters
 
 
