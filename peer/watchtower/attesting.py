@@ -18,6 +18,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import TypeVar
 
@@ -161,13 +162,15 @@ class Attesting:
         """The weights that each receipt of adapters was paid by, over all of them, from what the next
         commitment published; and what of that does not follow, to which nobody attests."""
         raw = await _had(fetch_data(posted.lane, following.commitment, self._sources.fetch))
-        earlier, later = (decode(EpochData, each, MAX_EPOCH_BYTES) for each in (trees.data, raw))
+        both = [partial(decode, EpochData, each, MAX_EPOCH_BYTES) for each in (trees.data, raw)]
+        earlier, later = [await trio.to_thread.run_sync(each) for each in both]
 
         async def read(adapter: Cid) -> AdapterManifest:
             return await _had(self._sources.manifest(adapter))
 
         found = await divide_again(self._client, posted, (earlier, later), read)
-        return paid_weights(self._client.deployment.domain, earlier, found.pools), found.doubts
+        paid = paid_weights(self._client.deployment.domain, earlier, found.pools)
+        return paid, (*found.doubts, *found.unread)
 
     async def _attest(
         self,

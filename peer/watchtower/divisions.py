@@ -7,6 +7,8 @@ Rules of this file:
 - A lane credits a receipt that it cannot divide as it had published it before anything was drawn, and a
   successor credits all receipts so, as it has no statements. Of a lane's own that is said, of a successor's
   not.
+- A pool whose adapter's manifest cannot be had is not judged, and that is said; it keeps no other pool from
+  being judged. Else a lane could hide what it pays behind one receipt by an adapter that nobody has.
 """
 
 from __future__ import annotations
@@ -19,7 +21,15 @@ import trio
 from ...contracts.calling.records import PostedCommitment
 from ...contracts.client.chain import ChainClient
 from ...protocol.content.manifests import AdapterManifest
-from ...protocol.errors import InvalidSignature, LocalProtocolError, RemoteProtocolError
+from ...protocol.errors import (
+    InvalidAdapter,
+    InvalidSignature,
+    LocalProtocolError,
+    NotFound,
+    ProtocolError,
+    RemoteProtocolError,
+    Unreachable,
+)
 from ...protocol.ids import Address, Cid, checksummed
 from ...protocol.settlement.commitments import EpochData
 from ...protocol.settlement.epoch_leaves import ROLES, PoolCredit
@@ -30,16 +40,17 @@ from ..settling.claiming import on_chain
 _CONTRIBUTOR = ROLES.index("contributor")
 _MOST_NAMED = 3
 ReadManifest = Callable[[Cid], Awaitable[AdapterManifest]]
-"""An adapter's manifest by its id. Raises NotFound, ProtocolError."""
+"""An adapter's manifest by its id. Raises NotFound, Unreachable, ProtocolError, InvalidAdapter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Divided:
-    """The pools of a commitment divided again, those alone whose credits follow; and what does not, in
-    words."""
+    """The pools of a commitment divided again, those alone whose credits follow; and in words what does not,
+    and what could not be judged."""
 
     pools: Mapping[bytes, CheckedPool] = field(default_factory=dict)
     doubts: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
 
 async def divide_again(
@@ -47,12 +58,11 @@ async def divide_again(
 ) -> Divided:
     """Of the data of a posted commitment and of the one after it: whether the latter's credits follow.
 
-    Raises what reading a manifest raises, Unreachable, ChainError.
+    Raises Unreachable, ChainError where the chain does not answer.
     """
     earlier, later = epochs
     pools = {placed.pool: placed.part.adapter for one in earlier.receipts for placed in one.placed}
-    manifests = {pool: await read(adapter) for pool, adapter in pools.items() if adapter is not None}
-    if not manifests:
+    if not any(adapter is not None for adapter in pools.values()):
         return Divided()
     where = f"epoch {later.epoch} of lane {checksummed(posted.lane)}"
     if await on_chain(_is_succession, client, posted.lane, later.epoch):
@@ -61,6 +71,7 @@ async def divide_again(
     if later.beacon != await on_chain(client.postings.beacon_after, posted.lane, posted.commitment.epoch):
         said = f"the receipts of epoch {earlier.epoch} were drawn by another beacon than its block"
         return Divided(doubts=(f"{where}: {said}",))
+    manifests, unread = await _read_all(pools, read)
     worker = await on_chain(client.bindings.peer_key, posted.lane) or b""
     domain = client.deployment.domain
     try:
@@ -70,7 +81,23 @@ async def divide_again(
     lacks = "" if worker else "; no key of its worker is on the chain"
     doubts = [f"{where}: {_said(pools[pool], checked)}{lacks}" for pool, checked in found.items()
               if checked.wrong]  # fmt: skip
-    return Divided({pool: checked for pool, checked in found.items() if not checked.wrong}, tuple(doubts))
+    follow = {pool: checked for pool, checked in found.items() if not checked.wrong}
+    return Divided(follow, tuple(doubts), tuple(f"{where}: {each}" for each in unread))
+
+
+async def _read_all(
+    pools: Mapping[bytes, Cid | None], read: ReadManifest
+) -> tuple[dict[bytes, AdapterManifest], list[str]]:
+    """The manifests of these pools' adapters, and what cannot be judged without those that cannot be had."""
+    found, unread = dict[bytes, AdapterManifest](), list[str]()
+    for pool, adapter in pools.items():
+        if adapter is None:
+            continue
+        try:
+            found[pool] = await read(adapter)
+        except (NotFound, Unreachable, ProtocolError, InvalidAdapter) as error:
+            unread.append(f"how contributors of {adapter} share is not judged: {error}")
+    return found, unread
 
 
 def _said(adapter: Cid | None, checked: CheckedPool) -> str:

@@ -162,11 +162,13 @@ def chain(devchain):
 
 
 class Adapters:
-    """The one adapter, and what its author measured of its index."""
+    """The one adapter, and what its author measured of its index; further ones that only this node has."""
+
+    def __init__(self):
+        self.known = {ADAPTER: MANIFEST}
 
     async def adapter(self, cid):
-        assert cid == ADAPTER
-        return MANIFEST
+        return self.known[cid]
 
     async def measurement(self, cid):
         if cid != MEASURED:
@@ -209,7 +211,7 @@ class Node:
             epoch=epoch,
             step=0,
             artefact=MANIFEST.base,
-            adapters=(AdapterWeight(ADAPTER, PPM),) if adapter else (),
+            adapters=(AdapterWeight(ADAPTER if adapter is True else adapter, PPM),) if adapter else (),
             prompt_tokens=3,
             output_tokens=next(self.tokens),
             output_root=bytes(32),

@@ -3,6 +3,7 @@
 import re
 import shutil
 from dataclasses import replace
+from itertools import combinations
 
 import pytest
 
@@ -12,7 +13,7 @@ from commonlore.peer.store.ledger_rows import Role
 from commonlore.peer.watchtower.watching import Watchtower
 from commonlore.protocol.content.blob_names import describe_blob
 from commonlore.protocol.content.splits import BASE_SPLIT, DEFAULT_SPLIT
-from commonlore.protocol.encoding.codec import decode, encode
+from commonlore.protocol.encoding.codec import decode, encode, record_cid
 from commonlore.protocol.encoding.merkle import MerkleSumTree
 from commonlore.protocol.errors import NotFound, Unreachable
 from commonlore.protocol.ids import Address, checksummed, digest_of
@@ -138,7 +139,8 @@ async def test_honest_lanes_are_left_alone(chain, path, make, watcher):
 def exchanged(scene):
     """Two contributors of the pool have each other's credits: each sum and lineage is right."""
     data = scene.data
-    one, two = [credit for credit in data.credits if credit.role == 4][:2]
+    given = [credit for credit in data.credits if credit.role == 4]
+    one, two = next((a, b) for a, b in combinations(given, 2) if a.pool == b.pool and a.amount != b.amount)
     apart = {one.account: two.amount - one.amount, two.account: one.amount - two.amount}
     credits = tuple(
         replace(c, amount=c.amount + apart[c.account]) if c in (one, two) else c for c in data.credits
@@ -177,6 +179,27 @@ async def test_credits_that_do_not_follow_from_what_is_published_are_told(
     assert (report.acts, report.waiting) == ([], [])
     (doubt,) = report.doubts
     assert re.search(said, doubt), doubt
+
+
+async def test_an_adapter_that_nobody_else_has_hides_no_other_pool(chain, path, make, watcher):
+    """One receipt by it, which a lane can pay itself, and nobody could say what all others lost."""
+    register(chain, make)
+    hidden = replace(make.MANIFEST, name="hidden")
+    unknown = record_cid(hidden)
+    async with make.opened(chain, path) as node:
+        node.adapters.known[unknown] = hidden
+        paid = await node.serve(chain.payers[0], 9_000, 0)
+        await node.serve(chain.payers[0], 5_000, 0, adapter=unknown)
+        weights = (Weight(CONTRIBUTORS[0], 900_000), Weight(CONTRIBUTORS[1], 100_000))
+        await node.store.records.put_statement(make.stated(chain.worker.peer, paid, weights))
+        chain.end_epoch(0)
+        await node.settle()
+        chain.end_epoch(1)
+        await settle_dishonestly(node, exchanged, chain.client())
+        chain.now += chain.deployment.window // 2  # manifests are waited for, as long as data is
+        report = await tower(node, watcher).look()
+    assert any(re.search(r"has \d+ and is due \d+", doubt) for doubt in report.doubts), report
+    assert any(f"{unknown} share is not judged" in waiting for waiting in report.waiting), report
 
 
 async def test_a_split_other_than_the_registered_one_is_challenged(chain, path, make, watcher):
