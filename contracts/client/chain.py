@@ -34,6 +34,7 @@ from .checking import BeaconClient, WorkPoolClient
 from .connecting import pending_time
 from .demanding import DemandsClient
 from .drawing import DrawsClient
+from .indexing import IndexesClient
 from .posters import PostersClient
 from .postings import Postings
 from .redeeming import Redeemer
@@ -66,6 +67,7 @@ class ChainClient(ContractCalls):
         self.posters = PostersClient(self)
         self.beacon, self.work_pool = BeaconClient(self), WorkPoolClient(self)
         self.draws, self.bindings = DrawsClient(self), Bindings(self)
+        self.indexes = IndexesClient(self)
 
     # ---- time
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import trio
 
 from ...protocol.attribution.faithfulness import Faithfulness
+from ...protocol.attribution.written_rows import row_parts
 from ...protocol.content.manifests import AdapterManifest, Row
 from ...protocol.content.rows import row_hash
 from ...protocol.encoding.codec import record_cid
@@ -31,7 +32,7 @@ from ...protocol.errors import (
 from ...protocol.ids import CHUNK_SIZE, Cid, to_cid
 from ...protocol.signing.envelope import seal
 from ...worker.attribution.flagging import flag_rows
-from ...worker.attribution.index import BuiltIndex, row_parts
+from ...worker.attribution.index import BuiltIndex
 from ...worker.attribution.measurement import Effort, plan_measurement
 from ...worker.attribution.process import AttributionConfig, AttributionProcess, open_attribution
 from ...worker.attribution.subject import Subject, subject_of

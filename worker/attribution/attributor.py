@@ -19,6 +19,7 @@ import numpy.typing as npt
 import torch
 
 from ...protocol.attribution.scoring import Sums, compute_scores, compute_weights, read_sums
+from ...protocol.attribution.written_rows import Blob
 from ...protocol.content.manifests import IndexManifest, Row
 from ...protocol.errors import InvalidAdapter, NotFound, RemoteProtocolError
 from ...protocol.ids import Address, Cid
@@ -31,7 +32,7 @@ from .adapted import AdaptedModel
 from .curvature import read_curvature
 from .factors import Factors, adapter_shapes
 from .gradient import ROW_TERMS, Transform, compute_losses, compute_vectors
-from .index import Blob, IndexBuild, OwnedRow, ProjectRow
+from .index import IndexBuild, OwnedRow, ProjectRow
 from .sketch import Int8s, Sketch
 from .subject import Score, Subject
 

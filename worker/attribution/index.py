@@ -5,7 +5,6 @@ Rules of this file:
   stand in the same order, so that row counts say whose each row is.
 - A row is written as its weight and one bit a place. Rows root = the plain Merkle root of keccak(0x00 ‖ row
   hash ‖ written row). `rows` names the written rows, one after another, `sums` the contributors' sums.
-- Rows are unpacked some at a time: all of a large index would be eight times its bytes.
 - A build may be killed at any row: vectors are appended to a file under a digest of everything they depend
   on, and the next build goes on behind the last whole one. A file under another digest is begun anew.
 - Whoever doubts a row recomputes it (`recheck_row`); whoever doubts a sum adds the rows up (`check_index`).
@@ -32,19 +31,17 @@ from ...protocol.attribution.scoring import (
     sum_rows,
     write_sums,
 )
+from ...protocol.attribution.written_rows import Blob, read_rows, row_parts, write_row
 from ...protocol.content.blob_names import describe_blob
 from ...protocol.content.manifests import MAX_ROWS_PER_SHARD, IndexedContributor, IndexManifest, Row
 from ...protocol.content.rows import row_hash
 from ...protocol.encoding.merkle import MerkleTree
 from ...protocol.errors import AttributionFailed, RemoteProtocolError
 from ...protocol.ids import Address, keccak256
-from .sketch import HEAVIEST, LIGHTEST, Int8s, agrees
+from .sketch import Int8s, agrees
 from .subject import Subject
 
 _DIGEST_BYTES = 32
-_ROWS_AT_ONCE = 256
-Blob = bytes | mmap
-"""An index's rows or sums: in memory, or a mapped file."""
 ComputeVectors = Callable[[Sequence[Row]], Sequence[Int8s]]
 """The vectors of some rows under one adapter and one projection."""
 ProjectRow = Callable[[Row], tuple[npt.NDArray[np.float64], int]]
@@ -160,21 +157,6 @@ def build_index(
     return build.finish()
 
 
-def write_row(vector: Int8s) -> bytes:
-    """A row's weighted signs as an index holds them."""
-    return bytes([abs(int(vector[0]))]) + np.packbits(vector > 0).tobytes()
-
-
-def read_rows(blob: bytes, width: int) -> Int8s:
-    """Written rows as (rows, width). Raises RemoteProtocolError on weights that no row has."""
-    written = np.frombuffer(blob, np.uint8).reshape(-1, 1 + width // 8)
-    weights = written[:, :1]
-    if written.size and not LIGHTEST <= weights.min() <= weights.max() <= HEAVIEST:
-        raise RemoteProtocolError(f"an index row's weight lies outside {LIGHTEST} … {HEAVIEST}")
-    signs = np.unpackbits(written[:, 1:], axis=1).view(np.int8)
-    return (2 * signs - 1) * weights.view(np.int8)
-
-
 def check_rows(manifest: IndexManifest, blob: Blob) -> None:
     """Raises RemoteProtocolError unless this is the blob of rows that the manifest names."""
     if not 0 < manifest.width <= MAX_WIDTH or manifest.width % 8:
@@ -239,14 +221,6 @@ def _sums(contributors: Sequence[IndexedContributor], blob: Blob, width: int) ->
             total += sum_rows(rows)
         yield total
         start += each.row_count * size
-
-
-def row_parts(blob: Blob, width: int, start: int = 0, end: int | None = None) -> Iterator[Int8s]:
-    """An index's rows as (some rows, width), until all between two places were there. Raises
-    RemoteProtocolError."""
-    end, step = len(blob) if end is None else end, _ROWS_AT_ONCE * (1 + width // 8)
-    for at in range(start, end, step):
-        yield read_rows(blob[at : min(at + step, end)], width)
 
 
 def map_file(path: Path) -> mmap:

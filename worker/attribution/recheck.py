@@ -14,6 +14,7 @@ import numpy as np
 
 from ...protocol.attribution.pools import TOLERANCE_PPM, total_variation_ppm
 from ...protocol.attribution.scoring import Sums, compute_scores, compute_weights, read_sums
+from ...protocol.attribution.written_rows import Blob
 from ...protocol.content.manifests import IndexManifest
 from ...protocol.encoding.fields import PPM
 from ...protocol.errors import RemoteProtocolError
@@ -21,7 +22,6 @@ from ...protocol.ids import Address
 from ...protocol.receipts.records import Weight
 from ...protocol.requests.records import ChatMessage
 from .attributor import Attributor
-from .index import Blob
 from .sketch import Int8s
 
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ...protocol.attribution.written_rows import HEAVIEST, LIGHTEST
 from ...protocol.errors import LocalProtocolError
 
 METHOD = "ekfac-sign/2"
@@ -30,8 +31,6 @@ METHOD = "ekfac-sign/2"
 PLAIN_METHOD = "grad-sign/2"
 """The same without whitening: of adapters that have published no curvature."""
 WIDTH = 32_768
-LIGHTEST, HEAVIEST = 8, 64
-"""Bounds of a row's weight."""
 _USUAL = 32.0
 _SCALE = 21.0
 _LIMIT = 127

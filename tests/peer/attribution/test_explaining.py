@@ -23,6 +23,7 @@ from commonlore.protocol.attribution.faithfulness import (
     Faithfulness,
 )
 from commonlore.protocol.attribution.scoring import sum_rows, write_sums
+from commonlore.protocol.attribution.written_rows import write_row
 from commonlore.protocol.content.blob_names import describe_blob
 from commonlore.protocol.content.manifests import (
     AdapterManifest,
@@ -56,7 +57,6 @@ from commonlore.protocol.requests.prompt_parts import show_rows
 from commonlore.protocol.requests.records import ChatMessage, Prompt, Sampling
 from commonlore.protocol.requests.tools import ToolCall, calls_turn, tool_parts
 from commonlore.protocol.signing.envelope import Sealed
-from commonlore.worker.attribution.index import write_row
 
 ANA, BEN = Address(b"a" * 20), Address(b"b" * 20)
 MANIFEST = AdapterManifest(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from commonlore.protocol.attribution.scoring import compute_scores, compute_weights, read_sums
+from commonlore.protocol.attribution.written_rows import read_rows
 from commonlore.protocol.content.blob_names import describe_blob
 from commonlore.protocol.content.manifests import Row
 from commonlore.protocol.errors import AttributionFailed, RemoteProtocolError
@@ -18,12 +19,10 @@ from commonlore.worker.attribution.index import (
     build_index,
     check_index,
     check_rows,
-    read_rows,
     recheck_row,
     score_rows,
-    write_row,
 )
-from commonlore.worker.attribution.sketch import HEAVIEST, LIGHTEST, Int8s
+from commonlore.worker.attribution.sketch import Int8s
 
 
 def test_sums_are_exactly_the_rows_of_each_contributor(world: Any, tmp_path: Path) -> None:
@@ -166,11 +165,3 @@ def test_a_query_of_another_width_is_refused(world: Any, tmp_path: Path) -> None
     built = build_index(world.subject, world.rows[:1], tmp_path / "build", compute)
     with pytest.raises(RemoteProtocolError, match="a query of 8 bytes"):
         score_rows(built.manifest, built.rows, np.zeros((1, 8), np.int8))
-
-
-@pytest.mark.parametrize("weight", [0, LIGHTEST - 1, HEAVIEST + 1, 255])
-def test_a_weight_that_no_row_has_is_refused(weight: int) -> None:
-    row = np.where(np.arange(16) % 3, HEAVIEST, -HEAVIEST).astype(np.int8)
-    assert (read_rows(write_row(row), 16) == row).all()
-    with pytest.raises(RemoteProtocolError, match="weight"):
-        read_rows(write_row(row) + bytes([weight]) + bytes(2), 16)
