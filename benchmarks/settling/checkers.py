@@ -11,12 +11,12 @@ from commonlore.contracts.client.proving import abi_argument
 from commonlore.contracts.deploying.terms import CheckTerms
 from commonlore.contracts.staging import cast
 from commonlore.contracts.staging.cast import START, key_of
-from commonlore.protocol.encoding.merkle import MerkleTree
-from commonlore.protocol.ids import Address, checksummed, keccak256
+from commonlore.protocol.ids import checksummed, keccak256
 from commonlore.protocol.settlement.openings import open_leaf
 from commonlore.protocol.signing.keys import AccountKey
 
 from .chain import DEPLOYER
+from .indexes import prove_indexes
 from .lane import MeasuredStage, open_stage
 
 ROUND = 1_000
@@ -24,13 +24,9 @@ CHECKS = CheckTerms(
     round_length=ROUND, beacon_stake=30, odds_ppm=1_000_000, contest=700, ruling=600, appeal=300,
     appeal_stake=40, minimum_bond=100,
 )  # fmt: skip
-AUDITOR, ATTRIBUTOR = 3, 4
+AUDITOR = 3
 ONE, TWO = key_of("auditor one"), key_of("auditor two")
-MAKER, JUDGE = key_of("attributor").address, key_of("platform").address
-WIDTH = 4_096
-"""Bytes of an index's row, as attributors build it."""
-ROWS = 1_000
-"""Rows of the index: a row's path is ten steps."""
+JUDGE = key_of("platform").address
 
 
 def measure_checkers() -> dict[str, list[int]]:
@@ -44,7 +40,7 @@ def measure_checkers() -> dict[str, list[int]]:
     _draw_seed(stage, number)
     _disagree(stage, number, 0)
     _agree(stage, number, 1)
-    _index(stage)
+    prove_indexes(stage)
     return dict(stage.network.gas)
 
 
@@ -108,27 +104,3 @@ def _agree(stage: MeasuredStage, number: int, index: int) -> None:
     stage.network.wait(CHECKS.contest)
     for place in range(2):
         stage.call(cast.WATCHER, "WorkPool", "collect", subject, AUDITOR, place)
-
-
-def _index(stage: MeasuredStage) -> None:
-    """Two indexes, one with a row that is none, one with a wrong sum."""
-    for adapter, name in ((b"odd row", "proveRow"), (b"wrong sum", "proveSum")):
-        stage.bond(MAKER, ATTRIBUTOR, 400)
-        _challenge_index(stage, keccak256(adapter), name)
-
-
-def _challenge_index(stage: MeasuredStage, adapter: bytes, name: str) -> None:
-    row, hash_ = bytes([0x80]) + bytes([1]) * (WIDTH - 1), keccak256(b"row")
-    owner: Address = cast.ALICE
-    sums = [b"".join(n.to_bytes(8, "little") for _ in range(WIDTH)) for n in (1, 9)]
-    rows = MerkleTree([keccak256(b"\x00" + hash_ + row)] * ROWS)
-    last = keccak256(b"\x00" + owner + hash_ + keccak256(sums[1]))
-    running = MerkleTree([keccak256(b"\x00" + owner + hash_ + keccak256(sums[0])), *[last] * (ROWS - 1)])
-    fields = (adapter, keccak256(b"manifest"), rows.root, running.root, ROWS, WIDTH)
-    stage.call(MAKER, "Indexes", "commitIndex", fields)
-    opened = (hash_, row, 1, rows.proof(1))
-    if name == "proveRow":
-        stage.call(cast.WATCHER, "Indexes", name, fields, opened, 0)
-        return
-    before, now = ((checksummed(owner), hash_, sums[n], n, running.proof(n)) for n in range(2))
-    stage.call(cast.WATCHER, "Indexes", name, fields, opened, [before], now, 5)
