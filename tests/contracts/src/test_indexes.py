@@ -1,4 +1,4 @@
-"""Gradient indexes on chain: what integers can show to be wrong, and that true ones stand. The commitments and
+"""Gradient indexes on chain: what integers can show to be wrong, and that true ones stand. Commitments and
 proofs are those that Python makes of a published index."""
 
 from dataclasses import replace
