@@ -255,6 +255,13 @@ def test_the_simulator_s_table_is_what_was_measured(monkeypatch: pytest.MonkeyPa
     assert peers_table(json.loads(page("benchmarks/results/simulation.json"))) in page("docs/performance.md")
 
 
+def test_the_gas_of_proofs_against_indexes_is_what_was_measured() -> None:
+    gas = json.loads(page("benchmarks/results/settlement.json"))["gas"]
+    table = rows(section(page("docs/settlement.md"), "Gradient indexes"))
+    told = {found[1]: row[2] for row in table if (found := re.match(r"`(Indexes\.\w+)\(", row[1]))}
+    assert told == {name: f"{gas[name]:,}" for name in gas if re.fullmatch(r"Indexes\.\w+", name)}
+
+
 def test_the_attribution_tables_are_those_that_were_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT))
     from benchmarks.influence.tables import tables

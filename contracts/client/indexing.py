@@ -132,7 +132,14 @@ def proof_argument(argument: IndexArgument) -> Any:
 
 
 def _commitment(given: Mapping[str, Any]) -> IndexCommitment:
-    names = ("adapter", "manifest", "rowsRoot", "runningRoot", "sumsRoot")
-    digests = (bytes(given[name]) for name in names)
-    counts = (int(given[name]) for name in ("rowCount", "sumCount", "width"))
-    return IndexCommitment(to_address(given["maker"]), *digests, *counts)
+    return IndexCommitment(
+        maker=to_address(given["maker"]),
+        adapter=bytes(given["adapter"]),
+        manifest=bytes(given["manifest"]),
+        rows_root=bytes(given["rowsRoot"]),
+        running_root=bytes(given["runningRoot"]),
+        sums_root=bytes(given["sumsRoot"]),
+        row_count=int(given["rowCount"]),
+        sum_count=int(given["sumCount"]),
+        width=int(given["width"]),
+    )
