@@ -15,7 +15,7 @@ from commonlore.protocol.ids import Cid, cid_of
 from commonlore.protocol.inference.messages import RefusalCode
 from commonlore.protocol.requests.records import Sampling
 from commonlore.worker.engine.engine import Engine
-from commonlore.worker.engine.serve import build_engine
+from commonlore.worker.engine.process.serve import build_engine
 from commonlore.worker.engine.types import AdapterSource, EngineConfig, GenerationRequest
 from commonlore.worker.models.architecture import LINEARS
 

@@ -29,7 +29,7 @@ from .load import Load
 
 DEPOSIT = 10**12
 ANSWER_TOKENS = 64
-ENGINE_MODULE = "commonlore.worker.engine.serve"
+ENGINE_MODULE = "commonlore.worker.engine.process.serve"
 
 
 @dataclass(frozen=True, slots=True)

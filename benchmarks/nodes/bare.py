@@ -11,7 +11,7 @@ from collections import deque
 from commonlore.peer.config import Config
 from commonlore.protocol.requests.records import ChatMessage
 from commonlore.worker.engine.engine import Engine
-from commonlore.worker.engine.serve import build_engine
+from commonlore.worker.engine.process.serve import build_engine
 from commonlore.worker.engine.types import EngineConfig, GenerationRequest
 
 from ..child import next_order, say

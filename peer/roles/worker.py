@@ -20,7 +20,7 @@ from ...protocol.ids import Cid
 from ...protocol.receipts.credits import compute_price
 from ...protocol.signing.bindings import MAX_CLOCK_SKEW_S
 from ...worker.adapters.store import AdapterStore, FetchedAdapter
-from ...worker.engine.process import EngineProcess, open_engine
+from ...worker.engine.process.engine_process import EngineProcess, open_engine
 from ...worker.engine.types import EngineConfig
 from ...worker.models.artefacts import find_artefact
 from ...worker.models.cache import default_cache_dir, find_base

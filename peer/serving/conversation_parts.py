@@ -10,7 +10,7 @@ from ...protocol.receipts.records import SignedReceipt
 from ...protocol.requests.records import SignedRequest
 from ...protocol.signing.eip712 import Domain
 from ...protocol.signing.keys import AccountKey
-from ...worker.engine.process import EngineProcess
+from ...worker.engine.process.engine_process import EngineProcess
 from ..clock import Clock
 from ..keyed_lock import KeyedLock
 from ..store.ledger import Ledger

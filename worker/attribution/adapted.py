@@ -19,9 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..engine.memory import Arena
+from ..engine.memory.streamed import Arena
+from ..engine.memory.weights import WeightReader
 from ..engine.native.library import Unavailable
-from ..engine.weights import WeightReader
 from ..factory.lora import load_model
 from ..models.reference import BaseModel
 from .compiled import CompiledLayers

@@ -16,12 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..engine.decoder import rotary_tables
-from ..engine.memory import Arena, zeros
+from ..engine.decoding.decoder import rotary_tables
+from ..engine.memory.streamed import Arena, zeros
+from ..engine.memory.weights import Layer, WeightReader
 from ..engine.native.library import Unavailable
 from ..engine.native.packing import pack_bf16
 from ..engine.native.structures import TARGETS, Linear
-from ..engine.weights import Layer, WeightReader
 from ..models.architecture import Architecture
 from ..models.reference import BaseModel
 from .factors import Factors, Watch, is_down, tensor_names

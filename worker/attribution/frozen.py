@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..engine.memory import Arena
+from ..engine.memory.streamed import Arena
 from ..engine.native import structures
 from ..engine.native.library import Unavailable, load_library
 from ..engine.native.packing import pack_bf16, padded

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..engine.memory import Arena
+from ..engine.memory.streamed import Arena
 from ..models.architecture import LINEARS, Architecture, block_of
 from .factors import Factors, Watch, tensor_names
 from .frozen import FrozenWeight

@@ -27,7 +27,7 @@ from ...protocol.errors import AttributionFailed
 from ...protocol.ids import Cid, digest_of
 from ...protocol.requests.records import ChatMessage, Prompt
 from ..child import Child, ChildDied, open_child
-from ..engine.wire import error_of
+from ..engine.process.wire import error_of
 from ..factory.job import write_whole
 from .index import BuiltIndex, OwnedRow
 from .measurement import Measurement

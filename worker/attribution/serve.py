@@ -18,7 +18,7 @@ from ...protocol.encoding.codec import decode, decode_all, decode_message, encod
 from ...protocol.errors import CommonloreError, NotFound
 from ...protocol.ids import Cid
 from ..child import ParentLink
-from ..engine.wire import failure_of
+from ..engine.process.wire import failure_of
 from ..factory.job import write_whole
 from ..models.reference import BaseModel, load_base
 from .ablation import ablated

@@ -18,7 +18,7 @@ from ...protocol.encoding.fields import U16, U32, U64, Hash32, Name, Size, Text
 from ...protocol.ids import Cid
 from ...protocol.receipts.records import MAX_CONTRIBUTORS, Weight
 from ...protocol.requests.records import MAX_OUTPUT_TOKENS, ChatMessage, Prompt
-from ..engine.wire import Failure
+from ..engine.process.wire import Failure
 
 MAX_INDEX_BYTES = 1 << 28
 MAX_VARIANTS = 40

@@ -8,12 +8,12 @@ from __future__ import annotations
 import logging
 
 from ..models.reference import BaseModel
-from .devices import choose_device
+from .decoding.torch_runner import torch_backend
+from .memory.devices import choose_device
 from .native.library import Unavailable, load_library
 from .native.model import suits
 from .native.runner import native_backend
 from .runner import Backend
-from .torch_runner import torch_backend
 from .types import EngineConfig
 
 log = logging.getLogger("commonlore.worker.engine")

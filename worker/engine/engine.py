@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from ...protocol.ids import Cid
 from ...protocol.requests.records import ChatMessage
-from .prompts import Prepared
+from .batching.prompts import Prepared
 from .types import AdapterSource, EngineFacts, EngineStats, GenerationRequest, TokenEvent
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .batching import Work
-from .lora_layout import LoraLayout
-from .lora_plan import LoraPlan
-from .slot_pools import SlotPools
+from .batching.steps import Work
+from .lora.layout import LoraLayout
+from .lora.plan import LoraPlan
+from .lora.slot_pools import SlotPools
 
 Logits = npt.NDArray[np.float32]
 

@@ -11,9 +11,9 @@ from ...protocol.errors import InvalidAdapter
 from ...protocol.requests.records import ChatMessage
 from ..adapters.validate import check_adapter_file
 from ..models.reference import BaseModel
+from .batching.prompts import Prepared, Prompts
 from .engine import Engine, LoadedAdapter
-from .prompts import Prepared, Prompts
-from .tiers import AdapterTiers
+from .lora.tiers import AdapterTiers
 from .types import AdapterSource, EngineFacts, GenerationRequest
 
 

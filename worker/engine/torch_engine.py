@@ -20,18 +20,18 @@ from ...protocol.errors import LocalProtocolError, Refused
 from ...protocol.ids import Cid
 from ...protocol.inference.messages import RefusalCode
 from ..models.reference import BaseModel, artefact_for, load_base
-from . import sampler
 from .backends import choose_backend
-from .batching import Batcher, BatchLimits, Work
+from .batching.pages import PageAllocator, root_key
+from .batching.prompts import Prepared
+from .batching.sequence import Sequence as Running
+from .batching.steps import Batcher, BatchLimits, Work
+from .decoding import sampler
+from .decoding.noise import load_noise
 from .engine import LoadedAdapter
-from .lora_layout import rank_bucket
-from .noise import load_noise
-from .pages import PageAllocator, root_key
-from .prompts import Prepared
+from .lora.layout import rank_bucket
+from .lora.tiers import AdapterTiers
 from .runner import Backend
-from .sequence import Sequence as Running
 from .tiered_engine import TieredEngine
-from .tiers import AdapterTiers
 from .types import (
     MAX_LISTED_ADAPTERS,
     EngineConfig,

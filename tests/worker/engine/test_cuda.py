@@ -12,18 +12,18 @@ from commonlore.protocol.content.compositions import AdapterWeight
 from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.requests.records import Sampling
 from commonlore.worker.adapters.validate import check_adapter_file
-from commonlore.worker.engine.attention import choose_attention, plan_gathered, plan_paged
-from commonlore.worker.engine.batching import Work
-from commonlore.worker.engine.cache import KvCache
-from commonlore.worker.engine.decoder import Decoder
-from commonlore.worker.engine.lora import TorchLoraLayout
-from commonlore.worker.engine.lora_choice import choose_lora
-from commonlore.worker.engine.lora_plan import LoraPlan
-from commonlore.worker.engine.sequence import Sequence as Running
-from commonlore.worker.engine.slot_pools import SlotPools
-from commonlore.worker.engine.tensors import build_batch
+from commonlore.worker.engine.batching.sequence import Sequence as Running
+from commonlore.worker.engine.batching.steps import Work
+from commonlore.worker.engine.decoding.attention import choose_attention, plan_gathered, plan_paged
+from commonlore.worker.engine.decoding.cache import KvCache
+from commonlore.worker.engine.decoding.decoder import Decoder
+from commonlore.worker.engine.decoding.lora_choice import choose_lora
+from commonlore.worker.engine.decoding.tensors import build_batch
+from commonlore.worker.engine.lora.plan import LoraPlan
+from commonlore.worker.engine.lora.slot_pools import SlotPools
+from commonlore.worker.engine.lora.torch_lora import TorchLoraLayout
+from commonlore.worker.engine.memory.weights import DTYPES, Int4Linear, load_weights
 from commonlore.worker.engine.types import AdapterSource
-from commonlore.worker.engine.weights import DTYPES, Int4Linear, load_weights
 from commonlore.worker.models.reference import BaseModel
 
 pytestmark = [

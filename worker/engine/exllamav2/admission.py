@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..fairness import MAX_OVERTAKEN, WaitingLine
-from ..sequence import Sequence as Request
-from ..slots import SlotTable
-from ..tiers import Composition
+from ..batching.fairness import MAX_OVERTAKEN, WaitingLine
+from ..batching.sequence import Sequence as Request
+from ..batching.slots import SlotTable
+from ..lora.tiers import Composition
 
 MayJoin = Callable[[Sequence[Composition], Composition], bool]
 

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 import torch
 
 from ....protocol.ids import Cid
+from ..batching.slots import Move, Place, SlotTable
 from ..engine import LoadedAdapter
-from ..slot_pools import SlotPools
-from ..slots import Move, Place, SlotTable
-from ..tiers import Composition
+from ..lora.slot_pools import SlotPools
+from ..lora.tiers import Composition
 from .lora import FactorLayout, LoraWeights, compose
 
 

@@ -19,15 +19,15 @@ from ....protocol.ids import Cid
 from ....protocol.inference.messages import RefusalCode
 from ...models.artefacts import load_artefact
 from ...models.reference import load_base
+from ..batching.fairness import OUTPUT_WEIGHT
+from ..batching.pages import root_key
+from ..batching.prompts import Prepared
+from ..batching.sequence import Sequence as Request
+from ..decoding.noise import load_noise
 from ..engine import LoadedAdapter
-from ..fairness import OUTPUT_WEIGHT
-from ..lora_layout import rank_bucket
-from ..noise import load_noise
-from ..pages import root_key
-from ..prompts import Prepared
-from ..sequence import Sequence as Request
+from ..lora.layout import rank_bucket
+from ..lora.tiers import AdapterTiers
 from ..tiered_engine import TieredEngine
-from ..tiers import AdapterTiers
 from ..types import (
     MAX_LISTED_ADAPTERS,
     EngineConfig,

@@ -23,7 +23,7 @@ from ....protocol.encoding.fields import PPM
 from ....protocol.errors import InvalidAdapter
 from ...models.architecture import MLP_LINEARS
 from ...models.tensor_file import Malformed, TensorFile
-from ..lora_layout import LoraLayout
+from ..lora.layout import LoraLayout
 from ..types import AdapterSource
 
 Factors = tuple[Tensor, Tensor]

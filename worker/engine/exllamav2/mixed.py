@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..tiers import Composition
+from ..lora.tiers import Composition
 from .library import Block, Linear, Model
 from .lora import Factors, LoraWeights, is_mlp
 

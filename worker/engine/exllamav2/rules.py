@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import sampler
-from ..prompts import Prepared
-from ..sequence import Sequence as Request
-from ..tiers import Composition
+from ..batching.prompts import Prepared
+from ..batching.sequence import Sequence as Request
+from ..decoding import sampler
+from ..lora.tiers import Composition
 from ..types import FinishReason, Logprobs, TokenEvent
 from .library import PAGE_SIZE, DynamicGenerator, DynamicJob, Generator, Page, Results, Sample
 from .lora import LoraWeights

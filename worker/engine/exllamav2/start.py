@@ -12,9 +12,9 @@ from collections.abc import Mapping
 import torch
 
 from ....protocol.requests.records import Sampling
-from ..prompts import Answer, Prepared
-from ..sequence import Sequence as Request
-from ..text import TextStream
+from ..batching.prompts import Answer, Prepared
+from ..batching.sequence import Sequence as Request
+from ..batching.text import TextStream
 from ..types import GenerationRequest, Logprobs
 from .library import PAGE_SIZE, Library
 from .lora import LinearShape, LoraWeights

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..tiers import Composition
+from ..lora.tiers import Composition
 from .library import Linear, Model
 from .lora import LoraWeights
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ...models.architecture import Architecture, linear_shapes
 from ...models.tensor_file import TensorFile
-from ..lora_layout import Blanks, LoraLayout, factor_names, read_factor
+from ..lora.layout import Blanks, LoraLayout, factor_names, read_factor
 from ..types import AdapterSource
 from .library import load_library
 from .structures import TARGETS, Packing

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from ...models.architecture import Architecture
-from ..decoder import rotary_tables
-from ..int4 import GROUP
-from ..memory import Arena, zeros
-from ..weights import Int4Linear, Layer, Linear, WeightReader
+from ..decoding.decoder import rotary_tables
+from ..memory.int4 import GROUP
+from ..memory.streamed import Arena, zeros
+from ..memory.weights import Int4Linear, Layer, Linear, WeightReader
 from . import structures as c
 from .library import load_library
 from .packing import pack_bf16, pack_int4, padded

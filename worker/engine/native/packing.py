@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..int4 import GROUP, quantise
+from ..memory.int4 import GROUP, quantise
 
 PANEL = 48
 _LANES = 16

@@ -15,13 +15,13 @@ import numpy.typing as npt
 import torch
 
 from ...models.reference import BaseModel
-from ..batching import Work
-from ..lora_plan import LoraPlan, SlotTerm, Terms
+from ..batching.slots import Place
+from ..batching.steps import Work
+from ..lora.plan import LoraPlan, SlotTerm, Terms
+from ..lora.slot_pools import SlotPools
+from ..memory.weights import WeightReader
 from ..runner import Backend, Logits, ModelRunner
-from ..slot_pools import SlotPools
-from ..slots import Place
 from ..types import EngineConfig
-from ..weights import WeightReader
 from . import structures as c
 from .lora_layout import NativeLoraLayout
 from .model import PAGE_SIZE, PackedModel, Rows

@@ -8,12 +8,12 @@ from commonlore.protocol.content.compositions import AdapterWeight
 from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.ids import cid_of
 from commonlore.protocol.requests.records import Sampling
+from commonlore.worker.engine.batching.fairness import MAX_OVERTAKEN
+from commonlore.worker.engine.batching.prompts import Answer, Prepared
+from commonlore.worker.engine.batching.sequence import Sequence
+from commonlore.worker.engine.batching.slots import SlotTable
+from commonlore.worker.engine.batching.text import TextStream
 from commonlore.worker.engine.exllamav2.admission import Admission, composition_of
-from commonlore.worker.engine.fairness import MAX_OVERTAKEN
-from commonlore.worker.engine.prompts import Answer, Prepared
-from commonlore.worker.engine.sequence import Sequence
-from commonlore.worker.engine.slots import SlotTable
-from commonlore.worker.engine.text import TextStream
 from commonlore.worker.engine.types import GenerationRequest
 
 CIDS = [cid_of(bytes([number])) for number in range(6)]

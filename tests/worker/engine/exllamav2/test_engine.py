@@ -17,7 +17,7 @@ from commonlore.protocol.ids import cid_of
 from commonlore.protocol.inference.sampler import sample
 from commonlore.protocol.requests.records import ChatMessage, Sampling
 from commonlore.worker.adapters.fake import write_fake_adapter
-from commonlore.worker.engine import sampler
+from commonlore.worker.engine.decoding import sampler
 from commonlore.worker.engine.exllamav2.engine import ExLlamaV2Engine
 from commonlore.worker.engine.exllamav2.fake import write_fake_artefact
 from commonlore.worker.engine.exllamav2.mixed import LoraBatch, MixedLoras

@@ -12,7 +12,7 @@ from commonlore.worker.adapters.validate import check_adapter_file
 from commonlore.worker.engine.exllamav2.lora import FactorLayout, LinearShape, LoraWeights, compose
 from commonlore.worker.engine.exllamav2.mixed import LoraBatch
 from commonlore.worker.engine.exllamav2.model import linear_keys
-from commonlore.worker.engine.lora_layout import rank_bucket
+from commonlore.worker.engine.lora.layout import rank_bucket
 from commonlore.worker.engine.types import AdapterSource
 from commonlore.worker.models.architecture import linear_shapes
 from commonlore.worker.models.reference import BaseModel

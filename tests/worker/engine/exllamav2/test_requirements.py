@@ -10,7 +10,7 @@ import torch
 from commonlore.protocol.errors import MissingDependency
 from commonlore.worker.engine.exllamav2 import requirements
 from commonlore.worker.engine.exllamav2.requirements import check_requirements
-from commonlore.worker.engine.serve import build_engine
+from commonlore.worker.engine.process.serve import build_engine
 from commonlore.worker.engine.types import EngineConfig
 from commonlore.worker.models.reference import BaseModel
 

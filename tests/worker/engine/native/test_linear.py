@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from commonlore.worker.engine.int4 import dequantise, quantise
+from commonlore.worker.engine.memory.int4 import dequantise, quantise
 from commonlore.worker.engine.native import structures as c
 from commonlore.worker.engine.native.library import load_library
 from commonlore.worker.engine.native.packing import pack_bf16, pack_int4, padded

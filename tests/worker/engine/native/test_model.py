@@ -12,22 +12,22 @@ import numpy as np
 import pytest
 import torch
 
-from commonlore.worker.engine.batching import Sequence as Running
-from commonlore.worker.engine.batching import Work
-from commonlore.worker.engine.cache import KvCache
-from commonlore.worker.engine.decoder import Decoder
-from commonlore.worker.engine.lora_layout import rank_bucket
-from commonlore.worker.engine.lora_plan import LoraPlan
+from commonlore.worker.engine.batching.steps import Sequence as Running
+from commonlore.worker.engine.batching.steps import Work
+from commonlore.worker.engine.decoding.cache import KvCache
+from commonlore.worker.engine.decoding.decoder import Decoder
+from commonlore.worker.engine.decoding.tensors import build_batch
+from commonlore.worker.engine.lora.layout import rank_bucket
+from commonlore.worker.engine.lora.plan import LoraPlan
+from commonlore.worker.engine.memory.weights import WeightReader, load_weights
 from commonlore.worker.engine.native import structures as c
 from commonlore.worker.engine.native.lora_layout import NativeLoraLayout, pack_target
 from commonlore.worker.engine.native.model import PackedModel, Rows, suits
-from commonlore.worker.engine.tensors import build_batch
-from commonlore.worker.engine.weights import WeightReader, load_weights
 from commonlore.worker.models.architecture import Architecture, linear_shapes
 from commonlore.worker.models.reference import BaseModel
 from commonlore.worker.models.tiny import build_tiny
 
-from ..test_decoder import VARIANTS
+from ..decoding.test_decoder import VARIANTS
 
 PAGES = 16  # of one sequence
 CONTEXT = 256
