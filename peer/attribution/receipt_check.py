@@ -13,12 +13,11 @@ from ...worker.models.cache import default_cache_dir, find_base
 from ..closed_home import open_closed_home, receipts_of, sources_of
 from ..config import Config
 from ..home import Home
+from .audit import Audit, Progress
 from .evidence import Evidence, gather
 from .findings import Finding
-from .retraining_audit import Audit, verify_by_retraining
+from .retraining_audit import verify_by_retraining
 from .verifying import verify_integers, verify_query, verify_signatures
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +51,16 @@ def check(
 
     Raises what its levels raise.
     """
+
+    def audit_of(one: Evidence) -> Audit:
+        told = progress if one.part is None else _of_adapter(progress, one)
+        return Audit(_base(config, one), home.jobs / "audit" / str(one.adapter), options.steps, told)
+
     levels: tuple[Callable[[Evidence], Finding], ...] = (
         verify_signatures,
         verify_integers,
         lambda one: verify_query(one, _base(config, one)),
-        lambda one: verify_by_retraining(one, _audit(home, config, one, options.steps), progress),
+        lambda one: verify_by_retraining(one, audit_of(one)),
     )
     for level in levels[: options.level + 1]:
         finding = merge_findings([(evidence.adapter, level(evidence)) for evidence in parts])
@@ -82,11 +86,9 @@ def merge_findings(findings: Sequence[tuple[Cid | None, Finding]]) -> Finding:
     return Finding(first.level, passed, (*shared, *own), tuple(not_shown))
 
 
-def _audit(home: Home, config: Config, evidence: Evidence, steps: int) -> Audit:
-    name = evidence.stored.receipt_hash.hex()[:16]
-    if evidence.part is not None:
-        name = f"{name}-{evidence.part.number}"
-    return Audit(_base(config, evidence), home.jobs / "audit" / name, steps)
+def _of_adapter(progress: Progress, evidence: Evidence) -> Progress:
+    """Of several adapters' stages it is said whose they are."""
+    return lambda what, done, total: progress(f"{evidence.adapter}: {what}", done, total)
 
 
 def _base(config: Config, evidence: Evidence) -> Path:

@@ -7,12 +7,13 @@ likeness is asked for, not equal bytes.
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 
 from ...protocol.attribution.indexing import trained_rows
 from ...protocol.content.manifests import Row
 from ...protocol.errors import NotFound
 from ...protocol.ids import Address
+from .audit import Audit
 from .evidence import Evidence
 from .findings import Checks
 from .index_rows import committed_rows, counted_rows
@@ -37,7 +38,7 @@ def trained_on(evidence: Evidence) -> list[tuple[Address, Row]]:
     return [(payee, rows[digest][1]) for payee, digest in trained_rows(counted, heldout)]
 
 
-def check_remade(evidence: Evidence, base_dir: Path, folder: Path, checks: Checks) -> None:
+def check_remade(evidence: Evidence, audit: Audit, checks: Checks) -> None:
     """Make early checkpoint and factors again and compare. Raises NotFound, InvalidAdapter, InvalidModel,
     TrainingFailed, AttributionFailed."""
     from ...worker.attribution.attributor import Attributor
@@ -48,23 +49,25 @@ def check_remade(evidence: Evidence, base_dir: Path, folder: Path, checks: Check
         likeness_of_factors,
     )
     from ...worker.attribution.subject import subject_of
-    from ...worker.factory.job import Pair
-    from ...worker.factory.manifests import config_of
+    from ...worker.factory.job import Pair, TrainJob, job_digest
     from ...worker.models.reference import load_base
 
     assert evidence.manifest is not None
     assert evidence.index is not None
     assert evidence.early is not None
     rows = [row for _, row in trained_on(evidence)]
-    pairs = [Pair(row.question, row.answer) for row in rows]
-    base, config = load_base(base_dir), config_of(evidence.manifest.recipe)
+    pairs = tuple(Pair(row.question, row.answer) for row in rows)
+    base = load_base(audit.base_dir)
+    job = TrainJob(base.directory, pairs, (), audit.recipe_of(evidence.manifest))
+    folder = audit.work_dir / f"remade-{job_digest(job, base.id)[:24]}"
     beacon = evidence.index.manifest.beacon
     subject = subject_of(evidence.manifest, evidence.early, evidence.curvature, beacon)
-    early = early_again(base, config, pairs, folder)
+    early = early_again(job, folder, partial(audit.progress, "the early checkpoint again"))
     like = likeness_of_adapters(base, subject, early)
     _tell(checks, "the early checkpoint", "the recipe and the rows", like, LEAST_ADAPTER)
     if evidence.curvature is not None:
-        fitted = curvature_again(base, config, pairs, evidence.early, folder / "factors")
+        told = partial(audit.progress, "the curvature again")
+        fitted = curvature_again(base, job, evidence.early, folder, told)
         some = rows[:: max(1, len(rows) // COMPARED_ROWS)][:COMPARED_ROWS]
         like = likeness_of_factors(Attributor(base), subject, fitted, some)
         _tell(

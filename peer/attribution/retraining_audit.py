@@ -8,30 +8,19 @@ committed for attribution is made again first (`remade_check`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import permutations
-from pathlib import Path
 
 from ...protocol.attribution.faithfulness import PRIOR_METHODS
 from ...protocol.attribution.scoring import prior_weights
 from ...protocol.errors import NotFound
 from ...protocol.ids import Address, checksummed
+from .audit import Audit
 from .evidence import Evidence
 from .findings import Checks, Finding
 from .remade_check import check_remade, trained_on
 
 MOST_LEFT_OUT = 6
-Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Audit:
-    """How much to train: `steps` of the recipe's at most, in `work_dir`, where a stopped audit goes on."""
-
-    base_dir: Path
-    work_dir: Path
-    steps: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +32,7 @@ class Effect:
     nats: float
 
 
-def verify_by_retraining(evidence: Evidence, audit: Audit, progress: Progress) -> Finding:
+def verify_by_retraining(evidence: Evidence, audit: Audit) -> Finding:
     """Level 3: as many trainings as contributors left out, and one; and a training as far as the early
     checkpoint.
 
@@ -54,19 +43,19 @@ def verify_by_retraining(evidence: Evidence, audit: Audit, progress: Progress) -
         "contributors that were not left out, and rows within a contributor",
     )
     checks = Checks(3, not_shown)
-    return checks.run(lambda: _retrain(evidence, audit, progress, checks))
+    return checks.run(lambda: _retrain(evidence, audit, checks))
 
 
-def _retrain(evidence: Evidence, audit: Audit, progress: Progress, checks: Checks) -> None:
+def _retrain(evidence: Evidence, audit: Audit, checks: Checks) -> None:
     if evidence.manifest is None:
         return checks.shows("no adapter was used: there is nothing to retrain")
     if evidence.index is None or evidence.statement is None:
         return checks.shows("no statement names an index: the priors apply, by rule")
-    check_remade(evidence, audit.base_dir, audit.work_dir / "remade", checks)
+    check_remade(evidence, audit, checks)
     if len({payee for payee, _ in trained_on(evidence)}) < 2:
         return checks.shows("one contributor gave every row: it has all, whatever retraining says")
     steps = min(audit.steps, evidence.manifest.recipe.steps)
-    effects = measure_effects(evidence, replace(audit, steps=steps), progress)
+    effects = measure_effects(evidence, replace(audit, steps=steps))
     for one in effects:
         checks.shows(
             f"without {_named(evidence, one.payee)} (paid {one.ppm / 10_000:.2f} %) each token of the answer "
@@ -86,12 +75,11 @@ def _retrain(evidence: Evidence, audit: Audit, progress: Progress, checks: Check
     (checks.shows if agreement > 0 else checks.fails)(told)
 
 
-def measure_effects(evidence: Evidence, audit: Audit, progress: Progress) -> list[Effect]:
+def measure_effects(evidence: Evidence, audit: Audit) -> list[Effect]:
     """The contributors with the largest weights, each left out in turn, the largest first."""
     from ...worker.attribution.retraining import Retraining, leave_out
     from ...worker.factory.examples import Encoder
     from ...worker.factory.job import Pair
-    from ...worker.factory.manifests import config_of
     from ...worker.models.reference import load_base
 
     assert evidence.manifest is not None
@@ -101,11 +89,16 @@ def measure_effects(evidence: Evidence, audit: Audit, progress: Progress) -> lis
     owned = [(payee, Pair(row.question, row.answer)) for payee, row in trained_on(evidence)]
     weights = _weights(evidence, {payee for payee, _ in owned})
     base = load_base(audit.base_dir)
-    config = replace(config_of(evidence.manifest.recipe), steps=audit.steps)
+    config = replace(audit.recipe_of(evidence.manifest), steps=audit.steps)
     retraining = Retraining(base, config, [pair for _, pair in owned], audit.work_dir)
     answer = Encoder(base).answer(prompt.messages, evidence.before + evidence.stored.tokens)
     subsets = leave_out([payee for payee, _ in owned], list(weights))
-    values = retraining.values(subsets, [answer], progress)[:, 0]
+    stages = ["training on all rows", *(f"training without {_named(evidence, payee)}" for payee in weights)]
+
+    def tell(subset: int, step: int, of: int) -> None:
+        audit.progress(f"{stages[subset]} ({subset + 1} of {len(stages)})", step, of)
+
+    values = retraining.values(subsets, [answer], tell)[:, 0]
     return [
         Effect(payee, ppm, float(values[0] - without))
         for (payee, ppm), without in zip(weights.items(), values[1:], strict=True)

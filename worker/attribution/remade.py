@@ -3,13 +3,16 @@
 Rules of this file:
 - On one machine both come out as the same bytes. Elsewhere rounding differs, and a few steps of training make
   more of it; another recipe or other rows give another adapter altogether.
+- Each stands in a folder whose name is a digest of all that it depends on, the curvature's within that of its
+  rows' training: what is there is not made again, and a stopped training goes on.
 - Adapters are compared by what training changed from nothing, the up-projections; factors by what they make
   of gradients, which is all that they are for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,9 +20,10 @@ import numpy as np
 import torch
 
 from ...protocol.content.manifests import Row
+from ..factory.checkpoint import remove_checkpoint
 from ..factory.curvature import fit_early
 from ..factory.examples import Encoder
-from ..factory.job import CURVATURE_FILE, EARLY_FILE, Pair, TrainConfig, TrainJob, write_job, write_whole
+from ..factory.job import CURVATURE_FILE, EARLY_FILE, TrainJob, write_job, write_whole
 from ..factory.train import train_early
 from ..models.reference import BaseModel
 from .attributor import Attributor, read_factors
@@ -27,23 +31,39 @@ from .curvature import is_up
 from .factors import adapter_shapes
 from .subject import Subject
 
-
-def early_again(base: BaseModel, config: TrainConfig, rows: Sequence[Pair], folder: Path) -> Path:
-    """Train on the rows as far as the early checkpoint, in a folder where a stopped training goes on; its
-    file. Raises ConfigError, TrainingFailed."""
-    write_job(folder, TrainJob(base.directory, tuple(rows), (), config))
-    return train_early(folder)
+Progress = Callable[[int, int], None]
+"""Told what is done and all of it: steps of a training, or passes over a row."""
 
 
-def curvature_again(
-    base: BaseModel, config: TrainConfig, rows: Sequence[Pair], early: Path, folder: Path
-) -> Path:
-    """Fit the curvature at an early checkpoint; its file. Raises AttributionFailed, InvalidAdapter."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / EARLY_FILE, early.read_bytes())
-    encoder = Encoder(base)
-    fit_early(folder, base, config, [encoder.pair(row) for row in rows], lambda _progress: None)
-    return folder / CURVATURE_FILE
+def early_again(job: TrainJob, folder: Path, progress: Progress) -> Path:
+    """Train a job as far as its early checkpoint, in the folder; its file. Raises ConfigError,
+    TrainingFailed."""
+    early = folder / EARLY_FILE
+    if early.is_file():
+        progress(1, 1)
+    else:
+        write_job(folder, job)
+        last = job.config.early_steps(len(job.rows))[-1]
+        train_early(folder, lambda told: progress(told.step, last))
+        remove_checkpoint(folder)
+    return early
+
+
+def curvature_again(base: BaseModel, job: TrainJob, early: Path, folder: Path, progress: Progress) -> Path:
+    """Fit the curvature at an early checkpoint, within the folder; its file. Raises AttributionFailed,
+    InvalidAdapter."""
+    at = early.read_bytes()
+    place = folder / f"curvature-{hashlib.sha256(at).hexdigest()[:24]}"
+    fitted = place / CURVATURE_FILE
+    if fitted.is_file():
+        progress(1, 1)
+    else:
+        place.mkdir(parents=True, exist_ok=True)
+        write_whole(place / EARLY_FILE, at)
+        encoder = Encoder(base)
+        rows = [encoder.pair(row) for row in job.rows]
+        fit_early(place, base, job.config, rows, lambda told: progress(told.step, told.steps))
+    return fitted
 
 
 def likeness_of_adapters(base: BaseModel, subject: Subject, other: Path) -> float:

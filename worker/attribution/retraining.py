@@ -1,8 +1,9 @@
 """Training again on part of the rows, and what that does to an answer: the truth that scores are held to.
 
 Rules of this file:
-- A subset is trained like the adapter (same start, same schedule), in a folder of its own under `work_dir`,
-  so that whoever is stopped goes on where he was; nothing is trained twice.
+- A subset is trained like the adapter (same start, same schedule), in a folder of its own under `work_dir`
+  whose name is a digest of all that its outcome depends on: whoever is stopped goes on where he was, and
+  nothing is trained twice.
 - The value of an adapter for an answer is minus its mean nats a token, in fp32, as in attribution.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ import torch
 
 from ..factory.examples import Example
 from ..factory.job import ADAPTER_FILE, Pair, TrainConfig, TrainJob, job_digest, write_job
-from ..factory.train import run_job
+from ..factory.train import train_adapter
 from ..models.architecture import LINEARS
 from ..models.reference import BaseModel
 from .adapted import AdaptedModel
@@ -28,8 +30,8 @@ from .factors import adapter_shapes
 from .gradient import place
 
 Floats64 = npt.NDArray[np.float64]
-Progress = Callable[[int, int], None]
-"""Told trainings done and all of them."""
+Progress = Callable[[int, int, int], None]
+"""Told a subset's number and how many of how many steps it was trained."""
 
 
 class Retraining:
@@ -46,7 +48,7 @@ class Retraining:
         self,
         subsets: Sequence[Sequence[int]],
         answers: Sequence[Example],
-        progress: Progress = lambda _done, _total: None,
+        progress: Progress = lambda _subset, _step, _steps: None,
     ) -> Floats64:
         """(subsets, answers): what an adapter trained on each subset's rows is worth for each answer.
 
@@ -54,16 +56,18 @@ class Retraining:
         """
         found = np.zeros((len(subsets), len(answers)))
         for number, subset in enumerate(subsets):
-            found[number] = self._value(self._train(subset), answers)
-            progress(number + 1, len(subsets))
+            adapter = self._train(subset, partial(progress, number))
+            found[number] = self._value(adapter, answers)
         return found
 
-    def _train(self, subset: Sequence[int]) -> Path:
+    def _train(self, subset: Sequence[int], progress: Callable[[int, int], None]) -> Path:
         rows = tuple(self._rows[row] for row in sorted(subset))
         job = TrainJob(self._base.directory, rows, (), self._config)
         folder = self._work_dir / hashlib.sha256(job_digest(job, self._base.id).encode()).hexdigest()[:24]
-        write_job(folder, job)
-        run_job(folder, lambda _progress: None)
+        if not (folder / ADAPTER_FILE).is_file():
+            write_job(folder, job)
+            train_adapter(folder, lambda told: progress(told.step, told.steps))
+        progress(self._config.steps, self._config.steps)
         return folder / ADAPTER_FILE
 
     def _value(self, adapter: Path, answers: Sequence[Example]) -> list[float]:

@@ -82,12 +82,28 @@ def run_job(job_dir: Path, report: Report) -> TrainResult:
     return result
 
 
-def train_early(job_dir: Path) -> Path:
-    """Train the folder's job as far as its early checkpoint; that file. Raises as `run_job`."""
+def train_early(job_dir: Path, report: Report = lambda _progress: None) -> Path:
+    """Train the folder's job as far as its early checkpoint, from wherever it stands; that file. Raises as
+    `run_job`."""
+    run = _open(job_dir)
+    run.reach(run.early.steps[-1], report)
+    return job_dir / EARLY_FILE
+
+
+def train_adapter(job_dir: Path, report: Report = lambda _progress: None) -> Path:
+    """Train the folder's job to its adapter, from wherever it stands, and measure nothing; that file. Raises
+    as `run_job`."""
+    run = _open(job_dir)
+    run.reach(run.config.steps, report)
+    run.write()
+    remove_checkpoint(job_dir)
+    return job_dir / ADAPTER_FILE
+
+
+def _open(job_dir: Path) -> _Run:
     job = read_job(job_dir)
     base = load_base(job.base)
-    _Run(job_dir, job, base, job_digest(job, base.id)).reach_early()
-    return job_dir / EARLY_FILE
+    return _Run(job_dir, job, base, job_digest(job, base.id))
 
 
 def _stands(job_dir: Path, result: TrainResult, digest: str) -> bool:
@@ -120,10 +136,8 @@ class _Run:
     def finish(self, report: Report) -> TrainResult:
         report(TrainProgress("measuring", 0, 2))
         before = self._measure()  # B is zero before the first step: this is the plain base
-        trained = self.parameters, self.optimizer
-        for progress in self._train(read_checkpoint(self.job_dir, self.digest, trained, self.early)):
-            report(progress)
-        write_adapter(self.job_dir / ADAPTER_FILE, self.parameters, self.dtype)
+        self.reach(self.config.steps, report)
+        self.write()
         set_adapter(self.model, read_adapter(self.job_dir / ADAPTER_FILE))
         report(TrainProgress("measuring", 1, 2))
         after = self._measure()
@@ -134,12 +148,16 @@ class _Run:
         remove_checkpoint(self.job_dir)
         return result
 
-    def reach_early(self) -> None:
-        """Stop where the early checkpoint is written."""
-        trained, last = (self.parameters, self.optimizer), self.early.steps[-1]
+    def reach(self, last: int, report: Report) -> None:
+        """Train to the end of step `last`, from the folder's checkpoint if there is one."""
+        trained = self.parameters, self.optimizer
         done = read_checkpoint(self.job_dir, self.digest, trained, self.early)
-        for _ in islice(self._train(done), max(0, last - done)):
-            pass
+        for progress in islice(self._train(done), max(0, last - done)):
+            report(progress)
+
+    def write(self) -> None:
+        """The adapter as it stands, into its file."""
+        write_adapter(self.job_dir / ADAPTER_FILE, self.parameters, self.dtype)
 
     def _train(self, done: int) -> Iterator[TrainProgress]:
         config = self.config

@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from commonlore.peer.attribution.audit import Audit
 from commonlore.peer.attribution.evidence import Evidence
 from commonlore.peer.attribution.index_evidence import IndexEvidence
-from commonlore.peer.attribution.retraining_audit import Audit, verify_by_retraining
+from commonlore.peer.attribution.retraining_audit import verify_by_retraining
 from commonlore.peer.attribution.second_draw import DrawFacts
 from commonlore.peer.attribution.second_evidence import SecondEvidence
 from commonlore.peer.attribution.verifying import verify_integers, verify_query, verify_signatures
 from commonlore.peer.datanets.shards import PulledDatanet, PulledShard
+from commonlore.peer.datanets.withdrawing import forget_jobs
 from commonlore.peer.store.ledger_rows import ReceiptState, Role, StoredReceipt
 from commonlore.protocol.attribution.faithfulness import (
     COARSE_METHOD,
@@ -198,9 +200,7 @@ def reindexed(evidence: Evidence, blob: bytes | None = None, **changes: Any) -> 
 def test_an_honest_receipt_passes_every_level(made: tuple[Evidence, Path], tmp_path: Path) -> None:
     evidence, base = made
     findings = [verify_signatures(evidence), verify_integers(evidence), verify_query(evidence, base)]
-    told: list[tuple[int, int]] = []
-    audit = Audit(base, tmp_path, steps=6)
-    findings.append(verify_by_retraining(evidence, audit, lambda *at: told.append(at)))
+    findings.append(verify_by_retraining(evidence, Audit(base, tmp_path, 6)))
     assert [(one.level, one.passed) for one in findings] == [(level, True) for level in range(4)], findings
     assert all(one.showed and one.not_shown for one in findings)
     assert "bit for bit" in findings[1].showed[-1]
@@ -211,7 +211,37 @@ def test_an_honest_receipt_passes_every_level(made: tuple[Evidence, Path], tmp_p
         "the early checkpoint", "what the curvature makes of gradients"
     ]  # fmt: skip
     assert "of orders drawn at random 50% do as well" in findings[3].showed[-1]
-    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_stopped_level_3_goes_on_where_it_was(made: tuple[Evidence, Path], tmp_path: Path) -> None:
+    evidence, base = made
+    told: list[tuple[str, int, int]] = []
+
+    def stop(what: str, done: int, total: int) -> None:
+        told.append((what, done, total))
+        if "(2 of 3)" in what and done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        verify_by_retraining(evidence, Audit(base, tmp_path, 6, stop))
+    stages = list(dict.fromkeys(what for what, _, _ in told))
+    assert stages[:3] == [
+        "the early checkpoint again", "the curvature again", "training on all rows (1 of 3)"
+    ]  # fmt: skip
+    assert (stages[0], 2, 2) in told
+    assert (stages[1], 14, 14) in told
+    stopped, told = told, []
+    found = verify_by_retraining(evidence, Audit(base, tmp_path, 6, lambda *at: told.append(at)))
+    assert found.passed
+    whole = [(stages[0], 1, 1), (stages[1], 1, 1), (stages[2], 6, 6)]
+    assert told[:3] == whole, "what is whole is not made again"
+    again = [at for at in told if "(2 of 3)" in at[0]]
+    assert again[:2] == [(stopped[-1][0], 4, 6), (stopped[-1][0], 5, 6)]
+    assert found == verify_by_retraining(evidence, Audit(base, tmp_path / "whole", 6))
+    forget_jobs(tmp_path, rows_of(b"tree"))
+    (kept,) = (tmp_path / "whole").rglob("job.json")
+    assert SAYINGS[b"tree"] not in kept.read_text()
+    assert not list(tmp_path.rglob("curvature.safetensors"))
 
 
 def test_level_0_sees_signatures_and_sums(made: tuple[Evidence, Path]) -> None:
@@ -556,9 +586,7 @@ def test_what_a_level_needs_and_is_not_here_is_named(made: tuple[Evidence, Path]
     with pytest.raises(NotFound, match="prompt"):
         verify_query(unasked, base)
     with pytest.raises(NotFound, match="rows of the adapter's Datanets"):
-        verify_by_retraining(
-            dataclasses.replace(evidence, datanets=()), Audit(base, tmp_path, 1), lambda *_: None
-        )
+        verify_by_retraining(dataclasses.replace(evidence, datanets=()), Audit(base, tmp_path, 1))
     assert row_hash(rows_of(b"tree")[0]) in (evidence.index.manifest.row_hashes if evidence.index else ())
 
 
@@ -567,7 +595,7 @@ def test_level_3_holds_no_priors_to_retraining(made: tuple[Evidence, Path], tmp_
     evidence, base = made
     assert evidence.manifest is not None
     coarse = restated(evidence, method=COARSE_METHOD, weights=prior_weights(evidence.manifest))
-    found = verify_by_retraining(coarse, Audit(base, tmp_path, 3), lambda *_: None)
+    found = verify_by_retraining(coarse, Audit(base, tmp_path, 3))
     assert found.passed
     assert "nothing to hold to this" in found.showed[-1]
 
@@ -578,9 +606,7 @@ def test_level_3_of_one_contributor_trains_without_nobody(
     evidence, base = made
     (datanet,) = evidence.datanets
     alone = dataclasses.replace(datanet, shards=datanet.shards[:1])
-    found = verify_by_retraining(
-        dataclasses.replace(evidence, datanets=(alone,)), Audit(base, tmp_path, 3), lambda *_: None
-    )
+    found = verify_by_retraining(dataclasses.replace(evidence, datanets=(alone,)), Audit(base, tmp_path, 3))
     assert "one contributor gave every row" in found.showed[-1]
     assert not found.passed, "these rows do not make this checkpoint"
     assert "WRONG: the early checkpoint" in found.showed[0]
@@ -593,6 +619,6 @@ def test_level_3_sees_a_checkpoint_and_factors_that_no_training_made(
     assert evidence.early is not None
     assert evidence.curvature is not None
     swapped = dataclasses.replace(evidence, early=evidence.early.with_name("adapter_model.safetensors"))
-    found = verify_by_retraining(swapped, Audit(base, tmp_path, 3), lambda *_: None)
+    found = verify_by_retraining(swapped, Audit(base, tmp_path, 3))
     assert not found.passed
     assert sum("WRONG" in sentence for sentence in found.showed) >= 1
