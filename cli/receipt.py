@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,9 @@ from .progress import bars
 
 if TYPE_CHECKING:
     from ..peer.attribution.findings import Finding
+    from ..peer.attribution.receipt_check import CheckOptions
+    from ..peer.home import Home
+    from ..protocol.errors import CommonloreError
 
 app = typer.Typer(help="Receipts of the answers this peer asked for or gave.")
 app.command("explain")(explain)
@@ -78,28 +82,49 @@ def verify(
     What is missing here is fetched where a node runs. Level 3 takes minutes on a real base; stopped, the same
     command goes on where it was. Ends with 1 where something is wrong.
     """
-    from ..peer.attribution.receipt_check import CheckOptions, check, read_evidence
-    from ..peer.gateway.control_client import ControlClient, is_running
+    from ..peer.attribution.receipt_check import CheckOptions, check, read_as_far
     from ..peer.gateway.views import id_of, plain
     from ..peer.local.one_machine import remembering_home
+    from ..protocol.errors import CommonloreError
 
     place = remembering_home(home_at(home))
     config, options = config_of(place), CheckOptions(receipt, level, steps)
-    if is_running(place):
-        with ControlClient(place) as client:
-            client.get(f"/receipts/{receipt}/evidence", level=level)
-    parts = read_evidence(place, config, options)
-    findings = []
+    unfetched = _fetched(place, options)
+    gathered = read_as_far(place, config, options)
+    if unfetched is not None and gathered.lacking is not None:
+        gathered = replace(gathered, lacking=unfetched)
+    findings: list[Finding] = []
+    ended: CommonloreError | None = None
     with ended_by_signals(), bars() as advance:
-        for finding in check(place, config, parts, options, advance):
-            findings.append(finding)
-            if not json:
-                _print_finding(finding)
-    passed = all(finding.passed for finding in findings)
+        try:
+            for finding in check(place, config, gathered, options, advance):
+                findings.append(finding)
+                if not json:
+                    _print_finding(finding)
+        except CommonloreError as error:
+            ended = error
+    passed = ended is None and all(finding.passed for finding in findings)
     if json:
-        shown = {"receipt": id_of(parts[0].stored.signed), "passed": passed, "levels": plain(findings)}
-        print_json(shown)
+        named = {"receipt": id_of(gathered.parts[0].stored.signed), "passed": passed}
+        print_json(named | {"levels": plain(findings), "ended": None if ended is None else str(ended)})
+    if ended is not None:
+        raise ended
     raise typer.Exit(0 if passed else 1)
+
+
+def _fetched(place: Home, options: CheckOptions) -> CommonloreError | None:
+    """Have a node that runs here fetch what a check reads; why it could not."""
+    from ..peer.gateway.control_client import ControlClient, is_running
+    from ..protocol.errors import CommonloreError
+
+    if not is_running(place):
+        return None
+    try:
+        with ControlClient(place) as client:
+            client.get(f"/receipts/{options.name}/evidence", level=options.level)
+    except CommonloreError as error:
+        return error
+    return None
 
 
 def _print_finding(finding: Finding) -> None:

@@ -36,7 +36,10 @@ from .index_rows import selection_of
 from .measured import faithfulness_of
 from .second_evidence import ReadFacts, SecondEvidence, read_second, seconds_among
 
-LEVELS = range(4)
+NO_PROMPT = (
+    "the prompt of this receipt is not in this home: only who asked or served had it, and neither has it any "
+    "more where rows in it were withdrawn or its time is over"
+)
 
 
 class CatalogSource(Protocol):
@@ -230,9 +233,7 @@ async def tokens_before(ledger: Ledger, stored: StoredReceipt) -> tuple[int, ...
     Raises NotFound.
     """
     if stored.prompt is None:
-        raise NotFound(
-            "the prompt of this receipt is not in this home; only who asked or served can check it"
-        )
+        raise NotFound(NO_PROMPT)
     earlier = await ledger.steps_before(stored)
     if [one.receipt.step for one in earlier] != list(range(stored.receipt.step)):
         raise NotFound(

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from ...protocol.attribution.faithfulness import UNMEASURED_METHOD
 from ...protocol.attribution.pools import Basis
-from ...protocol.attribution.scoring import PRIOR_METHOD
+from ...protocol.attribution.scoring import PRIOR_METHOD, prior_weights
+from ...protocol.receipts.credits import apportion
 from .evidence import Evidence
-from .measured import UNMEASURED, describe_faithfulness
+from .measured import describe_faithfulness
 
 
 def method_of(evidence: Evidence) -> str:
@@ -29,7 +30,19 @@ def is_disputed(evidence: Evidence) -> bool:
 
 def counts_for_nothing(evidence: Evidence) -> bool:
     """Whether the worker's statement is known to divide nothing."""
+    if evidence.wrong:
+        return _is_paid_by_priors(evidence)
     return evidence.judged is not None and evidence.judged.basis is Basis.PRIOR
+
+
+def _is_paid_by_priors(evidence: Evidence) -> bool:
+    """Of a statement whose index or measurement is refused, what settlement makes of it shows in the credits
+    alone."""
+    assert evidence.manifest is not None
+    paid = {each.account: each.amount for each in evidence.part_credits if each.role == "contributor"}
+    priors = prior_weights(evidence.manifest)
+    due = apportion(sum(paid.values()), [each.ppm for each in priors], [each.payee for each in priors])
+    return all(paid.get(each.payee, 0) == amount for each, amount in zip(priors, due, strict=True))
 
 
 def confidence_of(evidence: Evidence) -> str:
@@ -38,6 +51,9 @@ def confidence_of(evidence: Evidence) -> str:
         return "no adapter was used: nobody's rows are paid"
     if evidence.statement is None:
         return "no statement: the manifest's prior weights, each contributor's part of the rows"
+    if evidence.wrong:
+        divides = "; the manifest's prior weights divide" if counts_for_nothing(evidence) else ""
+        return f"what the worker's statement names is refused: {evidence.wrong}{divides}"
     if counts_for_nothing(evidence):
         return (
             "the worker's statement does not count, as nothing that it names allows its weights: the "
@@ -47,7 +63,7 @@ def confidence_of(evidence: Evidence) -> str:
         return "two attributors are too far apart: the manifest's prior weights divide until somebody rules"
     found, method = evidence.faithfulness, evidence.statement.record.method
     if method == UNMEASURED_METHOD:
-        return UNMEASURED
+        return "the statement names no measurement of its scores: the manifest's prior weights divide"
     if found is None:
         return "what was measured of this adapter's attribution is not on this machine"
     if method == PRIOR_METHOD:

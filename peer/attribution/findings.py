@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ...protocol.errors import ProtocolError
+from ...protocol.errors import AttributionFailed, InvalidAdapter, InvalidShard, ProtocolError
+
+REFUSED = (ProtocolError, InvalidAdapter, InvalidShard, AttributionFailed)
+"""How evidence fails by itself: it breaks a rule, or nothing can be computed from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +39,9 @@ class Checks:
         self._passed = False
 
     def run(self, check: Callable[[], None]) -> Finding:
-        """Carry out a level's checks; a rule that was broken is a finding."""
+        """Carry out a level's checks; evidence that is refused is a finding."""
         try:
             check()
-        except ProtocolError as wrong:
+        except REFUSED as wrong:
             self.fails(str(wrong))
         return Finding(self._level, self._passed, tuple(self._showed), self._not_shown)

@@ -8,7 +8,7 @@ from ...protocol.attribution.faithfulness import Faithfulness, from_ppm, open_me
 from ...protocol.content.manifests import AdapterManifest
 from ...protocol.ids import CHUNK_SIZE, Cid
 
-UNMEASURED = "how well scores predict retraining was not measured for this adapter: the prior weights divide"
+UNMEASURED = "no measurement is announced of how well scores predict retraining: the prior weights divide"
 NO_INDEX = "there is no gradient index: the prior weights divide"
 _Z = 1.96
 

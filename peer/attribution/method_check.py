@@ -75,7 +75,8 @@ def check_coarse(evidence: Evidence, statement: AttributionStatement) -> str | N
     if statement.weights != _priors_with_parts(evidence, statement):
         raise RemoteProtocolError("where scores are not above chance the weights must be the priors")
     if found is None or found.index != statement.index:
-        return "nobody has measured these scores: the manifest's priors divide, as they must"
+        named = "no measurement of these scores" if found is None else "a measurement of another index"
+        return f"the statement names {named}: the manifest's priors divide, as they must"
     return (
         f"the author measured these scores: {from_ppm(found.found.lds_ppm):+.3f} against retraining is not "
         "above chance, so the manifest's priors divide, as they must"

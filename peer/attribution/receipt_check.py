@@ -8,6 +8,7 @@ from pathlib import Path
 
 import trio
 
+from ...protocol.errors import CommonloreError, NotFound, Unreachable
 from ...protocol.ids import Cid
 from ...worker.models.cache import default_cache_dir, find_base
 from ..closed_home import open_closed_home, receipts_of, sources_of
@@ -15,7 +16,7 @@ from ..config import Config
 from ..home import Home
 from .audit import Audit, Progress
 from .evidence import Evidence, gather
-from .findings import Finding
+from .findings import REFUSED, Finding
 from .retraining_audit import verify_by_retraining
 from .verifying import verify_integers, verify_query, verify_signatures
 
@@ -29,27 +30,50 @@ class CheckOptions:
     steps: int
 
 
-def read_evidence(home: Home, config: Config, options: CheckOptions) -> tuple[Evidence, ...]:
-    """What this machine knows of a receipt, of each of its adapters. Not for use within a running loop.
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """Evidence of each of a receipt's adapters, up to `level`; where more was wanted, `lacking` is why the
+    next level's could not be had."""
 
-    Raises NotFound, ProtocolError, InvalidAdapter.
+    parts: tuple[Evidence, ...]
+    level: int
+    lacking: CommonloreError | None = None
+
+
+def read_as_far(home: Home, config: Config, options: CheckOptions) -> Gathered:
+    """What this machine knows of a receipt, up to the level wanted or the highest that can be had. Not for
+    use within a running loop.
+
+    Raises NotFound for a receipt that is not here, and what its signatures cannot be read for.
     """
+    lacking: CommonloreError | None = None
+    for level in range(options.level, 0, -1):
+        try:
+            return Gathered(_read(home, config, (options.name, level)), level, lacking)
+        except (NotFound, Unreachable, *REFUSED) as error:
+            lacking = error
+    return Gathered(_read(home, config, (options.name, 0)), 0, lacking)
+
+
+def _read(home: Home, config: Config, wanted: tuple[str, int]) -> tuple[Evidence, ...]:
+    """Raises NotFound, Unreachable, and REFUSED."""
+    name, level = wanted
 
     async def read() -> tuple[Evidence, ...]:
         async with open_closed_home(home, config) as closed:
-            stored = await receipts_of(closed).find(options.name)
-            return await gather(sources_of(closed), stored, options.level)
+            stored = await receipts_of(closed).find(name)
+            return await gather(sources_of(closed), stored, level)
 
     return trio.run(read)
 
 
 def check(
-    home: Home, config: Config, parts: Sequence[Evidence], options: CheckOptions, progress: Progress
+    home: Home, config: Config, gathered: Gathered, options: CheckOptions, progress: Progress
 ) -> Iterator[Finding]:
     """Every level up to the one wanted, one after the other, for each of the receipt's adapters; nothing
-    behind one that has not passed.
+    behind one that has not passed. Evidence that breaks a rule is a finding of the level that it is for.
 
-    Raises what its levels raise.
+    Raises what its levels raise, and what is lacking for a level.
     """
 
     def audit_of(one: Evidence) -> Audit:
@@ -62,11 +86,19 @@ def check(
         lambda one: verify_query(one, _base(config, one)),
         lambda one: verify_by_retraining(one, audit_of(one)),
     )
-    for level in levels[: options.level + 1]:
-        finding = merge_findings([(evidence.adapter, level(evidence)) for evidence in parts])
+    for level in levels[: gathered.level + 1]:
+        finding = merge_findings([(evidence.adapter, level(evidence)) for evidence in gathered.parts])
         yield finding
         if not finding.passed:
             return
+    if isinstance(gathered.lacking, REFUSED):
+        yield _refused(gathered.level + 1, gathered.lacking)
+    elif gathered.lacking is not None:
+        raise gathered.lacking
+
+
+def _refused(level: int, why: CommonloreError) -> Finding:
+    return Finding(level, False, (f"WRONG: what this level reads is refused: {why}",), ())
 
 
 def merge_findings(findings: Sequence[tuple[Cid | None, Finding]]) -> Finding:

@@ -24,7 +24,7 @@ from ...protocol.receipts.outputs import output_root
 from ...protocol.receipts.records import AttributionStatement
 from ...protocol.receipts.rules import check_voucher_names
 from ...protocol.signing.eip712 import require_signer
-from .evidence import Evidence
+from .evidence import NO_PROMPT, Evidence
 from .findings import Checks, Finding
 from .index_check import check_projection, check_whole
 from .index_rows import committed_rows
@@ -158,9 +158,7 @@ def _query(evidence: Evidence, base_dir: Path, checks: Checks) -> None:
         return checks.shows("no statement names an index: there is no query vector to compute again")
     prompt = evidence.stored.prompt
     if prompt is None:
-        raise NotFound(
-            "the prompt of this receipt is not in this home; only who asked or served can check it"
-        )
+        raise NotFound(NO_PROMPT)
     attributor = attributor_of(evidence, base_dir)
     output = evidence.before + evidence.stored.tokens
     index = evidence.index.manifest

@@ -133,7 +133,7 @@ def test_faithfulness_is_measured_unless_somebody_does_not_want_it(lore, running
     for words, retrainings, says in (
         ((), Effort().subsets, f"rank correlation with {Effort().subsets} retrainings"),
         (("--faithfulness", "12"), 12, "rank correlation with 12 retrainings"),
-        (("--no-faithfulness",), 0, "was not measured"),
+        (("--no-faithfulness",), 0, "no measurement is announced"),
     ):
         told = lore("train", "me/icd", "--datanet", "icd10", *words).stdout
         assert running.actions.trained[-1].retrainings == retrainings

@@ -206,8 +206,19 @@ def test_confidence_is_named_where_nothing_was_measured(evidence):
     priors = (Weight(ANA, 400_000), Weight(BEN, 600_000))
     unmeasured = replace(stated, method=UNMEASURED_METHOD, weights=priors, faithfulness=None)
     unmeasured = replace(evidence, statement=sealed(unmeasured))
-    assert "was not measured" in explain(unmeasured, ANSWER).confidence
+    assert "names no measurement" in explain(unmeasured, ANSWER).confidence
     assert "not on this machine" in explain(evidence, ANSWER).confidence
+
+
+def test_where_what_a_statement_names_is_refused_shares_are_those_that_are_paid(evidence):
+    """The priors pay then, whatever the statement says."""
+    paid = (Credit(ANA, "contributor", 160), Credit(BEN, "contributor", 240))
+    refused = replace(evidence, credits=paid, index=None, wrong="the index is not its author's")
+    found = explain(refused, ANSWER)
+    shown = [(part.payee, part.ppm, part.amount) for part in found.contributors]
+    assert shown == [(BEN, 600_000, 240), (ANA, 400_000, 160)]
+    assert found.method == "prior"
+    assert "the index is not its author's; the manifest's prior weights divide" in found.confidence
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg"])

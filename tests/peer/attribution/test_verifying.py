@@ -308,7 +308,7 @@ def test_where_nobody_has_measured_the_priors_must_divide(made: tuple[Evidence, 
     assert "'prior-unmeasured' applies" in verify_integers(unmeasured).showed[-1]
     honest = restated(unmeasured, method=UNMEASURED_METHOD, weights=prior_weights(evidence.manifest))
     assert verify_integers(honest).passed
-    assert "nobody has measured" in verify_integers(honest).showed[-1]
+    assert "names no measurement of these scores" in verify_integers(honest).showed[-1]
     of_another = dataclasses.replace(measured_as(evidence, 2 * PPM), index=cid_of(b"another index"))
     assert verify_integers(dataclasses.replace(honest, faithfulness=of_another)).passed
     assert not verify_integers(dataclasses.replace(evidence, faithfulness=of_another)).passed
