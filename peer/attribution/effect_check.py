@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...protocol.attribution.faithfulness import COARSE_METHODS
+from ...protocol.attribution.faithfulness import PRIOR_METHODS
 from ...protocol.attribution.pools import TOLERANCE_PPM, total_variation_ppm
 from ...protocol.attribution.scoring import compute_scores, compute_weights, prior_weights, read_sums
 from ...protocol.receipts.channels import combine_channels, payable
@@ -51,4 +51,4 @@ def _adapter_weights(evidence: Evidence, statement: AttributionStatement) -> tup
     index, query = evidence.index.manifest, np.frombuffer(evidence.index.query, np.int8)
     scores = compute_scores(query, read_sums(index, evidence.index.sums))
     found = compute_weights(scores, index.payees)
-    return prior_weights(evidence.manifest) if found is None or statement.method in COARSE_METHODS else found
+    return prior_weights(evidence.manifest) if found is None or statement.method in PRIOR_METHODS else found

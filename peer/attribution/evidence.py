@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Protocol
 
 from ...protocol.attribution.faithfulness import PRIOR_METHODS, Faithfulness
-from ...protocol.attribution.pool_evidence import SealedStatement, counting
-from ...protocol.attribution.pools import Judged, judge
-from ...protocol.attribution.scoring import prior_weights
+from ...protocol.attribution.pool_evidence import SealedStatement, counting, judge_statements
+from ...protocol.attribution.pools import Judged
 from ...protocol.content.manifests import AdapterManifest, DatanetManifest
 from ...protocol.content.selections import RowSelection
 from ...protocol.encoding.codec import record_cid
@@ -139,7 +138,7 @@ class Evidence:
         unread = self.faithfulness is None and stated.faithfulness is not None
         if unread and stated.method not in PRIOR_METHODS:
             return None
-        return judge([each.record.weights for each in self.counted], prior_weights(self.manifest))
+        return judge_statements(self.counted, self.manifest)
 
 
 async def gather(sources: Sources, stored: StoredReceipt, level: int) -> tuple[Evidence, ...]:

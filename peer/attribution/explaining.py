@@ -27,7 +27,7 @@ from ...worker.attribution.index import score_rows
 from ...worker.attribution.spans import SpanIndex, find_spans
 from ..datanets.shards import PulledDatanet, PulledShard
 from .evidence import Evidence
-from .explaining_basis import confidence_of, counts_for_nothing, is_disputed, method_of
+from .explaining_basis import confidence_of, counts_for_nothing, is_overruled, method_of
 
 SHOWN_ROWS, SHOWN_SPANS = 12, 8
 
@@ -174,7 +174,7 @@ def _before_channels(
 ) -> tuple[tuple[Weight, ...], Effects | None]:
     """The adapter's own weights and what is paid of the prompt's parts. Where the index is not at hand, the
     weights over all channels, and no parts."""
-    if evidence.statement is None or is_disputed(evidence) or counts_for_nothing(evidence):
+    if evidence.statement is None or is_overruled(evidence) or counts_for_nothing(evidence):
         return prior_weights(manifest), None
     statement = evidence.statement.record
     effects = payable(statement.effects, {prior.payee for prior in manifest.priors})

@@ -13,6 +13,14 @@ from ...protocol.receipts.credits import apportion
 from .evidence import Evidence
 from .measured import describe_faithfulness
 
+CONTRADICTED = {
+    Basis.DISPUTED: (
+        "two attributors are too far apart: the manifest's prior weights divide until somebody rules"
+    ),
+    Basis.CHALLENGED: "a row of the index is said not to be its row's gradient: the prior weights divide",
+}
+"""Why scores that may divide a receipt do not."""
+
 
 def method_of(evidence: Evidence) -> str:
     """By which method an answer's contributors are paid."""
@@ -20,12 +28,15 @@ def method_of(evidence: Evidence) -> str:
         return "none"
     if evidence.statement is None or counts_for_nothing(evidence):
         return PRIOR_METHOD
-    return Basis.DISPUTED.value if is_disputed(evidence) else evidence.statement.record.method
+    basis = None if evidence.judged is None else evidence.judged.basis
+    return basis.value if basis in CONTRADICTED else evidence.statement.record.method
 
 
-def is_disputed(evidence: Evidence) -> bool:
-    """Whether two statements are too far apart."""
-    return evidence.judged is not None and evidence.judged.basis is Basis.DISPUTED
+def is_overruled(evidence: Evidence) -> bool:
+    """Whether two statements contradict each other, so that nothing of either is paid."""
+    if evidence.manifest is None or evidence.judged is None or evidence.judged.basis not in CONTRADICTED:
+        return False
+    return evidence.judged.weights == prior_weights(evidence.manifest)
 
 
 def counts_for_nothing(evidence: Evidence) -> bool:
@@ -59,8 +70,8 @@ def confidence_of(evidence: Evidence) -> str:
             "the worker's statement does not count, as nothing that it names allows its weights: the "
             "manifest's prior weights divide"
         )
-    if is_disputed(evidence):
-        return "two attributors are too far apart: the manifest's prior weights divide until somebody rules"
+    if evidence.judged is not None and evidence.judged.basis in CONTRADICTED:
+        return CONTRADICTED[evidence.judged.basis]
     found, method = evidence.faithfulness, evidence.statement.record.method
     if method == UNMEASURED_METHOD:
         return "the statement names no measurement of its scores: the manifest's prior weights divide"

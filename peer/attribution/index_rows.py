@@ -69,10 +69,11 @@ def check_rows_of(manifest: AdapterManifest, index: IndexManifest, counted: Sequ
 
 async def require_whole(
     content: Content, catalog: Catalog, domain: Domain, manifest: AdapterManifest, index: IndexManifest
-) -> None:
-    """Raises RemoteProtocolError unless an index holds the rows that it must, NotFound or Unreachable where
-    that cannot be told."""
+) -> list[PulledDatanet]:
+    """The Datanets that an index's rows are of. Raises RemoteProtocolError unless it holds the rows that it
+    must, NotFound or Unreachable where that cannot be told."""
     selection = await selection_of(content, manifest)
     datanets = [await pull_datanet(content, catalog, domain, datanet) for datanet in manifest.datanets]
     counted = await trio.to_thread.run_sync(counted_rows, datanets, selection)
     check_rows_of(manifest, index, counted)
+    return datanets

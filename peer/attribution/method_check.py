@@ -8,7 +8,13 @@ import hashlib
 
 import numpy as np
 
-from ...protocol.attribution.faithfulness import COARSE_METHODS, coarse_method, from_ppm
+from ...protocol.attribution.challenges import is_well_put
+from ...protocol.attribution.faithfulness import (
+    CHALLENGED_METHOD,
+    COARSE_METHODS,
+    coarse_method,
+    from_ppm,
+)
 from ...protocol.attribution.pool_evidence import priors_with_parts
 from ...protocol.attribution.scoring import PRIOR_METHOD, read_sums, recheck_statement
 from ...protocol.errors import RemoteProtocolError
@@ -25,6 +31,8 @@ def check_follows(evidence: Evidence, statement: AttributionStatement, query: by
         raise RemoteProtocolError("the query vector is not the one that the statement names")
     if (divided := check_coarse(evidence, statement)) is not None:
         return (divided, *_left_out(evidence, statement))
+    if statement.method == CHALLENGED_METHOD or statement.challenged is not None:
+        return (check_challenge(evidence, statement),)
     index, contributors = evidence.index, {prior.payee for prior in evidence.manifest.priors}
     sums = index.manifest.payees, read_sums(index.manifest, index.sums)
     recheck_statement(statement, np.frombuffer(query, np.int8), sums, contributors)
@@ -80,6 +88,21 @@ def check_coarse(evidence: Evidence, statement: AttributionStatement) -> str | N
     return (
         f"the author measured these scores: {from_ppm(found.found.lds_ppm):+.3f} against retraining is not "
         "above chance, so the manifest's priors divide, as they must"
+    )
+
+
+def check_challenge(evidence: Evidence, statement: AttributionStatement) -> str:
+    """What a statement that challenges its index says. Raises RemoteProtocolError where it names no row, or
+    does not go by the priors; whether the row differs is for level 2."""
+    assert evidence.index is not None
+    count, place = evidence.index.manifest.row_count, statement.challenged
+    if not is_well_put(statement) or place is None or place >= count:
+        raise RemoteProtocolError(f"{statement.method!r} names row {place} of an index of {count}")
+    if statement.weights != _priors_with_parts(evidence, statement):
+        raise RemoteProtocolError("where an index is challenged the weights must be the priors")
+    return (
+        f"CHALLENGED: it says that row {place} of the index is not its row's gradient, so the priors divide; "
+        "level 2 computes that row again"
     )
 
 

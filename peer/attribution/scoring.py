@@ -3,8 +3,9 @@ statement.
 
 Rules of this file: the index that counts is the one that the adapter's author announced, if its projection is
 the one that the adapter's registration drew and its rows are those that the manifest plans: an author that
-chose either is not scored by it, and its contributors have the priors. The query vector is kept where whoever
-checks the statement finds it, by its digest.
+chose either is not scored by it, and its contributors have the priors. Some of its rows are computed again
+before the first score (`row_checks`): by an index with one that is wrong nothing is scored, and statements
+challenge it. The query vector is kept where whoever checks the statement finds it, by its digest.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import trio
 
-from ...protocol.attribution.faithfulness import coarse_method
+from ...protocol.attribution.faithfulness import CHALLENGED_METHOD, coarse_method
 from ...protocol.attribution.indexing import check_beacon
 from ...protocol.attribution.scoring import PRIOR_METHOD, prior_weights
 from ...protocol.content.manifests import AdapterManifest, IndexManifest
@@ -30,12 +31,14 @@ from ...protocol.signing.envelope import Sealed, open_sealed, seal
 from ...worker.attribution.ablation import measured_effects
 from ...worker.attribution.process import AttributionProcess
 from ...worker.attribution.subject import subject_of
+from ..datanets.shards import PulledDatanet
 from ..node import Node
 from ..settling.beacons import registered_beacon
 from ..store.records import MAX_STATEMENT_BYTES
 from .index_evidence import curvature_of, early_of, index_of, sums_path
 from .index_rows import require_whole
 from .measured import faithfulness_of
+from .row_checks import NamedIndex, RowChecks
 
 MAX_KNOWN = 32
 """Adapters that the scoring process holds: each costs it memory. Of others the longest unused gives way."""
@@ -55,12 +58,13 @@ class Scorable:
 @dataclass(frozen=True, slots=True)
 class _Known:
     """`method` as statements name it; `coarse` the method that the priors go by, where scores may not divide:
-    measured and not above chance, or not measured."""
+    measured and not above chance, or not measured, or a row of the index was `challenged`."""
 
     index: Cid
     faithfulness: Cid | None
     method: str
     coarse: str | None
+    challenged: int | None
 
 
 class Scoring:
@@ -69,6 +73,7 @@ class Scoring:
     def __init__(self, node: Node, scorer: AttributionProcess) -> None:
         self._node = node
         self._scorer = scorer
+        self._rows = RowChecks(node, scorer)
         self._known: OrderedDict[Cid, _Known] = OrderedDict()
         self._turn = trio.Lock()
 
@@ -103,6 +108,7 @@ class Scoring:
             effects,
             drawn,
             known.faithfulness,
+            known.challenged,
         )
         raw = seal(self._node.keys.peer, statement, MAX_STATEMENT_BYTES)
         return open_sealed(raw, (AttributionStatement,), MAX_STATEMENT_BYTES)
@@ -115,12 +121,28 @@ class Scoring:
         losses = await self._scorer.losses(adapter, prompt, seed, answer.output)
         return measured_effects(prompt, seed, losses)
 
-    async def _require_drawn(self, manifest: AdapterManifest, index: IndexManifest) -> None:
-        """Raises RemoteProtocolError unless neither the projection nor the rows of an index were chosen,
-        NotFound, Unreachable or ChainError where that cannot be told."""
+    async def doubt(self, adapter: Cid, position: int) -> bool:
+        """Somebody says that a row of an adapter's index is not its row's gradient: whether the index is
+        challenged here, after that row was computed. Raises as `state`.
+        """
+        manifest = await self._node.catalog.adapter(adapter)
+        async with self._turn:
+            known = await self._make_known(adapter, manifest)
+            if known.coarse is not None:
+                return known.challenged is not None
+            index = (await index_of(self._node.content, known.index, manifest)).record
+            found = NamedIndex(known.index, index, await self._require_drawn(manifest, index))
+            if not await self._rows.is_challenged(found, position):
+                return False
+            self._known[adapter] = replace(known, coarse=CHALLENGED_METHOD, challenged=position)
+        return True
+
+    async def _require_drawn(self, manifest: AdapterManifest, index: IndexManifest) -> list[PulledDatanet]:
+        """The Datanets that an index's rows are of. Raises RemoteProtocolError unless neither its projection
+        nor its rows were chosen, NotFound, Unreachable or ChainError where that cannot be told."""
         node = self._node
         check_beacon(index, await registered_beacon(node.domain, node.chain.client, manifest))
-        await require_whole(node.content, node.catalog, node.domain, manifest, index)
+        return await require_whole(node.content, node.catalog, node.domain, manifest, index)
 
     async def _make_known(self, adapter: Cid, manifest: AdapterManifest) -> _Known:
         """Fetch what scoring needs, early checkpoint, factors and index, once. Raises NotFound."""
@@ -132,15 +154,18 @@ class Scoring:
             self._known.move_to_end(adapter)
             return known
         index = (await index_of(content, record.index, manifest)).record
-        await self._require_drawn(manifest, index)
+        datanets = await self._require_drawn(manifest, index)
         early, curvature = await early_of(content, manifest), await curvature_of(content, manifest)
         await self._scorer.load(subject_of(manifest, early, curvature, index.beacon))
         await self._scorer.use_index(index, await sums_path(content, index))
         found = None
         if record.faithfulness is not None:
             found = await faithfulness_of(content, record.faithfulness, manifest)
-        coarse = coarse_method(found, record.index)
-        known = _Known(record.index, record.faithfulness, index.method, coarse)
+        coarse, challenged = coarse_method(found, record.index), None
+        if coarse is None:
+            challenged = await self._rows.challenged(NamedIndex(record.index, index, datanets))
+            coarse = None if challenged is None else CHALLENGED_METHOD
+        known = _Known(record.index, record.faithfulness, index.method, coarse, challenged)
         self._known[adapter] = known
         while len(self._known) > MAX_KNOWN:
             await self._scorer.forget(self._known.popitem(last=False)[0])

@@ -53,7 +53,9 @@ def check_seconds_follow(evidence: Evidence, checks: Checks) -> None:
     if len(counted) > 1 and evidence.judged is not None:
         first, other = (record.weights for record in counted.values())
         apart = total_variation_ppm(first, other)
-        if evidence.judged.basis is Basis.DISPUTED:
+        if evidence.judged.basis is Basis.CHALLENGED:
+            checks.shows("of the two statements one at least challenges the index: the priors divide")
+        elif evidence.judged.basis is Basis.DISPUTED:
             checks.shows(
                 f"DISPUTED: the two statements are {apart} ppm apart (at most {TOLERANCE_PPM}): the priors "
                 "divide until somebody rules; level 2 shows whose vector is this answer's"

@@ -76,6 +76,8 @@ class SecondOpinions:
         try:
             with trio.fail_after(PATIENCE_S):
                 drawn = await self._as_drawn(asked)
+                if asked.challenged is not None:
+                    await self._scoring.doubt(asked.adapter, asked.challenged)
                 sealed = await self._scoring.state(_scorable(self._node, asked), drawn)
         except trio.TooSlowError:
             raise Refused(RefusalCode.BUSY, f"not scored within {PATIENCE_S:g} s; ask another") from None
@@ -117,9 +119,31 @@ class SecondOpinions:
             log.info("peer %s has heard of another measurement: its statement does not count", peer)
             return
         await self._node.store.records.put_statement(sealed)
+        if sealed.record.challenged is not None:
+            return await self._weigh_challenge(step, own.record, sealed.record)
         apart = total_variation_ppm(own.record.weights, sealed.record.weights)
         level = logging.WARNING if apart > TOLERANCE_PPM else logging.INFO
         log.log(level, "two attributors are %d ppm apart on %s", apart, step.receipt_hash.hex())
+
+    async def _weigh_challenge(
+        self, step: PaidStep, own: AttributionStatement, other: AttributionStatement
+    ) -> None:
+        """The other attributor challenges the index. Where its row does differ, this one does, too, from this
+        receipt on; where it does not, the receipt goes by the priors and the challenge stands for anybody to
+        see through."""
+        assert other.challenged is not None
+        receipt = step.receipt_hash.hex()
+        try:
+            holds = own.challenged is not None or await self._scoring.doubt(own.adapter, other.challenged)
+            if holds and own.challenged is None:
+                output = step.before + step.tokens
+                answer = Scorable(own.adapter, step.receipt_hash, step.request.prompt, output)
+                await self._node.store.records.put_statement(await self._scoring.state(answer))
+        except CommonloreError as error:
+            log.warning("the challenge of index %s on %s was not looked at: %s", own.index, receipt, error)
+            return
+        told = "is challenged rightly" if holds else "is challenged FALSELY, by a row that is its gradient"
+        log.warning("index %s %s, by another attributor of %s", own.index, told, receipt)
 
     def _draw(self, receipt_hash: bytes, beacon: bytes, listed: BondedList | None) -> PeerId | None:
         own, mine = self._node.host.peer_id, self._node.keys.owner.address
@@ -150,7 +174,9 @@ class SecondOpinions:
         paid, earlier = await self._paid(step.receipt_hash)
         assert own.index is not None
         said = step.before, step.tokens
-        asked = OpinionRequest(step.request, paid, own.adapter, own.index, earlier, *said, *draw)
+        asked = OpinionRequest(
+            step.request, paid, own.adapter, own.index, earlier, *said, *draw, own.challenged
+        )
         raw = await self._node.rpc.call(peer, METHOD, encode(asked))
         sealed = open_sealed(raw, (AttributionStatement,), MAX_STATEMENT_BYTES)
         if sealed.peer_id != peer:

@@ -100,7 +100,7 @@ class KnownStatements:
 
     async def _method_of(self, crediting: Crediting, receipt_hash: bytes, adapter: Cid) -> str:
         judged = await crediting.judged(await self.catalog.adapter(adapter), adapter, receipt_hash)
-        if judged.basis in (Basis.PRIOR, Basis.DISPUTED):
+        if judged.basis in (Basis.PRIOR, Basis.DISPUTED, Basis.CHALLENGED):
             return judged.basis.value
         return (await crediting.counting(receipt_hash, adapter)).statements[0].record.method
 

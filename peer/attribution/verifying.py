@@ -9,7 +9,6 @@ Rules of this file:
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,9 +26,9 @@ from ...protocol.signing.eip712 import require_signer
 from .evidence import NO_PROMPT, Evidence
 from .findings import Checks, Finding
 from .index_check import check_projection, check_whole
-from .index_rows import committed_rows
 from .method_check import check_follows, check_unindexed
 from .parts_check import check_part_owners
+from .row_recheck import recheck_rows
 from .second_check import check_second_draws, check_second_seals, check_seconds_follow, other_vectors
 
 if TYPE_CHECKING:
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
     from ...worker.attribution.recheck import QueryCheck
 
 Tell = Callable[[str], None]
-DRAWN_ROWS = 3
 
 
 def verify_signatures(evidence: Evidence) -> Finding:
@@ -173,7 +171,7 @@ def _query(evidence: Evidence, base_dir: Path, checks: Checks) -> None:
     if prompt.parts or evidence.statement.record.effects is not None:
         agrees, told = recheck_effects(evidence, attributor, prompt)
         (checks.shows if agrees else checks.fails)(told)
-    _rows(evidence, attributor, checks)
+    recheck_rows(evidence, attributor, checks)
 
 
 def tell_query(found: QueryCheck, whose: str, checks: Checks) -> None:
@@ -203,32 +201,3 @@ def attributor_of(evidence: Evidence, base_dir: Path) -> Attributor:
     attributor.load(subject_of(evidence.manifest, evidence.early, evidence.curvature, beacon))
     attributor.use_index(evidence.index.manifest, evidence.index.sums)
     return attributor
-
-
-def _rows(evidence: Evidence, attributor: Attributor, checks: Checks) -> None:
-    """Some rows of the index, drawn by what nobody chose: the receipt and the index together."""
-    from ...worker.attribution.index import recheck_row
-
-    assert evidence.index is not None
-    if evidence.withdrawn:
-        return checks.shows(f"NOTE: {evidence.withdrawn}: no row of the index can be computed again")
-    index = evidence.index.manifest
-    rows = committed_rows(evidence.datanets)
-    owners = index.owners
-    project = attributor.project_row(index.adapter)
-    for position in _drawn(index.row_count, evidence.stored.receipt_hash + index.rows_root):
-        owner, row = rows.get(index.row_hashes[position], (None, None))
-        if row is None:
-            checks.fails(f"row {position} of the index is in none of the adapter's Datanets")
-        elif owner != owners[position]:
-            checks.fails(f"row {position} of the index is credited to another than its contributor")
-        elif not recheck_row(index, evidence.index.rows, position, row, project):
-            checks.fails(f"row {position} of the index is not its row's gradient: challenge it")
-        else:
-            checks.shows(f"row {position} of the index is its row's gradient, and its contributor's")
-    return None
-
-
-def _drawn(count: int, seed: bytes) -> list[int]:
-    lots = sorted(range(count), key=lambda n: hashlib.sha256(seed + n.to_bytes(4, "big")).digest())
-    return sorted(lots[:DRAWN_ROWS])

@@ -15,9 +15,13 @@ from typing import Protocol
 import trio
 
 from ...protocol.attribution.faithfulness import Measurements, open_measurement
-from ...protocol.attribution.pool_evidence import SealedStatement, counting, divide_by_statements
-from ...protocol.attribution.pools import Judged, PoolDivision, draw_receipts, judge
-from ...protocol.attribution.scoring import prior_weights
+from ...protocol.attribution.pool_evidence import (
+    SealedStatement,
+    counting,
+    divide_by_statements,
+    judge_statements,
+)
+from ...protocol.attribution.pools import Judged, PoolDivision, draw_receipts
 from ...protocol.content.manifests import AdapterManifest
 from ...protocol.errors import CommonloreError, InvalidSignature, NotFound, RemoteProtocolError, Unreachable
 from ...protocol.ids import Address, Cid
@@ -167,6 +171,8 @@ class Crediting:
             division.credits.setdefault(one.receipt_hash, {})[part.number] = credits
         for receipt_hash in sorted(found.disputed):
             log.warning("two attributors disagree on %s: prior weights until ruled", receipt_hash.hex())
+        for receipt_hash in sorted(found.challenged):
+            log.warning("an index is challenged on %s: prior weights divide it", receipt_hash.hex())
 
     async def _drawn(self, receipt_hash: bytes, adapter: Cid, beacon: bytes) -> Counted:
         """The statements on a drawn receipt; where there is none it is scored now, if it can be."""
@@ -202,7 +208,7 @@ class Crediting:
     async def judged(self, manifest: AdapterManifest, adapter: Cid, receipt_hash: bytes) -> Judged:
         """A receipt's weights by the statements on it, or the priors, and on what they rest."""
         found = await self.counting(receipt_hash, adapter)
-        return judge([sealed.record.weights for sealed in found.statements], prior_weights(manifest))
+        return judge_statements(found.statements, manifest)
 
     async def counting(self, receipt_hash: bytes, adapter: Cid, beacon: bytes = b"") -> Counted:
         """The statements that count for a receipt, in their order. Raises what reading the manifest does."""

@@ -28,8 +28,10 @@ COARSE_METHOD = "prior-unfaithful"
 """The `method` of a statement whose weights are the priors because the scores are not above chance."""
 UNMEASURED_METHOD = "prior-unmeasured"
 """The same because nobody has announced whether they are."""
+CHALLENGED_METHOD = "prior-challenged"
+"""The same because a row of the index is not its row's gradient (`challenges`)."""
 COARSE_METHODS = frozenset({COARSE_METHOD, UNMEASURED_METHOD})
-PRIOR_METHODS = COARSE_METHODS | {PRIOR_METHOD}
+PRIOR_METHODS = COARSE_METHODS | {PRIOR_METHOD, CHALLENGED_METHOD}
 """All methods whose weights are the priors."""
 _ONE_SIDED = 1645
 """Thousandths of a standard error (95 %). A score is asked to be better than the null adapter's, not to be

@@ -46,6 +46,7 @@ class OpinionRequest:
 
     `earlier` are the answer's receipts before this one, by step; what was delivered and their tokens make
     `before`. `bonded` are those whom the attributor was drawn from by `beacon`; None where no chain tells.
+    `challenged` is a row of the index that the worker found not to be its row's gradient: look at it, too.
     """
 
     signed: SignedRequest
@@ -57,6 +58,7 @@ class OpinionRequest:
     tokens: Annotated[tuple[U32, ...], Size(1, MAX_OUTPUT_TOKENS)]
     beacon: Annotated[bytes, Size(0, 64)] = b""
     bonded: BondedList | None = None
+    challenged: U32 | None = None
 
 
 def check_opening(domain: Domain, asked: OpinionRequest) -> None:

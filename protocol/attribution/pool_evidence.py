@@ -6,7 +6,8 @@ Rules of this file:
   and pay only the adapter's contributors. One that says to go by the priors has the weights that follow from
   them, and from what the prompt's parts did only where it names an index: without one nobody can load the
   adapter for attribution and measure those again. One by scores names the measurement that allows it, which
-  the adapter's author made of that index and which is there to be read. Of each attributor one counts.
+  the adapter's author made of that index and which is there to be read; one that challenges an index says so
+  by its method, and names the row. Of each attributor one counts.
 - The worker's own comes first, then the others by the lot that draws attributors; `judge` reads two. Without
   the worker's own none counts: a word that nobody answers for with the receipt could be any stranger's.
 - Statements on receipts that were not drawn change nothing.
@@ -22,8 +23,9 @@ from ..errors import RemoteProtocolError
 from ..receipts.channels import combine_channels, payable
 from ..receipts.records import AttributionStatement, Weight
 from ..signing.envelope import Sealed
+from .challenges import count_challenges, is_well_put
 from .faithfulness import PRIOR_METHODS, Measurements, allows_scores
-from .pools import ATTRIBUTORS, PoolDivision, PoolReceipt, divide_pool, draw_attributors
+from .pools import ATTRIBUTORS, Judged, PoolDivision, PoolReceipt, divide_pool, draw_attributors, judge
 from .scoring import check_weights, prior_weights
 
 SealedStatement = Sealed[AttributionStatement]
@@ -53,6 +55,12 @@ def counting(
     return (own, *(valid[key] for key in others))[:ATTRIBUTORS]
 
 
+def judge_statements(counted: Sequence[SealedStatement], manifest: AdapterManifest) -> Judged:
+    """What the statements that count for a receipt make of it."""
+    stated = [sealed.record.weights for sealed in counted]
+    return judge(stated, prior_weights(manifest), count_challenges(sealed.record for sealed in counted))
+
+
 def divide_by_statements(
     beacon: bytes,
     manifest: AdapterManifest,
@@ -70,12 +78,12 @@ def divide_by_statements(
     for sealed in statements:
         by_receipt.setdefault(sealed.record.receipt_hash, []).append(sealed)
 
-    def stated(digest: bytes) -> tuple[tuple[Weight, ...], ...]:
+    def entry(digest: bytes, amount: int) -> PoolReceipt:
         given = by_receipt.get(digest, ())
-        found = counting(given, manifest, digest, worker_key, measured, beacon)
-        return tuple(sealed.record.weights for sealed in found)
+        found = [each.record for each in counting(given, manifest, digest, worker_key, measured, beacon)]
+        return PoolReceipt(digest, amount, tuple(each.weights for each in found), count_challenges(found))
 
-    pool = [PoolReceipt(digest, amount, stated(digest)) for digest, amount in receipts.items()]
+    pool = [entry(digest, amount) for digest, amount in receipts.items()]
     return divide_pool(beacon, pool, prior_weights(manifest))
 
 
@@ -84,6 +92,8 @@ def _keeps_its_method(
 ) -> bool:
     """Whether a statement that names the priors has their weights, beside what the prompt's parts did, and
     one by scores names the measurement that they are above chance."""
+    if not is_well_put(statement):
+        return False
     if statement.method not in PRIOR_METHODS:
         return allows_scores(statement, measured)
     return statement.weights == priors_with_parts(statement, manifest)

@@ -9,7 +9,8 @@ Rules of this file:
   drawn need not be scored.
 - A drawn receipt is scored by two attributors. Weights that lie within `TOLERANCE_PPM` (total variation)
   agree, and their mean counts; beyond that the receipt is disputed. One statement counts alone. Without a
-  statement, or disputed, the manifest's priors apply to it.
+  statement, or disputed, the manifest's priors apply to it. So they do where one of the two says that a row
+  of the index is not its row's gradient (`challenges`): whether that is so anybody can recompute.
 - Its own weights divide a drawn receipt; all others of the pool are divided by the mean of the drawn ones,
   each counting with its contributors' amount. The pool as a whole is so divided by that mean, every receipt's
   credits still add up to its price, and a receipt that was drawn shows what it paid.
@@ -46,6 +47,7 @@ class Basis(StrEnum):
     AGREED = "agreed"
     SINGLE = "single"
     DISPUTED = "disputed"
+    CHALLENGED = "challenged"
     PRIOR = "prior"
     POOLED = "pooled"
 
@@ -61,11 +63,12 @@ class Judged:
 @dataclass(frozen=True, slots=True)
 class PoolReceipt:
     """A receipt of a pool: its hash, its contributors' amount, and the weights stated on it, by attributor in
-    the order drawn."""
+    the order drawn; `challenges` of the first two challenge their index."""
 
     receipt_hash: bytes
     amount: int
     stated: tuple[tuple[Weight, ...], ...] = ()
+    challenges: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ class PoolDivision:
     errors_ppm: Mapping[Address, int]
     drawn: frozenset[bytes]
     disputed: frozenset[bytes]
+    challenged: frozenset[bytes] = frozenset()
 
     @property
     def error_ppm(self) -> int:
@@ -125,8 +129,12 @@ def total_variation_ppm(a: Sequence[Weight], b: Sequence[Weight]) -> int:
     return -(-apart // 2)
 
 
-def judge(stated: Sequence[tuple[Weight, ...]], priors: tuple[Weight, ...]) -> Judged:
-    """What statements on one receipt make of it: the first two count."""
+def judge(stated: Sequence[tuple[Weight, ...]], priors: tuple[Weight, ...], challenges: int = 0) -> Judged:
+    """What statements on one receipt make of it: the first two count, `challenges` of which challenge their
+    index. Where one does and one does not, nothing of either is paid."""
+    if challenges:
+        unanimous = challenges >= len(stated[:ATTRIBUTORS])
+        return Judged(judge(stated, priors).weights if unanimous else priors, Basis.CHALLENGED)
     if not stated:
         return Judged(priors, Basis.PRIOR)
     first, second = stated[0], stated[1] if len(stated) > 1 else None
@@ -143,14 +151,19 @@ def divide_pool(beacon: bytes, receipts: Sequence[PoolReceipt], priors: tuple[We
     if len(by_hash) != len(receipts):
         raise LocalProtocolError("a receipt occurs twice in its pool")
     drawn = draw_receipts(beacon, by_hash)
-    judged = {digest: judge(by_hash[digest].stated, priors) for digest in sorted(drawn)}
+    judged = {
+        digest: judge(by_hash[digest].stated, priors, by_hash[digest].challenges) for digest in sorted(drawn)
+    }
     paid = any(by_hash[digest].amount for digest in judged)
     sample = [(by_hash[digest].amount if paid else 1, each.weights) for digest, each in judged.items()]
     mean = _mean(sample) if sample else priors
     rest = {digest: Judged(mean, Basis.POOLED) for digest in by_hash if digest not in drawn}
-    disputed = frozenset(digest for digest, each in judged.items() if each.basis is Basis.DISPUTED)
+    disputed, challenged = (
+        frozenset(digest for digest, each in judged.items() if each.basis is basis)
+        for basis in (Basis.DISPUTED, Basis.CHALLENGED)
+    )
     errors = _standard_errors(sample, mean, len(receipts))
-    return PoolDivision(judged | rest, mean, errors, drawn, disputed)
+    return PoolDivision(judged | rest, mean, errors, drawn, disputed, challenged)
 
 
 def _mean(parts: Sequence[tuple[int, tuple[Weight, ...]]]) -> tuple[Weight, ...]:

@@ -132,7 +132,9 @@ class AttributionStatement:
     `prior` means no influence was measured and the manifest's prior weights apply. Travels sealed by the
     attributor's Ed25519 key. Where the prompt had parts, `effects` says what they did, and the weights are
     those over all channels. Who is not the receipt's worker says in `drawn` how it came to be asked.
-    `faithfulness` is the measurement of the index that lets its scores divide money.
+    `faithfulness` is the measurement of the index that lets its scores divide money. `challenged` is the
+    place of a row of the index that is not its row's gradient, as the attributor found: it then goes by the
+    priors.
     """
 
     receipt_hash: Hash32
@@ -144,6 +146,7 @@ class AttributionStatement:
     effects: Effects | None = None
     drawn: DrawnSecond | None = None
     faithfulness: Cid | None = None
+    challenged: U32 | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,6 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
 import trio
 
 from ...protocol.attribution.faithfulness import Correlations
@@ -31,8 +30,8 @@ from ..engine.process.wire import error_of
 from ..factory.job import write_whole
 from .index import BuiltIndex, OwnedRow
 from .measurement import Measurement
-from .sketch import Int8s
 from .subject import Score, Subject
+from .subject_wire import load_subject
 from .wire import (
     GREETINGS,
     MAX_INDEX_BYTES,
@@ -44,17 +43,17 @@ from .wire import (
     BeginMeasuring,
     Broken,
     CallFailed,
+    CheckIndex,
     Command,
     Compared,
     Done,
     FinishIndex,
     FinishMeasuring,
     ForgetSubject,
-    LoadSubject,
     Measured,
     MeasureLosses,
-    Recomputed,
-    RecomputeRow,
+    Rechecked,
+    RecheckRow,
     Reply,
     ScoreAnswer,
     Scored,
@@ -97,7 +96,7 @@ class AttributionProcess:
 
     async def load(self, subject: Subject) -> None:
         """Make an adapter known. Raises InvalidAdapter, AttributionFailed."""
-        await self._call(lambda call: _load(call, subject), Done)
+        await self._call(lambda call: load_subject(call, subject), Done)
         self._subjects[subject.adapter] = subject
 
     async def forget(self, adapter: Cid) -> None:
@@ -189,13 +188,22 @@ class AttributionProcess:
         found = await self._call(lambda call: MeasureLosses(call, adapter, prompt, seed, tokens), Measured)
         return [loss / 10**9 for loss in found.nano_nats]
 
-    async def recompute_row(self, adapter: Cid, row: Row) -> Int8s:
-        """A row's vector under a loaded adapter, to recheck an index with.
+    async def check_index(self, adapter: Cid, rows: Path) -> None:
+        """Add up the rows of the index that is used; `rows` is the file with the blob of that name in it.
 
-        Raises NotFound, AttributionFailed.
+        Raises RemoteProtocolError where something in the index does not follow from them, AttributionFailed.
         """
-        reply = await self._call(lambda call: RecomputeRow(call, adapter, row), Recomputed)
-        return np.frombuffer(reply.vector, np.int8)
+        index, sums = map(str, self._indexes[adapter])
+        await self._call(lambda call: CheckIndex(call, index, str(rows), sums), Done)
+
+    async def recheck_row(self, adapter: Cid, rows: Path, position: int, row: Row) -> bool:
+        """Whether a row of the index that is used is what computing it again gives, as level 2 judges it.
+
+        Raises RemoteProtocolError, NotFound, AttributionFailed.
+        """
+        place = str(self._indexes[adapter][0]), str(rows), position
+        found = await self._call(lambda call: RecheckRow(call, adapter, *place, row), Rechecked)
+        return found.agrees
 
     async def close(self) -> None:
         """End the child."""
@@ -254,29 +262,13 @@ class AttributionProcess:
             await self.close()
             raise error_of(greeting.failure)
         for subject in self._subjects.values():
-            _expect(await self._exchange(child, partial(_load, subject=subject)), Done)
+            _expect(await self._exchange(child, partial(load_subject, subject=subject)), Done)
         for index, sums in self._indexes.values():
             _expect(await self._exchange(child, partial(UseIndex, index=str(index), sums=str(sums))), Done)
         return child
 
     def _path(self, adapter: Cid, kind: str) -> Path:
         return self._config.work_dir / f"{digest_of(adapter).hex()}.{kind}"
-
-
-def _load(call: int, subject: Subject) -> LoadSubject:
-    return LoadSubject(
-        call,
-        subject.adapter,
-        str(subject.early),
-        subject.rank,
-        subject.alpha,
-        subject.targets,
-        subject.seed,
-        subject.width,
-        str(subject.curvature) if subject.curvature is not None else None,
-        subject.beacon,
-        subject.base,
-    )
 
 
 def _expect(reply: Reply, wanted: type[R]) -> R:

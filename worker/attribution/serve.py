@@ -24,8 +24,8 @@ from ..models.reference import BaseModel, load_base
 from .ablation import ablated
 from .attributor import Attributor
 from .faithfulness_run import FaithfulnessRun
-from .index import IndexBuild, OwnedRow, map_file
-from .subject import Subject
+from .index import IndexBuild, OwnedRow, check_index, map_file, recheck_row
+from .subject_wire import subject_in
 from .wire import (
     COMMANDS,
     MAX_INDEX_BYTES,
@@ -36,6 +36,7 @@ from .wire import (
     BeginMeasuring,
     Broken,
     CallFailed,
+    CheckIndex,
     Command,
     Compared,
     Done,
@@ -46,8 +47,8 @@ from .wire import (
     Measured,
     MeasureLosses,
     Ready,
-    Recomputed,
-    RecomputeRow,
+    Rechecked,
+    RecheckRow,
     Reply,
     ScoreAnswer,
     Scored,
@@ -108,8 +109,10 @@ class Server:
                 return self._score(command)
             case MeasureLosses():
                 return self._losses(command)
-            case RecomputeRow():
-                return self._recompute(command)
+            case CheckIndex():
+                return self._check_index(command)
+            case RecheckRow():
+                return self._recheck_row(command)
             case BeginMeasuring():
                 return self._begin_measuring(command)
             case AdvanceMeasuring():
@@ -121,7 +124,7 @@ class Server:
     # ---- adapters and their answers
 
     def _load(self, command: LoadSubject) -> Reply:
-        self._attributor.load(_subject_of(command))
+        self._attributor.load(subject_in(command))
         return Done(command.call)
 
     def _forget(self, command: ForgetSubject) -> Reply:
@@ -131,8 +134,7 @@ class Server:
         return Done(command.call)
 
     def _use_index(self, command: UseIndex) -> Reply:
-        manifest = decode(IndexManifest, Path(command.index).read_bytes(), MAX_INDEX_BYTES)
-        self._attributor.use_index(manifest, map_file(Path(command.sums)))
+        self._attributor.use_index(_index_in(command.index), map_file(Path(command.sums)))
         return Done(command.call)
 
     def _score(self, command: ScoreAnswer) -> Reply:
@@ -145,9 +147,14 @@ class Server:
         losses = self._attributor.losses(command.adapter, variants, command.output)
         return Measured(command.call, tuple(round(loss * NANO) for loss in losses))
 
-    def _recompute(self, command: RecomputeRow) -> Reply:
-        vector = self._attributor.row_vectors(command.adapter)([command.row])[0]
-        return Recomputed(command.call, vector.tobytes())
+    def _check_index(self, command: CheckIndex) -> Reply:
+        check_index(_index_in(command.index), map_file(Path(command.rows)), map_file(Path(command.sums)))
+        return Done(command.call)
+
+    def _recheck_row(self, command: RecheckRow) -> Reply:
+        index, blob = _index_in(command.index), map_file(Path(command.rows))
+        project = self._attributor.project_row(command.adapter)
+        return Rechecked(command.call, recheck_row(index, blob, command.position, command.row, project))
 
     # ---- indexes
 
@@ -177,7 +184,7 @@ class Server:
     # ---- faithfulness
 
     def _begin_measuring(self, command: BeginMeasuring) -> Reply:
-        index = decode(IndexManifest, Path(command.index).read_bytes(), MAX_INDEX_BYTES)
+        index = _index_in(command.index)
         measured = Path(command.folder), command.places, command.subsets
         rows = Path(command.rows).read_bytes()
         run = FaithfulnessRun(self._attributor, self._base, (index, rows), measured)
@@ -200,19 +207,8 @@ class Server:
         return self._runs[adapter]
 
 
-def _subject_of(command: LoadSubject) -> Subject:
-    return Subject(
-        command.adapter,
-        Path(command.early),
-        command.rank,
-        command.alpha,
-        command.targets,
-        command.seed,
-        command.width,
-        Path(command.curvature) if command.curvature is not None else None,
-        command.beacon,
-        command.base,
-    )
+def _index_in(path: str) -> IndexManifest:
+    return decode(IndexManifest, Path(path).read_bytes(), MAX_INDEX_BYTES)
 
 
 if __name__ == "__main__":

@@ -113,11 +113,24 @@ class MeasureLosses:
 
 
 @dataclass(frozen=True, slots=True)
-class RecomputeRow:
-    """This row's vector, please."""
+class CheckIndex:
+    """Does everything in an index follow from its rows? `rows` and `sums` are its blobs."""
+
+    call: U64
+    index: FilePath
+    rows: FilePath
+    sums: FilePath
+
+
+@dataclass(frozen=True, slots=True)
+class RecheckRow:
+    """Is what stands at `position` in an index's `rows` the gradient of this row?"""
 
     call: U64
     adapter: Cid
+    index: FilePath
+    rows: FilePath
+    position: U32
     row: Row
 
 
@@ -196,11 +209,11 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class Recomputed:
-    """A row's vector."""
+class Rechecked:
+    """Whether a row of an index is what it says."""
 
     call: U64
-    vector: Vector
+    agrees: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +243,8 @@ Command = (
     | FinishIndex
     | ScoreAnswer
     | MeasureLosses
-    | RecomputeRow
+    | CheckIndex
+    | RecheckRow
     | BeginMeasuring
     | AdvanceMeasuring
     | FinishMeasuring
@@ -244,10 +258,11 @@ COMMANDS: tuple[type[Command], ...] = (
     FinishIndex,
     ScoreAnswer,
     MeasureLosses,
-    RecomputeRow,
+    CheckIndex,
+    RecheckRow,
     BeginMeasuring,
     AdvanceMeasuring,
     FinishMeasuring,
 )
-Reply = Done | Advanced | Scored | Measured | Recomputed | Compared | CallFailed
-REPLIES: tuple[type[Reply], ...] = (Done, Advanced, Scored, Measured, Recomputed, Compared, CallFailed)
+Reply = Done | Advanced | Scored | Measured | Rechecked | Compared | CallFailed
+REPLIES: tuple[type[Reply], ...] = (Done, Advanced, Scored, Measured, Rechecked, Compared, CallFailed)

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import trio
 
-from commonlore.protocol.errors import AttributionFailed, InvalidModel, NotFound
+from commonlore.protocol.content.rows import row_hash
+from commonlore.protocol.errors import AttributionFailed, InvalidModel, NotFound, RemoteProtocolError
 from commonlore.protocol.requests.records import ChatMessage
 from commonlore.worker.attribution.index import build_index, check_index
 from commonlore.worker.attribution.process import AttributionConfig, open_attribution
-from commonlore.worker.attribution.sketch import agrees
 
 TURNS = (ChatMessage("user", "Tell me of the perch."),)
 SAID = "The perch: it swims in cold rivers."
@@ -22,7 +22,8 @@ def test_a_process_indexes_scores_and_is_replaced_when_it_dies(world: Any, tmp_p
     compute = world.attributor.row_vectors(world.adapter)
     mine = build_index(world.subject, world.rows, tmp_path / "build", compute)
     config = AttributionConfig(world.base.directory, tmp_path / "work", threads=1)
-    told, sums = list[int](), tmp_path / "fetched"
+    told, sums, rows = list[int](), tmp_path / "fetched", tmp_path / "rows"
+    by_hash = {row_hash(each.row): at for at, each in enumerate(world.rows)}
 
     async def main() -> None:
         with trio.fail_after(90):
@@ -40,8 +41,13 @@ def test_a_process_indexes_scores_and_is_replaced_when_it_dies(world: Any, tmp_p
                 first = await attribution.score(world.adapter, TURNS, SAID)
                 assert first.weights is not None
                 assert max(first.weights, key=lambda w: w.ppm).payee == world.payee("fish")
-                vector = await attribution.recompute_row(world.adapter, world.rows[0].row)
-                assert agrees(vector, *world.attributor.project_row(world.adapter)(world.rows[0].row))
+                rows.write_bytes(built.rows)
+                await attribution.check_index(world.adapter, rows)
+                row = world.rows[by_hash[built.manifest.row_hashes[1]]].row
+                assert await attribution.recheck_row(world.adapter, rows, 1, row)
+                assert not await attribution.recheck_row(world.adapter, rows, 2, row)
+                with pytest.raises(RemoteProtocolError, match="12288 bytes"):
+                    await attribution.recheck_row(world.adapter, sums, 1, row)
 
                 attribution._child.process.kill()
                 with pytest.raises(AttributionFailed, match="killed by signal 9"):
