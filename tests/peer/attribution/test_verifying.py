@@ -12,21 +12,18 @@ import pytest
 
 from commonlore.peer.attribution.audit import Audit
 from commonlore.peer.attribution.evidence import Evidence
-from commonlore.peer.attribution.index_evidence import IndexEvidence
 from commonlore.peer.attribution.retraining_audit import verify_by_retraining
 from commonlore.peer.attribution.second_draw import DrawFacts
 from commonlore.peer.attribution.second_evidence import SecondEvidence
 from commonlore.peer.attribution.verifying import verify_integers, verify_query, verify_signatures
-from commonlore.peer.datanets.shards import PulledDatanet, PulledShard
 from commonlore.peer.datanets.withdrawing import forget_jobs
-from commonlore.peer.store.ledger_rows import ReceiptState, Role, StoredReceipt
 from commonlore.protocol.attribution.faithfulness import (
     COARSE_METHOD,
     UNMEASURED_METHOD,
     Correlations,
     Faithfulness,
 )
-from commonlore.protocol.attribution.indexing import plan_rows, projection_seed, trained_rows
+from commonlore.protocol.attribution.indexing import projection_seed
 from commonlore.protocol.attribution.pools import Basis
 from commonlore.protocol.attribution.scoring import (
     compute_scores,
@@ -35,151 +32,28 @@ from commonlore.protocol.attribution.scoring import (
     read_sums,
 )
 from commonlore.protocol.content.blob_names import describe_blob
-from commonlore.protocol.content.compositions import AdapterWeight
 from commonlore.protocol.content.copies import RULE
-from commonlore.protocol.content.manifests import IndexManifest, IndexPlan, Row, ShardHeader
+from commonlore.protocol.content.manifests import IndexManifest, Row
 from commonlore.protocol.content.rows import row_hash
 from commonlore.protocol.content.selections import DroppedRow, RowSelection
-from commonlore.protocol.content.splits import DEFAULT_SPLIT
-from commonlore.protocol.encoding.codec import record_cid, record_hash
+from commonlore.protocol.encoding.codec import record_cid
 from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.errors import NotFound
 from commonlore.protocol.gossip.adverts import AdapterRecord
 from commonlore.protocol.ids import Address, cid_of, keccak256
-from commonlore.protocol.receipts.credits import RolePayees, compute_credits, compute_shares
-from commonlore.protocol.receipts.outputs import output_root
 from commonlore.protocol.receipts.records import (
     AttributionStatement,
     Effects,
     PartEffect,
-    Receipt,
-    ReceiptDetails,
     Weight,
 )
-from commonlore.protocol.receipts.rules import make_voucher, sign_receipt
 from commonlore.protocol.receipts.seconding import BondedList, DrawnSecond
-from commonlore.protocol.requests.records import ChatMessage, Prompt, PromptPart, Sampling
+from commonlore.protocol.requests.records import PromptPart
 from commonlore.protocol.signing.bindings import bind
-from commonlore.protocol.signing.eip712 import digest
 from commonlore.protocol.signing.envelope import open_sealed, seal
 from commonlore.protocol.signing.keys import AccountKey, PeerKey
 
 SIZE = 1 << 28
-BLOCK = hashlib.sha256(b"the block that registered the adapter").digest()
-SELECTION = RowSelection(RULE, ())
-TURNS = (ChatMessage("user", "Tell me of the ash."),)
-SAYINGS = {b"tree": "its leaves fall in October", b"fish": "it swims in cold rivers"}
-KINDS = {b"tree": ("oak", "birch", "elm", "ash"), b"fish": ("trout", "salmon", "carp", "perch")}
-
-
-def owner_of(topic: bytes) -> Address:
-    return Address(hashlib.sha256(topic).digest()[:20])
-
-
-def rows_of(topic: bytes) -> tuple[Row, ...]:
-    return tuple(
-        Row(f"Tell me of the {k}.", f"The {k}: {SAYINGS[topic]}.", hashlib.sha256(k.encode()).digest())
-        for k in KINDS[topic]
-    )
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Evidence, Path]:
-    """The evidence on one answer, and the folder of its base."""
-    from commonlore.worker.attribution.attributor import Attributor
-    from commonlore.worker.attribution.index import OwnedRow, build_index
-    from commonlore.worker.attribution.subject import subject_of
-    from commonlore.worker.factory.job import (
-        CURVATURE_FILE,
-        EARLY_FILE,
-        Pair,
-        TrainConfig,
-        TrainJob,
-        write_job,
-    )
-    from commonlore.worker.factory.manifests import Publication, StoredRun, describe_adapter
-    from commonlore.worker.factory.train import run_job
-    from commonlore.worker.models.tiny import build_tiny
-
-    folder = tmp_path_factory.mktemp("made")
-    base = build_tiny(folder / "cache")
-    author = PeerKey.generate(keccak256(b"author"))
-    owned = [OwnedRow(owner_of(topic), row) for topic in KINDS for row in rows_of(topic)]
-    by_hash = {row_hash(one.row): one for one in owned}
-    counted = [(one.payee, row_hash(one.row)) for one in owned]
-    learnt = [by_hash[digest].row for _, digest in trained_rows(counted, 1)]
-    pairs = tuple(Pair(row.question, row.answer) for row in learnt)
-    config = TrainConfig(steps=9, batch_size=4, learning_rate=1e-2, precision="fp32", threads=1)
-    write_job(folder / "job", TrainJob(base.directory, pairs, (), config))
-    result = run_job(folder / "job", lambda _progress: None)
-    publication = Publication(
-        "sayings", base.id, base.manifest, (cid_of(b"datanet"),), tuple(one.payee for one in owned),
-        DEFAULT_SPLIT, "CC0-1.0", author.public, Address(b"\xaa" * 20),
-        selection=record_cid(SELECTION), indexed=IndexPlan(1, 6),
-    )  # fmt: skip
-    run = StoredRun(config, result, cid_of(b"weights"), cid_of(b"early"), cid_of(b"curvature"))
-    manifest = describe_adapter(publication, run)
-    early, curvature = (folder / "job" / name for name in (EARLY_FILE, CURVATURE_FILE))
-    subject = subject_of(manifest, early, curvature, BLOCK)
-    attributor = Attributor(base)
-    attributor.load(subject)
-    assert manifest.indexed is not None
-    planned = [by_hash[digest] for _, digest in plan_rows(counted, manifest.indexed, subject.seed)]
-    built = build_index(subject, planned, folder / "index", attributor.row_vectors(subject.adapter))
-    index = built.manifest
-    attributor.use_index(index, built.sums)
-    output = tuple(base.tokenizer().encode("The ash: its leaves fall in October."))
-    score = attributor.score(subject.adapter, TURNS, output)
-    assert score.weights is not None
-    sealed = open_sealed(seal(author, index, SIZE), (IndexManifest,), SIZE)
-    found = IndexEvidence(sealed, built.rows, built.sums, score.query)
-    evidence = evidence_of(manifest, found, score.weights, output)
-    known = dataclasses.replace(evidence, early=early, curvature=curvature)
-    return dataclasses.replace(known, faithfulness=measured_as(known, 2 * PPM)), base.directory
-
-
-def evidence_of(manifest: Any, index: IndexEvidence, weights: Any, output: tuple[int, ...]) -> Evidence:
-    from commonlore.peer.chain import OFFLINE
-
-    owner, lane, payer = (AccountKey.from_secret(keccak256(name)) for name in (b"owner", b"lane", b"payer"))
-    worker, adapter = PeerKey.generate(keccak256(b"worker")), record_cid(manifest)
-    details = ReceiptDetails(bytes(32), bytes(32), Sampling(seed=1, max_tokens=64), "stop")
-    receipt = Receipt(
-        request_hash=bytes(32), payer=payer.address, lane=lane.address, seq=1, epoch=0, step=0,
-        artefact=cid_of(b"base"), adapters=(AdapterWeight(adapter, PPM),), prompt_tokens=3,
-        output_tokens=len(output), output_root=output_root(output), price=10_000,
-        shares=compute_shares(10_000, DEFAULT_SPLIT), details=record_hash(details),
-    )  # fmt: skip
-    stored = StoredReceipt(
-        1, Role.CLIENT, digest(OFFLINE, receipt), sign_receipt(OFFLINE, lane, receipt, details),
-        ReceiptState.VOUCHERED, output, Prompt(bytes(32), TURNS),
-        make_voucher(OFFLINE, payer, receipt, None), None, None, 0,
-    )  # fmt: skip
-    payees = RolePayees(Address(b"\x01" * 20), owner.address, manifest.author_payee, Address(b"\x02" * 20))
-    statement = AttributionStatement(
-        stored.receipt_hash, adapter, cid_of(index.sealed.raw), index.manifest.method,
-        hashlib.sha256(index.query).digest(), weights,
-    )  # fmt: skip
-    shards = tuple(PulledShard(cid_of(topic), shard_of(topic), rows_of(topic)) for topic in KINDS)
-    return Evidence(
-        domain=OFFLINE,
-        stored=stored,
-        worker=bind(OFFLINE, owner, lane, worker, 1, 1 << 40).binding,
-        credits=compute_credits(receipt, payees, weights),
-        statement=open_sealed(seal(worker, statement), (AttributionStatement,)),
-        manifest=manifest,
-        index=index,
-        datanets=(PulledDatanet(cid_of(b"datanet"), None, shards),),  # type: ignore[arg-type]
-        selection=SELECTION,
-        beacon=BLOCK,
-    )
-
-
-def shard_of(topic: bytes) -> Any:
-    header = ShardHeader(
-        "d", "c", bytes(32), owner_of(topic), "CC0-1.0", "test", "", 4, bytes(32), cid_of(topic)
-    )
-    return dataclasses.make_dataclass("Signed", ["header"])(header)
 
 
 def restated(evidence: Evidence, **changes: Any) -> Evidence:
@@ -238,9 +112,9 @@ def test_a_stopped_level_3_goes_on_where_it_was(made: tuple[Evidence, Path], tmp
     again = [at for at in told if "(2 of 3)" in at[0]]
     assert again[:2] == [(stopped[-1][0], 4, 6), (stopped[-1][0], 5, 6)]
     assert found == verify_by_retraining(evidence, Audit(base, tmp_path / "whole", 6))
-    forget_jobs(tmp_path, rows_of(b"tree"))
+    forget_jobs(tmp_path, evidence.datanets[0].shards[0].rows)
     (kept,) = (tmp_path / "whole").rglob("job.json")
-    assert SAYINGS[b"tree"] not in kept.read_text()
+    assert "its leaves fall in October" not in kept.read_text()
     assert not list(tmp_path.rglob("curvature.safetensors"))
 
 
@@ -347,7 +221,7 @@ def test_without_an_index_nothing_is_paid_for_what_parts_of_the_prompt_are_said_
 ) -> None:
     evidence, _ = made
     assert evidence.manifest is not None
-    fish = owner_of(b"fish")
+    fish = evidence.datanets[0].shards[1].payee
     claim = Effects(0, (PartEffect("row", keccak256(b"row"), fish, PPM),))
     own = {weight.payee: weight.ppm // 2 for weight in prior_weights(evidence.manifest)}
     shares = own | {fish: own[fish] + PPM // 2}
@@ -363,7 +237,7 @@ def test_level_1_sees_a_row_in_the_prompt_that_is_paid_to_another_than_who_gave_
     evidence, _ = made
     assert evidence.manifest is not None
     coarse = dataclasses.replace(evidence, faithfulness=measured_as(evidence, PPM))
-    fish, tree = owner_of(b"fish"), owner_of(b"tree")
+    tree, fish = (shard.payee for shard in evidence.datanets[0].shards)
     own = {weight.payee: weight.ppm // 2 for weight in prior_weights(evidence.manifest)}
 
     def claimed(part: bytes, by: Address) -> Evidence:
@@ -372,7 +246,7 @@ def test_level_1_sees_a_row_in_the_prompt_that_is_paid_to_another_than_who_gave_
         weights = tuple(Weight(payee, shares[payee]) for payee in sorted(shares))
         return restated(coarse, method=COARSE_METHOD, effects=effects, weights=weights)
 
-    perch = row_hash(rows_of(b"fish")[-1])
+    perch = row_hash(evidence.datanets[0].shards[1].rows[-1])
     assert verify_integers(claimed(perch, fish)).passed
     stolen = verify_integers(claimed(perch, tree))
     assert not stolen.passed
@@ -388,8 +262,9 @@ def test_level_2_sees_effects_that_parts_of_the_prompt_did_not_have(made: tuple[
 
     evidence, base = made
     assert evidence.adapter is not None
-    part = PromptPart("row", keccak256(b"row"), owner_of(b"fish"), cid_of(b"fish"), 0, 0, 8)
-    prompt = Prompt(bytes(32), TURNS, parts=(part,))
+    part = PromptPart("row", keccak256(b"row"), evidence.manifest.priors[0].payee, cid_of(b"fish"), 0, 0, 8)
+    assert evidence.stored.prompt is not None
+    prompt = dataclasses.replace(evidence.stored.prompt, parts=(part,))
     shown = dataclasses.replace(evidence, stored=dataclasses.replace(evidence.stored, prompt=prompt))
     seed, output = evidence.stored.receipt_hash, evidence.stored.tokens
     losses = attributor_of(evidence, base).losses(evidence.adapter, ablated(prompt, seed), output)
@@ -587,7 +462,6 @@ def test_what_a_level_needs_and_is_not_here_is_named(made: tuple[Evidence, Path]
         verify_query(unasked, base)
     with pytest.raises(NotFound, match="rows of the adapter's Datanets"):
         verify_by_retraining(dataclasses.replace(evidence, datanets=()), Audit(base, tmp_path, 1))
-    assert row_hash(rows_of(b"tree")[0]) in (evidence.index.manifest.row_hashes if evidence.index else ())
 
 
 def test_level_3_holds_no_priors_to_retraining(made: tuple[Evidence, Path], tmp_path: Path) -> None:
