@@ -102,12 +102,10 @@ class World:
 
     def publish(self, index: IndexManifest, rows: bytes, sums: bytes) -> Evidence:
         """Have the author announce this index and a measurement of it; what is known of it."""
-        assert self.evidence.manifest is not None
-        assert self.evidence.index is not None
         sealed = open_sealed(seal(AUTHOR, index, SIZE), (IndexManifest,), SIZE)
         name = cid_of(sealed.raw)
-        measured = dataclasses.replace(self.evidence.faithfulness, index=name)  # type: ignore[type-var]
-        announced = seal(AUTHOR, measured)  # type: ignore[arg-type]
+        measured = dataclasses.replace(self.evidence.faithfulness, index=name)
+        announced = seal(AUTHOR, measured)
         for blob in (sealed.raw, announced, rows, sums):
             self._put(cid_of(blob), blob)
         self._put(index.rows, rows)
@@ -124,7 +122,6 @@ class World:
     def attributor(self, name: str, kept: Kept) -> Scoring:
         """One of the two, as after a start."""
         evidence, world = self.evidence, self
-        assert evidence.manifest is not None
         files = {
             evidence.manifest.early_checkpoint: evidence.early,
             evidence.manifest.factors: evidence.curvature,
@@ -135,7 +132,7 @@ class World:
                 return world.blobs[cid].read_bytes()
 
             async def path(self, cid: Cid, _most: int) -> Path:
-                return files.get(cid) or world.blobs[cid]  # type: ignore[return-value]
+                return files.get(cid) or world.blobs[cid]
 
             async def put(self, blob: bytes) -> Cid:
                 world._put(cid_of(blob), blob)
@@ -150,21 +147,16 @@ class World:
 
         keys, store = SimpleNamespace(peer=KEYS[name]), SimpleNamespace(settings=kept)
         node = SimpleNamespace(content=Content(), catalog=Catalog(), store=store, keys=keys)
-        return Scoring(node, self.scorer)  # type: ignore[arg-type]
+        return Scoring(node, self.scorer)
 
     @property
     def answer(self) -> Scorable:
         stored = self.evidence.stored
-        assert self.evidence.adapter is not None
-        assert stored.prompt is not None
         return Scorable(self.evidence.adapter, stored.receipt_hash, stored.prompt, stored.tokens)
 
     def forged(self, *places: int) -> Evidence:
         """The index with the last row's gradient in these places, and all that follows from its rows."""
         evidence = self.evidence
-        assert evidence.manifest is not None
-        assert evidence.early is not None
-        assert evidence.index is not None
         index = evidence.index.manifest
         rows = committed_rows(evidence.datanets)
         owned = [OwnedRow(*rows[digest]) for digest in index.row_hashes]
@@ -205,7 +197,6 @@ def both(
     evidence: Evidence, own: Sealed[AttributionStatement], other: Sealed[AttributionStatement]
 ) -> Evidence:
     """What is published of a receipt that these two scored."""
-    assert evidence.index is not None
     second = SecondEvidence(other, query=evidence.index.query)
     return dataclasses.replace(evidence, statement=own, seconds=(second,))
 
@@ -215,7 +206,6 @@ async def test_an_honest_index_is_looked_at_once(
 ) -> None:
     async with opened(made, tmp_path, monkeypatch) as world:
         index = world.evidence.index
-        assert index is not None
         evidence, kept = world.publish(index.manifest, bytes(index.rows), bytes(index.sums)), Kept()
         stated = await world.attributor("worker", kept).state(world.answer)
         assert (stated.record.method, stated.record.challenged) == (index.manifest.method, None)
@@ -231,7 +221,7 @@ async def test_an_honest_index_is_looked_at_once(
         assert (await scoring.state(world.answer)).record == stated.record
         with pytest.raises(RemoteProtocolError, match="6 rows, none 6"):
             await scoring.doubt(world.answer.adapter, 6)
-        priors = prior_weights(evidence.manifest)  # type: ignore[arg-type]
+        priors = prior_weights(evidence.manifest)
         changes: dict[str, Any] = {"method": CHALLENGED_METHOD, "weights": priors, "challenged": 2}
         false = seal(KEYS["worker"], dataclasses.replace(stated.record, **changes))
         receipt = dataclasses.replace(evidence, statement=open_sealed(false, (AttributionStatement,)))
@@ -248,7 +238,7 @@ async def test_a_forged_row_pays_nobody_by_scores_whoever_draws_it(
     caplog.set_level(logging.INFO)
     async with opened(made, tmp_path, monkeypatch, live=True) as world:
         evidence, kept = world.forged(0), Kept()
-        priors = prior_weights(evidence.manifest)  # type: ignore[arg-type]
+        priors = prior_weights(evidence.manifest)
         monkeypatch.setattr(row_checks, "draw_rows", lambda *_: [1, 2])
         worker = world.attributor("worker", kept)
         own = await worker.state(world.answer)
@@ -268,10 +258,14 @@ async def test_a_forged_row_pays_nobody_by_scores_whoever_draws_it(
         assert "not its row's gradient: it is challenged rightly" in found.showed[-1]
 
         # the worker hears of it, computes that one row, and says the same from then on
-        restated: list[Sealed[AttributionStatement]] = []
+        restated: list[Stated] = []
+
+        async def keep(sealed: Stated) -> None:
+            restated.append(sealed)
+
         node: Any = SimpleNamespace(
             rpc=SimpleNamespace(serve=lambda *_: None),
-            store=SimpleNamespace(records=SimpleNamespace(put_statement=keep_in(restated))),
+            store=SimpleNamespace(records=SimpleNamespace(put_statement=keep)),
         )
         step: Any = SimpleNamespace(
             receipt_hash=world.answer.receipt_hash,
@@ -279,7 +273,7 @@ async def test_a_forged_row_pays_nobody_by_scores_whoever_draws_it(
             before=(),
             tokens=world.answer.output,
         )
-        opinions = SecondOpinions(node, worker, evidence.manifest.base)  # type: ignore[union-attr]
+        opinions = SecondOpinions(node, worker, evidence.manifest.base)
         await opinions._weigh_challenge(step, own.record, other.record)
         assert world.scorer.rows[4:] == [0]
         assert [each.record.challenged for each in restated] == [0]
@@ -297,7 +291,6 @@ async def test_sums_that_lean_are_not_scored_by(
 ) -> None:
     async with opened(made, tmp_path, monkeypatch) as world:
         index = world.evidence.index
-        assert index is not None
         one = 4 * index.manifest.width
         leaning = bytes(index.sums[one:]) + bytes(index.sums[:one])
         lying = dataclasses.replace(index.manifest, sums=describe_blob([leaning])[0])
@@ -307,10 +300,3 @@ async def test_sums_that_lean_are_not_scored_by(
             await world.attributor("worker", kept).state(world.answer)
         assert not [name for name in kept.values if name.startswith(FOUND)]
         assert world.scorer.rows == []
-
-
-def keep_in(kept: list[Sealed[AttributionStatement]]) -> Any:
-    async def keep(sealed: Sealed[AttributionStatement]) -> None:
-        kept.append(sealed)
-
-    return keep
