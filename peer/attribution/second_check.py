@@ -30,6 +30,8 @@ def check_second_seals(evidence: Evidence, checks: Checks) -> None:
 def check_second_draws(evidence: Evidence, checks: Checks) -> None:
     """Level 1: every second attributor was among those who had bonded, as the chain has them. Raises NotFound
     where what shows it cannot be had."""
+    if not evidence.seconds:
+        checks.shows("nobody scored it beside its worker, whose word counts alone")
     for second in evidence.seconds:
         if second.unknown:
             raise NotFound(second.unknown)

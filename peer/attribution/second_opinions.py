@@ -2,16 +2,17 @@
 
 Rules of this file: among the workers of the same base that are known, the lot of the receipt draws who is
 asked: one whose owner has bonded as an attributor on the chain, and anybody only where nobody has, which is
-logged; of a receipt that a beacon drew the lot is of that beacon, too. Whoever is asked checks the payer's
-consent, the receipt and the draw before it computes anything, and computes for few at a time. What is
-answered is a sealed statement like the worker's own, which says also who it is by, what drew it and from whom
-(`protocol.receipts.seconding`); the two are laid beside each other when the pool is divided, and both are
-published.
+logged; of a receipt that a beacon drew the lot is of that beacon, too. Who gives no statement is followed by
+the next in the lot. Whoever is asked checks the payer's consent, the receipt and the draw before it computes
+anything, and computes for few at a time. What is answered is a sealed statement like the worker's own, which
+says also who it is by, what drew it and from whom (`protocol.receipts.seconding`); the two are laid beside
+each other when the pool is divided, and both are published.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 
 import trio
 
@@ -50,6 +51,8 @@ METHOD = "attribute"
 MAX_OPENING_BYTES = 1 << 20
 MOST_AT_ONCE = 4
 PATIENCE_S = 120.0
+MOST_ASKED = 3
+"""Of those in the lot, one after another, until one gives a statement: else the worker's counts alone."""
 
 
 class SecondOpinions:
@@ -105,18 +108,17 @@ class SecondOpinions:
         """Have another score the same answer, and keep what it says; `beacon` drew the receipt, where one
         did. Nobody to ask, or no answer, is no error: the worker's statement then counts alone.
         """
-        listed = await bonded_list(self._node.chain.client)
-        peer = self._draw(step.receipt_hash, beacon, listed)
-        if peer is None or own.record.index is None:
+        if own.record.index is None:
             return
-        try:
-            with trio.fail_after(PATIENCE_S):
-                sealed = await self._ask(peer, step, own.record, (beacon, listed))
-        except (CommonloreError, trio.TooSlowError) as error:
-            log.info("no second statement on %s: %s", step.receipt_hash.hex(), error or "it took too long")
-            return
-        if sealed.record.faithfulness != own.record.faithfulness:
-            log.info("peer %s has heard of another measurement: its statement does not count", peer)
+        draw, sealed = (beacon, await bonded_list(self._node.chain.client)), None
+        asked = set[PeerId]()
+        while sealed is None and len(asked) < MOST_ASKED:
+            peer = self._draw(step.receipt_hash, *draw, asked)
+            if peer is None:
+                return
+            asked.add(peer)
+            sealed = await self._try(peer, step, own.record, draw)
+        if sealed is None:
             return
         await self._node.store.records.put_statement(sealed)
         if sealed.record.challenged is not None:
@@ -124,6 +126,21 @@ class SecondOpinions:
         apart = total_variation_ppm(own.record.weights, sealed.record.weights)
         level = logging.WARNING if apart > TOLERANCE_PPM else logging.INFO
         log.log(level, "two attributors are %d ppm apart on %s", apart, step.receipt_hash.hex())
+
+    async def _try(
+        self, peer: PeerId, step: PaidStep, own: AttributionStatement, draw: tuple[bytes, BondedList | None]
+    ) -> Sealed[AttributionStatement] | None:
+        """What a peer says of an answer; None where that is nothing that counts."""
+        try:
+            with trio.fail_after(PATIENCE_S):
+                sealed = await self._ask(peer, step, own, draw)
+        except (CommonloreError, trio.TooSlowError) as error:
+            log.info("no second statement on %s: %s", step.receipt_hash.hex(), error or "it took too long")
+            return None
+        if sealed.record.faithfulness == own.faithfulness:
+            return sealed
+        log.info("peer %s has heard of another measurement: its statement does not count", peer)
+        return None
 
     async def _weigh_challenge(
         self, step: PaidStep, own: AttributionStatement, other: AttributionStatement
@@ -145,7 +162,14 @@ class SecondOpinions:
         told = "is challenged rightly" if holds else "is challenged FALSELY, by a row that is its gradient"
         log.warning("index %s %s, by another attributor of %s", own.index, told, receipt)
 
-    def _draw(self, receipt_hash: bytes, beacon: bytes, listed: BondedList | None) -> PeerId | None:
+    def _draw(
+        self,
+        receipt_hash: bytes,
+        beacon: bytes,
+        listed: BondedList | None,
+        asked: Collection[PeerId] = (),
+    ) -> PeerId | None:
+        """Who is asked next; None where there is nobody. An owner of several peers is asked once."""
         own, mine = self._node.host.peer_id, self._node.keys.owner.address
         offers = {
             public_key_of(offer.peer): offer
@@ -154,9 +178,13 @@ class SecondOpinions:
         }
         owners = {key: offer.ad.binding.binding.owner for key, offer in offers.items()}
         bonded = set(listed.accounts if listed else ()) - {mine}  # its own word is there already
-        if not bonded & set(owners.values()) and owners and not self._told_unbonded:
+        bonded &= set(owners.values())
+        if not bonded and owners and not self._told_unbonded:
             self._told_unbonded = True
             log.warning("no worker of this base has bonded as an attributor: whoever is known scores second")
+        spent = {owner for key, owner in owners.items() if offers[key].peer in asked}
+        waiting = (bonded or set(owners.values())) - spent
+        owners = {key: owner for key, owner in owners.items() if owner in waiting}
         drawn = draw_second(beacon, receipt_hash, owners, bonded)
         return None if drawn is None else offers[drawn].peer
 

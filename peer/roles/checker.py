@@ -30,10 +30,11 @@ LONGEST_PAUSE_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class CheckStatus:
-    """How checking is doing, for people. `earned` is in token units; `waiting_for` is empty when the last
-    look was whole."""
+    """How checking is doing, for people. `contradicted` are receipts that were paid otherwise than this
+    attributor found; `earned` is in token units; `waiting_for` is empty when the last look was whole."""
 
     attested: int = 0
+    contradicted: int = 0
     earned: int = 0
     waiting_for: str = ""
     failures: int = 0
@@ -67,7 +68,8 @@ class Checker:
         except Exception:  # a defect of checking: everything else goes on without it
             failures, reason = self.status.failures + 1, "checking failed; see the log"
             log.exception("checking failed")
-        self.status = CheckStatus(self._attesting.attested, self._attesting.earned, reason, failures)
+        done = self._attesting
+        self.status = CheckStatus(done.attested, done.contradicted, done.earned, reason, failures)
 
     async def look(self) -> list[str]:
         """Do what can be done now; what cannot be, and why. Raises Unreachable, ChainError."""

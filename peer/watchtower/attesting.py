@@ -11,6 +11,8 @@ Rules of this file:
   Nothing is collected from a pool that holds less than the fee, as the rest would be lost.
 - Whatever stands in the way of one receipt or lane keeps no other waiting: strangers write what is read here.
 - Two who contradict each other are brought before the arbiter by either: neither is paid before.
+- Where a receipt was paid by weights beyond the tolerance from this attributor's own, its word says so to the
+  chain, and it is counted and logged: a worker that forged its vector may have left out who saw it.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from ...contracts.client.chain import ChainClient
 from ...contracts.client.checking import Attested
 from ...contracts.client.drawing import lot
 from ...protocol.attribution.attestations import attribution_verdict
+from ...protocol.attribution.pools import TOLERANCE_PPM, total_variation_ppm
 from ...protocol.content.manifests import AdapterManifest
 from ...protocol.encoding.codec import decode
 from ...protocol.errors import CommonloreError, DeadlineExceeded, NotFound, Unreachable
@@ -77,6 +80,7 @@ class Attesting:
         self._paid_for: set[bytes] = set()
         self._brought: set[bytes] = set()
         self.attested = 0
+        self.contradicted = 0
         self.earned = 0
 
     async def look(self, bonded_since: int | None, now: int) -> list[str]:
@@ -197,6 +201,9 @@ class Attesting:
         await on_chain(work_pool.attest, posted.lane, posted.commitment, leaf, word, signature)
         self.attested += 1
         log.info("attested to receipt %s", subject.hex())
+        if (apart := total_variation_ppm(paid[subject], weights)) > TOLERANCE_PPM:
+            self.contradicted += 1
+            log.warning("receipt %s was paid by weights %d ppm from those found here", subject.hex(), apart)
         return True
 
     async def _own_weights(self, receipt: Receipt, subject: bytes) -> tuple[Weight, ...] | None:

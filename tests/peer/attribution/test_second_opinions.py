@@ -44,8 +44,8 @@ class Chain:
         return [dust, *(SimpleNamespace(account=OWNERS[number], standing=100) for number in self._bonded)]
 
 
-async def asked(chain: Chain | None, beacon: bytes = b"") -> list[int | None]:
-    """Peer 0 draws for every receipt; peer 5 serves another base."""
+async def asked(chain: Chain | None, beacon: bytes = b"", silent: tuple[int, ...] = ()) -> list[int | None]:
+    """Peer 0 draws for every receipt; peer 5 serves another base; `silent` were asked before."""
     node: Any = SimpleNamespace(
         host=SimpleNamespace(peer_id=peer_id_of(PEERS[0].public)),
         keys=SimpleNamespace(owner=SimpleNamespace(address=OWNERS[0])),
@@ -56,7 +56,8 @@ async def asked(chain: Chain | None, beacon: bytes = b"") -> list[int | None]:
     opinions = SecondOpinions(node, SimpleNamespace(), BASE)  # type: ignore[arg-type]
     peers = [peer_id_of(key.public) for key in PEERS]
     listed = await bonded_list(chain)  # type: ignore[arg-type]
-    drawn = [opinions._draw(receipt, beacon, listed) for receipt in RECEIPTS]
+    before = [peers[number] for number in silent]
+    drawn = [opinions._draw(receipt, beacon, listed, before) for receipt in RECEIPTS]
     return [None if peer is None else peers.index(peer) for peer in drawn]
 
 
@@ -77,3 +78,12 @@ async def test_where_nobody_has_anybody_is_asked_and_that_is_said(
     assert [record.levelname for record in caplog.records if "bonded as an attributor" in record.message] == [
         "WARNING"
     ]
+
+
+async def test_who_says_nothing_is_followed_by_the_next_in_the_lot_and_by_no_stranger() -> None:
+    first = await asked(Chain(1, 2, 3))
+    following = await asked(Chain(1, 2, 3), silent=(2,))
+    assert set(following) == {1, 3}
+    assert all(a in (2, b) for a, b in zip(first, following, strict=True))
+    assert set(await asked(Chain(2, 3), silent=(2, 3))) == {None}, "whoever has not bonded is not drawn then"
+    assert set(await asked(Chain(), silent=(1, 2))) == {3, 4}

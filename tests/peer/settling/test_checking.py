@@ -8,13 +8,18 @@ import pytest
 from commonlore.contracts.client.bonding import BondRole
 from commonlore.peer.aio import open_aio
 from commonlore.peer.roles.checker import Checker
+from commonlore.peer.settling.crediting import Crediting, NetworkAccounts
 from commonlore.peer.store.node_store import open_store
 from commonlore.peer.watchtower.attesting import ROLE, Attesting, Sources
 from commonlore.peer.watchtower.seeding import Seeding
+from commonlore.protocol.attribution.attestations import is_wrong, weights_digest
 from commonlore.protocol.attribution.pools import TOLERANCE_PPM
+from commonlore.protocol.encoding.codec import decode
 from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.ids import Address, checksummed
 from commonlore.protocol.receipts.records import Weight
+from commonlore.protocol.settlement.commitments import EpochData
+from commonlore.protocol.settlement.published import MAX_EPOCH_BYTES
 
 BOND = 1_000
 ONE, TWO = (Address(bytes([0xC0 + i]) * 20) for i in range(2))
@@ -75,11 +80,13 @@ class Lane:
         self.node, self.chain, self.make = node, node.chain, make
         self.stores, self.attributors = stores, attributors
 
-    async def serve(self, price, paid_by, crediting=None):
+    async def serve(self, price, paid_by, crediting=None, second=None):
         chain, node = self.chain, self.node
         self.receipt = await node.serve(chain.payers[0], price)
         self.unscored = await node.serve(chain.payers[0], 500)
         await node.store.records.put_statement(self.make.stated(chain.worker.peer, self.receipt, paid_by))
+        if second is not None:
+            await node.store.records.put_statement(self.make.stated(second[0], self.receipt, second[1]))
         for epoch in range(2):
             chain.end_epoch(epoch)
             await node.settle(**{"crediting": crediting} if crediting else {})
@@ -256,3 +263,47 @@ async def test_rounds_from_before_the_bond_are_nobodys_expense(open_lane, attrib
         assert await lane.look() == []
         assert not chain.client().beacon.state(1).is_closed
         assert one.balance(chain) == 99
+
+
+def seconding(lane):
+    """As a worker divides that had another score what it served."""
+    accounts = NetworkAccounts(lane.chain.deployment.platform, lane.chain.deployment.work_pool)
+    keys = lane.chain.worker.peer.public
+    return Crediting(accounts, lane.node.store.records, lane.node.adapters, keys, seconds=True)
+
+
+async def test_a_forged_vector_beside_an_honest_one_is_paid_by_nobody_and_goes_to_the_arbiter(
+    open_lane, attributors, chain, make
+):
+    """The account of the first of the two stands for the worker, whose vector leans."""
+    forger, honest = attributors
+    leaning, found = weights(950_000), weights(300_000)
+    async with open_lane() as lane:
+        await lane.serve(9_000, leaning, seconding(lane), (honest.party.peer, found))
+        epochs = [decode(EpochData, raw, MAX_EPOCH_BYTES) for raw in lane.node.published.values()]
+        credits = {one.account: one.amount for epoch in epochs for one in epoch.credits}
+        by_priors = make.earned_by(chain, 9_000, 500)
+        assert [credits[who] for who in (ONE, TWO)] == [by_priors[who] for who in (ONE, TWO)]
+        forger.stated[lane.receipt], honest.stated[lane.receipt] = leaning, found
+        await lane.draw()
+        await lane.look()
+        await lane.look()
+        assert chain.client().work_pool.case_of(lane.receipt, ROLE) is not None
+        assert is_wrong(leaning, found), "whoever judges scores again, and finds this"
+        chain.now += 700
+        await lane.look()
+        assert [each.balance(chain) for each in attributors] == [100, 100], "neither is paid before"
+
+
+async def test_who_was_left_out_by_a_worker_that_forges_says_so(open_lane, attributors, chain, caplog):
+    """The worker drops what the other found and attests to nothing: its word alone is paid, and seen."""
+    honest = attributors[1]
+    async with open_lane() as lane:
+        await lane.serve(9_000, weights(950_000), seconding(lane))
+        honest.stated[lane.receipt] = weights(300_000)
+        await lane.draw()
+        await lane.look()
+        (word,) = lane.works()
+        assert (word.attester, word.verdict) == (honest.account, weights_digest(weights(300_000)))
+        assert "was paid by weights 650000 ppm from those found here" in caplog.text
+        assert chain.client().work_pool.case_of(lane.receipt, ROLE) is None, "nobody stands by the other"
