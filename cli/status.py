@@ -30,7 +30,7 @@ def purse(read: Mapping[str, int] | None) -> dict[str, object]:
 
 def _summary(found: Mapping[str, Any]) -> dict[str, object]:
     worker, settlement, watching = found["worker"], found["settlement"], found["watching"]
-    registering = found["registering"]
+    registering, checking = found["registering"], found["checking"]
     facts: dict[str, object] = {
         "peer": found["peer_id"],
         "roles": found["roles"],
@@ -61,6 +61,10 @@ def _summary(found: Mapping[str, Any]) -> dict[str, object]:
         done = f"{watching['judged']} commitments judged, {watching['challenges']} challenges"
         done += f", {watching['doubts']} doubtful" if watching["doubts"] else ""
         facts["watching"] = watching["waiting_for"] or done
+    if checking is not None and checking["attested"]:
+        facts["checking"] = (
+            f"{checking['attested']} receipts attested, {checking['contradicted']} paid otherwise"
+        )
     return facts
 
 
