@@ -121,6 +121,11 @@ class Scoring:
         losses = await self._scorer.losses(adapter, prompt, seed, answer.output)
         return measured_effects(prompt, seed, losses)
 
+    def challenged(self, adapter: Cid, index: Cid | None) -> int | None:
+        """The row for which this attributor scores nothing by an index, as far as it has found one."""
+        known = self._known.get(adapter)
+        return known.challenged if known is not None and known.index == index else None
+
     async def doubt(self, adapter: Cid, position: int) -> bool:
         """Somebody says that a row of an adapter's index is not its row's gradient: whether the index is
         challenged here, after that row was computed. Raises as `state`.

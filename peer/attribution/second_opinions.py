@@ -110,6 +110,7 @@ class SecondOpinions:
         """
         if own.record.index is None:
             return
+        own = await self._as_now(step, own)
         draw, sealed = (beacon, await bonded_list(self._node.chain.client)), None
         asked = set[PeerId]()
         while sealed is None and len(asked) < MOST_ASKED:
@@ -122,7 +123,7 @@ class SecondOpinions:
             return
         await self._node.store.records.put_statement(sealed)
         if sealed.record.challenged is not None:
-            return await self._weigh_challenge(step, own.record, sealed.record)
+            return await self._weigh_challenge(step, own, sealed.record)
         apart = total_variation_ppm(own.record.weights, sealed.record.weights)
         level = logging.WARNING if apart > TOLERANCE_PPM else logging.INFO
         log.log(level, "two attributors are %d ppm apart on %s", apart, step.receipt_hash.hex())
@@ -142,25 +143,40 @@ class SecondOpinions:
         log.info("peer %s has heard of another measurement: its statement does not count", peer)
         return None
 
+    async def _as_now(
+        self, step: PaidStep, own: Sealed[AttributionStatement]
+    ) -> Sealed[AttributionStatement]:
+        """This worker's statement on an answer, made again where it has since come to challenge the index."""
+        record = own.record
+        if record.challenged is not None or self._scoring.challenged(record.adapter, record.index) is None:
+            return own
+        said = step.before + step.tokens
+        answer = Scorable(record.adapter, step.receipt_hash, step.request.prompt, said)
+        try:
+            with trio.fail_after(PATIENCE_S):
+                own = await self._scoring.state(answer)
+        except (CommonloreError, trio.TooSlowError) as error:
+            log.warning("the statement on %s stays: %s", step.receipt_hash.hex(), error or "too slow")
+            return own
+        await self._node.store.records.put_statement(own)
+        return own
+
     async def _weigh_challenge(
-        self, step: PaidStep, own: AttributionStatement, other: AttributionStatement
+        self, step: PaidStep, own: Sealed[AttributionStatement], other: AttributionStatement
     ) -> None:
         """The other attributor challenges the index. Where its row does differ, this one does, too, from this
         receipt on; where it does not, the receipt goes by the priors and the challenge stands for anybody to
         see through."""
         assert other.challenged is not None
-        receipt = step.receipt_hash.hex()
+        index, receipt, known = own.record.index, step.receipt_hash.hex(), own.record.challenged
         try:
-            holds = own.challenged is not None or await self._scoring.doubt(own.adapter, other.challenged)
-            if holds and own.challenged is None:
-                output = step.before + step.tokens
-                answer = Scorable(own.adapter, step.receipt_hash, step.request.prompt, output)
-                await self._node.store.records.put_statement(await self._scoring.state(answer))
+            holds = known is not None or await self._scoring.doubt(own.record.adapter, other.challenged)
         except CommonloreError as error:
-            log.warning("the challenge of index %s on %s was not looked at: %s", own.index, receipt, error)
+            log.warning("the challenge of index %s on %s was not looked at: %s", index, receipt, error)
             return
+        await self._as_now(step, own)
         told = "is challenged rightly" if holds else "is challenged FALSELY, by a row that is its gradient"
-        log.warning("index %s %s, by another attributor of %s", own.index, told, receipt)
+        log.warning("index %s %s, by another attributor of %s", index, told, receipt)
 
     def _draw(
         self,

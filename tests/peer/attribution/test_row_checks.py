@@ -274,7 +274,7 @@ async def test_a_forged_row_pays_nobody_by_scores_whoever_draws_it(
             tokens=world.answer.output,
         )
         opinions = SecondOpinions(node, worker, evidence.manifest.base)
-        await opinions._weigh_challenge(step, own.record, other.record)
+        await opinions._weigh_challenge(step, own, other.record)
         assert world.scorer.rows[4:] == [0]
         assert [each.record.challenged for each in restated] == [0]
         assert "is challenged rightly" in caplog.text

@@ -44,15 +44,19 @@ class Chain:
         return [dust, *(SimpleNamespace(account=OWNERS[number], standing=100) for number in self._bonded)]
 
 
-async def asked(chain: Chain | None, beacon: bytes = b"", silent: tuple[int, ...] = ()) -> list[int | None]:
-    """Peer 0 draws for every receipt; peer 5 serves another base; `silent` were asked before."""
-    node: Any = SimpleNamespace(
+def node_of(chain: Chain | None) -> Any:
+    return SimpleNamespace(
         host=SimpleNamespace(peer_id=peer_id_of(PEERS[0].public)),
         keys=SimpleNamespace(owner=SimpleNamespace(address=OWNERS[0])),
         asker=SimpleNamespace(offers=lambda: [*map(offer, range(5)), offer(5, OTHER_BASE)]),
         chain=SimpleNamespace(client=chain),
         rpc=SimpleNamespace(serve=lambda *_: None),
     )
+
+
+async def asked(chain: Chain | None, beacon: bytes = b"", silent: tuple[int, ...] = ()) -> list[int | None]:
+    """Peer 0 draws for every receipt; peer 5 serves another base; `silent` were asked before."""
+    node = node_of(chain)
     opinions = SecondOpinions(node, SimpleNamespace(), BASE)  # type: ignore[arg-type]
     peers = [peer_id_of(key.public) for key in PEERS]
     listed = await bonded_list(chain)  # type: ignore[arg-type]
@@ -87,3 +91,44 @@ async def test_who_says_nothing_is_followed_by_the_next_in_the_lot_and_by_no_str
     assert all(a in (2, b) for a, b in zip(first, following, strict=True))
     assert set(await asked(Chain(2, 3), silent=(2, 3))) == {None}, "whoever has not bonded is not drawn then"
     assert set(await asked(Chain(), silent=(1, 2))) == {3, 4}
+
+
+async def test_what_was_stated_before_an_index_was_challenged_is_stated_again_and_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first who is asked says nothing, the next does: both are shown the statement as it is made now."""
+    kept, shown = list[str](), list[tuple[int, str]]()
+
+    class Statements:
+        async def put_statement(self, sealed: Any) -> None:
+            kept.append(sealed.record.method)
+
+    def stated(method: str, challenged: int | None = None) -> Any:
+        record = SimpleNamespace(
+            adapter="a", index="i", method=method, challenged=challenged, weights=(), faithfulness=None
+        )
+        return SimpleNamespace(record=record)
+
+    class Attributor:
+        def challenged(self, *of: str) -> int | None:
+            return 3 if of == ("a", "i") else None
+
+        async def state(self, answer: Any) -> Any:
+            assert answer.output == (1, 2)
+            return stated("prior-challenged", 3)
+
+    async def say(_: Any, peer: Any, _step: Any, own: Any, _draw: Any) -> Any:
+        shown.append((peers.index(peer), own.method))
+        return None if len(shown) == 1 else stated("second")
+
+    monkeypatch.setattr(SecondOpinions, "_try", say)
+    peers = [peer_id_of(key.public) for key in PEERS]
+    node = node_of(None)
+    node.store = SimpleNamespace(records=Statements())
+    step: Any = SimpleNamespace(
+        receipt_hash=RECEIPTS[0], request=SimpleNamespace(prompt=None), before=(1,), tokens=(2,)
+    )
+    await SecondOpinions(node, Attributor(), BASE).seek(step, stated("by scores"))  # type: ignore[arg-type]
+    assert [method for _, method in shown] == ["prior-challenged"] * 2
+    assert len({peer for peer, _ in shown}) == 2
+    assert kept == ["prior-challenged", "second"]
