@@ -139,7 +139,8 @@ def faithfulness(
         int | None, typer.Option(min=2, max=1000, help="Rows that none was trained on; default: 10.")
     ] = None,
     announce: Annotated[
-        bool, typer.Option("--announce", help="Announce it: the adapter must be this peer's own.")
+        bool,
+        typer.Option("--announce", help="Say so to the network, under this peer's seal."),
     ] = False,
     home: HomeOption = None,
     json: JsonOption = False,
@@ -147,8 +148,9 @@ def faithfulness(
     """Measure how well an adapter's attribution predicts training again, against chance.
 
     `train` does it for whoever trains. This measures again what an author announced, as much unless told
-    otherwise. Only an adapter that is announced to be above chance pays its contributors by its scores. Ends
-    with 1 where what is found is further from what was announced than both errors explain.
+    otherwise. Only an adapter whose author announces it to be above chance pays its contributors by its
+    scores; what others announce is shown beside it and pays nothing. Ends with 1 where what is found is
+    further from what the author announced than both errors explain.
     """
     from ..peer.attribution.faithfulness_command import announce_found, describe, measure_here
 
@@ -161,12 +163,12 @@ def faithfulness(
     shown = describe(found, announced)
     if announce:
         with node_of(home) as client:
-            shown["statement"] = announce_found(client, found)
+            shown |= announce_found(client, found)
     if json:
         print_json(shown)
     else:
         print_facts(shown)
-    raise typer.Exit(0 if announce or shown.get("agrees_with_author", True) else 1)
+    raise typer.Exit(0 if shown.get("by_author") or shown.get("agrees_with_author", True) else 1)
 
 
 @app.command()

@@ -17,7 +17,7 @@ from ..protocol.errors import ChainError, ConfigError, NotFound, Unreachable
 from ..protocol.gossip.adverts import DatanetRecord
 from ..protocol.ids import Address, Cid, checksummed
 from .attribution.evidence import Evidence, Sources, gather
-from .attribution.faithfulness import announce, read_measured
+from .attribution.faithfulness import Said, announce, read_measured
 from .attribution.second_draw import facts_of
 from .datanets.shards import Contribution, DatanetPlan, publish_datanet, publish_shard, record_of
 from .datanets.takedown import withdraw
@@ -111,8 +111,9 @@ class Actions:
         measured = await read_measured(self._node, name)
         return {"indexed": len(measured.indexed), "others": len(measured.others)}
 
-    async def announce_faithfulness(self, found: Faithfulness) -> Cid:
-        """Announce a measurement of this peer's own adapter. Raises ConfigError, NotFound."""
+    async def announce_faithfulness(self, found: Faithfulness) -> Said:
+        """Announce a measurement, of this peer's own adapter or of another's. Raises as
+        `faithfulness.announce`."""
         return await announce(self._node, found)
 
     # ---- Datanets and adapters

@@ -11,7 +11,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TypeVar
+from typing import TypeVar, assert_never
 
 from ..protocol.attribution.scoring import prior_weights
 from ..protocol.content.manifests import AdapterManifest, DatanetManifest
@@ -19,13 +19,13 @@ from ..protocol.content.names import check_name
 from ..protocol.content.splits import SPLIT_BOUNDS, SplitBounds, check_split_bounds
 from ..protocol.encoding.codec import decode
 from ..protocol.errors import InvalidAdapter, NotFound, ProtocolError, Unreachable
-from ..protocol.gossip.adverts import AdapterRecord, DatanetRecord
+from ..protocol.gossip.adverts import AdapterRecord, DatanetRecord, MeasurementRecord
 from ..protocol.ids import CHUNK_SIZE, Cid, to_cid
 from ..protocol.signing.envelope import Sealed
 
 log = logging.getLogger("commonlore.peer.catalog")
 
-Named = AdapterRecord | DatanetRecord
+Named = AdapterRecord | DatanetRecord | MeasurementRecord
 M = TypeVar("M", AdapterManifest, DatanetManifest)
 FetchBytes = Callable[[Cid, int], Awaitable[bytes]]
 """(content id, most bytes) → the verified content. Raises NotFound or Unreachable."""
@@ -34,13 +34,34 @@ CheckPayable = Callable[[Cid, AdapterManifest, int | None], Awaitable[None]]
 is. Raises as `Catalog.payable`."""
 
 MAX_NAMES = 100_000
+MAX_MEASURERS = 16
+"""Peers whose word on one adapter is kept, beside its author's: those that were heard first."""
 MAX_MANIFESTS = 2_048
 """Manifests kept in memory, the last used; the others are read again."""
 
 
 def name_of(record: Named) -> str:
-    """The name a record gives: an adapter's alias or a Datanet's name."""
-    return record.alias if isinstance(record, AdapterRecord) else record.name
+    """The name a record gives: an adapter's alias, a Datanet's name, or who measured which adapter."""
+    match record:
+        case AdapterRecord():
+            return record.alias
+        case DatanetRecord():
+            return record.name
+        case MeasurementRecord():
+            return f"{record.measurer.hex()}/{record.adapter}"
+    assert_never(record)
+
+
+def content_of(record: Named) -> Cid:
+    """What a record names: it is to be had where it was announced."""
+    match record:
+        case AdapterRecord():
+            return record.adapter
+        case DatanetRecord():
+            return record.datanet
+        case MeasurementRecord():
+            return record.measurement
+    assert_never(record)
 
 
 class Catalog:
@@ -58,6 +79,7 @@ class Catalog:
         self._fetch = fetch
         self._names: dict[tuple[type[Named], str], Sealed[Named]] = {}
         self._adapters: dict[Cid, dict[bytes, AdapterRecord]] = {}
+        self._measured: dict[Cid, dict[bytes, MeasurementRecord]] = {}
         self._manifests: OrderedDict[Cid, AdapterManifest | DatanetManifest] = OrderedDict()
 
     def learn(self, sealed: Sealed[Named]) -> bool:
@@ -71,11 +93,15 @@ class Catalog:
         if known is not None and known.public_key != sealed.public_key:
             log.warning("name %s is already another key's; ignored", name_of(record))
             return False
-        if (known is not None and known.record.seq >= record.seq) or (known is None and self._is_full()):
+        if known is not None and known.record.seq >= record.seq:
+            return False
+        if known is None and (self._is_full() or self._is_measured_enough(record)):
             return False
         self._names[key] = sealed
         if isinstance(record, AdapterRecord):
             self._renamed(sealed.public_key, record, known)
+        if isinstance(record, MeasurementRecord):
+            self._measured.setdefault(record.adapter, {})[record.measurer] = record
         return True
 
     def _renamed(self, announcer: bytes, record: AdapterRecord, known: Sealed[Named] | None) -> None:
@@ -86,6 +112,12 @@ class Catalog:
             if not before:
                 self._adapters.pop(known.record.adapter, None)
         self._adapters.setdefault(record.adapter, {})[announcer] = record
+
+    def _is_measured_enough(self, record: Named) -> bool:
+        """Whether enough others say already that they have measured this adapter."""
+        if not isinstance(record, MeasurementRecord):
+            return False
+        return len(self._measured.get(record.adapter, ())) >= MAX_MEASURERS
 
     def _is_full(self) -> bool:
         return len(self._names) >= MAX_NAMES
@@ -121,6 +153,10 @@ class Catalog:
         heard first. Anybody may announce anybody's adapter: what matters is asked of its author."""
         records = self._adapters.get(adapter, {})
         return next(iter(records.values()), None) if announcer is None else records.get(announcer)
+
+    def measurements_of(self, adapter: Cid) -> tuple[MeasurementRecord, ...]:
+        """The latest record of each peer that says to have measured this adapter."""
+        return tuple(self._measured.get(adapter, {}).values())
 
     def adapter_id(self, name: str) -> Cid:
         """The adapter id behind `owner/name` (or an id itself). Raises NotFound, naming what is known."""

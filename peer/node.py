@@ -28,7 +28,7 @@ from .asking.attempt_parts import AttemptParts
 from .attribution.statements import Statements
 from .blobs.blob_store import BlobStore
 from .blobs.content import Content
-from .catalog import Catalog
+from .catalog import Catalog, Named, content_of
 from .chain import ChainLink, open_chain
 from .clock import Clock, WallClock
 from .config import Config
@@ -124,8 +124,8 @@ class Node:
 
     def provide(self, record: Advert) -> None:
         """Say, now and again, that what this record names is to be had here."""
-        if isinstance(record, AdapterRecord | DatanetRecord):
-            self.discovery.provide(record.adapter if isinstance(record, AdapterRecord) else record.datanet)
+        if isinstance(record, Named):
+            self.discovery.provide(content_of(record))
 
     async def next_seq(self) -> int:
         """A number above every earlier one of this home, for the next announcement."""
@@ -247,7 +247,7 @@ async def _learn(node: Node, sealed: Sealed[Advert]) -> None:
     record = sealed.record
     if isinstance(record, WorkerAd):
         node.asker.see(sealed)  # type: ignore[arg-type]  # Sealed is covariant; narrowed by its record
-    elif isinstance(record, AdapterRecord | DatanetRecord):
+    elif isinstance(record, Named):
         if node.catalog.learn(sealed):  # type: ignore[arg-type]
             await node.store.records.put(sealed)  # type: ignore[arg-type]
             if isinstance(record, DatanetRecord):

@@ -7,7 +7,7 @@ is named by whoever misses it, so nothing is ever checked against a guess.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -19,7 +19,7 @@ from ...protocol.content.manifests import AdapterManifest, DatanetManifest
 from ...protocol.content.selections import RowSelection
 from ...protocol.encoding.codec import record_cid
 from ...protocol.errors import ChainError, InvalidSignature, NotFound, RemoteProtocolError, Unreachable
-from ...protocol.gossip.adverts import AdapterRecord
+from ...protocol.gossip.adverts import AdapterRecord, MeasurementRecord
 from ...protocol.ids import Cid
 from ...protocol.receipts.parts import ReceiptPart, receipt_parts
 from ...protocol.receipts.records import AttributionStatement, Credit
@@ -33,6 +33,7 @@ from ..store.records import Records
 from .index_evidence import ContentSource, IndexEvidence, curvature_of, early_of, index_evidence, query_of
 from .index_rows import selection_of
 from .measured import faithfulness_of
+from .others_measured import OtherMeasurement, others_of_index
 from .second_evidence import ReadFacts, SecondEvidence, read_second, seconds_among
 
 NO_PROMPT = (
@@ -45,6 +46,10 @@ class CatalogSource(Protocol):
     """Manifests and announcements by id; `withdrawn` are the shards that are known to be."""
 
     withdrawn: set[Cid]
+
+    def measurements_of(self, adapter: Cid) -> Sequence[MeasurementRecord]:
+        """The latest record of each peer that says to have measured this adapter."""
+        ...
 
     def record_of(self, adapter: Cid, announcer: bytes | None = None) -> AdapterRecord | None:
         """What this key announced of an adapter."""
@@ -102,6 +107,8 @@ class Evidence:
     part: ReceiptPart | None = None
     seconds: tuple[SecondEvidence, ...] = ()
     announced: AdapterRecord | None = None
+    others: tuple[OtherMeasurement, ...] = ()
+    """What others than the author say of the index that the statement names, or the author announces."""
     wrong: str = ""
     """Why what the statement names is not what it must be, where that showed when it was read."""
     withdrawn: str = ""
@@ -170,7 +177,11 @@ async def _gather_of(sources: Sources, stored: StoredReceipt, level: int, adapte
         await read_second(one.sealed, stored.receipt, sources.content.get, sources.draws) for one in seconds
     ]
     announced = sources.catalog.record_of(adapter, manifest.author) if adapter is not None else None
-    known = replace(known, seconds=tuple(read), announced=announced)
+    index = announced.index if announced is not None else None
+    if statement is not None and statement.record.index is not None:
+        index = statement.record.index
+    others = await others_of_index(sources.content, sources.catalog, manifest, index)
+    known = replace(known, seconds=tuple(read), announced=announced, others=others)
     if statement is None or statement.record.index is None:
         return known
     known = await _with_beacon(sources, manifest, known)

@@ -12,6 +12,7 @@ from ...protocol.attribution.scoring import PRIOR_METHOD, prior_weights
 from ...protocol.receipts.credits import apportion
 from .evidence import Evidence
 from .measured import describe_faithfulness
+from .others_measured import tell_others
 
 CONTRADICTED = {
     Basis.DISPUTED: (
@@ -57,7 +58,12 @@ def _is_paid_by_priors(evidence: Evidence) -> bool:
 
 
 def confidence_of(evidence: Evidence) -> str:
-    """On what the weights rest, in a sentence."""
+    """On what the weights rest, and what others say of that, in a sentence."""
+    told = tell_others(evidence.others, evidence.faithfulness)
+    return _basis_of(evidence) if told is None else f"{_basis_of(evidence)}; {told}"
+
+
+def _basis_of(evidence: Evidence) -> str:
     if evidence.manifest is None:
         return "no adapter was used: nobody's rows are paid"
     if evidence.statement is None:

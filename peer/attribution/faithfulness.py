@@ -1,8 +1,8 @@
-"""Faithfulness: what measuring it reads, how it is measured, and the statement that an author announces.
+"""Faithfulness: what measuring it reads, how it is measured, and the statement that who measured announces.
 
-Rules of this file: anybody may measure, and finds what its author found; what counts for payouts is what the
-author announces. Scores divide nothing before, and nothing where they are not above chance: then the priors
-do, and every statement says so.
+Rules of this file: anybody may measure, and finds what its author found, or says under his own seal that he
+does not; what counts for payouts is what the author announces. Scores divide nothing before, and nothing
+where they are not above chance: then the priors do, and every statement says so.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...protocol.attribution.faithfulness import Correlations, Faithfulness
+from ...protocol.attribution.faithfulness import Correlations, Faithfulness, open_measurement
 from ...protocol.content.manifests import AdapterManifest, IndexManifest, Row
 from ...protocol.content.rows import row_hash
 from ...protocol.errors import ConfigError, NotFound, RemoteProtocolError
+from ...protocol.gossip.adverts import MeasurementRecord
 from ...protocol.ids import CHUNK_SIZE, Cid
 from ...protocol.signing.envelope import seal
 from ...worker.attribution.measurement import Effort, Measurement, plan_measurement
@@ -130,18 +131,32 @@ def statement_of(
     )
 
 
-async def announce(node: Node, found: Faithfulness) -> Cid:
-    """Seal a measurement of this peer's own adapter and announce it beside its index; its content id.
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A sealed measurement that was announced, and whether by its adapter's author, whose word alone pays."""
 
-    Raises ConfigError where the adapter is another's, NotFound, and what reading its manifest raises.
+    statement: Cid
+    by_author: bool
+
+
+async def announce(node: Node, found: Faithfulness) -> Said:
+    """Seal a measurement and announce it: of this peer's own adapter beside its index, of another's as what
+    somebody else found.
+
+    Raises ConfigError where the index is another by now, RemoteProtocolError where it measures too little,
+    and what reading the adapter's manifest raises.
     """
-    manifest = await node.catalog.adapter(found.adapter)
-    record = node.catalog.record_of(found.adapter, node.keys.peer.public)
-    if manifest.author != node.keys.peer.public or record is None:
-        raise ConfigError(f"adapter {found.adapter} is another peer's; only its author announces this")
-    if record.index != found.index:
+    manifest, key = await node.catalog.adapter(found.adapter), node.keys.peer
+    record = node.catalog.record_of(found.adapter, manifest.author)
+    if record is None or record.index != found.index:
         raise ConfigError("the adapter's index has changed since it was measured; measure it again")
-    cid = await node.content.put(seal(node.keys.peer, found, CHUNK_SIZE))
-    seq = await node.next_seq()
-    await node.announce(replace(record, faithfulness=cid, seq=seq, issued_ms=node.clock.now_ms()))
-    return cid
+    sealed = seal(key, found, CHUNK_SIZE)
+    open_measurement(sealed, manifest, key.public)
+    cid = await node.content.put(sealed)
+    stamp = (await node.next_seq(), node.clock.now_ms())
+    if manifest.author != key.public:
+        await node.announce(MeasurementRecord(key.public, found.adapter, cid, *stamp))
+        return Said(cid, by_author=False)
+    seq, issued_ms = stamp
+    await node.announce(replace(record, faithfulness=cid, seq=seq, issued_ms=issued_ms))
+    return Said(cid, by_author=True)

@@ -56,9 +56,10 @@ def _name_of(index: Cid, effort: Effort) -> str:
     return hashlib.sha256(f"{index} {effort}".encode()).hexdigest()[:16]
 
 
-def announce_found(client: ControlClient, found: Faithfulness) -> str:
-    """Have the running node announce it; the statement's content id. Raises ConfigError, NotFound."""
-    told: str = client.post("/faithfulness", {"encoded": encode(found).hex()})["statement"]
+def announce_found(client: ControlClient, found: Faithfulness) -> dict[str, Any]:
+    """Have the running node announce it: the statement's content id, and whether it is the author's. Raises
+    ConfigError, NotFound."""
+    told: dict[str, Any] = client.post("/faithfulness", {"encoded": encode(found).hex()})
     return told
 
 
@@ -80,10 +81,20 @@ def describe(found: Faithfulness, announced: Faithfulness | None = None) -> dict
     if announced is None:
         told["pays_by"] = "the priors, until its author announces a measurement"
     else:
+        told["verdict"] = _verdict(announced, found)
         told["announced_lds"] = round(from_ppm(announced.found.lds_ppm), 4)
         told["same_measurement"] = replace(announced, found=reached) == found
         told["agrees_with_author"] = not disagree(announced, found)
     return told
+
+
+def _verdict(announced: Faithfulness, found: Faithfulness) -> str:
+    """Whether the author's figure is found again, in a sentence."""
+    said = f"what its author announced, {from_ppm(announced.found.lds_ppm):+.2f}"
+    if disagree(announced, found):
+        return f"{said}, is NOT found again; --announce says so to everybody, and changes no pay by itself"
+    same = replace(announced, found=found.found) == found
+    return f"{said}, is found again, {'to rounding' if same else 'within both errors'}"
 
 
 def _interval(name: str, ppm: int, error_ppm: int) -> dict[str, float]:

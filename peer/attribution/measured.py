@@ -30,8 +30,8 @@ async def faithfulness_of(content: BlobSource, cid: Cid, manifest: AdapterManife
 def describe_faithfulness(found: Faithfulness) -> str:
     """What was measured, and whether scores divide money by it, in a sentence."""
     reached = found.found
-    own = _with_interval(reached.lds_ppm, reached.error_ppm)
-    chance = _with_interval(reached.null_ppm, reached.null_error_ppm)
+    own = with_interval(reached.lds_ppm, reached.error_ppm)
+    chance = with_interval(reached.null_ppm, reached.null_error_ppm)
     told = (
         f"rank correlation with {found.subsets} retrainings {own} on {found.queries} rows; "
         f"of an adapter that learnt wrong answers {chance}"
@@ -39,6 +39,6 @@ def describe_faithfulness(found: Faithfulness) -> str:
     return told if found.above_chance else f"{told}: not above chance, so the prior weights divide"
 
 
-def _with_interval(ppm: int, error_ppm: int) -> str:
-    """A correlation with its 95 % interval."""
+def with_interval(ppm: int, error_ppm: int) -> str:
+    """A correlation with its 95 % interval, as people read it."""
     return f"{from_ppm(ppm):+.2f} ± {_Z * error_ppm / 1e6:.2f}"

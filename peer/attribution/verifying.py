@@ -27,6 +27,7 @@ from .evidence import NO_PROMPT, Evidence
 from .findings import Checks, Finding
 from .index_check import check_projection, check_whole
 from .method_check import check_follows, check_unindexed
+from .others_measured import tell_others
 from .parts_check import check_part_owners
 from .row_recheck import recheck_rows
 from .second_check import check_second_draws, check_second_seals, check_seconds_follow, other_vectors
@@ -113,6 +114,8 @@ def _integers(evidence: Evidence, checks: Checks) -> None:
         return checks.shows("no adapter was used: there is nothing to attribute")
     if evidence.wrong:
         raise RemoteProtocolError(evidence.wrong)
+    if (told := tell_others(evidence.others, evidence.faithfulness)) is not None:
+        checks.shows(f"NOTE: {told}")
     if evidence.statement is None or evidence.index is None:
         for said in check_unindexed(evidence):
             checks.shows(said)

@@ -207,7 +207,7 @@ class Orders:
         return _followed(self._actions.merge(read_merge(await _fields(request))))
 
     async def announce_faithfulness(self, request: Request) -> Response:
-        """Announce a measurement, {encoded} in hexadecimal, of this peer's own adapter."""
+        """Announce a measurement, {encoded} in hexadecimal: {statement, by_author}."""
         fields = await _fields(request)
         fields.only(("encoded",))
         try:
@@ -215,7 +215,7 @@ class Orders:
         except ValueError:
             raise fields.fail("encoded", "is not hexadecimal") from None
         found = decode(Faithfulness, encoded)
-        return JSONResponse({"statement": await self._actions.announce_faithfulness(found)})
+        return JSONResponse(views.plain(await self._actions.announce_faithfulness(found)))
 
     async def settle(self, request: Request) -> Response:
         """One round of settlement."""

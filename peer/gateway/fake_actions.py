@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ...protocol.attribution.faithfulness import Faithfulness
 from ...protocol.errors import CommonloreError
 from ...protocol.gossip.adverts import DatanetRecord
-from ...protocol.ids import Address, Cid, cid_of
+from ...protocol.ids import Address, cid_of
 from ...worker.factory.job import TrainProgress
 from ..attribution.measured import UNMEASURED
 from ..datanets.shards import DatanetPlan
@@ -82,11 +82,11 @@ class FakeActions:
         self._check()
         return {"adapter": cid_of(name.encode())}
 
-    async def announce_faithfulness(self, found: Faithfulness) -> Cid:
+    async def announce_faithfulness(self, found: Faithfulness) -> object:
         """Keep it."""
         self._check()
         self.announced.append(found)
-        return cid_of(found.method.encode())
+        return {"statement": cid_of(found.method.encode()), "by_author": True}
 
     async def publish_datanet(self, plan: DatanetPlan, drafts: Sequence[RowsDraft]) -> DatanetRecord:
         """Version 1 of whatever it is."""

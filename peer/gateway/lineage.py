@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, Protocol
 
 from ...protocol.content.compositions import AdapterWeight
@@ -13,6 +14,7 @@ from ...protocol.errors import CommonloreError
 from ...protocol.ids import Cid
 from ..asking.composition import write_weight, write_weighted
 from ..attribution.measured import NO_INDEX, UNMEASURED, describe_faithfulness, faithfulness_of
+from ..attribution.others_measured import others_of_index, tell_others
 from .node import CatalogView, ContentView
 from .views import adapter_view, plain
 
@@ -86,7 +88,9 @@ class Lineage:
         announced = adapter_view(record) if record else {"alias": None, "id": adapter}
         merged = self._words(manifest.merge) if manifest.merge else None
         attribution = await self._attribution(adapter, manifest)
-        return {**announced, **_manifest_view(manifest), "merged": merged, "attribution": attribution}
+        others = await self._others(adapter, manifest)
+        known = {"merged": merged, "attribution": attribution, "others_measured": others}
+        return {**announced, **_manifest_view(manifest), **known}
 
     async def _attribution(self, adapter: Cid, manifest: AdapterManifest) -> str:
         """What divides the contributors' amount, and how good that is, in words."""
@@ -100,6 +104,17 @@ class Lineage:
         except CommonloreError as unknown:
             return f"measured, but what was found is not to be had now: {unknown}"
         return describe_faithfulness(found) if found.index == record.index else UNMEASURED
+
+    async def _others(self, adapter: Cid, manifest: AdapterManifest) -> str | None:
+        """What others than its author have measured, in words."""
+        record, content = self._node.catalog.record_of(adapter, manifest.author), self._node.content
+        if record is None or record.index is None:
+            return None
+        found, announced = await others_of_index(content, self._node.catalog, manifest, record.index), None
+        if found and record.faithfulness is not None:
+            with suppress(CommonloreError):
+                announced = await faithfulness_of(content, record.faithfulness, manifest)
+        return tell_others(found, announced)
 
 
 def _manifest_view(manifest: AdapterManifest) -> dict[str, Any]:

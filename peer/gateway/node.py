@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from ...protocol.attribution.faithfulness import Faithfulness
 from ...protocol.content.manifests import AdapterManifest, DatanetManifest
-from ...protocol.gossip.adverts import AdapterRecord, DatanetRecord
+from ...protocol.gossip.adverts import AdapterRecord, DatanetRecord, MeasurementRecord
 from ...protocol.ids import Address, Cid, PeerId, ReceiptId
 from ...protocol.signing.eip712 import Domain
 from ...worker.attribution.measurement import Effort
@@ -40,6 +40,10 @@ class CatalogView(Protocol):
 
     def record_of(self, adapter: Cid, announcer: bytes | None = None) -> AdapterRecord | None:
         """The latest record that names this adapter id; of this key, where one is given."""
+        ...
+
+    def measurements_of(self, adapter: Cid) -> tuple[MeasurementRecord, ...]:
+        """The latest record of each peer that says to have measured this adapter."""
         ...
 
     def adapter_id(self, name: str) -> Cid:
@@ -264,8 +268,9 @@ class NodeActions(Protocol):
         """Fetch what measuring an adapter's faithfulness reads. Raises NotFound, Unreachable."""
         ...
 
-    async def announce_faithfulness(self, found: Faithfulness) -> Cid:
-        """Announce a measurement of this peer's own adapter. Raises ConfigError, NotFound."""
+    async def announce_faithfulness(self, found: Faithfulness) -> object:
+        """Announce a measurement, of this peer's own adapter or of another's. Raises ConfigError,
+        RemoteProtocolError, NotFound."""
         ...
 
     async def publish_datanet(self, plan: DatanetPlan, drafts: Sequence[RowsDraft]) -> DatanetRecord:

@@ -25,7 +25,7 @@ from ...contracts.client.chain import ChainClient
 from ...contracts.client.registering import adapter_record_id, datanet_entry
 from ...protocol.content.manifests import DatanetManifest
 from ...protocol.errors import CommonloreError, DeadlineExceeded, NotFound, ProtocolError, Unreachable
-from ...protocol.gossip.adverts import DatanetRecord
+from ...protocol.gossip.adverts import DatanetRecord, MeasurementRecord
 from ...protocol.ids import Cid
 from ...protocol.signing.keys import AccountKey
 from ..catalog import Catalog, Named, name_of
@@ -103,6 +103,8 @@ class Registrar:
         """
         waiting = []
         for record in sorted(self._catalog.announced_by(self._peer_key), key=_order):
+            if isinstance(record, MeasurementRecord):
+                continue
             cid = record.datanet if isinstance(record, DatanetRecord) else record.adapter
             if cid in self._done:
                 continue

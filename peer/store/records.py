@@ -16,7 +16,7 @@ import trio
 from ...protocol.encoding.codec import decode, encode, tag_of
 from ...protocol.encoding.shapes import Record
 from ...protocol.errors import RemoteProtocolError
-from ...protocol.gossip.adverts import AdapterRecord, DatanetRecord
+from ...protocol.gossip.adverts import AdapterRecord, DatanetRecord, MeasurementRecord
 from ...protocol.ids import Address, Cid, RequestId
 from ...protocol.receipts.records import AttributionStatement
 from ...protocol.signing.bindings import SignedBinding
@@ -24,7 +24,7 @@ from ...protocol.signing.envelope import Sealed, open_sealed
 from ..catalog import Named, name_of
 from .database import Database, Transaction
 
-NAMED: tuple[type[Named], ...] = (AdapterRecord, DatanetRecord)
+NAMED: tuple[type[Named], ...] = (AdapterRecord, DatanetRecord, MeasurementRecord)
 MAX_STATEMENT_BYTES = 1 << 20
 MAX_STATEMENTS = 16
 """Attributors whose statements on one receipt are kept."""

@@ -1,9 +1,9 @@
 """Announcements: sealed and published, judged and passed on, kept and handed to whoever listens.
 
-The rules of this file: few topics, one for each base model's workers and one each for adapters, Datanets and
-peers, all under the deployment's domain, so that networks that meet do not mix. What arrives is judged once
-(`gossip.rules`), and kept only when newer than what is known. A key that announces too often is not passed
-on. Times are `now_ms`.
+The rules of this file: few topics, one for each base model's workers and one each for adapters, Datanets,
+measurements and peers, all under the deployment's domain, so that networks that meet do not mix. What
+arrives is judged once (`gossip.rules`), and kept only when newer than what is known. A key that announces too
+often is not passed on. Times are `now_ms`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,14 @@ from typing import assert_never
 
 import trio
 
-from ...protocol.gossip.adverts import AdapterRecord, Advert, DatanetRecord, PeerAd, WorkerAd
+from ...protocol.gossip.adverts import (
+    AdapterRecord,
+    Advert,
+    DatanetRecord,
+    MeasurementRecord,
+    PeerAd,
+    WorkerAd,
+)
 from ...protocol.gossip.rules import Verdict, judge_advert
 from ...protocol.ids import Cid, PeerId
 from ...protocol.signing.eip712 import Domain
@@ -37,7 +44,7 @@ TOPIC_MESSAGES_S = 5.0
 MIN_INTERVAL_S = 10.0
 MAX_INTERVAL_S = 60.0
 
-ALL: tuple[type[Advert], ...] = (WorkerAd, PeerAd, AdapterRecord, DatanetRecord)
+ALL: tuple[type[Advert], ...] = (WorkerAd, PeerAd, AdapterRecord, DatanetRecord, MeasurementRecord)
 
 
 class Gossip:
@@ -57,8 +64,13 @@ class Gossip:
     # ---- hearing
 
     async def join(self) -> None:
-        """Take part in the topics of adapters, Datanets and peers."""
-        for kind, topic in ((AdapterRecord, "adapters"), (DatanetRecord, "datanets"), (PeerAd, "peers")):
+        """Take part in the topics of adapters, Datanets, measurements and peers."""
+        for kind, topic in (
+            (AdapterRecord, "adapters"),
+            (DatanetRecord, "datanets"),
+            (MeasurementRecord, "measurements"),
+            (PeerAd, "peers"),
+        ):
             await self._join(topic, kind)
 
     async def follow(self, base: Cid) -> None:
@@ -149,5 +161,7 @@ def _topic_of(record: Advert) -> str:
             return "adapters"
         case DatanetRecord():
             return "datanets"
+        case MeasurementRecord():
+            return "measurements"
         case _:
             assert_never(record)

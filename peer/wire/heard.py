@@ -2,9 +2,9 @@
 passes on.
 
 The rules of this file: only judged records come in. A higher `seq` replaces a lower one of the same key and
-name; announcements of workers and peers are forgotten when their time is over, records of adapters and
-Datanets stay. The whole and each key's part are bounded. Every change has a number, so that others may ask
-for what is newer.
+name; announcements of workers and peers are forgotten when their time is over, records of adapters, Datanets
+and measurements stay. The whole and each key's part are bounded. Every change has a number, so that others
+may ask for what is newer.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ...protocol.gossip.adverts import (
     AdapterRecord,
     Advert,
     DatanetRecord,
+    MeasurementRecord,
     PeerAd,
     WorkerAd,
 )
@@ -27,7 +28,7 @@ from ...protocol.signing.envelope import Sealed
 MAX_RECORDS = 50_000
 MAX_PER_KEY = 1_024
 
-T = TypeVar("T", WorkerAd, PeerAd, AdapterRecord, DatanetRecord)
+T = TypeVar("T", WorkerAd, PeerAd, AdapterRecord, DatanetRecord, MeasurementRecord)
 
 
 class Slot(NamedTuple):
@@ -50,6 +51,8 @@ def name_of(record: Advert) -> str:
             return record.alias
         case DatanetRecord():
             return record.name
+        case MeasurementRecord():
+            return record.adapter
         case _:
             assert_never(record)
 
@@ -117,4 +120,5 @@ class Heard:
 
 def is_live(record: Advert, now_ms: int) -> bool:
     """Whether an announcement is still worth passing on."""
-    return isinstance(record, AdapterRecord | DatanetRecord) or record.issued_ms + ADVERT_LIFETIME_MS > now_ms
+    lasting = AdapterRecord | DatanetRecord | MeasurementRecord
+    return isinstance(record, lasting) or record.issued_ms + ADVERT_LIFETIME_MS > now_ms

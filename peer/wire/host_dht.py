@@ -24,14 +24,21 @@ from libp2p.tools.anyio_service import background_trio_service
 from ...protocol.encoding.codec import tag_of
 from ...protocol.encoding.shapes import Record
 from ...protocol.errors import LocalProtocolError, ProtocolError
-from ...protocol.gossip.adverts import AdapterRecord, Advert, DatanetRecord, PeerAd, WorkerAd
+from ...protocol.gossip.adverts import (
+    AdapterRecord,
+    Advert,
+    DatanetRecord,
+    MeasurementRecord,
+    PeerAd,
+    WorkerAd,
+)
 from ...protocol.ids import Cid, PeerId, digest_of
 from ...protocol.signing.envelope import Sealed, open_sealed
 from .heard import name_of
 from .host import Host
 
 NAMESPACE = "commonlore"
-ADVERTS: tuple[type[Advert], ...] = (WorkerAd, PeerAd, AdapterRecord, DatanetRecord)
+ADVERTS: tuple[type[Advert], ...] = (WorkerAd, PeerAd, AdapterRecord, DatanetRecord, MeasurementRecord)
 
 
 def record_key(sealed: Sealed[Advert]) -> str:

@@ -95,13 +95,13 @@ Measurements = Mapping[Cid, Faithfulness]
 """What authors measured, by the content id of the sealed statement."""
 
 
-def open_measurement(raw: bytes, manifest: AdapterManifest) -> Faithfulness:
-    """What an adapter's author sealed of its index. Raises InvalidSignature, and RemoteProtocolError where it
-    is another's, of another adapter, or no measurement."""
+def open_measurement(raw: bytes, manifest: AdapterManifest, measurer: bytes | None = None) -> Faithfulness:
+    """What an adapter's author, or another `measurer`, sealed of its index. Raises InvalidSignature, and
+    RemoteProtocolError where it is another's, of another adapter, or no measurement."""
     sealed = open_sealed(raw, (Faithfulness,), CHUNK_SIZE)
-    found = sealed.record
-    if sealed.public_key != manifest.author or found.adapter != record_cid(manifest):
-        raise RemoteProtocolError(f"the faithfulness announced for {manifest.name!r} is not its author's")
+    found, whose = sealed.record, "its author's" if measurer is None else "its measurer's"
+    if sealed.public_key != (measurer or manifest.author) or found.adapter != record_cid(manifest):
+        raise RemoteProtocolError(f"the faithfulness announced for {manifest.name!r} is not {whose}")
     measured, reached = (found.subsets, found.rows, found.queries), found.found
     if any(a < b for a, b in zip(measured, (FEWEST_SUBSETS, FEWEST_ROWS, FEWEST_QUERIES), strict=True)):
         raise RemoteProtocolError(

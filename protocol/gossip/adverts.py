@@ -102,4 +102,17 @@ class DatanetRecord:
     issued_ms: U64
 
 
-Advert = WorkerAd | PeerAd | AdapterRecord | DatanetRecord
+@dataclass(frozen=True, slots=True)
+class MeasurementRecord:
+    """`measurer`, the Ed25519 key that seals this, has measured another's adapter: `measurement` is the CID
+    of its sealed Faithfulness. It changes no pay: it is for people to see.
+    """
+
+    measurer: Hash32
+    adapter: Cid
+    measurement: Cid
+    seq: U64
+    issued_ms: U64
+
+
+Advert = WorkerAd | PeerAd | AdapterRecord | DatanetRecord | MeasurementRecord

@@ -25,6 +25,7 @@ from .adverts import (
     AdapterRecord,
     Advert,
     DatanetRecord,
+    MeasurementRecord,
     PeerAd,
     WorkerAd,
 )
@@ -82,9 +83,12 @@ def check_advert(sealed: Sealed[Advert], domain: Domain, now_ms: int) -> None:
             check_alias(record.alias)
         case DatanetRecord():
             check_name(record.name)
+        case MeasurementRecord():
+            if record.measurer != sealed.public_key:
+                raise InvalidSignature("a measurement that its measurer did not seal")
         case _:
             assert_never(record)
-    # Records of adapters and Datanets are pulled long after they were issued: only the future is forbidden.
+    # Records of adapters, Datanets and measurements are pulled long after: only the future is forbidden.
     if record.issued_ms > now_ms + MAX_CLOCK_SKEW_MS:
         raise Stale(f"issued {record.issued_ms - now_ms} ms in the future; check both peers' clocks")
 

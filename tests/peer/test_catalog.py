@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from commonlore.peer.catalog import Catalog
-from commonlore.protocol.gossip.adverts import AdapterRecord
+from commonlore.peer.catalog import MAX_MEASURERS, Catalog, content_of
+from commonlore.protocol.gossip.adverts import AdapterRecord, DatanetRecord, MeasurementRecord
 from commonlore.protocol.ids import PeerId, cid_of
 from commonlore.protocol.signing.envelope import Sealed
 
@@ -39,3 +39,26 @@ def test_an_alias_that_moves_on_leaves_nothing_behind() -> None:
     assert catalog.record_of(cid_of(bytes([3]))) is None
     assert catalog.record_of(cid_of(bytes([4])), AUTHOR) is not None
     assert len(catalog._adapters) == 1
+
+
+def test_what_others_measured_is_kept_by_who_says_it() -> None:
+    catalog = Catalog(nothing)
+
+    def said(number: int, seq: int = 1, what: bytes = b"found") -> Sealed[MeasurementRecord]:
+        key = bytes([number]) * 32
+        record = MeasurementRecord(key, RECORD.adapter, cid_of(what), seq, 1)
+        return Sealed(record, key, PeerId(key.hex()), b"")
+
+    assert all(catalog.learn(said(number)) for number in range(MAX_MEASURERS))
+    assert not catalog.learn(said(MAX_MEASURERS)), "an adapter's list is bounded"
+    assert not catalog.learn(said(0)), "nothing new"
+    assert catalog.learn(said(0, seq=2, what=b"found again"))
+    found = catalog.measurements_of(RECORD.adapter)
+    assert len(found) == MAX_MEASURERS
+    assert found[0].measurement == cid_of(b"found again")
+    assert catalog.measurements_of(cid_of(b"other")) == ()
+    assert catalog.adapters() == ()
+    datanet = DatanetRecord("icd", 1, cid_of(b"d"), 1, 1)
+    assert [content_of(each) for each in (RECORD, datanet, found[0])] == [
+        RECORD.adapter, datanet.datanet, cid_of(b"found again")
+    ]  # fmt: skip

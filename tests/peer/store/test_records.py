@@ -5,7 +5,7 @@ import pytest
 from commonlore.peer.store.ledger_rows import Role
 from commonlore.peer.store.records import RequestState
 from commonlore.protocol.errors import RemoteProtocolError
-from commonlore.protocol.gossip.adverts import AdapterRecord, DatanetRecord
+from commonlore.protocol.gossip.adverts import AdapterRecord, DatanetRecord, MeasurementRecord
 from commonlore.protocol.ids import Address, RequestId, cid_of
 from commonlore.protocol.receipts.records import (
     AttributionStatement,
@@ -36,6 +36,9 @@ async def test_a_name_is_its_first_keys_and_the_highest_seq_counts(path, make):
         assert await records.put(adapter_record(bob, alias="bob/cwe"))
         datanet = DatanetRecord("ada/icd", 1, cid_of(b"datanet"), 1, 5)
         assert await records.put(open_sealed(seal(bob, datanet), (DatanetRecord,)))
+        for key in (ada, bob):
+            measured = MeasurementRecord(key.public, ADAPTER, cid_of(b"found"), 1, 5)
+            assert await records.put(open_sealed(seal(key, measured), (MeasurementRecord,)))
         found = await records.named(AdapterRecord, "ada/icd")
         assert found is not None
         assert (found.record.seq, found.public_key) == (3, ada.public)
@@ -44,7 +47,7 @@ async def test_a_name_is_its_first_keys_and_the_highest_seq_counts(path, make):
         assert [(h.name, h.seq) for h in heads] == [("ada/icd", 3), ("bob/cwe", 1)]
         assert [h.name for h in await records.heads(AdapterRecord, after="ada/icd", limit=5)] == ["bob/cwe"]
     async with make.opened(path) as store:
-        assert len(await store.records.all()) == 3
+        assert len(await store.records.all()) == 5
 
 
 async def test_statements(path, make):

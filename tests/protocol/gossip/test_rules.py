@@ -12,6 +12,7 @@ from commonlore.protocol.gossip.adverts import (
     MAX_CLOCK_SKEW_MS,
     AdapterRecord,
     DatanetRecord,
+    MeasurementRecord,
     PeerAd,
     WorkerAd,
 )
@@ -20,7 +21,7 @@ from commonlore.protocol.ids import cid_of
 from commonlore.protocol.signing.envelope import open_sealed, seal
 from commonlore.protocol.signing.keys import PeerKey
 
-ADVERTS = (WorkerAd, PeerAd, AdapterRecord, DatanetRecord)
+ADVERTS = (WorkerAd, PeerAd, AdapterRecord, DatanetRecord, MeasurementRecord)
 
 
 @pytest.fixture
@@ -32,11 +33,12 @@ def judge(domain, peer_key, now):
 
 
 @pytest.fixture
-def others(now):
+def others(now, peer_key):
     return (
         PeerAd("client", ("/ip4/192.0.2.1/tcp/1",), 1, now * 1000),
         AdapterRecord("ada/icd-10", cid_of(b"a"), cid_of(b"b"), None, None, 2, 1, 1, now * 1000),
         DatanetRecord("icd-10-cm", 1, cid_of(b"d"), 1, now * 1000),
+        MeasurementRecord(peer_key.public, cid_of(b"a"), cid_of(b"m"), 1, now * 1000),
     )
 
 
@@ -45,6 +47,12 @@ def test_good_announcements_are_accepted(judge, worker_ad, others):
         judged = judge(record)
         assert judged.verdict is Verdict.ACCEPT, judged.reason
         assert judged.sealed.record == record
+
+
+def test_nobody_measures_in_anothers_name(judge, others):
+    judged = judge(others[-1], key=PeerKey.generate(b"another" + bytes(25)))
+    assert judged.verdict is Verdict.REJECT
+    assert "did not seal" in judged.reason
 
 
 def test_the_future_is_ignored(judge, worker_ad, others):
