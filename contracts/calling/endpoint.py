@@ -105,10 +105,11 @@ class Endpoint:
 
         Raises LocalProtocolError where they do not fit.
         """
-        from web3.exceptions import MismatchedABI
+        contract = self.contract(name, address)
+        from web3.exceptions import MismatchedABI  # here, behind the connection: it imports web3 alone
 
         try:
-            bound: ContractFunction = self.contract(name, address).get_function_by_name(function)(*arguments)
+            bound: ContractFunction = contract.get_function_by_name(function)(*arguments)
         except MismatchedABI as error:
             raise LocalProtocolError(
                 f"{function}: these arguments do not fit the contract: {arguments!r:.200}"

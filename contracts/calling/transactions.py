@@ -225,9 +225,11 @@ class Transactor:
         return next((receipt for receipt in receipts if receipt is not None), None)
 
     def _receipt(self, what: str, hash_: bytes) -> Any | None:
-        from web3.exceptions import TransactionNotFound
-
         def get(web3: Web3) -> Any | None:
+            from web3.exceptions import (
+                TransactionNotFound,  # here, behind the endpoint: it imports web3 alone
+            )
+
             try:
                 return web3.eth.get_transaction_receipt(hash_)  # type: ignore[arg-type]
             except TransactionNotFound:

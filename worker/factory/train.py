@@ -224,10 +224,13 @@ def take_step(
 
 
 def follow_gradients(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int) -> None:
-    """Change the parameters as their gradients say, at the rate of this step."""
+    """Change the parameters as their gradients say, at the rate of this step. Raises TrainingFailed where
+    these are no numbers: no parameter would be one any more."""
     for group in optimizer.param_groups:
         group["lr"] = rate_at(config, step)
-        torch.nn.utils.clip_grad_norm_(group["params"], _CLIP)
+        norm = float(torch.nn.utils.clip_grad_norm_(group["params"], _CLIP))
+        if not math.isfinite(norm):
+            raise TrainingFailed(f"the gradient of step {step} is {norm}; train with a lower learning rate")
     optimizer.step()
 
 

@@ -56,7 +56,9 @@ def find_base(cache_dir: Path, name_or_id: str) -> Path:
     except RemoteProtocolError:
         directory = None
     if directory is None or not directory.is_dir():
-        raise NotFound(f"no base {name_or_id!r} on this machine; run `commonlore base add {name_or_id}`")
+        is_id = directory is not None and text == name_or_id
+        what = "FOLDER` with the weights that have this id" if is_id else f"{name_or_id}`"
+        raise NotFound(f"no base {name_or_id!r} on this machine; run `commonlore base add {what}")
     return directory
 
 

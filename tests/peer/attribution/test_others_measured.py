@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
+from commonlore.peer.attribution.faithfulness import Said, announce
 from commonlore.peer.attribution.others_measured import OtherMeasurement, others_of_index, tell_others
 from commonlore.protocol.attribution.faithfulness import Correlations, Faithfulness, to_ppm
 from commonlore.protocol.content.manifests import AdapterManifest, PriorWeight, Recipe
 from commonlore.protocol.content.splits import DEFAULT_SPLIT
 from commonlore.protocol.encoding.codec import record_cid
 from commonlore.protocol.encoding.fields import PPM
-from commonlore.protocol.errors import NotFound
-from commonlore.protocol.gossip.adverts import MeasurementRecord
+from commonlore.protocol.errors import ConfigError, NotFound, RemoteProtocolError
+from commonlore.protocol.gossip.adverts import AdapterRecord, MeasurementRecord
 from commonlore.protocol.ids import Address, Cid, PeerId, cid_of, peer_id_of
 from commonlore.protocol.signing.envelope import seal
 from commonlore.protocol.signing.keys import PeerKey
@@ -33,7 +35,7 @@ def measured(lds: float, **changes: object) -> Faithfulness:
     return replace(Faithfulness(ADAPTER, INDEX, "m/1", 6, 10, 24, 12, 4, reached), **changes)
 
 
-class Said:
+class Shelf:
     """A catalog and its blobs, as far as they matter here."""
 
     def __init__(self) -> None:
@@ -55,20 +57,68 @@ class Said:
 
 
 async def test_only_what_a_peer_sealed_of_this_very_index_is_shown() -> None:
-    said = Said()
-    said.say(BEN, measured(0.1))
-    said.say(CAT, measured(0.9, index=cid_of(b"an older index")))
-    said.say(DAN, measured(0.9), sealer=BEN)
-    said.say(AUTHOR, measured(0.9))
-    said.records.append(MeasurementRecord(bytes(32), ADAPTER, cid_of(b"lost"), 1, 1))
-    found = await others_of_index(said, said, MANIFEST, INDEX)
+    shelf = Shelf()
+    shelf.say(BEN, measured(0.1))
+    shelf.say(CAT, measured(0.9, index=cid_of(b"an older index")))
+    shelf.say(DAN, measured(0.9), sealer=BEN)
+    shelf.say(AUTHOR, measured(0.9))
+    shelf.records.append(MeasurementRecord(bytes(32), ADAPTER, cid_of(b"lost"), 1, 1))
+    found = await others_of_index(shelf, shelf, MANIFEST, INDEX)
     assert found == (OtherMeasurement(peer_id_of(BEN.public), measured(0.1)),)
 
 
 async def test_a_measurement_of_too_little_is_not_shown() -> None:
-    said = Said()
-    said.say(BEN, measured(0.9, subsets=3))
-    assert await others_of_index(said, said, MANIFEST, INDEX) == ()
+    shelf = Shelf()
+    shelf.say(BEN, measured(0.9, subsets=3))
+    assert await others_of_index(shelf, shelf, MANIFEST, INDEX) == ()
+
+
+class FakeNode:
+    """As much of a node as announcing needs."""
+
+    def __init__(self, key: PeerKey, record: AdapterRecord | None) -> None:
+        self.keys = SimpleNamespace(peer=key)
+        self.clock = SimpleNamespace(now_ms=lambda: 7)
+        self.catalog = SimpleNamespace(adapter=self._manifest, record_of=lambda *_: record)
+        self.content = SimpleNamespace(put=self._put)
+        self.announced: list[object] = []
+
+    async def _manifest(self, adapter: Cid) -> AdapterManifest:
+        return MANIFEST
+
+    async def _put(self, data: bytes) -> Cid:
+        return cid_of(data)
+
+    async def next_seq(self) -> int:
+        return 3
+
+    async def announce(self, record: object) -> None:
+        self.announced.append(record)
+
+
+RECORD = AdapterRecord("ann/icd", ADAPTER, cid_of(b"base"), INDEX, None, 0, 0, 1, 1)
+
+
+async def test_an_author_announces_beside_its_index_and_anybody_else_for_himself() -> None:
+    found = measured(0.9)
+    author, other = FakeNode(AUTHOR, RECORD), FakeNode(BEN, RECORD)
+    said = await announce(author, found)
+    assert said == Said(cid_of(seal(AUTHOR, found)), by_author=True)
+    assert author.announced == [replace(RECORD, faithfulness=said.statement, seq=3, issued_ms=7)]
+    said = await announce(other, found)
+    assert said == Said(cid_of(seal(BEN, found)), by_author=False)
+    assert other.announced == [MeasurementRecord(BEN.public, ADAPTER, said.statement, 3, 7)]
+
+
+async def test_nothing_is_announced_that_nobody_would_count() -> None:
+    late, unknown = FakeNode(BEN, replace(RECORD, index=cid_of(b"a newer index"))), FakeNode(BEN, None)
+    for node in (late, unknown):
+        with pytest.raises(ConfigError, match="measure it again"):
+            await announce(node, measured(0.9))
+    little = FakeNode(BEN, RECORD)
+    with pytest.raises(RemoteProtocolError, match="measure nothing"):
+        await announce(little, measured(0.9, subsets=3))
+    assert [node.announced for node in (late, unknown, little)] == [[], [], []]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,16 @@ import pytest
 
 from commonlore.peer.attribution.audit import Audit
 from commonlore.peer.attribution.evidence import Evidence
+from commonlore.peer.attribution.findings import Finding
+from commonlore.peer.attribution.others_measured import OtherMeasurement
+from commonlore.peer.attribution.receipt_check import CheckOptions, Gathered, check
 from commonlore.peer.attribution.retraining_audit import verify_by_retraining
 from commonlore.peer.attribution.second_draw import DrawFacts
 from commonlore.peer.attribution.second_evidence import SecondEvidence
 from commonlore.peer.attribution.verifying import verify_integers, verify_query, verify_signatures
+from commonlore.peer.config import Config
 from commonlore.peer.datanets.withdrawing import forget_jobs
+from commonlore.peer.home import Home
 from commonlore.protocol.attribution.faithfulness import (
     COARSE_METHOD,
     UNMEASURED_METHOD,
@@ -38,9 +44,9 @@ from commonlore.protocol.content.rows import row_hash
 from commonlore.protocol.content.selections import DroppedRow, RowSelection
 from commonlore.protocol.encoding.codec import record_cid
 from commonlore.protocol.encoding.fields import PPM
-from commonlore.protocol.errors import NotFound
+from commonlore.protocol.errors import CommonloreError, InvalidShard, NotFound
 from commonlore.protocol.gossip.adverts import AdapterRecord
-from commonlore.protocol.ids import Address, cid_of, keccak256
+from commonlore.protocol.ids import Address, PeerId, cid_of, keccak256
 from commonlore.protocol.receipts.records import (
     AttributionStatement,
     Effects,
@@ -496,3 +502,75 @@ def test_level_3_sees_a_checkpoint_and_factors_that_no_training_made(
     found = verify_by_retraining(swapped, Audit(base, tmp_path, 3))
     assert not found.passed
     assert sum("WRONG" in sentence for sentence in found.showed) >= 1
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "says"),
+    [("huge", "a gradient is not finite"), ("nan", "a gradient is not finite"),
+     ("foreign", "does not fit its base and rank"), ("curvature", "rank is not finite")],
+)  # fmt: skip
+def test_files_from_which_nothing_can_be_computed_are_refused_by_level_2(
+    made: tuple[Evidence, Path], tmp_path: Path, spoilt: str, says: str
+) -> None:
+    evidence, base = made
+    assert evidence.early is not None
+    assert evidence.curvature is not None
+    path = tmp_path / "spoilt"
+    path.write_bytes(spoil(spoilt, evidence.curvature if spoilt == "curvature" else evidence.early))
+    changes = {"curvature" if spoilt == "curvature" else "early": path}
+    found = verify_query(dataclasses.replace(evidence, **changes), base)
+    assert not found.passed
+    assert found.showed[-1].startswith("WRONG: ")
+    assert says in found.showed[-1]
+
+
+def spoil(how: str, path: Path) -> bytes:
+    """A file of an adapter's as no training leaves it."""
+    import torch
+    from safetensors import safe_open
+    from safetensors.torch import load, save
+
+    tensors = load(path.read_bytes())
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    match how:
+        case "huge":
+            tensors = {
+                name: tensor * 1e30 if "lora_B" in name else tensor for name, tensor in tensors.items()
+            }
+        case "nan":
+            tensors = {name: torch.full_like(tensor, torch.nan) for name, tensor in tensors.items()}
+        case "foreign":
+            tensors = {name: tensor.repeat(2, 1) for name, tensor in tensors.items()}
+        case "curvature":
+            tensors["rank"][0] = torch.inf
+    return save(tensors, metadata=metadata)
+
+
+def test_levels_that_hold_are_shown_before_evidence_that_does_not(
+    made: tuple[Evidence, Path], tmp_path: Path
+) -> None:
+    evidence, _ = made
+    place = Home(tmp_path).create(), Config(), CheckOptions("1", 2, 1)
+
+    def carried_out(lacking: CommonloreError) -> Iterator[Finding]:
+        gathered = Gathered((evidence,), 0, lacking)
+        return check(*place[:2], gathered, place[2], lambda *_: None)
+
+    refused = list(carried_out(InvalidShard("shard of 'c': the rows are not those that its root commits")))
+    assert [(each.level, each.passed) for each in refused] == [(0, True), (1, False)]
+    (said,) = refused[1].showed
+    assert said.startswith("WRONG: what this level reads is refused: shard of 'c'")
+    levels = carried_out(NotFound("the index is nowhere"))
+    assert next(levels).passed
+    with pytest.raises(NotFound, match="nowhere"):
+        next(levels)
+
+
+def test_what_others_measured_is_a_note_and_changes_no_verdict(made: tuple[Evidence, Path]) -> None:
+    evidence, _ = made
+    others = (OtherMeasurement(PeerId("ben"), measured_as(evidence, PPM)),)
+    found = verify_integers(dataclasses.replace(evidence, others=others))
+    assert found.passed
+    (note,) = [said for said in found.showed if said.startswith("NOTE: 1 other measured")]
+    assert "no pay changes by it: ben +0.00 ± 0.20 (not above chance), which contradicts" in note

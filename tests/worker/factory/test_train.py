@@ -4,18 +4,20 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+import torch
 
-from commonlore.protocol.errors import InvalidModel
+from commonlore.protocol.errors import InvalidModel, TrainingFailed
 from commonlore.worker.factory.job import (
     ADAPTER_FILE,
     CHECKPOINT_FILE,
     EARLY_FILE,
+    TrainConfig,
     TrainJob,
     TrainProgress,
     read_result,
     write_job,
 )
-from commonlore.worker.factory.train import run_job, train_early
+from commonlore.worker.factory.train import follow_gradients, run_job, train_early
 
 
 class Killed(BaseException):
@@ -100,3 +102,13 @@ def test_without_held_out_rows_no_figure_is_invented(job: TrainJob, job_dir: Pat
     assert result is not None
     assert (result.heldout, result.heldout_loss_before, result.heldout_loss_after) == (0, None, None)
     assert result.training_loss_before is not None
+
+
+def test_a_gradient_that_is_no_number_ends_a_run() -> None:
+    """Clipped, it would make no number of every parameter, and an adapter of that after the last step."""
+    parameter = torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.AdamW([parameter], lr=0.0)
+    parameter.grad = torch.tensor([1.0, torch.inf, 0.0])
+    with pytest.raises(TrainingFailed, match="gradient of step 2 is inf; train with a lower learning rate"):
+        follow_gradients(optimizer, TrainConfig(), 2)
+    assert torch.equal(parameter.detach(), torch.ones(3))
