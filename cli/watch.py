@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 @takes_groups
 def watch(options: PeerOptions) -> None:
-    """Watch every lane's commitments and challenge what is wrong, until Ctrl-C.
+    """Watch every lane's commitments and every committed index, and challenge what is wrong, until Ctrl-C.
 
-    Whoever proves a fraud gets half of the poster's bond; a challenge costs gas, so this home's owner needs
+    Whoever proves a fraud gets half of the bond behind it; a challenge costs gas, so this home's owner needs
     some.
     """
     import trio
@@ -56,6 +56,12 @@ def _print(report: WatchReport) -> None:
     for act in report.acts:
         print(f"{act.what}: epoch {act.epoch} of lane {checksummed(act.lane)}: {act.said}", flush=True)
         print(f"transaction {act.tx}", flush=True)
+    if report.indexes:
+        print(f"judged {report.indexes} indexes", flush=True)
+    for proved in report.index_acts:
+        named = f"index {proved.index.hex()} of {checksummed(proved.maker)}"
+        print(f"{proved.what}: {named}: {proved.said}", flush=True)
+        print(f"transaction {proved.tx}", flush=True)
     for doubt in report.doubts:
         print(harmless(f"doubtful: {doubt}"), flush=True)
     for reason in report.waiting:

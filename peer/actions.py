@@ -26,6 +26,7 @@ from .identity.keystore import Keystore
 from .node import Node
 from .settling.beacons import registered_beacon
 from .settling.claiming import Claimer
+from .settling.committed_indexes import standing_of
 from .settling.depositing import deposit, purse_of
 from .settling.receipt_progress import progress_within
 from .settling.settle_plan import SettleReport
@@ -229,6 +230,7 @@ async def gather_here(node: Node, stored: StoredReceipt, level: int) -> tuple[Ev
         content=node.content,
         credits=node.statements.known.credits_of,
         beacon=lambda manifest: registered_beacon(node.domain, node.chain.client, manifest),
+        standing=lambda manifest, index: standing_of(node.domain, node.chain.client, manifest, index),
         draws=lambda receipt, listed: facts_of(node.chain.client, receipt, listed),
     )
     return await gather(sources, stored, level)

@@ -31,6 +31,7 @@ from .gateway.receipts import Receipts
 from .home import Home
 from .identity.keystore import Keystore
 from .settling.beacons import registered_beacon
+from .settling.committed_indexes import standing_of
 from .settling.crediting import NetworkAccounts
 from .settling.receipt_progress import progress_within
 from .store.ledger_rows import StoredReceipt
@@ -133,6 +134,7 @@ def sources_of(closed: ClosedHome) -> Sources:
         content=closed.content,
         credits=closed.statements.credits_of,
         beacon=lambda manifest: registered_beacon(closed.domain, closed.chain, manifest),
+        standing=lambda manifest, index: standing_of(closed.domain, closed.chain, manifest, index),
         draws=lambda receipt, listed: facts_of(closed.chain, receipt, listed),
     )
 

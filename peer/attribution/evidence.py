@@ -27,6 +27,7 @@ from ...protocol.signing.bindings import PeerBinding
 from ...protocol.signing.eip712 import Domain
 from ...protocol.signing.envelope import Sealed
 from ..datanets.shards import PulledDatanet, pull_datanet
+from ..settling.committed_indexes import IndexStanding
 from ..store.ledger import Ledger
 from ..store.ledger_rows import StoredReceipt
 from ..store.records import Records
@@ -67,7 +68,8 @@ class CatalogSource(Protocol):
 @dataclass(frozen=True, slots=True)
 class Sources:
     """Where evidence comes from. `credits` of a receipt, and the binding of its worker; `beacon` of an
-    adapter, None in a network without a chain; `draws` what that says of a second attributor's draw."""
+    adapter, None in a network without a chain; `standing` what that says of an index, `draws` what it says of
+    a second attributor's draw."""
 
     domain: Domain
     ledger: Ledger
@@ -76,6 +78,7 @@ class Sources:
     content: ContentSource
     credits: Callable[[StoredReceipt, PeerBinding], Awaitable[tuple[Credit, ...]]]
     beacon: Callable[[AdapterManifest], Awaitable[bytes | None]]
+    standing: Callable[[AdapterManifest, Cid], Awaitable[IndexStanding | None]]
     draws: ReadFacts
 
 
@@ -103,7 +106,9 @@ class Evidence:
     beacon: bytes | None = None
     """The adapter's; None in a network without a chain, empty where the adapter is not registered."""
     unknown: str = ""
-    """Why the beacon could not be read, where it could not."""
+    """Why the chain could not be read, where it could not."""
+    standing: IndexStanding | None = None
+    """What the index's author committed of it on the chain; None where it did not."""
     part: ReceiptPart | None = None
     seconds: tuple[SecondEvidence, ...] = ()
     announced: AdapterRecord | None = None
@@ -184,7 +189,7 @@ async def _gather_of(sources: Sources, stored: StoredReceipt, level: int, adapte
     known = replace(known, seconds=tuple(read), announced=announced, others=others)
     if statement is None or statement.record.index is None:
         return known
-    known = await _with_beacon(sources, manifest, known)
+    known = await _with_chain(sources, manifest, statement.record.index, known)
     try:
         known = await _with_index(sources, statement, manifest, known)
     except (RemoteProtocolError, InvalidSignature) as error:
@@ -229,10 +234,11 @@ async def _with_rows(sources: Sources, manifest: AdapterManifest, known: Evidenc
     return replace(known, selection=selection, datanets=await _datanets(sources, manifest))
 
 
-async def _with_beacon(sources: Sources, manifest: AdapterManifest, known: Evidence) -> Evidence:
+async def _with_chain(sources: Sources, manifest: AdapterManifest, index: Cid, known: Evidence) -> Evidence:
     """A chain that is away keeps nothing else from being looked at."""
     try:
-        return replace(known, beacon=await sources.beacon(manifest))
+        standing = await sources.standing(manifest, index)
+        return replace(known, beacon=await sources.beacon(manifest), standing=standing)
     except (NotFound, Unreachable, ChainError) as error:
         return replace(known, unknown=str(error))
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from ...protocol.attribution.index_trees import PublishedIndex, build_index_trees
 from ...protocol.attribution.indexing import check_beacon
 from ...protocol.content.manifests import IndexManifest
 from ...protocol.errors import NotFound, RemoteProtocolError
+from ...protocol.ids import RAW, cid_of_digest
 from .evidence import Evidence
 from .findings import Checks
 from .index_rows import check_rows_of, counted_rows
@@ -21,6 +23,26 @@ def check_projection(evidence: Evidence, index: IndexManifest, checks: Checks) -
             "projection by choosing the adapter's id"
         )
     checks.shows("the index's projection is drawn by the block that registered its adapter, on the chain")
+
+
+def check_committed(evidence: Evidence, checks: Checks) -> None:
+    """The index stands on the chain, and is just what its author committed there; or it is on none."""
+    standing = evidence.standing
+    if standing is None:
+        return checks.shows(
+            "NOTE: the index is not committed on a chain (its author has no bond, or its network no chain): "
+            "whoever stated a wrong sum in it would lose nothing"
+        )
+    standing.require()
+    assert evidence.index is not None
+    index, made = evidence.index, standing.commitment
+    trees = build_index_trees(PublishedIndex(index.manifest, index.rows, index.sums))
+    if trees.commitment(made.maker, cid_of_digest(made.manifest, RAW), index.manifest) != made:
+        raise RemoteProtocolError("the index is not what its author committed on the chain")
+    left = standing.seconds_left
+    until = f"anybody can challenge them there for {left} s more" if left else "nobody has shown them wrong"
+    checks.shows(f"the index's author committed to these very numbers on the chain, with a bond; {until}")
+    return None
 
 
 def check_whole(evidence: Evidence, index: IndexManifest, checks: Checks) -> None:

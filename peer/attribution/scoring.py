@@ -2,10 +2,12 @@
 statement.
 
 Rules of this file: the index that counts is the one that the adapter's author announced, if its projection is
-the one that the adapter's registration drew and its rows are those that the manifest plans: an author that
-chose either is not scored by it, and its contributors have the priors. Some of its rows are computed again
-before the first score (`row_checks`): by an index with one that is wrong nothing is scored, and statements
-challenge it. The query vector is kept where whoever checks the statement finds it, by its digest.
+the one that the adapter's registration drew, its rows are those that the manifest plans, and its sums those
+of its rows: an author that chose any of them is not scored by it, and its contributors have the priors.
+Neither is anybody scored by an index that was shown wrong on the chain, or that is not what was committed
+there. Some of its rows are computed again before the first score (`row_checks`): by an index with one that is
+wrong nothing is scored, and statements challenge it. The query vector is kept where whoever checks the
+statement finds it, by its digest.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import trio
@@ -21,7 +24,7 @@ from ...protocol.attribution.faithfulness import CHALLENGED_METHOD, coarse_metho
 from ...protocol.attribution.indexing import check_beacon
 from ...protocol.attribution.scoring import PRIOR_METHOD, prior_weights
 from ...protocol.content.manifests import AdapterManifest, IndexManifest
-from ...protocol.errors import NotFound
+from ...protocol.errors import NotFound, Unreachable
 from ...protocol.ids import Cid
 from ...protocol.receipts.channels import combine_channels, payable
 from ...protocol.receipts.records import AttributionStatement, Effects
@@ -34,9 +37,11 @@ from ...worker.attribution.subject import subject_of
 from ..datanets.shards import PulledDatanet
 from ..node import Node
 from ..settling.beacons import registered_beacon
+from ..settling.committed_indexes import IndexStanding, standing_of
 from ..store.records import MAX_STATEMENT_BYTES
 from .index_evidence import curvature_of, early_of, index_of, sums_path
 from .index_rows import require_whole
+from .index_sums import require_sums
 from .measured import faithfulness_of
 from .row_checks import NamedIndex, RowChecks
 
@@ -149,6 +154,14 @@ class Scoring:
         check_beacon(index, await registered_beacon(node.domain, node.chain.client, manifest))
         return await require_whole(node.content, node.catalog, node.domain, manifest, index)
 
+    async def _standing(self, manifest: AdapterManifest, index: Cid) -> IndexStanding | None:
+        """What its author committed of an index. Raises RemoteProtocolError where it was shown wrong,
+        NotFound, Unreachable or ChainError where that cannot be told."""
+        standing = await standing_of(self._node.domain, self._node.chain.client, manifest, index)
+        if standing is not None:
+            standing.require()
+        return standing
+
     async def _make_known(self, adapter: Cid, manifest: AdapterManifest) -> _Known:
         """Fetch what scoring needs, early checkpoint, factors and index, once. Raises NotFound."""
         record = self._node.catalog.record_of(adapter, manifest.author)
@@ -156,10 +169,14 @@ class Scoring:
             raise NotFound(f"adapter {adapter} has no gradient index; prior weights apply")
         known, content = self._known.get(adapter), self._node.content
         if known is not None and (known.index, known.faithfulness) == (record.index, record.faithfulness):
+            with suppress(Unreachable):  # what stood before goes on while the chain is away
+                await self._standing(manifest, record.index)
             self._known.move_to_end(adapter)
             return known
+        standing = await self._standing(manifest, record.index)
         index = (await index_of(content, record.index, manifest)).record
         datanets = await self._require_drawn(manifest, index)
+        await require_sums(content, index, standing)
         early, curvature = await early_of(content, manifest), await curvature_of(content, manifest)
         await self._scorer.load(subject_of(manifest, early, curvature, index.beacon))
         await self._scorer.use_index(index, await sums_path(content, index))

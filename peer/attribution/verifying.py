@@ -25,7 +25,7 @@ from ...protocol.receipts.rules import check_voucher_names
 from ...protocol.signing.eip712 import require_signer
 from .evidence import NO_PROMPT, Evidence
 from .findings import Checks, Finding
-from .index_check import check_projection, check_whole
+from .index_check import check_committed, check_projection, check_whole
 from .method_check import check_follows, check_unindexed
 from .others_measured import tell_others
 from .parts_check import check_part_owners
@@ -122,6 +122,7 @@ def _integers(evidence: Evidence, checks: Checks) -> None:
         return None
     index = evidence.index
     check_projection(evidence, index.manifest, checks)
+    check_committed(evidence, checks)
     check_whole(evidence, index.manifest, checks)
     check_index(index.manifest, index.rows, index.sums)
     checks.shows(

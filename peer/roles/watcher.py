@@ -17,6 +17,7 @@ from ...protocol.settlement.published import MAX_EPOCH_BYTES
 from ..clock import Clock
 from ..node import Node
 from ..watchtower.demands import WatchReport
+from ..watchtower.index_watch import IndexWatch
 from ..watchtower.succeeding import Successor
 from ..watchtower.watching import Watchtower
 
@@ -42,10 +43,17 @@ class WatchStatus:
 class Watchman:
     """A watchtower that looks again and again."""
 
-    def __init__(self, tower: Watchtower, clock: Clock, successor: Successor | None = None) -> None:
+    def __init__(
+        self,
+        tower: Watchtower,
+        clock: Clock,
+        successor: Successor | None = None,
+        indexes: IndexWatch | None = None,
+    ) -> None:
         self._tower = tower
         self._clock = clock
         self._successor = successor
+        self._indexes = indexes
         self._told: list[Tell] = []
         self.status = WatchStatus()
 
@@ -65,6 +73,8 @@ class Watchman:
         before = self.status
         try:
             report = await self._tower.look()
+            if self._indexes is not None:
+                await self._indexes.look(report)
             if self._successor is not None:
                 await self._successor.look(report)
         except CommonloreError as error:
@@ -80,7 +90,7 @@ class Watchman:
             last_round_ms=self._clock.now_ms(),
             lanes=report.lanes,
             judged=before.judged + report.judged,
-            challenges=before.challenges + len(report.acts),
+            challenges=before.challenges + len(report.acts) + len(report.index_acts),
             waiting_for="; ".join(report.waiting),
             doubts=before.doubts + len(report.doubts),
         )
@@ -106,6 +116,7 @@ async def open_watchman(node: Node) -> AsyncIterator[Watchman]:
         bond = max(node.config.bond, node.chain.client.deployment.minimum_bond)
         successor = Successor(node.chain.client, fetch, node.content.put, bond)
     tower = Watchtower(node.chain.client, fetch, demands=node.config.watch_demands)
-    watchman = Watchman(tower, node.clock, successor)
+    indexes = IndexWatch(node.chain.client, node.content)
+    watchman = Watchman(tower, node.clock, successor, indexes)
     node.nursery.start_soon(watchman.run, float(node.config.watch_interval_s))
     yield watchman

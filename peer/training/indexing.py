@@ -17,6 +17,7 @@ from pathlib import Path
 import trio
 
 from ...protocol.attribution.faithfulness import Faithfulness
+from ...protocol.attribution.index_trees import PublishedIndex
 from ...protocol.attribution.written_rows import row_parts
 from ...protocol.content.manifests import AdapterManifest, Row
 from ...protocol.content.rows import row_hash
@@ -44,6 +45,7 @@ from ..attribution.index_evidence import MAX_INDEX_BYTES, index_of, rows_of, sum
 from ..attribution.measured import faithfulness_of
 from ..node import Node
 from ..settling.beacons import own_beacon, registered_beacon
+from ..settling.committed_indexes import commit_own
 from .row_roles import planned_rows
 from .train_stages import TrainUpdate
 
@@ -93,6 +95,8 @@ class Indexing:
             sealed, found = await self._announced_before(manifest, cid)
         else:
             sealed = await node.content.put(seal(node.keys.peer, found, CHUNK_SIZE))
+        published = PublishedIndex(built.manifest, built.rows, built.sums)
+        await commit_own(node.chain.client, cid, published)
         flagged = await trio.to_thread.run_sync(_flagged, built)
         return Indexed(cid, built.manifest.row_count, sealed, found, flagged)
 

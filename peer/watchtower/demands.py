@@ -39,10 +39,21 @@ class Act:
     tx: str
 
 
+@dataclass(frozen=True, slots=True)
+class IndexAct:
+    """A proof against an index (its sha2-256 digest): `what` is the fraud's kind."""
+
+    what: str
+    maker: Address
+    index: bytes
+    said: str
+    tx: str
+
+
 @dataclass(slots=True)
 class WatchReport:
     """What one round saw and did. `waiting` says what could not be looked at, and why; `doubts` what does not
-    follow and cannot be proved to the chain."""
+    follow and cannot be proved to the chain. `indexes` counts those that were judged."""
 
     chain_time: int
     lanes: int = 0
@@ -50,6 +61,8 @@ class WatchReport:
     acts: list[Act] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
+    indexes: int = 0
+    index_acts: list[IndexAct] = field(default_factory=list)
 
 
 class Demanding:

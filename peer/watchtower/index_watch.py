@@ -1,0 +1,100 @@
+"""Indexes watched: every one that was committed on the chain is added up again while it can be challenged.
+
+Rules of this file:
+
+- An index is judged once, from what was published under the commitment's own digest; a proof is sent as soon
+  as something is found.
+- What cannot be had yet is looked for in each round, as long as the window lasts. Where what was published is
+  not what was committed nothing can be shown: it is said, as nobody should go by it.
+- Whatever stands in the way of one index keeps no other waiting.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import trio
+
+from ...contracts.calling.endpoint import Rejected
+from ...contracts.client.chain import ChainClient
+from ...protocol.attribution.index_frauds import IndexFraud, find_index_fraud
+from ...protocol.attribution.index_trees import IndexCommitment, PublishedIndex
+from ...protocol.content.manifests import IndexManifest
+from ...protocol.errors import CommonloreError, InvalidSignature, NotFound, RemoteProtocolError, Unreachable
+from ...protocol.ids import DAG_CBOR, RAW, checksummed, cid_of_digest, digest_of
+from ...protocol.signing.envelope import open_sealed
+from ...worker.attribution.index import map_file
+from ..attribution.index_evidence import MAX_INDEX_BYTES, ContentSource, rows_path, sums_path
+from ..settling.claiming import on_chain
+from .demands import IndexAct, WatchReport
+
+log = logging.getLogger(__name__)
+
+
+class IndexWatch:
+    """Watches all committed indexes. Its account pays for challenges and is rewarded for them."""
+
+    def __init__(self, client: ChainClient, content: ContentSource) -> None:
+        self._client = client
+        self._content = content
+        self._judged: set[IndexCommitment] = set()
+
+    async def look(self, report: WatchReport) -> None:
+        """One round over all indexes that can be challenged. Raises Unreachable, ChainError where the chain
+        itself does not answer."""
+        for made in await on_chain(self._client.indexes.all):
+            if made.killed or made.commitment in self._judged:
+                continue
+            if report.chain_time < await on_chain(self._client.indexes.open_until, made.commitment):
+                await self._try(made.commitment, report)
+            else:
+                self._judged.add(made.commitment)
+
+    async def _try(self, commitment: IndexCommitment, report: WatchReport) -> None:
+        named = f"index {commitment.manifest.hex()[:16]} of {checksummed(commitment.maker)}"
+        try:
+            published = await self._published(commitment)
+            fraud = await trio.to_thread.run_sync(find_index_fraud, commitment, published)
+        except (NotFound, Unreachable) as error:
+            report.waiting.append(f"{named}: {error}")
+            return
+        except (RemoteProtocolError, InvalidSignature) as error:
+            report.doubts.append(f"{named}: {error}")
+        except CommonloreError as error:
+            report.waiting.append(f"{named}: {error}")
+            return
+        except Exception:  # a defect, which one index brought out: the others are watched
+            report.waiting.append(f"{named} cannot be judged; see the log")
+            log.exception("judging failed", extra={"index": commitment.manifest.hex()})
+        else:
+            if fraud is not None:
+                await self._challenge(commitment, fraud, report)
+        report.indexes += 1
+        self._judged.add(commitment)
+
+    async def _challenge(self, commitment: IndexCommitment, fraud: IndexFraud, report: WatchReport) -> None:
+        try:
+            sent = await on_chain(self._client.indexes.prove, commitment, fraud)
+        except Rejected as refused:
+            report.waiting.append(f"index {commitment.manifest.hex()[:16]}: {fraud.said}: {refused}")
+            return
+        act = IndexAct(fraud.kind, commitment.maker, commitment.manifest, fraud.said, sent.text)
+        report.index_acts.append(act)
+        log.warning("proved that an index is wrong: %s", fraud.said, extra={"tx": sent.text})
+
+    async def _published(self, commitment: IndexCommitment) -> PublishedIndex:
+        """What was published under a commitment's digest. Raises NotFound, Unreachable, RemoteProtocolError,
+        InvalidSignature."""
+        raw = await self._sealed(commitment.manifest)
+        index = open_sealed(raw, (IndexManifest,), MAX_INDEX_BYTES).record
+        if digest_of(index.adapter) != commitment.adapter:
+            raise RemoteProtocolError(f"it is of {index.adapter}, and committed for another adapter")
+        rows, sums = await rows_path(self._content, index), await sums_path(self._content, index)
+        return PublishedIndex(index, map_file(rows), map_file(sums))
+
+    async def _sealed(self, digest: bytes) -> bytes:
+        """The index behind its digest, which names it as one chunk or as several."""
+        try:
+            return await self._content.get(cid_of_digest(digest, RAW), MAX_INDEX_BYTES)
+        except (NotFound, Unreachable):
+            return await self._content.get(cid_of_digest(digest, DAG_CBOR), MAX_INDEX_BYTES)
