@@ -81,13 +81,13 @@ class IndexesClient:
         return int(self._client.read("Indexes", "window"))
 
     def minimum_bond(self) -> int:
-        """The least bond as an attributor with which an index can be committed."""
+        """The least bond, as an attributor or as a contributor, with which an index can be committed."""
         return int(self._client.read("Indexes", "minimumBond"))
 
     def open_until(self, commitment: IndexCommitment) -> int:
         """When (chain time) an index's challenges end; 0 where it is not committed."""
         id_ = self._client.read("Indexes", "indexId", commitment_tuple(commitment))
-        committed_at, _ = self._client.read("Indexes", "entries", id_)
+        committed_at, *_ = self._client.read("Indexes", "entries", id_)
         return int(committed_at) + self.window() if committed_at else 0
 
     def commit(self, commitment: IndexCommitment) -> Sent:

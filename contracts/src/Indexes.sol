@@ -62,13 +62,16 @@ struct ClosingLeaf {
 }
 
 /// @title Gradient indexes, as far as integers go.
-/// @notice A bonded attributor commits to the index that it publishes. During a window anyone may show in one transaction a
-/// row that is none, one that is there twice, rows that do not stand by their contributors, or a sum that is not that of its
-/// rows: then the index is killed and the bond slashed. Whether a row is the gradient of its text is recomputed by people.
+/// @notice Whoever is bonded as an attributor, or else as a contributor, commits to the index that it publishes; that bond
+/// answers for it. (An attributor is drawn to score others' answers: who only trains need not be one.) During a window
+/// anyone may show in one transaction a row that is none, one that is there twice, rows that do not stand by their
+/// contributors, or a sum that is not that of its rows: then the index is killed and the bond slashed. Whether a row is the
+/// gradient of its text is recomputed by people.
 /// @dev No sum overflows unseen: what follows is computed in 256 bits, and what no int32 holds equals none.
 contract Indexes is ReentrancyGuard {
     struct Entry {
         uint64 committedAt;
+        uint8 role;
         bool killed;
     }
 
@@ -111,13 +114,15 @@ contract Indexes is ReentrancyGuard {
     /// @notice Commits the caller to an index of its own. Once.
     function commitIndex(IndexCommitment calldata index) external {
         if (index.maker != msg.sender) revert NotMaker(index.maker);
-        uint128 standing = bonds.standing(msg.sender, bonds.ATTRIBUTOR());
+        uint8 role = bonds.ATTRIBUTOR();
+        if (bonds.standing(msg.sender, role) < minimumBond) role = bonds.CONTRIBUTOR();
+        uint128 standing = bonds.standing(msg.sender, role);
         if (standing < minimumBond) revert BondTooSmall(msg.sender, standing);
         if (index.sumCount == 0 || index.sumCount > index.rowCount) revert BadShape();
         if (index.width == 0 || index.width % 8 != 0 || index.width > MAX_WIDTH) revert BadShape();
         bytes32 id = indexId(index);
         if (entries[id].committedAt != 0) revert AlreadyCommitted(id);
-        entries[id].committedAt = uint64(block.timestamp);
+        entries[id] = Entry(uint64(block.timestamp), role, false);
         emit IndexCommitted(id, msg.sender, index);
     }
 
@@ -237,7 +242,7 @@ contract Indexes is ReentrancyGuard {
         uint64 last = entry.committedAt + window;
         if (block.timestamp >= last) revert WindowClosed(last);
         entry.killed = true;
-        uint128 slashed = bonds.slash(index.maker, bonds.ATTRIBUTOR(), type(uint128).max, msg.sender);
+        uint128 slashed = bonds.slash(index.maker, entry.role, type(uint128).max, msg.sender);
         emit IndexKilled(id, msg.sender, reason, slashed);
     }
 

@@ -2,8 +2,8 @@
 
 Rules of this file: what counts is what an adapter's author committed under the account that the adapter is
 registered for; anybody else may commit to anything. Where one of its commitments to an index was shown wrong,
-nobody goes by that index any more. Without a bond as an attributor an index is not committed, and is as good
-as its numbers: whoever checks a receipt adds them up, and is told so.
+nobody goes by that index any more. Without a bond, as an attributor or as a contributor, an index is not
+committed, and is as good as its numbers: whoever checks a receipt adds them up, and is told so.
 """
 
 from __future__ import annotations
@@ -77,9 +77,10 @@ async def commit_own(client: ChainClient | None, index: Cid, published: Publishe
 
 async def _commit(client: ChainClient, index: Cid, published: PublishedIndex) -> bool:
     least = await on_chain(client.indexes.minimum_bond)
-    bond = await on_chain(client.bonds.standing, client.address, BondRole.ATTRIBUTOR)
-    if bond < max(least, 1):
-        log.info("the index %s is not committed on the chain: no bond as an attributor", index)
+    roles = (BondRole.ATTRIBUTOR, BondRole.CONTRIBUTOR)
+    bonds = [await on_chain(client.bonds.standing, client.address, role) for role in roles]
+    if max(bonds) < max(least, 1):
+        log.info("the index %s is not committed on the chain: no bond as a contributor", index)
         return False
     trees = await trio.to_thread.run_sync(build_index_trees, published)
     commitment = trees.commitment(client.address, index, published.manifest)

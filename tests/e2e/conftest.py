@@ -17,6 +17,7 @@ import pytest
 import trio
 
 from commonlore.contracts.calling.records import LaneState
+from commonlore.contracts.client.bonding import BondRole
 from commonlore.contracts.embedded.controls import advance, fund
 from commonlore.peer.asking.answers import Answer, ask_options
 from commonlore.peer.client import Client
@@ -144,6 +145,13 @@ class Town:
             fund(client.endpoint, owner.address, amount, 10**18)
             client.deposit(amount)
 
+    def bond(self, name: str, role: BondRole, amount: int) -> None:
+        """What a peer's owner has to lose, before its process sends anything."""
+        owner = self.network.keys(name).owner
+        with self.network.client(owner) as client:
+            fund(client.endpoint, owner.address, amount, 10**18)
+            client.bonds.bond(role, amount)
+
     def next_epoch(self) -> list[dict[str, Any]]:
         """Jump into the next epoch, let every peer look at the chain's clock, and every lane settle: their
         reports.
@@ -211,6 +219,7 @@ def _mended(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def adapter(town: Town) -> str:
     """An adapter that a contributor's process trained on three contributors' rows, and announced."""
+    town.bond("contributor", BondRole.CONTRIBUTOR, 1_000)
     keystore = Keystore(town.network.home("contributor").keys)
     for name in CONTRIBUTORS:
         keystore.create(name)

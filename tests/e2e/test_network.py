@@ -56,6 +56,7 @@ async def test_an_answer_is_paid_attributed_settled_and_claimed(town: Any, ask: 
     checked = (verify_signatures(evidence), verify_integers(evidence))
     assert all(finding.passed for finding in checked), checked
     assert "bit for bit" in checked[1].showed[-1]
+    assert any("committed to these very numbers on the chain" in said for said in checked[1].showed)
     assert len(stated) == 2
     assert len({each.query for each in stated}) == 1, "two attributors on one machine find the same vector"
     assert evidence.curvature is not None

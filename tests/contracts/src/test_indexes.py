@@ -33,9 +33,9 @@ from commonlore.protocol.attribution.written_rows import HEAVIEST, LIGHTEST, rea
 from commonlore.protocol.content.manifests import IndexedContributor, IndexManifest
 from commonlore.protocol.encoding.merkle import MerkleTree
 from commonlore.protocol.errors import RemoteProtocolError
-from commonlore.protocol.ids import Address, cid_of, keccak256
+from commonlore.protocol.ids import Address, checksummed, cid_of, keccak256
 
-ATTRIBUTOR = 4
+CONTRIBUTOR, ATTRIBUTOR = 2, 4
 MAKER = key_of("attributor").address
 OWNERS = (Address(b"\x0a" * 20), Address(b"\x0b" * 20))
 WIDTH, COUNTS = 2 * CHUNK_PLACES + 8, (2, 3)
@@ -351,6 +351,26 @@ def test_only_bonded_makers_commit_and_only_to_something(stage):
     assert Committed(stage, manifest=bytes(32)).commit() is None
     forged = Committed(stage, changed_sum(0, 0))
     assert forged.challenge() == (IndexFraudKind.BAD_SUM, "UnknownIndex")
+
+
+def test_who_is_no_attributor_answers_with_its_bond_as_a_contributor(stage):
+    author = key_of("author of an index").address
+    stage.bond(author, ATTRIBUTOR, 99)
+    stage.bond(author, CONTRIBUTOR, BOND)
+    index = Committed(stage, changed_sum(0, 0), maker=author)
+    assert index.commit(author) is None
+    assert index.challenge() == (IndexFraudKind.BAD_SUM, None)
+    left = [stage.network.read("Bonds", "standing", checksummed(author), role) for role in (2, 4)]
+    assert left == [0, 99]
+    assert stage.network.tokens(WATCHER) == BOND // 2
+
+
+def test_who_is_an_attributor_answers_with_that_bond(stage):
+    stage.bond(MAKER, CONTRIBUTOR, BOND)
+    index = Committed(stage, changed_sum(0, 0)).committed()
+    assert index.challenge() == (IndexFraudKind.BAD_SUM, None)
+    left = [stage.network.read("Bonds", "standing", checksummed(MAKER), role) for role in (2, 4)]
+    assert left == [BOND, 0]
 
 
 def test_after_the_window_nothing_is_shown(stage):

@@ -23,12 +23,14 @@ from commonlore.peer.attribution.verifying import verify_integers, verify_query,
 from commonlore.peer.config import Config
 from commonlore.peer.datanets.withdrawing import forget_jobs
 from commonlore.peer.home import Home
+from commonlore.peer.settling.committed_indexes import IndexStanding
 from commonlore.protocol.attribution.faithfulness import (
     COARSE_METHOD,
     UNMEASURED_METHOD,
     Correlations,
     Faithfulness,
 )
+from commonlore.protocol.attribution.index_trees import PublishedIndex, build_index_trees
 from commonlore.protocol.attribution.indexing import projection_seed
 from commonlore.protocol.attribution.pools import Basis
 from commonlore.protocol.attribution.scoring import (
@@ -288,11 +290,41 @@ def test_level_2_sees_effects_that_parts_of_the_prompt_did_not_have(made: tuple[
 def test_level_1_says_where_a_projection_could_be_chosen(made: tuple[Evidence, Path]) -> None:
     evidence, _ = made
     assert evidence.adapter is not None
-    assert not any("NOTE" in sentence for sentence in verify_integers(evidence).showed)
+    assert not any("projection" in said for said in verify_integers(evidence).showed if "NOTE" in said)
     unseeded = reindexed(evidence, beacon=b"", seed=projection_seed(evidence.adapter))
     assert "may be chosen" in verify_integers(unseeded).showed[-1]
     without_chain = verify_integers(dataclasses.replace(unseeded, beacon=None))
     assert any("no beacon" in sentence for sentence in without_chain.showed)
+
+
+def test_level_1_says_what_the_chain_says_of_an_index(made: tuple[Evidence, Path]) -> None:
+    evidence, _ = made
+    assert evidence.index is not None
+    assert evidence.manifest is not None
+    index = evidence.index
+    assert any("NOTE: the index is not committed" in said for said in verify_integers(evidence).showed)
+    trees = build_index_trees(PublishedIndex(index.manifest, index.rows, index.sums))
+    committed = trees.commitment(evidence.manifest.author_payee, cid_of(index.sealed.raw), index.manifest)
+
+    def level_1(**changes: Any) -> Finding:
+        standing = dataclasses.replace(IndexStanding(committed), **changes)
+        return verify_integers(dataclasses.replace(evidence, standing=standing))
+
+    for found, said in (
+        (level_1(), "nobody has shown them wrong"),
+        (level_1(seconds_left=9), "for 9 s more"),
+    ):
+        assert found.passed
+        assert any("these very numbers on the chain" in each and said in each for each in found.showed)
+        assert not any("NOTE" in each for each in found.showed)
+    other = dataclasses.replace(committed, running_root=bytes(32))
+    for found, said in (
+        (level_1(killed="sum does not follow"), "shown wrong on the chain (sum does not follow)"),
+        (level_1(commitment=other), "not what its author committed"),
+    ):
+        assert not found.passed
+        assert found.showed[-1].startswith("WRONG: ")
+        assert said in found.showed[-1]
 
 
 def test_level_1_sees_an_index_under_another_block_than_its_adapters(made: tuple[Evidence, Path]) -> None:
