@@ -6,11 +6,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from ...protocol.errors import LocalProtocolError
 from ...protocol.ids import Address, Cid
 from ...protocol.settlement.published import MAX_EPOCH_BYTES
 from ..node import Node
+from ..settling.committed_indexes import is_barred
 from ..settling.crediting import Crediting
 from ..settling.lane import Settler
 from ..settling.redemption import SettleParts
@@ -28,6 +30,7 @@ async def open_settler(node: Node) -> AsyncIterator[Settler]:
         node.keys.peer.public,
         seconds=True,  # what others stated, this node asked them for
         state=None if node.worker is None else node.worker.attributing.state_drawn,
+        barred=partial(is_barred, node.domain, node.chain.client),
     )
 
     async def fetch(_: Address, cid: Cid) -> bytes:

@@ -1,9 +1,10 @@
 """Indexes on the chain: an author commits to its own when it publishes it, and what became of that.
 
 Rules of this file: what counts is what an adapter's author committed under the account that the adapter is
-registered for; anybody else may commit to anything. Where one of its commitments to an index was shown wrong,
-nobody goes by that index any more. Without a bond, as an attributor or as a contributor, an index is not
-committed, and is as good as its numbers: whoever checks a receipt adds them up, and is told so.
+registered for; anybody else may commit to anything. While an index can be challenged no lane divides by it,
+and where one of its author's commitments was shown wrong nobody goes by it any more. Without a bond, as an
+attributor or as a contributor, an index is not committed, and is as good as its numbers: whoever checks a
+receipt adds them up, and is told so.
 """
 
 from __future__ import annotations
@@ -56,6 +57,15 @@ async def standing_of(
     if not made:
         return None
     return await on_chain(_standing, client, next((one for one in made if one.killed), made[-1]))
+
+
+async def is_barred(
+    domain: Domain, client: ChainClient | None, manifest: AdapterManifest, index: Cid
+) -> bool:
+    """Whether a lane divides nothing by an index yet, or any more: it can still be challenged, or was shown
+    wrong. Raises as `standing_of`."""
+    standing = await standing_of(domain, client, manifest, index)
+    return standing is not None and bool(standing.killed or standing.seconds_left)
 
 
 def _standing(client: ChainClient, made: CommittedIndex) -> IndexStanding:

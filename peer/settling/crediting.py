@@ -2,7 +2,8 @@
 
 Rules of this file: what is decided is decided in `protocol.attribution.pool_evidence`; here statements,
 manifests and measurements are read. Of a pool only the drawn receipts' statements are read at all. A
-measurement that cannot be had, or is none, lets no statement count.
+measurement that cannot be had, or is none, lets no statement count; neither does an index that is `barred`:
+one that can still be challenged on the chain, or was shown wrong there.
 """
 
 from __future__ import annotations
@@ -54,6 +55,10 @@ StateDrawn = Callable[[bytes, Cid, bytes], Awaitable[None]]
 it waits for that."""
 
 
+IsBarred = Callable[[AdapterManifest, Cid], Awaitable[bool]]
+"""Whether nothing may be divided by an adapter's index now. Raises Unreachable, ChainError."""
+
+
 @dataclass(frozen=True, slots=True)
 class NetworkAccounts:
     """The accounts of the platform's and the work pool's shares, fixed at deployment."""
@@ -101,7 +106,7 @@ class Counted:
 class Crediting:
     """Divides receipts. `worker_key` is the Ed25519 key of the lane, whose statements count first; those of
     others count too where `seconds` says that only who was asked can have put them into `records`. `state`
-    has drawn receipts scored that were not yet.
+    has drawn receipts scored that were not yet; statements by an index that is `barred` do not count.
     """
 
     def __init__(
@@ -113,6 +118,7 @@ class Crediting:
         *,
         seconds: bool = False,
         state: StateDrawn | None = None,
+        barred: IsBarred | None = None,
     ) -> None:
         self._accounts = accounts
         self._records = records
@@ -121,6 +127,7 @@ class Crediting:
         self._worker_key = worker_key
         self._seconds = seconds
         self._state = state
+        self._barred = barred
 
     async def divide(
         self, receipts: Sequence[StoredReceipt], worker: Address, beacon: bytes = b""
@@ -215,10 +222,20 @@ class Crediting:
         manifest = await self._manifest(adapter)
         known = await self._records.statements(receipt_hash, adapter)
         asked = [one for one in known if self._seconds or one.public_key == self._worker_key]
+        barred = await self._barred_among(asked, manifest)
+        asked = [one for one in asked if one.record.index not in barred]
         measured, raw = await self._measured(asked, manifest)
         found = counting(asked, manifest, receipt_hash, self._worker_key, measured, beacon)
         named = {one.record.faithfulness for one in found}
         return Counted(found, {cid: each for cid, each in raw.items() if cid in named})
+
+    async def _barred_among(
+        self, statements: Sequence[SealedStatement], manifest: AdapterManifest
+    ) -> frozenset[Cid]:
+        if self._barred is None:
+            return frozenset()
+        named = {one.record.index for one in statements if one.record.index is not None}
+        return frozenset([index for index in sorted(named) if await self._barred(manifest, index)])
 
     async def _measured(
         self, statements: Sequence[SealedStatement], manifest: AdapterManifest

@@ -5,8 +5,10 @@ Rules of this file:
 - Everything follows from the chain, from what was published, and from this peer's own statements: a look may
   be cut off anywhere and begun again, and nothing is handed in or paid twice.
 - A receipt is attested to once its commitment is final and the next one has shown what it paid, and only
-  where this peer has scored it and the credits are what the lane's own statements divide (`divisions`). What
-  a word is, `protocol.attribution.attestations` says.
+  where this peer has scored it and the credits are what the lane's own statements divide (`divisions`). Where
+  the lane published no statement on it the priors divide by rule (its index may still be challenged, say):
+  who finds otherwise says nothing, as two honest words could only contradict each other. What a word is,
+  `protocol.attribution.attestations` says.
 - Pay follows from the chain alone: it comes when what was published is gone, the bond topped up or leaving.
   Nothing is collected from a pool that holds less than the fee, as the rest would be lost.
 - Whatever stands in the way of one receipt or lane keeps no other waiting: strangers write what is read here.
@@ -33,7 +35,7 @@ from ...contracts.client.chain import ChainClient
 from ...contracts.client.checking import Attested
 from ...contracts.client.drawing import lot
 from ...protocol.attribution.attestations import attribution_verdict
-from ...protocol.attribution.pools import TOLERANCE_PPM, total_variation_ppm
+from ...protocol.attribution.pools import TOLERANCE_PPM, Basis, total_variation_ppm
 from ...protocol.content.manifests import AdapterManifest
 from ...protocol.encoding.codec import decode
 from ...protocol.errors import CommonloreError, DeadlineExceeded, NotFound, Unreachable
@@ -67,6 +69,14 @@ class Sources:
     fetch: FetchTrees
     manifest: ReadManifest
     own: OwnWeights
+
+
+@dataclass(frozen=True, slots=True)
+class _Paid:
+    """By what a receipt was paid, and whether by statements that were published on it."""
+
+    weights: tuple[Weight, ...]
+    is_stated: bool
 
 
 class Attesting:
@@ -162,7 +172,7 @@ class Attesting:
 
     async def _paid(
         self, posted: PostedCommitment, trees: EpochTrees, following: PostedCommitment
-    ) -> tuple[Mapping[bytes, tuple[Weight, ...]], tuple[str, ...]]:
+    ) -> tuple[Mapping[bytes, _Paid], tuple[str, ...]]:
         """The weights that each receipt of adapters was paid by, over all of them, from what the next
         commitment published; and what of that does not follow, to which nobody attests."""
         raw = await _had(fetch_data(posted.lane, following.commitment, self._sources.fetch))
@@ -174,14 +184,17 @@ class Attesting:
 
         found = await divide_again(self._client, posted, (earlier, later), read)
         paid = paid_weights(self._client.deployment.domain, earlier, found.pools)
-        return paid, (*found.doubts, *found.unread)
+        divided = [pool.division.receipts.items() for pool in found.pools.values()]
+        unstated = {one for each in divided for one, judged in each if judged.basis is Basis.PRIOR}
+        words = {one: _Paid(weights, one not in unstated) for one, weights in paid.items()}
+        return words, (*found.doubts, *found.unread)
 
     async def _attest(
         self,
         posted: PostedCommitment,
         trees: EpochTrees,
         index: int,
-        paid: Mapping[bytes, tuple[Weight, ...]],
+        paid: Mapping[bytes, _Paid],
         number: int,
     ) -> bool:
         """Attest to one receipt, where this peer has something to say and has not, nor two others; whether
@@ -194,14 +207,17 @@ class Attesting:
         weights = await self._own_weights(settled.receipt, subject)
         if weights is None or subject not in paid:
             return False
-        verdict = attribution_verdict(paid[subject], weights)
+        apart = total_variation_ppm(paid[subject].weights, weights)
+        if not paid[subject].is_stated and apart > TOLERANCE_PPM:
+            return False
+        verdict = attribution_verdict(paid[subject].weights, weights)
         word = work_pool.attestation(ROLE, subject, verdict, number)
         signature = sign(self._client.deployment.domain, self._key, word)
         leaf = open_leaf(self._client.deployment.domain, trees, index)
         await on_chain(work_pool.attest, posted.lane, posted.commitment, leaf, word, signature)
         self.attested += 1
         log.info("attested to receipt %s", subject.hex())
-        if (apart := total_variation_ppm(paid[subject], weights)) > TOLERANCE_PPM:
+        if apart > TOLERANCE_PPM:
             self.contradicted += 1
             log.warning("receipt %s was paid by weights %d ppm from those found here", subject.hex(), apart)
         return True

@@ -167,6 +167,10 @@ async def test_who_contradicts_is_brought_before_the_arbiter(open_lane, attribut
         assert chain.client().work_pool.works(lane.unscored, ROLE) == (), "nobody has anything to say on it"
         assert chain.client().work_pool.case_of(lane.receipt, ROLE) is not None
         for each in attributors:
+            each.stated[lane.unscored] = weights(900_000)
+        await lane.look()
+        assert chain.client().work_pool.works(lane.unscored, ROLE) == (), "the priors divide it by rule"
+        for each in attributors:
             each.stated[lane.unscored] = PRIORS
         await lane.look()
         chain.now += 700

@@ -141,6 +141,25 @@ async def test_what_parts_did_is_paid_only_beside_an_index_by_which_it_can_be_me
         assert judged.weights == paid, index
 
 
+async def test_a_barred_index_divides_nothing_and_is_not_published(tmp_path: Path) -> None:
+    receipt, barred = stored(1), {INDEX}
+    priors = (Weight(A, 500_000), Weight(B, 500_000))
+
+    async def is_barred(manifest: AdapterManifest, index: Cid) -> bool:
+        assert manifest == MANIFEST
+        return index in barred
+
+    async with opened(tmp_path) as records:
+        await state(records, receipt, 900_000)
+        dividing = Crediting(ACCOUNTS, records, ONE, WORKER.public, barred=is_barred)
+        division = await dividing.divide([receipt], OWNER)
+        assert division.pools[ADAPTER].receipts[receipt.receipt_hash].weights == priors
+        assert (division.statements, division.measured, division.unknown) == ([], {}, {})
+        barred.clear()
+        division = await dividing.divide([receipt], OWNER)
+        assert division.pools[ADAPTER].receipts[receipt.receipt_hash].weights[0].ppm == 900_000
+
+
 async def test_a_large_pool_is_divided_by_its_drawn_receipts_and_a_stranger_finds_the_same(
     tmp_path: Path,
 ) -> None:

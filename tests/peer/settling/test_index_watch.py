@@ -9,7 +9,7 @@ import pytest
 from commonlore.contracts.client.bonding import BondRole
 from commonlore.peer.attribution.index_sums import require_sums
 from commonlore.peer.chain import OFFLINE
-from commonlore.peer.settling.committed_indexes import commit_own, standing_of
+from commonlore.peer.settling.committed_indexes import commit_own, is_barred, standing_of
 from commonlore.peer.watchtower.demands import WatchReport
 from commonlore.peer.watchtower.index_watch import IndexWatch
 from commonlore.protocol.attribution.index_frauds import IndexFraudKind
@@ -113,6 +113,9 @@ async def test_a_forged_sum_is_proved_and_its_author_slashed(chain, make, author
     assert found.killed == "sum does not follow"
     with pytest.raises(RemoteProtocolError, match="shown wrong on the chain"):
         found.require()
+    chain.pass_window()
+    manifest = replace(make.MANIFEST, author_payee=author.owner.address)
+    assert await is_barred(chain.deployment.domain, author.client, manifest, cid)
     assert not await commit_own(author.client, cid, published), "nothing is left to answer for it"
 
 
@@ -125,9 +128,13 @@ async def test_a_true_index_is_left_alone_and_committed_once(chain, make, author
     assert (report.indexes, report.index_acts, report.waiting, report.doubts) == (1, [], [], [])
     found = await standing(chain, make, author, cid)
     assert (found.killed, found.seconds_left > 0) == ("", True)
+    manifest = replace(make.MANIFEST, author_payee=author.owner.address)
+    place = (chain.deployment.domain, author.client, manifest, cid)
+    assert await is_barred(*place), "it earns when nobody can challenge it any more"
     await require_sums(content, published.manifest, found)
     chain.pass_window()
     assert (await standing(chain, make, author, cid)).seconds_left == 0
+    assert not await is_barred(*place)
     assert (await look(chain, watcher, content)).indexes == 0, "its window has passed"
     assert len(author.client.indexes.all()) == 1
 
