@@ -56,7 +56,7 @@ def _wrong_indexes() -> Iterator[_Wrong]:
     yield IndexFraudKind.BAD_ROW, bad_row, (IndexOpenings(odd, bad_row).row(1),)
 
     larger = _published(1)
-    closing = closing_sums(larger)
+    closing = closing_sums(larger.manifest, larger.sums)
     last = replace(trees.running[-1], sum_root=closing[1].sum_root)
     bad_sum = replace(trees, running=(*trees.running[:-1], last), closing=closing)
     yield IndexFraudKind.BAD_SUM, bad_sum, IndexOpenings(larger, bad_sum).step(ROWS - 1, WIDTH - 1)

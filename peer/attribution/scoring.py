@@ -41,7 +41,7 @@ from ..settling.committed_indexes import IndexStanding, standing_of
 from ..store.records import MAX_STATEMENT_BYTES
 from .index_evidence import curvature_of, early_of, index_of, sums_path
 from .index_rows import require_whole
-from .index_sums import require_sums
+from .index_sums import require_committed
 from .measured import faithfulness_of
 from .row_checks import NamedIndex, RowChecks
 
@@ -176,7 +176,7 @@ class Scoring:
         standing = await self._standing(manifest, record.index)
         index = (await index_of(content, record.index, manifest)).record
         datanets = await self._require_drawn(manifest, index)
-        await require_sums(content, index, standing)
+        await require_committed(content, index, standing)
         early, curvature = await early_of(content, manifest), await curvature_of(content, manifest)
         await self._scorer.load(subject_of(manifest, early, curvature, index.beacon))
         await self._scorer.use_index(index, await sums_path(content, index))

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
 import numpy as np
 
@@ -109,8 +110,7 @@ class PublishedIndex:
     @cached_property
     def ends(self) -> tuple[int, ...]:
         """Behind which row each contributor's end."""
-        counts = [each.row_count for each in self.manifest.contributors]
-        return tuple(int(end) for end in np.cumsum(counts, dtype=np.int64))
+        return _ends(self.manifest)
 
     def sum_at(self, number: int) -> Int64s:
         """The sum of a contributor's rows up to and including row `number`. Raises RemoteProtocolError."""
@@ -154,7 +154,7 @@ class IndexTrees:
 def build_index_trees(published: PublishedIndex, closes_as_published: bool = True) -> IndexTrees:
     """The trees over an index. Unless it `closes_as_published`, each account's last running sum is what its
     rows add up to. Raises RemoteProtocolError where a row is none."""
-    manifest, closing = published.manifest, closing_sums(published)
+    manifest, closing = published.manifest, closing_sums(published.manifest, published.sums)
     roots = list(_running_roots(published))
     if closes_as_published:
         for each, contributor in zip(closing, manifest.contributors, strict=True):
@@ -170,18 +170,17 @@ def row_leaves(published: PublishedIndex) -> tuple[bytes, ...]:
     return tuple(keccak256(b"\x00" + digest + published.written(number)) for number, digest in hashes)
 
 
-def closing_sums(published: PublishedIndex) -> tuple[ClosingSum, ...]:
+def closing_sums(manifest: IndexManifest, sums: Blob) -> tuple[ClosingSum, ...]:
     """Every contributor's sum, as published."""
-    ends = enumerate(zip(published.manifest.payees, published.ends, strict=True))
-    return tuple(
-        ClosingSum(account, end, sum_tree(published.stated_sum(number)).root)
-        for number, (account, end) in ends
-    )
+    size, ends = _NUMBER * manifest.width, _ends(manifest)
+    starts = range(0, len(sums), size)
+    roots = [sum_tree(sums[start : start + size]).root for start in starts]
+    return tuple(ClosingSum(*each) for each in zip(manifest.payees, ends, roots, strict=True))
 
 
-def sums_root(published: PublishedIndex) -> bytes:
-    """The root that binds a published blob of sums; needs no rows."""
-    return MerkleTree(each.leaf for each in closing_sums(published)).root
+def sums_root(manifest: IndexManifest, sums: Blob) -> bytes:
+    """The root that binds a blob of sums, as long as the index says; needs no rows."""
+    return MerkleTree(each.leaf for each in closing_sums(manifest, sums)).root
 
 
 def sum_tree(numbers: bytes) -> MerkleTree:
@@ -197,6 +196,10 @@ def sum_chunk(numbers: bytes, place: int) -> bytes:
 def write_sum(total: Int64s) -> bytes:
     """A sum as it is published, and hashed."""
     return total.astype("<i4").tobytes()
+
+
+def _ends(manifest: IndexManifest) -> tuple[int, ...]:
+    return tuple(accumulate(each.row_count for each in manifest.contributors))
 
 
 def _chunks(numbers: bytes) -> list[bytes]:
