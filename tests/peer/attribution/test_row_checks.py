@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import trio
 
-from commonlore.peer.attribution import row_checks
+from commonlore.peer.attribution import row_checks, scoring
 from commonlore.peer.attribution.evidence import Evidence
 from commonlore.peer.attribution.index_rows import committed_rows
 from commonlore.peer.attribution.row_checks import FOUND, SECRET
@@ -22,9 +22,13 @@ from commonlore.peer.attribution.scoring import Scorable, Scoring
 from commonlore.peer.attribution.second_evidence import SecondEvidence
 from commonlore.peer.attribution.second_opinions import SecondOpinions
 from commonlore.peer.attribution.verifying import verify_integers, verify_query
+from commonlore.peer.chain import OFFLINE
+from commonlore.peer.settling.committed_indexes import IndexStanding
 from commonlore.protocol.attribution.faithfulness import CHALLENGED_METHOD
+from commonlore.protocol.attribution.index_trees import PublishedIndex, build_index_trees
 from commonlore.protocol.attribution.pools import Basis
 from commonlore.protocol.attribution.scoring import prior_weights
+from commonlore.protocol.attribution.written_rows import read_rows
 from commonlore.protocol.content.blob_names import describe_blob
 from commonlore.protocol.content.manifests import IndexManifest
 from commonlore.protocol.errors import RemoteProtocolError
@@ -33,7 +37,7 @@ from commonlore.protocol.ids import Cid, cid_of, keccak256
 from commonlore.protocol.receipts.records import AttributionStatement
 from commonlore.protocol.signing.envelope import Sealed, open_sealed, seal
 from commonlore.protocol.signing.keys import PeerKey
-from commonlore.worker.attribution.index import OwnedRow, build_index, read_rows
+from commonlore.worker.attribution.index import OwnedRow, build_index
 from commonlore.worker.attribution.process import (
     AttributionConfig,
     AttributionProcess,
@@ -146,7 +150,8 @@ class World:
                 return world.record
 
         keys, store = SimpleNamespace(peer=KEYS[name]), SimpleNamespace(settings=kept)
-        node = SimpleNamespace(content=Content(), catalog=Catalog(), store=store, keys=keys)
+        chain = {"domain": OFFLINE, "chain": SimpleNamespace(client=None)}
+        node = SimpleNamespace(content=Content(), catalog=Catalog(), store=store, keys=keys, **chain)
         return Scoring(node, self.scorer)
 
     @property
@@ -300,3 +305,31 @@ async def test_sums_that_lean_are_not_scored_by(
             await world.attributor("worker", kept).state(world.answer)
         assert not [name for name in kept.values if name.startswith(FOUND)]
         assert world.scorer.rows == []
+
+
+async def test_nobody_scores_by_an_index_that_was_shown_wrong_on_the_chain(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[IndexStanding | None] = [None]
+
+    async def standing(*_: object) -> IndexStanding | None:
+        return found[0]
+
+    monkeypatch.setattr(scoring, "standing_of", standing)
+    async with opened(made, tmp_path, monkeypatch) as world:
+        index = world.evidence.index
+        world.publish(index.manifest, bytes(index.rows), bytes(index.sums))
+        trees = build_index_trees(PublishedIndex(index.manifest, bytes(index.rows), bytes(index.sums)))
+        committed = trees.commitment(world.evidence.manifest.author_payee, world.record.index, index.manifest)
+        kept = Kept()
+        attributor = world.attributor("worker", kept)
+        stated = await attributor.state(world.answer)
+        found[0] = IndexStanding(committed, killed="sum does not follow")
+        with pytest.raises(RemoteProtocolError, match="shown wrong on the chain"):
+            await attributor.state(world.answer)
+        found[0] = IndexStanding(dataclasses.replace(committed, sums_root=bytes(32)))
+        with pytest.raises(RemoteProtocolError, match="not what its author committed"):
+            await world.attributor("worker", kept).state(world.answer)
+        found[0] = IndexStanding(committed)
+        again = await world.attributor("worker", kept).state(world.answer)
+        assert again.record == stated.record
