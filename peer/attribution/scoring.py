@@ -39,9 +39,9 @@ from ..node import Node
 from ..settling.beacons import registered_beacon
 from ..settling.committed_indexes import IndexStanding, standing_of
 from ..store.records import MAX_STATEMENT_BYTES
+from .index_committed import require_committed
 from .index_evidence import curvature_of, early_of, index_of, sums_path
 from .index_rows import require_whole
-from .index_sums import require_committed
 from .measured import faithfulness_of
 from .row_checks import NamedIndex, RowChecks
 

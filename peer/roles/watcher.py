@@ -8,12 +8,14 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
 from ...protocol.errors import CommonloreError, ConfigError, DeadlineExceeded, Unreachable
 from ...protocol.ids import Address, Cid
 from ...protocol.settlement.published import MAX_EPOCH_BYTES
+from ..attribution.index_committed import published_index
 from ..clock import Clock
 from ..node import Node
 from ..watchtower.demands import WatchReport
@@ -116,7 +118,7 @@ async def open_watchman(node: Node) -> AsyncIterator[Watchman]:
         bond = max(node.config.bond, node.chain.client.deployment.minimum_bond)
         successor = Successor(node.chain.client, fetch, node.content.put, bond)
     tower = Watchtower(node.chain.client, fetch, demands=node.config.watch_demands)
-    indexes = IndexWatch(node.chain.client, node.content)
+    indexes = IndexWatch(node.chain.client, partial(published_index, node.content))
     watchman = Watchman(tower, node.clock, successor, indexes)
     node.nursery.start_soon(watchman.run, float(node.config.watch_interval_s))
     yield watchman

@@ -12,6 +12,7 @@ Rules of this file:
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 
 import trio
 
@@ -19,24 +20,23 @@ from ...contracts.calling.endpoint import Rejected
 from ...contracts.client.chain import ChainClient
 from ...protocol.attribution.index_frauds import IndexFraud, find_index_fraud
 from ...protocol.attribution.index_trees import IndexCommitment, PublishedIndex
-from ...protocol.content.manifests import IndexManifest
 from ...protocol.errors import CommonloreError, InvalidSignature, NotFound, RemoteProtocolError, Unreachable
-from ...protocol.ids import DAG_CBOR, RAW, checksummed, cid_of_digest, digest_of
-from ...protocol.signing.envelope import open_sealed
-from ...worker.attribution.index import map_file
-from ..attribution.index_evidence import MAX_INDEX_BYTES, ContentSource, rows_path, sums_path
+from ...protocol.ids import checksummed
 from ..settling.claiming import on_chain
 from .demands import IndexAct, WatchReport
 
 log = logging.getLogger(__name__)
+ReadPublished = Callable[[IndexCommitment], Awaitable[PublishedIndex]]
+"""What was published under a commitment's digest. Raises NotFound, Unreachable, RemoteProtocolError,
+InvalidSignature."""
 
 
 class IndexWatch:
     """Watches all committed indexes. Its account pays for challenges and is rewarded for them."""
 
-    def __init__(self, client: ChainClient, content: ContentSource) -> None:
+    def __init__(self, client: ChainClient, read: ReadPublished) -> None:
         self._client = client
-        self._content = content
+        self._read = read
         self._judged: set[IndexCommitment] = set()
 
     async def look(self, report: WatchReport) -> None:
@@ -53,7 +53,7 @@ class IndexWatch:
     async def _try(self, commitment: IndexCommitment, report: WatchReport) -> None:
         named = f"index {commitment.manifest.hex()[:16]} of {checksummed(commitment.maker)}"
         try:
-            published = await self._published(commitment)
+            published = await self._read(commitment)
             fraud = await trio.to_thread.run_sync(find_index_fraud, commitment, published)
         except (NotFound, Unreachable) as error:
             report.waiting.append(f"{named}: {error}")
@@ -81,20 +81,3 @@ class IndexWatch:
         act = IndexAct(fraud.kind, commitment.maker, commitment.manifest, fraud.said, sent.text)
         report.index_acts.append(act)
         log.warning("proved that an index is wrong: %s", fraud.said, extra={"tx": sent.text})
-
-    async def _published(self, commitment: IndexCommitment) -> PublishedIndex:
-        """What was published under a commitment's digest. Raises NotFound, Unreachable, RemoteProtocolError,
-        InvalidSignature."""
-        raw = await self._sealed(commitment.manifest)
-        index = open_sealed(raw, (IndexManifest,), MAX_INDEX_BYTES).record
-        if digest_of(index.adapter) != commitment.adapter:
-            raise RemoteProtocolError(f"it is of {index.adapter}, and committed for another adapter")
-        rows, sums = await rows_path(self._content, index), await sums_path(self._content, index)
-        return PublishedIndex(index, map_file(rows), map_file(sums))
-
-    async def _sealed(self, digest: bytes) -> bytes:
-        """The index behind its digest, which names it as one chunk or as several."""
-        try:
-            return await self._content.get(cid_of_digest(digest, RAW), MAX_INDEX_BYTES)
-        except (NotFound, Unreachable):
-            return await self._content.get(cid_of_digest(digest, DAG_CBOR), MAX_INDEX_BYTES)

@@ -2,12 +2,13 @@
 and prove what is wrong, and nobody goes by what was shown wrong."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
 from commonlore.contracts.client.bonding import BondRole
-from commonlore.peer.attribution.index_sums import require_committed
+from commonlore.peer.attribution.index_committed import published_index, require_committed
 from commonlore.peer.chain import OFFLINE
 from commonlore.peer.settling.committed_indexes import commit_own, is_barred, standing_of
 from commonlore.peer.watchtower.demands import WatchReport
@@ -87,7 +88,7 @@ def publish(content, make, author, forged=0):
 
 async def look(chain, watcher, content):
     report = WatchReport(watcher.client.chain_time())
-    await IndexWatch(watcher.client, content).look(report)
+    await IndexWatch(watcher.client, partial(published_index, content)).look(report)
     return report
 
 
@@ -99,7 +100,7 @@ async def standing(chain, make, author, cid):
 async def test_a_forged_sum_is_proved_and_its_author_slashed(chain, make, author, watcher, content):
     cid, published = publish(content, make, author, forged=1)
     assert await commit_own(author.client, cid, published)
-    watch, report = IndexWatch(watcher.client, content), WatchReport(chain.now)
+    watch, report = IndexWatch(watcher.client, partial(published_index, content)), WatchReport(chain.now)
     await watch.look(report)
     (act,) = report.index_acts
     assert (act.what, act.maker, report.indexes) == (IndexFraudKind.BAD_SUM, author.owner.address, 1)
@@ -160,7 +161,7 @@ async def test_a_chain_that_refuses_keeps_no_index_from_being_published(chain, m
 async def test_what_cannot_be_had_is_looked_for_again(chain, make, author, watcher, content):
     cid, published = publish(content, make, author, forged=-3)
     await commit_own(author.client, cid, published)
-    watch = IndexWatch(watcher.client, content)
+    watch = IndexWatch(watcher.client, partial(published_index, content))
     for missing in (published.manifest.rows, cid):
         content.missing = {missing}
         report = WatchReport(chain.now)
