@@ -10,7 +10,7 @@ import typer
 
 from .grouped import takes_groups
 from .options import HomeOption, JsonOption
-from .printing import print_facts, print_json, print_table
+from .printing import fact, print_facts, print_json, print_table
 from .reach import node_of
 
 SHOWN_CONTRIBUTORS = 3
@@ -115,7 +115,48 @@ def withdraw(
     )
     facts = {"datanet": name, "withdrawn": ", ".join(done["shards"]), "next": told}
     tainted = ", ".join(f"{found['alias']} ({found['adapter']})" for found in done["tainted"])
-    print_facts(facts | {"to be trained again": tainted or "no announced adapter"})
+    facts |= {"to be trained again": tainted or "no announced adapter"}
+    print_facts(facts | {f"index of {found['alias']}": _taken(found) for found in done["tainted"]})
+
+
+def _taken(found: dict[str, Any]) -> str:
+    """What was taken out of an adapter's index, from whom; why nothing was, where nothing was."""
+    if not found["difference"]:
+        return f"unchanged: {found['without_difference']}"
+    whose = [
+        f"{each['rows']} rows of {each.get('contributor') or each['payee']}" for each in found["rows_taken"]
+    ]
+    return f"{', '.join(whose)} taken out; difference {found['difference']}"
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="The Datanet.")],
+    home: HomeOption = None,
+    json: JsonOption = False,
+) -> None:
+    """One Datanet: what it holds, what was taken back of it, and which adapters had learnt from that."""
+    with node_of(home) as client:
+        found = client.get(f"/datanets/{name}")
+    if json:
+        print_json(found)
+        return
+    withdrawn, learnt = found.pop("withdrawn"), found.pop("learnt_from_it")
+    print_facts(dict(fact(name, value) for name, value in found.items()))
+    for each in withdrawn:
+        print()
+        print_facts(dict(fact(name, value) for name, value in each.items()))
+    for each in learnt:
+        print(f"\n{_fate(each)}")
+
+
+def _fate(found: dict[str, Any]) -> str:
+    """What became of an adapter that had learnt from withdrawn rows."""
+    called = f"{found['alias']} ({found['adapter']})" if found["alias"] else found["adapter"]
+    taken = f"; index: {_taken(found)}" if found.get("difference") else ""
+    again = ", ".join(f"{each['alias']} ({each['adapter']})" for each in found["retrained_as"])
+    retrained = f"retrained without as {again}" if again else "not trained again yet"
+    return f"adapter {called} learnt from it, refused since; {retrained}{taken}"
 
 
 def _required(licence: str) -> str:

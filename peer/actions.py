@@ -232,6 +232,8 @@ async def gather_here(node: Node, stored: StoredReceipt, level: int) -> tuple[Ev
         beacon=lambda manifest: registered_beacon(node.domain, node.chain.client, manifest),
         standing=lambda manifest, index: standing_of(node.domain, node.chain.client, manifest, index),
         draws=lambda receipt, listed: facts_of(node.chain.client, receipt, listed),
+        differences=node.differences.known,
+        now_ms=node.clock.now_ms,
     )
     return await gather(sources, stored, level)
 

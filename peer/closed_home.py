@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,11 +20,13 @@ from ..protocol.ids import ZERO_ADDRESS, Address, Cid
 from ..protocol.signing.eip712 import Domain
 from .actions import CHAIN_PATIENCE_S, names_of
 from .aio import open_aio
+from .attribution.differences import known_differences
 from .attribution.evidence import Sources
 from .attribution.second_draw import facts_of
 from .attribution.statements import KnownStatements
 from .catalog import Catalog
 from .chain import OFFLINE, last_deployment, load_deployment
+from .clock import Clock, WallClock
 from .config import Config
 from .datanets.withdrawing import known_withdrawn
 from .gateway.receipts import Receipts
@@ -74,6 +76,7 @@ class ClosedHome:
     content: LocalContent
     statements: KnownStatements
     chain: ChainClient | None
+    clock: Clock = field(default_factory=WallClock)
 
     async def progress(self, receipts: Sequence[StoredReceipt]) -> Mapping[int, str]:
         """How far receipts have come on the configured chain; nothing while it does not answer."""
@@ -136,6 +139,8 @@ def sources_of(closed: ClosedHome) -> Sources:
         beacon=lambda manifest: registered_beacon(closed.domain, closed.chain, manifest),
         standing=lambda manifest, index: standing_of(closed.domain, closed.chain, manifest, index),
         draws=lambda receipt, listed: facts_of(closed.chain, receipt, listed),
+        differences=lambda: known_differences(closed.store.settings),
+        now_ms=closed.clock.now_ms,
     )
 
 

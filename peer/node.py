@@ -25,6 +25,7 @@ from .aio import open_aio
 from .asking.answers import Answer, AskOptions
 from .asking.asker import Asker
 from .asking.attempt_parts import AttemptParts
+from .attribution.differences import Differences
 from .attribution.statements import Statements
 from .blobs.blob_store import BlobStore
 from .blobs.content import Content
@@ -34,7 +35,7 @@ from .clock import Clock, WallClock
 from .config import Config
 from .datanets.meanings import choose_embedder
 from .datanets.retrieving import Retriever
-from .datanets.withdrawing import Withdrawals
+from .datanets.withdrawing import Derived, Withdrawals
 from .home import Home
 from .identity.keystore import Keys
 from .identity.own_binding import OwnBinding
@@ -84,14 +85,11 @@ class Node:
         self.content = Content(network.blobs, _Providers(network.host, network.discovery).find)
         self.catalog = Catalog(self.content.get, lambda: chain.split_bounds)
         self.statements = Statements(self.rpc, store.records, store.ledger, self.catalog, chain.accounts)
-        self.retriever = Retriever(
-            self.content,
-            self.catalog,
-            self.domain,
-            own.home.retrieval,
-            choose_embedder(own.config.embeddings),
-        )
-        self.withdrawals = Withdrawals(self.content, self.catalog, self.retriever, store, own.home.jobs)
+        embedder = choose_embedder(own.config.embeddings)
+        self.retriever = Retriever(self.content, self.catalog, self.domain, own.home.retrieval, embedder)
+        self.differences = Differences(self.content, self.catalog, store.settings, own.keys.peer, own.clock)
+        derived = Derived(self.retriever, self.differences, own.home.jobs)
+        self.withdrawals = Withdrawals(self.content, self.catalog, derived, store)
         self.asker = Asker(_scheduler(own.config), _attempt_parts(self), self.catalog, nursery)
         self.bases: set[Cid] = set()
         """Bases whose workers this peer follows."""

@@ -7,8 +7,8 @@ is named by whoever misses it, so nothing is ever checked against a guess.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -20,7 +20,7 @@ from ...protocol.content.selections import RowSelection
 from ...protocol.encoding.codec import record_cid
 from ...protocol.errors import ChainError, InvalidSignature, NotFound, RemoteProtocolError, Unreachable
 from ...protocol.gossip.adverts import AdapterRecord, MeasurementRecord
-from ...protocol.ids import Cid
+from ...protocol.ids import Address, Cid
 from ...protocol.receipts.parts import ReceiptPart, receipt_parts
 from ...protocol.receipts.records import AttributionStatement, Credit
 from ...protocol.signing.bindings import PeerBinding
@@ -31,11 +31,14 @@ from ..settling.committed_indexes import IndexStanding
 from ..store.ledger import Ledger
 from ..store.ledger_rows import StoredReceipt
 from ..store.records import Records
+from .difference_evidence import what_is_left
+from .differences import KnownDifferences
 from .index_evidence import ContentSource, IndexEvidence, curvature_of, early_of, index_evidence, query_of
 from .index_rows import selection_of
 from .measured import faithfulness_of
 from .others_measured import OtherMeasurement, others_of_index
 from .second_evidence import ReadFacts, SecondEvidence, read_second, seconds_among
+from .withdrawn_evidence import staying_datanets, withdrawn_of, withdrawn_rows
 
 NO_PROMPT = (
     "the prompt of this receipt is not in this home: only who asked or served had it, and neither has it any "
@@ -69,7 +72,7 @@ class CatalogSource(Protocol):
 class Sources:
     """Where evidence comes from. `credits` of a receipt, and the binding of its worker; `beacon` of an
     adapter, None in a network without a chain; `standing` what that says of an index, `draws` what it says of
-    a second attributor's draw."""
+    a second attributor's draw; `differences` what took withdrawn rows out of indexes."""
 
     domain: Domain
     ledger: Ledger
@@ -80,6 +83,8 @@ class Sources:
     beacon: Callable[[AdapterManifest], Awaitable[bytes | None]]
     standing: Callable[[AdapterManifest, Cid], Awaitable[IndexStanding | None]]
     draws: ReadFacts
+    differences: Callable[[], Awaitable[KnownDifferences]]
+    now_ms: Callable[[], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +122,12 @@ class Evidence:
     wrong: str = ""
     """Why what the statement names is not what it must be, where that showed when it was read."""
     withdrawn: str = ""
-    """Why the adapter's rows are nobody's to read any more, where they are not."""
+    """Why some of the adapter's rows are nobody's to read any more, where they are not; `datanets` then holds
+    the shards that stay."""
+    withdrawn_rows: Mapping[bytes, Address] = field(default_factory=dict[bytes, Address])
+    """Whose those were, by row hash, as far as their hashes are known here."""
+    prompt_withdrawn: bool = False
+    """Whether the prompt was deleted because it held rows that were withdrawn."""
 
     @property
     def adapter(self) -> Cid | None:
@@ -190,6 +200,9 @@ async def _gather_of(sources: Sources, stored: StoredReceipt, level: int, adapte
     if statement is None or statement.record.index is None:
         return known
     known = await _with_chain(sources, manifest, statement.record.index, known)
+    known = replace(known, withdrawn=await withdrawn_of(sources, manifest))
+    if known.withdrawn:
+        known = replace(known, withdrawn_rows=await withdrawn_rows(sources, manifest))
     try:
         known = await _with_index(sources, statement, manifest, known)
     except (RemoteProtocolError, InvalidSignature) as error:
@@ -197,9 +210,11 @@ async def _gather_of(sources: Sources, stored: StoredReceipt, level: int, adapte
     known = await _with_rows(sources, manifest, known)
     if level < 2:
         return known
+    if stored.prompt is None and await sources.ledger.prompt_was_withdrawn(stored.receipt_hash):
+        known = replace(known, prompt_withdrawn=True)
     return replace(
         known,
-        before=await tokens_before(sources.ledger, stored),
+        before=() if known.prompt_withdrawn else await tokens_before(sources.ledger, stored),
         early=await early_of(sources.content, manifest),
         curvature=await curvature_of(sources.content, manifest),
     )
@@ -211,7 +226,12 @@ async def _with_index(
     """With the index, the measurement and the query vectors that statements name. Raises NotFound,
     Unreachable, RemoteProtocolError, InvalidSignature."""
     content, own = sources.content, statement.record
-    index, found = await index_evidence(content, statement, manifest), None
+    index, found = await index_evidence(content, statement, manifest, not known.withdrawn), None
+    if index.rows is None and own.index is not None:
+        names = (await sources.differences()).by_index.get(own.index, ())
+        gone, now_ms = known.withdrawn_rows, sources.now_ms()
+        left = await what_is_left(content, names, (own.index, index), gone, now_ms)
+        index = replace(index, difference=left)
     if own.faithfulness is not None:
         found = await faithfulness_of(content, own.faithfulness, manifest)
     seconds = []
@@ -224,14 +244,12 @@ async def _with_index(
 
 
 async def _with_rows(sources: Sources, manifest: AdapterManifest, known: Evidence) -> Evidence:
-    """With the rows that the adapter learnt from, where nobody has taken any of them back."""
-    selection = await selection_of(sources.content, manifest)
-    for cid in manifest.datanets:
-        version = await sources.catalog.datanet(cid)
-        if gone := sources.catalog.withdrawn.intersection(version.shards):
-            said = f"{len(gone)} shards of version {version.version} of Datanet {version.name!r}"
-            return replace(known, selection=selection, withdrawn=f"{said} were taken back by who gave them")
-    return replace(known, selection=selection, datanets=await _datanets(sources, manifest))
+    """With the rows that the adapter learnt from; where somebody took some back with the others, as far as
+    they can be had."""
+    known = replace(known, selection=await selection_of(sources.content, manifest))
+    if not known.withdrawn:
+        return replace(known, datanets=await _datanets(sources, manifest))
+    return replace(known, datanets=await staying_datanets(sources, manifest))
 
 
 async def _with_chain(sources: Sources, manifest: AdapterManifest, index: Cid, known: Evidence) -> Evidence:

@@ -23,11 +23,11 @@ from ...protocol.receipts.channels import combine_channels, divide_channels, pay
 from ...protocol.receipts.records import Effects, Weight
 from ...protocol.requests.prompt_parts import ROW
 from ...protocol.requests.tools import tool_results
-from ...worker.attribution.index import score_rows
 from ...worker.attribution.spans import SpanIndex, find_spans
 from ..datanets.shards import PulledDatanet, PulledShard
 from .evidence import Evidence
 from .explaining_basis import confidence_of, counts_for_nothing, is_overruled, method_of
+from .rows_at_hand import scored_rows
 
 SHOWN_ROWS, SHOWN_SPANS = 12, 8
 
@@ -202,12 +202,14 @@ def _rows(evidence: Evidence, known: _Known) -> tuple[RowPart, ...]:
         return ()
     manifest = evidence.index.manifest
     query = np.frombuffer(evidence.index.query, np.int8)
-    scores = score_rows(manifest, evidence.index.rows, query[np.newaxis])[0]
+    positions, scores = scored_rows(evidence.index, query)
+    if not positions:
+        return ()
     spread = float(scores.std()) or 1.0
     owners = manifest.owners
     found: list[RowPart] = []
     for at in np.argsort(-scores, kind="stable")[:SHOWN_ROWS].tolist():
-        digest, owner = manifest.row_hashes[at], owners[at]
+        digest, owner = manifest.row_hashes[positions[at]], owners[positions[at]]
         sigma = round((float(scores[at]) - float(scores.mean())) / spread, 2)
         if sigma <= 0:
             break  # no row from here on stands out

@@ -6,20 +6,22 @@ Rows and sums may be larger than what a node has memory for: who only looks at t
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from mmap import mmap
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from ...protocol.attribution.scoring import MAX_WIDTH
+from ...protocol.attribution.differences import IndexDifference
+from ...protocol.attribution.scoring import MAX_WIDTH, Int64s
 from ...protocol.content.manifests import AdapterManifest, IndexManifest
 from ...protocol.encoding.codec import record_cid
 from ...protocol.errors import NotFound, RemoteProtocolError, Unreachable
-from ...protocol.ids import CHUNK_SIZE, RAW, Cid, cid_of_digest
+from ...protocol.ids import CHUNK_SIZE, RAW, Address, Cid, cid_of_digest
 from ...protocol.receipts.records import AttributionStatement
 from ...protocol.signing.envelope import Sealed, open_sealed
 from ...worker.attribution.index import map_file
+from ...worker.attribution.remainder import Remainder
 
 T = TypeVar("T")
 MAX_INDEX_BYTES = 256 * 1024**2
@@ -34,6 +36,10 @@ MOST_FACTORS = 2
 class ContentSource(Protocol):
     """Blobs: a node's, or a folder's."""
 
+    def has(self, cid: Cid) -> bool:
+        """Whether it is on this machine."""
+        ...
+
     async def get(self, cid: Cid, max_bytes: int) -> bytes:
         """The verified content. Raises NotFound, Unreachable."""
         ...
@@ -44,14 +50,26 @@ class ContentSource(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class DifferenceEvidence:
+    """What left an index, whose rows just those are, and what is left of it. Root and sums are not checked
+    yet."""
+
+    sealed: Sealed[IndexDifference]
+    remainder: Remainder
+    taken: Mapping[Address, Int64s]
+
+
+@dataclass(frozen=True, slots=True)
 class IndexEvidence:
     """The index that a statement names: its author's seal, its rows, its contributors' sums, and the
-    statement's query vector."""
+    statement's query vector. Where rows were withdrawn, `rows` is None, and `difference` what is left, where
+    that can be had."""
 
     sealed: Sealed[IndexManifest]
-    rows: bytes | mmap
+    rows: bytes | mmap | None
     sums: bytes | mmap
     query: bytes
+    difference: DifferenceEvidence | None = None
 
     @property
     def manifest(self) -> IndexManifest:
@@ -86,17 +104,20 @@ async def index_of(content: ContentSource, cid: Cid, manifest: AdapterManifest) 
 
 
 async def index_evidence(
-    content: ContentSource, statement: Sealed[AttributionStatement], manifest: AdapterManifest
+    content: ContentSource, statement: Sealed[AttributionStatement], manifest: AdapterManifest, whole: bool
 ) -> IndexEvidence:
-    """The index that a statement names, with its query vector. Raises NotFound, Unreachable,
-    RemoteProtocolError, InvalidSignature."""
+    """The index that a statement names, with its query vector; with its rows where it is `whole`: rows of
+    which some were withdrawn are asked of nobody. Raises NotFound, Unreachable, RemoteProtocolError,
+    InvalidSignature."""
     index = statement.record.index
     assert index is not None
     sealed = await _named("index", index, index_of(content, index, manifest))
-    rows = await _named("index's rows", sealed.record.rows, rows_path(content, sealed.record))
+    rows = None
+    if whole or content.has(sealed.record.rows):
+        rows = await _named("index's rows", sealed.record.rows, rows_path(content, sealed.record))
     sums = await _named("contributors' sums", sealed.record.sums, sums_path(content, sealed.record))
     query = await query_of(content, statement.record, sealed.record.width)
-    return IndexEvidence(sealed, map_file(rows), map_file(sums), query)
+    return IndexEvidence(sealed, map_file(rows) if rows else None, map_file(sums), query)
 
 
 async def query_of(content: ContentSource, statement: AttributionStatement, width: int) -> bytes:
@@ -118,25 +139,25 @@ async def _named(what: str, cid: Cid, reading: Awaitable[T]) -> T:
 
 async def rows_of(content: ContentSource, index: IndexManifest) -> bytes:
     """An index's rows. Raises NotFound, Unreachable, RemoteProtocolError where they are too large."""
-    return await content.get(index.rows, _fitting(index, index.row_count * index.row_bytes))
+    return await content.get(index.rows, fitting(index, index.row_count * index.row_bytes))
 
 
 async def sums_of(content: ContentSource, index: IndexManifest) -> bytes:
     """An index's sums. Raises NotFound, Unreachable, RemoteProtocolError where they are too large."""
-    return await content.get(index.sums, _fitting(index, index.sums_bytes))
+    return await content.get(index.sums, fitting(index, index.sums_bytes))
 
 
 async def rows_path(content: ContentSource, index: IndexManifest) -> Path:
     """The file with an index's rows. Raises as `rows_of`."""
-    return await content.path(index.rows, _fitting(index, index.row_count * index.row_bytes))
+    return await content.path(index.rows, fitting(index, index.row_count * index.row_bytes))
 
 
 async def sums_path(content: ContentSource, index: IndexManifest) -> Path:
     """The file with an index's sums. Raises as `sums_of`."""
-    return await content.path(index.sums, _fitting(index, index.sums_bytes))
+    return await content.path(index.sums, fitting(index, index.sums_bytes))
 
 
-def _fitting(index: IndexManifest, size: int) -> int:
+def fitting(index: IndexManifest, size: int) -> int:
     """The most bytes that a part of an index is fetched with."""
     if size > MAX_VECTOR_BYTES or index.width > MAX_WIDTH:
         raise RemoteProtocolError(

@@ -51,6 +51,8 @@ def _retrain(evidence: Evidence, audit: Audit, checks: Checks) -> None:
         return checks.shows("no adapter was used: there is nothing to retrain")
     if evidence.index is None or evidence.statement is None:
         return checks.shows("no statement names an index: the priors apply, by rule")
+    if evidence.withdrawn:
+        return checks.shows(f"NOTE: {evidence.withdrawn}: nobody can train again on all that it learnt from")
     check_remade(evidence, audit, checks)
     if len({payee for payee, _ in trained_on(evidence)}) < 2:
         return checks.shows("one contributor gave every row: it has all, whatever retraining says")

@@ -3,17 +3,19 @@
 Rules of this file: a challenge is right exactly where the row that it names differs; a receipt that was paid
 by the priors for it then is as it must be, and the index is nobody's basis here, so that no other row is
 looked at. Where nobody challenges, rows are drawn by what nobody chose: the receipt and the index together.
+Of an index whose rows were withdrawn in part only those that stay can be.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from .evidence import Evidence
 from .findings import Checks
 from .index_rows import committed_rows
+from .rows_at_hand import positions_at_hand, recheck_at
 
 if TYPE_CHECKING:
     from ...worker.attribution.attributor import Attributor
@@ -24,12 +26,16 @@ DRAWN_ROWS = 3
 def recheck_rows(evidence: Evidence, attributor: Attributor, checks: Checks) -> None:
     """What computing rows of the receipt's index again shows. Raises AttributionFailed."""
     assert evidence.index is not None
-    if evidence.withdrawn:
+    positions = positions_at_hand(evidence.index)
+    if evidence.withdrawn and not (positions and evidence.datanets):
         return checks.shows(f"NOTE: {evidence.withdrawn}: no row of the index can be computed again")
     named = (each.record.challenged for each in evidence.counted)
     challenged = sorted({place for place in named if place is not None})
     index = evidence.index.manifest
-    places = challenged or _drawn(index.row_count, evidence.stored.receipt_hash + index.rows_root)
+    for place in sorted(set(challenged) - set(positions)):
+        checks.shows(f"NOTE: row {place} was challenged, and was withdrawn: whether rightly nobody can tell")
+    places = challenged or _drawn(positions, evidence.stored.receipt_hash + index.rows_root)
+    places = sorted(set(places) & set(positions))
     for position, wrong in _computed(evidence, attributor, places):
         row = f"row {position} of the index"
         if not challenged:
@@ -45,8 +51,6 @@ def recheck_rows(evidence: Evidence, attributor: Attributor, checks: Checks) -> 
 
 def _computed(evidence: Evidence, attributor: Attributor, places: list[int]) -> Iterator[tuple[int, str]]:
     """Rows by their places, and what is wrong with each; empty where nothing is."""
-    from ...worker.attribution.index import recheck_row
-
     assert evidence.index is not None
     index = evidence.index.manifest
     rows, owners = committed_rows(evidence.datanets), index.owners
@@ -57,12 +61,12 @@ def _computed(evidence: Evidence, attributor: Attributor, places: list[int]) -> 
             yield position, "is in none of the adapter's Datanets"
         elif owner != owners[position]:
             yield position, "is credited to another than its contributor"
-        elif not recheck_row(index, evidence.index.rows, position, row, project):
+        elif not recheck_at(evidence.index, position, row, project):
             yield position, "is not its row's gradient"
         else:
             yield position, ""
 
 
-def _drawn(count: int, seed: bytes) -> list[int]:
-    lots = sorted(range(count), key=lambda n: hashlib.sha256(seed + n.to_bytes(4, "big")).digest())
+def _drawn(positions: Sequence[int], seed: bytes) -> list[int]:
+    lots = sorted(positions, key=lambda n: hashlib.sha256(seed + n.to_bytes(4, "big")).digest())
     return sorted(lots[:DRAWN_ROWS])

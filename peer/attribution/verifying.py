@@ -25,7 +25,7 @@ from ...protocol.receipts.rules import check_voucher_names
 from ...protocol.signing.eip712 import require_signer
 from .evidence import NO_PROMPT, Evidence
 from .findings import Checks, Finding
-from .index_check import check_committed, check_projection, check_whole
+from .index_check import check_committed, check_left, check_projection, check_whole
 from .method_check import check_follows, check_unindexed
 from .others_measured import tell_others
 from .parts_check import check_part_owners
@@ -124,11 +124,14 @@ def _integers(evidence: Evidence, checks: Checks) -> None:
     check_projection(evidence, index.manifest, checks)
     check_committed(evidence, checks)
     check_whole(evidence, index.manifest, checks)
-    check_index(index.manifest, index.rows, index.sums)
-    checks.shows(
-        f"the author's index of {index.manifest.row_count} rows is what it commits: "
-        f"each contributor's sum ({len(index.manifest.contributors)} in all) is exactly that of its rows"
-    )
+    if index.rows is None:
+        check_left(evidence, index, checks)
+    else:
+        check_index(index.manifest, index.rows, index.sums)
+        checks.shows(
+            f"the author's index of {index.manifest.row_count} rows is what it commits: "
+            f"each contributor's sum ({len(index.manifest.contributors)} in all) is exactly that of its rows"
+        )
     check_second_draws(evidence, checks)
     followed = check_follows(evidence, evidence.statement.record, index.query)
     check_seconds_follow(evidence, checks)
@@ -159,6 +162,12 @@ def _query(evidence: Evidence, base_dir: Path, checks: Checks) -> None:
     if evidence.manifest is None or evidence.statement is None or evidence.index is None:
         return checks.shows("no statement names an index: there is no query vector to compute again")
     prompt = evidence.stored.prompt
+    if prompt is None and evidence.prompt_withdrawn:
+        checks.shows(
+            "NOTE: the prompt of this receipt held rows that were withdrawn, and was deleted with them: "
+            "nobody can compute its query vector again; what level 1 shows stands"
+        )
+        return recheck_rows(evidence, attributor_of(evidence, base_dir), checks)
     if prompt is None:
         raise NotFound(NO_PROMPT)
     attributor = attributor_of(evidence, base_dir)
@@ -175,7 +184,7 @@ def _query(evidence: Evidence, base_dir: Path, checks: Checks) -> None:
     if prompt.parts or evidence.statement.record.effects is not None:
         agrees, told = recheck_effects(evidence, attributor, prompt)
         (checks.shows if agrees else checks.fails)(told)
-    recheck_rows(evidence, attributor, checks)
+    return recheck_rows(evidence, attributor, checks)
 
 
 def tell_query(found: QueryCheck, whose: str, checks: Checks) -> None:

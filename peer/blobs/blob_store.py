@@ -77,6 +77,15 @@ class BlobStore:
         with self._lock:
             return tuple(self._sizes)
 
+    def starting_with(self, beginning: bytes) -> tuple[Cid, ...]:
+        """The complete content that begins with these bytes."""
+        found: list[Cid] = []
+        for cid in self.list():
+            with suppress(FileNotFoundError), open(self._content(cid), "rb") as file:
+                if file.read(len(beginning)) == beginning:
+                    found.append(cid)
+        return tuple(found)
+
     def path(self, cid: Cid) -> Path:
         """The file with the content, which is never to be written. Raises NotFound."""
         with self._lock:
@@ -178,8 +187,9 @@ class BlobStore:
             raise ConfigError(f"cannot write {self.folder}: {wrong.strerror}") from wrong
 
     def close_partial(self, cid: Cid, partial: Partial) -> None:
-        """End a download, completed (it stands under its name then) or not (the next one resumes it)."""
-        complete = partial.close()
+        """End a download, completed (it stands under its name then) or not (the next one resumes it). One
+        that was forgotten meanwhile leaves nothing."""
+        complete = partial.close() and partial.path.exists()
         try:
             if complete:
                 self._adopt(cid, partial.manifest, partial.path)
@@ -205,6 +215,11 @@ class BlobStore:
             self._used -= self._sizes.pop(cid, 0)
             self._content(cid).unlink(missing_ok=True)
             (self.folder / "manifests" / cid).unlink(missing_ok=True)
+
+    def remove_partial(self, cid: Cid) -> None:
+        """Forget what an unfinished download left."""
+        for name in (cid, f"{cid}.bits"):
+            (self.folder / "partial" / name).unlink(missing_ok=True)
 
     def reserve(self, size: int) -> None:
         """Make room for `size` bytes to come.

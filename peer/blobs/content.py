@@ -34,9 +34,14 @@ class Content:
         return self.store.has(cid)
 
     def forget(self, cid: Cid) -> None:
-        """Take this off the machine, pinned or not."""
+        """Take this off the machine, pinned or not, with what was fetched of it so far."""
         self.store.unpin(cid)
         self.store.remove(cid)
+        self.store.remove_partial(cid)
+
+    async def starting_with(self, beginning: bytes) -> tuple[Cid, ...]:
+        """What is on this machine and begins with these bytes."""
+        return await trio.to_thread.run_sync(self.store.starting_with, beginning)
 
     async def put(self, data: bytes) -> Cid:
         """Keep these bytes, pinned, and name them. Raises ConfigError when they do not fit."""

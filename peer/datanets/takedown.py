@@ -1,4 +1,11 @@
-"""One order to withdraw: sign, forget, publish a version without, and say what learnt from it."""
+"""One order to withdraw: sign, forget, publish a version without, and say what learnt from it.
+
+Rules of this file: before anything is forgotten the indexes of adapters that learnt from the rows are
+fetched, so that the rows can be taken out of them here and the differences be named by the very version that
+names the withdrawals: whoever hears of the one finds the other, and needs neither the author nor the chain
+for it. An index that cannot be had in time holds nothing up: it is told, and its author takes the rows out of
+its own.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +13,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import trio
+
 from ...protocol.content.manifests import DatanetManifest, Shard
 from ...protocol.content.withdrawals import Withdrawal
 from ...protocol.encoding.codec import decode
+from ...protocol.errors import CommonloreError
 from ...protocol.ids import CHUNK_SIZE, Cid
 from ...protocol.signing.envelope import Sealed
 from ...protocol.signing.keys import PeerKey
 from ..node import Node
 from .shards import DatanetPlan, publish_datanet, record_of
-from .withdrawing import shards_of, sign_withdrawal
+from .withdrawing import Tainted, shards_of, sign_withdrawal
+
+INDEX_PATIENCE_S = 60.0
+"""How long an index may take to come, before rows go without a difference of it."""
 
 
 async def withdraw(node: Node, name: str, contributor: PeerKey, reason: str) -> Mapping[str, Any]:
@@ -26,22 +39,61 @@ async def withdraw(node: Node, name: str, contributor: PeerKey, reason: str) -> 
     manifest = await node.catalog.datanet(record.datanet)
     taken = await shards_of(node.content, manifest, contributor.public)
     adapters = {found.adapter: found for cid in taken for found in await node.withdrawals.tainted(cid)}
+    indexes = {found.adapter: await _index_here(node, found) for found in adapters.values()}
     now_ms = node.clock.now_ms()
     sealed = [sign_withdrawal(contributor, name, cid, reason, now_ms) for cid in taken]
     forgotten = sum([await node.withdrawals.take(each) for each in sealed])
-    version = await _publish_without(node, record.datanet, manifest, sealed)
+    told = [await _told(node, found, *indexes[found.adapter]) for found in adapters.values()]
+    version = await _publish_without(node, record.datanet, manifest, sealed, told)
     return {
         "datanet": name,
         "shards": list(taken),
         "withdrawals": [await node.content.put(each.raw) for each in sealed],
         "version": version,
         "unindexed_rows": forgotten,
-        "tainted": [asdict(found) for found in adapters.values()],
+        "tainted": told,
     }
 
 
+async def _index_here(node: Node, found: Tainted) -> tuple[Cid | None, str]:
+    """The index of an adapter, fetched whole; why it is not here, where it is not."""
+    manifest = await node.catalog.adapter(found.adapter)
+    record = node.catalog.record_of(found.adapter, manifest.author)
+    if record is None or record.index is None:
+        return None, "it has no gradient index"
+    try:
+        with trio.fail_after(INDEX_PATIENCE_S):
+            await node.differences.fetch(record.index)
+    except trio.TooSlowError:
+        return record.index, f"its index did not come within {INDEX_PATIENCE_S:g} s"
+    except CommonloreError as error:
+        return record.index, f"its index cannot be had: {error}"
+    return record.index, ""
+
+
+async def _told(node: Node, found: Tainted, index: Cid | None, missing: str) -> Mapping[str, Any]:
+    """What was taken out of an adapter's index, from whom."""
+    taken = await node.differences.latest(index) if index is not None else None
+    told: dict[str, Any] = {**asdict(found), "index": index, "difference": None, "rows_taken": []}
+    if taken is None:
+        return told | {"without_difference": missing or "its index holds none of these rows"}
+    cid, difference = taken
+    opened = [await node.content.get(each.shard, CHUNK_SIZE) for each in difference.shards]
+    headers = [decode(Shard, raw).header for raw in opened]
+    names = {header.payee: header.contributor for header in headers}
+    rows = [
+        {"contributor": names[each.payee], "payee": each.payee, "rows": each.row_count}
+        for each in difference.contributors
+    ]
+    return told | {"difference": cid, "rows_taken": rows, "without_difference": ""}
+
+
 async def _publish_without(
-    node: Node, datanet: Cid, manifest: DatanetManifest, sealed: Sequence[Sealed[Withdrawal]]
+    node: Node,
+    datanet: Cid,
+    manifest: DatanetManifest,
+    sealed: Sequence[Sealed[Withdrawal]],
+    told: Sequence[Mapping[str, Any]],
 ) -> int | None:
     """The number of the version without these shards; None where another peer curates the Datanet, or where
     nothing would be left of it."""
@@ -51,7 +103,10 @@ async def _publish_without(
         return None
     shards = [(cid, decode(Shard, await node.content.get(cid, CHUNK_SIZE))) for cid in left]
     plan = DatanetPlan(manifest.name, manifest.purpose, manifest.kind, manifest.licence)
-    previous, listed = (datanet, manifest), await node.withdrawals.list_with(manifest, sealed)
-    cid, made = await publish_datanet(node.content, node.keys.peer, plan, shards, previous, listed)
+    known = (await node.differences.known()).by_index
+    outdated = {cid for each in told if each["difference"] for cid in known.get(each["index"], ())}
+    differences = [each["difference"] for each in told if each["difference"]]
+    listed = await node.withdrawals.list_with(manifest, sealed, (differences, outdated))
+    cid, made = await publish_datanet(node.content, node.keys.peer, plan, shards, (datanet, manifest), listed)
     await node.announce(record_of(cid, made, await node.next_seq(), node.clock.now_ms()))
     return made.version

@@ -2,8 +2,9 @@
 
 Rules of this file:
 - The rows go, and with them their salts: what stays are hashes that nobody can open. So do the rows in every
-  retrieval index of this home, training runs that hold them, and prompts that they were put into. The shard's
-  header stays; by it the withdrawal is checked.
+  retrieval index of this home, training runs that hold them, and prompts that they were put into. Their
+  vectors leave every gradient index (`IndexRows`); what left stands in a difference that the Datanet version
+  names beside the withdrawal. The shard's header stays; by it the withdrawal is checked.
 - An adapter that was trained on a Datanet version with the shard is tainted. It is refused here from then on,
   by workers and by clients, so nobody earns from it any more; what was paid stays paid. Its author trains
   again: the new adapter names the version without the shard, which names the withdrawal.
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -28,6 +29,7 @@ from ...protocol.content.withdrawals import (
     MAX_LIST_BYTES,
     MAX_WITHDRAWAL_BYTES,
     Withdrawal,
+    WithdrawalList,
     check_withdrawal,
     decode_withdrawals,
     encode_withdrawals,
@@ -80,16 +82,38 @@ class Kept(Protocol):
         ...
 
 
+class IndexRows(Protocol):
+    """The gradient indexes of a home, whose rows leave with those that they are of."""
+
+    async def open(self, shard: Cid, rows: Sequence[Row]) -> None:
+        """Keep the hashes of a withdrawn shard's rows."""
+        ...
+
+    async def hear(self, listed: Sequence[Cid], withdrawn: Collection[Cid]) -> None:
+        """Remember differences made elsewhere. Raises NotFound, Unreachable."""
+        ...
+
+    async def subtract(self) -> None:
+        """Take the rows of all withdrawn shards out of every index."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """What a home has made of rows: its retrieval indexes, its gradient indexes, its training runs."""
+
+    retriever: Retriever
+    indexes: IndexRows
+    jobs: Path
+
+
 class Withdrawals:
     """The shards that were withdrawn, as far as this home knows."""
 
-    def __init__(
-        self, content: Content, catalog: Catalog, retriever: Retriever, kept: Kept, jobs: Path
-    ) -> None:
-        self._jobs = jobs
+    def __init__(self, content: Content, catalog: Catalog, derived: Derived, kept: Kept) -> None:
+        self._derived = derived
         self._content = content
         self._catalog = catalog
-        self._retriever = retriever
         self._settings = kept.settings
         self._prompts = kept.ledger
 
@@ -106,13 +130,15 @@ class Withdrawals:
         shard = decode(Shard, await self._content.get(cid, CHUNK_SIZE))
         check_withdrawal(sealed, cid, shard)
         self._catalog.withdrawn.add(cid)
-        forgotten = await self._retriever.forget(cid)
+        forgotten = await self._derived.retriever.forget(cid)
         if prompts := await self._prompts.forget_prompts_with(cid):
             log.info("deleted %d prompts that held rows of shard %s", prompts, cid)
         if self._content.has(shard.header.rows):
             rows = decode_rows(await self._content.get(shard.header.rows, MAX_SHARD_BYTES))
-            await trio.to_thread.run_sync(forget_jobs, self._jobs, rows)
-            self._content.forget(shard.header.rows)
+            await self._derived.indexes.open(cid, rows)
+            await trio.to_thread.run_sync(forget_jobs, self._derived.jobs, rows)
+        await self._derived.indexes.subtract()
+        self._content.forget(shard.header.rows)
         # last: what a crash cuts short is not known as carried out, and is done when it is heard of again
         await self._settings.put(_KNOWN, encode_value([*sorted(self._catalog.withdrawn)]))
         return forgotten
@@ -129,24 +155,44 @@ class Withdrawals:
         """Carry out what a version of a Datanet says was withdrawn. False where something could not be read,
         which is logged."""
         try:
-            manifest = await self._catalog.datanet(datanet)
-            for cid, sealed in (await self.of_version(manifest)).items():
+            listed = await self.of_version(await self._catalog.datanet(datanet))
+            heard = await self._hear(listed)
+            for cid, sealed in listed.withdrawals.items():
                 if cid not in self._catalog.withdrawn:
                     await self.take(sealed)
         except CommonloreError as error:
             log.warning("the withdrawals of Datanet version %s were not carried out: %s", datanet, error)
             return False
+        return heard
+
+    async def _hear(self, listed: WithdrawalList) -> bool:
+        """Differences first: they may tell which rows of an index are to go. None holds a withdrawal up."""
+        try:
+            await self._derived.indexes.hear(listed.differences, listed.withdrawals)
+        except CommonloreError as error:
+            log.warning("what withdrawals took out of indexes is not known yet: %s", error)
+            return False
         return True
 
-    async def of_version(self, manifest: DatanetManifest) -> dict[Cid, Sealed[Withdrawal]]:
-        """The withdrawals that a version names. Raises NotFound, Unreachable, ProtocolError."""
+    async def of_version(self, manifest: DatanetManifest) -> WithdrawalList:
+        """The withdrawals that a version names, and the differences. Raises NotFound, Unreachable,
+        ProtocolError."""
         if manifest.withdrawn is None:
-            return {}
+            return WithdrawalList({})
         return decode_withdrawals(await self._content.get(manifest.withdrawn, MAX_LIST_BYTES))
 
-    async def list_with(self, manifest: DatanetManifest, added: Sequence[Sealed[Withdrawal]]) -> Cid:
-        """Keep the list of a version's withdrawals and these; its name. Raises as `of_version`."""
-        listed = await self.of_version(manifest) | {sealed.record.shard: sealed for sealed in added}
+    async def list_with(
+        self,
+        manifest: DatanetManifest,
+        added: Sequence[Sealed[Withdrawal]],
+        differences: tuple[Sequence[Cid], Collection[Cid]] = ((), ()),
+    ) -> Cid:
+        """Keep the list of a version's withdrawals with these, and with these differences in place of those
+        that they outdate; its name. Raises as `of_version`."""
+        before, (new, outdated) = await self.of_version(manifest), differences
+        withdrawals = {**before.withdrawals, **{sealed.record.shard: sealed for sealed in added}}
+        stay = [each for each in before.differences if each not in outdated]
+        listed = WithdrawalList(withdrawals, tuple(dict.fromkeys((*stay, *new))))
         return await self._content.put(encode_withdrawals(listed))
 
     async def tainted(self, shard: Cid) -> tuple[Tainted, ...]:

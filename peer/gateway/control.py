@@ -37,6 +37,7 @@ from .node import GatewayNode, NodeActions
 from .receipts import Receipts
 from .responses import make_app
 from .sampling import Entropy
+from .takedowns import Takedowns
 
 DOOR = "control"
 MAX_ORDER = 96 * 1024 * 1024
@@ -93,6 +94,7 @@ class Reading:
             Route("/adapters", self.adapters),
             Route("/adapters/{name:path}", self.adapter),
             Route("/datanets", self.datanets),
+            Route("/datanets/{name}", self.datanet),
             Route("/peers", self.peers),
         ]
 
@@ -135,6 +137,12 @@ class Reading:
     async def datanets(self, request: Request) -> Response:
         """The Datanets that are announced, with what they hold as far as it can be had in a moment."""
         return JSONResponse(await list_datanets(self._node))
+
+    async def datanet(self, request: Request) -> Response:
+        """One Datanet by its name: what it holds, what was taken back of it, and what learnt from that."""
+        node = self._node
+        takedowns = Takedowns(node.catalog, node.content, node.clock.now_ms())
+        return JSONResponse(await takedowns.of_datanet(request.path_params["name"]))
 
     async def peers(self, request: Request) -> Response:
         """Connections, and the workers that are known."""

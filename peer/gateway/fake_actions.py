@@ -99,7 +99,10 @@ class FakeActions:
         self._check()
         self.withdrawn.append((datanet, contributor, reason))
         shard = cid_of(contributor.encode())
-        tainted = [{"alias": "alice/icd10", "adapter": cid_of(b"tainted")}]
+        rows = [{"contributor": contributor, "payee": CONTRIBUTOR, "rows": 3}]
+        index = {"index": cid_of(b"index"), "difference": cid_of(b"difference"), "rows_taken": rows}
+        adapter = {"alias": "alice/icd10", "adapter": cid_of(b"tainted")}
+        tainted = [{**adapter, **index, "without_difference": ""}]
         return {"datanet": datanet, "shards": [shard], "version": 2, "tainted": tainted}
 
     @asynccontextmanager

@@ -15,7 +15,10 @@ from ...protocol.ids import Cid
 from ..asking.composition import write_weight, write_weighted
 from ..attribution.measured import NO_INDEX, UNMEASURED, describe_faithfulness, faithfulness_of
 from ..attribution.others_measured import others_of_index, tell_others
-from .node import CatalogView, ContentView
+from ..clock import Clock
+from .catalog_view import CatalogView
+from .node import ContentView
+from .takedowns import Takedowns
 from .views import adapter_view, plain
 
 _SHOWN = (
@@ -36,6 +39,11 @@ class Named(Protocol):
     @property
     def content(self) -> ContentView:
         """Blobs."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """Time."""
         ...
 
 
@@ -90,7 +98,9 @@ class Lineage:
         attribution = await self._attribution(adapter, manifest)
         others = await self._others(adapter, manifest)
         known = {"merged": merged, "attribution": attribution, "others_measured": others}
-        return {**announced, **_manifest_view(manifest), **known}
+        takedowns = Takedowns(self._node.catalog, self._node.content, self._node.clock.now_ms())
+        taken = await takedowns.of_adapter(adapter, manifest)
+        return {**announced, **_manifest_view(manifest), **known, **taken}
 
     async def _attribution(self, adapter: Cid, manifest: AdapterManifest) -> str:
         """What divides the contributors' amount, and how good that is, in words."""

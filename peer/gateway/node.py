@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ...protocol.attribution.faithfulness import Faithfulness
-from ...protocol.content.manifests import AdapterManifest, DatanetManifest
-from ...protocol.gossip.adverts import AdapterRecord, DatanetRecord, MeasurementRecord
+from ...protocol.gossip.adverts import DatanetRecord
 from ...protocol.ids import Address, Cid, PeerId, ReceiptId
 from ...protocol.signing.eip712 import Domain
 from ...worker.attribution.measurement import Effort
@@ -25,38 +24,7 @@ from ..datanets.shards import DatanetPlan
 from ..home import Home
 from ..store.ledger_rows import StoredReceipt
 from ..store.receipt_search import ReceiptName
-
-
-class CatalogView(Protocol):
-    """Names of adapters and Datanets: see `peer.catalog`."""
-
-    def adapters(self) -> tuple[AdapterRecord, ...]:
-        """Every adapter record in force, by alias."""
-        ...
-
-    def datanets(self) -> tuple[DatanetRecord, ...]:
-        """Every Datanet record in force, by name."""
-        ...
-
-    def record_of(self, adapter: Cid, announcer: bytes | None = None) -> AdapterRecord | None:
-        """The latest record that names this adapter id; of this key, where one is given."""
-        ...
-
-    def measurements_of(self, adapter: Cid) -> tuple[MeasurementRecord, ...]:
-        """The latest record of each peer that says to have measured this adapter."""
-        ...
-
-    def adapter_id(self, name: str) -> Cid:
-        """The adapter id behind `owner/name`, or an id itself. Raises NotFound."""
-        ...
-
-    async def datanet(self, datanet: Cid) -> DatanetManifest:
-        """The Datanet manifest of this id, pulled if need be. Raises NotFound, Unreachable, ProtocolError."""
-        ...
-
-    async def adapter(self, adapter: Cid) -> AdapterManifest:
-        """The manifest of this id, pulled if need be. Raises NotFound, Unreachable, InvalidAdapter."""
-        ...
+from .catalog_view import CatalogView
 
 
 class AskerView(Protocol):

@@ -33,6 +33,9 @@ from .database import Database, Row, Transaction, Work
 from .ledger_rows import COLUMNS, Channel, NewReceipt, Role, StoredReceipt, to_channel, to_receipt
 from .receipt_search import ReceiptName, find_receipts, steps_before
 
+_WITHDRAWN = "withdrawn prompt "
+"""Before a receipt's hash: the setting that says which shard its prompt was deleted for."""
+
 
 class Ledger:
     """The receipts and channels of one store."""
@@ -82,10 +85,21 @@ class Ledger:
 
         async def work(sql: Transaction) -> int:
             chosen = f"SELECT receipt_hash FROM receipts WHERE {holds}"
+            await sql.run(
+                f"INSERT OR REPLACE INTO settings SELECT '{_WITHDRAWN}' || hex(receipt_hash), ? "
+                f"FROM receipts WHERE {holds}",
+                named,
+                named,
+            )
             await sql.run(f"DELETE FROM consents WHERE receipt_hash IN ({chosen})", named)
             return await sql.run(f"UPDATE receipts SET prompt = NULL WHERE {holds}", named)
 
         return await self._database.erase(work)
+
+    async def prompt_was_withdrawn(self, receipt_hash: bytes) -> bool:
+        """Whether a receipt's prompt is missing because it held rows that were withdrawn."""
+        name = _WITHDRAWN + receipt_hash.hex().upper()
+        return bool(await self._database.read("SELECT 1 FROM settings WHERE name = ?", name))
 
     async def record_receipt(self, role: Role, new: NewReceipt) -> None:
         """Keep a receipt that waits for its voucher.

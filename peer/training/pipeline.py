@@ -52,6 +52,7 @@ from ..long_orders import Tell, open_order
 from ..node import Node
 from ..roles.worker import base_directory
 from .admitting import without_noise
+from .answering_withdrawals import retrained_in
 from .indexing import Indexing
 from .row_roles import count_held_out, divide_rows
 from .splits import SPLITS
@@ -202,6 +203,7 @@ class _Training:
             author_payee=node.keys.owner.address,
             selection=await node.content.put(encode(selected.record)),
             indexed=IndexPlan(0 if order.heldout else count_held_out(len(selected.rows)), order.index_rows),
+            retrained=await retrained_in(folder, node, order.name, pulled),
         )
         manifest = describe_adapter(publication, run)
         return manifest, await node.content.put(encode(manifest))

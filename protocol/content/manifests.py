@@ -28,6 +28,7 @@ from ..encoding.fields import (
 )
 from ..ids import Address, Cid
 from .compositions import MAX_ADAPTERS, AdapterWeight
+from .retraining import Retrained
 
 MAX_ROWS_PER_SHARD = 100_000
 MAX_ROW_BYTES = 16_384
@@ -235,6 +236,7 @@ class AdapterManifest:
     merge: Merge | None = None
     selection: Cid | None = None
     indexed: IndexPlan | None = None
+    retrained: Retrained | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,23 +2,26 @@
 
 Rules of this file: a withdrawal is sealed by the Ed25519 key of the shard's header; nobody else can withdraw
 a shard, and nobody can undo it. A Datanet version names the sealed withdrawals of all versions so far in one
-blob, so that whoever pulls it learns what must not be used any more.
+blob, so that whoever pulls it learns what must not be used any more; behind them, in the same blob, the
+sealed differences by which gradient indexes lost the rows (`attribution.differences`), by their content ids.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..encoding.codec import decode_value, encode_value
 from ..encoding.fields import U64, Label
 from ..errors import InvalidSignature, RemoteProtocolError
-from ..ids import Cid
+from ..ids import Cid, to_cid
 from ..signing.envelope import Sealed, open_sealed
 from .manifests import Shard
 
 MAX_WITHDRAWAL_BYTES = 4_096
 MAX_WITHDRAWALS = 4_096
-MAX_LIST_BYTES = MAX_WITHDRAWALS * (MAX_WITHDRAWAL_BYTES + 8)
+MAX_DIFFERENCES = 4_096
+MAX_LIST_BYTES = MAX_WITHDRAWALS * (MAX_WITHDRAWAL_BYTES + 8) + MAX_DIFFERENCES * 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,23 +42,42 @@ def check_withdrawal(sealed: Sealed[Withdrawal], cid: Cid, shard: Shard) -> None
         raise RemoteProtocolError(f"the withdrawal is of another shard than {cid}")
 
 
-def encode_withdrawals(sealed: dict[Cid, Sealed[Withdrawal]]) -> bytes:
-    """The blob that a Datanet version names: the envelopes, by shard."""
-    return encode_value([sealed[shard].raw for shard in sorted(sealed)])
+@dataclass(frozen=True, slots=True)
+class WithdrawalList:
+    """What the blob that a Datanet version names says: the withdrawals by shard, and the sealed differences
+    of indexes."""
+
+    withdrawals: Mapping[Cid, Sealed[Withdrawal]]
+    differences: tuple[Cid, ...] = ()
 
 
-def decode_withdrawals(data: bytes) -> dict[Cid, Sealed[Withdrawal]]:
-    """The withdrawals in such a blob, by shard; whether they are their contributors' is not known yet.
+def encode_withdrawals(listed: WithdrawalList) -> bytes:
+    """The blob: the envelopes, by shard, then the names of differences in their order."""
+    envelopes = [listed.withdrawals[shard].raw for shard in sorted(listed.withdrawals)]
+    return encode_value([*envelopes, *listed.differences])
+
+
+def decode_withdrawals(data: bytes) -> WithdrawalList:
+    """What such a blob says; whether the withdrawals are their contributors' is not known yet.
 
     Raises RemoteProtocolError, InvalidSignature.
     """
     listed = decode_value(data, MAX_LIST_BYTES)
-    if not isinstance(listed, list) or len(listed) > MAX_WITHDRAWALS:
-        raise RemoteProtocolError(f"not a list of at most {MAX_WITHDRAWALS} withdrawals")
+    if not isinstance(listed, list) or len(listed) > MAX_WITHDRAWALS + MAX_DIFFERENCES:
+        raise RemoteProtocolError(
+            f"not a list of at most {MAX_WITHDRAWALS} withdrawals and their differences"
+        )
     found: dict[Cid, Sealed[Withdrawal]] = {}
-    for raw in listed:
-        if not isinstance(raw, bytes):
-            raise RemoteProtocolError("not a list of sealed withdrawals")
-        sealed = open_sealed(raw, (Withdrawal,), MAX_WITHDRAWAL_BYTES)
-        found[sealed.record.shard] = sealed
-    return found
+    differences: list[Cid] = []
+    for entry in listed:
+        match entry:
+            case bytes() if not differences:
+                sealed = open_sealed(entry, (Withdrawal,), MAX_WITHDRAWAL_BYTES)
+                found[sealed.record.shard] = sealed
+            case str():
+                differences.append(to_cid(entry))
+            case _:
+                raise RemoteProtocolError("not a list of sealed withdrawals, and of differences behind them")
+    if len(found) > MAX_WITHDRAWALS or len(differences) > MAX_DIFFERENCES:
+        raise RemoteProtocolError(f"more than {MAX_WITHDRAWALS} withdrawals or {MAX_DIFFERENCES} differences")
+    return WithdrawalList(found, tuple(differences))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from commonlore.protocol.ids import cid_of
 from commonlore.worker.attribution.measurement import Effort
 from commonlore.worker.factory.merge_job import make_plan
 
@@ -47,6 +48,7 @@ def test_an_identity_takes_its_rows_back(lore, running) -> None:
     assert running.actions.withdrawn == [("icd10", "alice", "a mistake")]
     assert "version 2 is without them" in done.stdout
     assert "alice/icd10" in done.stdout
+    assert f"3 rows of alice taken out; difference {cid_of(b'difference')}" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,9 @@ class DatanetShelf:
     def has(self, cid: Any) -> bool:
         return cid in self.kept
 
+    async def starting_with(self, beginning: bytes) -> tuple[Any, ...]:
+        return tuple(cid for cid, data in self.kept.items() if data.startswith(beginning))
+
     def forget(self, cid: Any) -> None:
         self.kept.pop(cid, None)
 

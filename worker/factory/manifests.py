@@ -14,6 +14,7 @@ from importlib.metadata import version
 
 from ...protocol.attribution.scoring import compute_priors
 from ...protocol.content.manifests import AdapterManifest, BaseManifest, Evaluation, IndexPlan, Recipe, Split
+from ...protocol.content.retraining import Retrained
 from ...protocol.encoding.codec import record_hash
 from ...protocol.errors import InvalidAdapter
 from ...protocol.gossip.adverts import AdapterRecord
@@ -47,6 +48,7 @@ class Publication:
     parents: tuple[Cid, ...] = ()
     selection: Cid | None = None
     indexed: IndexPlan | None = None
+    retrained: Retrained | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,7 @@ def describe_adapter(publication: Publication, run: StoredRun) -> AdapterManifes
         parents=publication.parents,
         selection=publication.selection,
         indexed=publication.indexed,
+        retrained=publication.retrained,
     )
 
 

@@ -11,7 +11,7 @@ from commonlore.peer.attribution.explain_plot import draw
 from commonlore.peer.attribution.explaining import explain
 from commonlore.peer.attribution.explaining_parts import explain_parts
 from commonlore.peer.attribution.findings import Finding
-from commonlore.peer.attribution.index_evidence import IndexEvidence
+from commonlore.peer.attribution.index_evidence import DifferenceEvidence, IndexEvidence
 from commonlore.peer.attribution.receipt_check import merge_findings
 from commonlore.peer.chain import OFFLINE
 from commonlore.peer.datanets.shards import PulledDatanet, PulledShard
@@ -38,6 +38,7 @@ from commonlore.protocol.content.rows import row_hash
 from commonlore.protocol.content.splits import DEFAULT_SPLIT
 from commonlore.protocol.encoding.codec import record_cid, record_hash
 from commonlore.protocol.encoding.fields import PPM
+from commonlore.protocol.encoding.merkle import MerkleTree
 from commonlore.protocol.errors import ConfigError
 from commonlore.protocol.ids import Address, PeerId, cid_of
 from commonlore.protocol.receipts.credits import compute_shares
@@ -57,6 +58,8 @@ from commonlore.protocol.requests.prompt_parts import show_rows
 from commonlore.protocol.requests.records import ChatMessage, Prompt, Sampling
 from commonlore.protocol.requests.tools import ToolCall, calls_turn, tool_parts
 from commonlore.protocol.signing.envelope import Sealed
+from commonlore.worker.attribution.index import leaf_of
+from commonlore.worker.attribution.remainder import Remainder, take_out, taken_sums
 
 ANA, BEN = Address(b"a" * 20), Address(b"b" * 20)
 MANIFEST = AdapterManifest(
@@ -143,6 +146,41 @@ def test_spans_and_rows_of_the_prompt_are_evidence(evidence):
     assert span.row == row_hash(ROWS[ANA][0])
     [shown] = found.prompt_rows
     assert (shown.name, shown.payee, shown.answer) == ("ben", BEN, "quite another thing")
+
+
+def withdrawn_of(evidence, payee):
+    """After one contributor took its rows back."""
+    index, blob = evidence.index.manifest, evidence.index.rows
+    size = index.row_bytes
+    leaves = [leaf_of(digest, blob[n * size : (n + 1) * size]) for n, digest in enumerate(index.row_hashes)]
+    index = replace(index, rows_root=MerkleTree(leaves).root)
+    positions = [at for at, owner in enumerate(index.owners) if owner == payee]
+    left = take_out(index, Remainder({}, blob), positions)
+    difference = DifferenceEvidence(None, left, taken_sums(index, left, evidence.index.sums))
+    (datanet,) = evidence.datanets
+    staying = tuple(shard for shard in datanet.shards if shard.payee != payee)
+    found = replace(evidence.index, sealed=sealed(index), rows=None, difference=difference)
+    return replace(evidence, index=found, datanets=(replace(datanet, shards=staying),), withdrawn="1 shard")
+
+
+@pytest.mark.parametrize("payee", [ANA, BEN])
+def test_no_row_that_was_withdrawn_is_evidence_any_more(evidence, payee):
+    gone = withdrawn_of(evidence, payee)
+    found = explain(gone, ANSWER)
+    shown = repr(astuple(found))
+    assert not any(text in shown for row in ROWS[payee] for text in (row.question, row.answer))
+    hashes = {row_hash(row) for row in ROWS[payee]}
+    assert hashes.isdisjoint(row.row for row in found.rows)
+    assert [part.amount for part in found.contributors] == [300, 100], "what was paid stays paid"
+    if payee == ANA:
+        assert (found.rows, found.spans) == ((), ())
+        assert [row.answer for row in found.prompt_rows] == ["quite another thing"]
+    else:
+        assert [row.name for row in found.rows] == ["ana"]
+        assert [span.name for span in found.spans] == ["ana"]
+        assert [(row.row, row.question, row.answer) for row in found.prompt_rows] == [(*hashes, "", "")]
+    unknown = replace(gone, index=replace(gone.index, difference=None))
+    assert explain(unknown, ANSWER).rows == ()
 
 
 def test_channels_are_told_apart(evidence):

@@ -289,6 +289,24 @@ async def test_a_killed_process_resumes_and_believes_no_bit_unchecked(hosts, sto
         assert told[0] >= 15 * CHUNK_SIZE
 
 
+def test_what_is_forgotten_leaves_no_unfinished_download(stores):
+    data = content(3)
+    whole, store = stores("whole"), stores("mine")
+    cid = whole.put_bytes(data)
+    manifest = whole.manifest(cid)
+    store.put_manifest(cid, encode(manifest))
+    for _ in range(2):  # one that nobody goes on with, and one that ends after it was forgotten
+        partial = store.open_partial(cid, manifest)
+        partial.write([(i, data[i * CHUNK_SIZE : (i + 1) * CHUNK_SIZE]) for i in range(3)])
+        store.remove(cid)
+        store.remove_partial(cid)
+        store.close_partial(cid, partial)
+        assert not store.has(cid)
+        assert list((store.folder / "partial").iterdir()) == []
+    assert whole.starting_with(data[:9]) == (cid,)
+    assert whole.starting_with(b"x" + data[:9]) == ()
+
+
 async def test_a_full_disk_is_named_and_what_came_is_kept(hosts, stores, monkeypatch):
     def full(self, chunks) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

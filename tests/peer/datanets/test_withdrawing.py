@@ -10,7 +10,14 @@ import trio
 from commonlore.peer.catalog import Catalog
 from commonlore.peer.datanets.retrieving import Retriever
 from commonlore.peer.datanets.shards import pull_datanet
-from commonlore.peer.datanets.withdrawing import Tainted, Withdrawals, forget_jobs, shards_of, sign_withdrawal
+from commonlore.peer.datanets.withdrawing import (
+    Derived,
+    Tainted,
+    Withdrawals,
+    forget_jobs,
+    shards_of,
+    sign_withdrawal,
+)
 from commonlore.protocol.content.manifests import AdapterManifest, PriorWeight, Recipe, Row
 from commonlore.protocol.content.splits import DEFAULT_SPLIT
 from commonlore.protocol.encoding.codec import encode
@@ -61,10 +68,23 @@ def kept():
     return SimpleNamespace(settings=Memory(), ledger=Prompts())
 
 
+class NoIndexes:
+    """A home without gradient indexes."""
+
+    async def open(self, shard, rows):
+        pass
+
+    async def hear(self, listed, withdrawn):
+        pass
+
+    async def subtract(self):
+        pass
+
+
 @pytest.fixture
 def withdrawals(shelf, kept, tmp_path):
     retriever = Retriever(shelf, shelf.catalog, shelf.domain, tmp_path / "retrieval")
-    return Withdrawals(shelf, shelf.catalog, retriever, kept, tmp_path / "jobs")
+    return Withdrawals(shelf, shelf.catalog, Derived(retriever, NoIndexes(), tmp_path / "jobs"), kept)
 
 
 async def adapter_of(shelf, datanet, payee, alias="alice/icd"):
@@ -98,7 +118,7 @@ async def test_rows_go_and_adapters_that_learnt_from_them_are_refused(shelf, wit
         await shelf.catalog.payable(tainted)
     assert await shelf.catalog.payable(clean)
     again = Catalog(shelf.get)
-    await Withdrawals(shelf, again, None, kept, None).recall()
+    await Withdrawals(shelf, again, None, kept).recall()
     with pytest.raises(InvalidAdapter, match="withdrawn"):
         await again.payable(tainted)
 
@@ -128,6 +148,21 @@ async def test_who_hears_of_the_next_version_forgets_too(shelf, withdrawals, tmp
     assert shelf.catalog.withdrawn == {a[0]}
     third = (await shelf.publish([b], (version, made)))[1]
     assert third.withdrawn == listed  # and the versions after it say so too
+
+
+async def test_a_difference_that_is_nowhere_holds_no_withdrawal_up(shelf, withdrawals, monkeypatch):
+    a, b = await shelf.contribute("a"), await shelf.contribute("b")
+    first = await shelf.publish([a, b])
+    listed = await withdrawals.list_with(first[1], [signed("a", a[0])], ([cid_of(b"nowhere")], ()))
+    version = await shelf.put(encode(replace((await shelf.publish([b], first))[1], withdrawn=listed)))
+
+    async def hear(_self, differences, withdrawn):
+        raise NotFound(f"{differences} of {withdrawn}")
+
+    monkeypatch.setattr(NoIndexes, "hear", hear)
+    assert not await withdrawals.follow(version), "it is looked at again"
+    assert not shelf.has(a[1].header.rows)
+    assert shelf.catalog.withdrawn == {a[0]}
 
 
 async def test_a_list_that_somebody_else_signed_does_nothing(shelf, withdrawals):
@@ -246,7 +281,7 @@ async def test_a_takedown_that_was_cut_short_is_done_when_heard_of_again(
         await withdrawals.take(signed("a", a[0]))
     monkeypatch.undo()
     again = Catalog(shelf.get)
-    await Withdrawals(shelf, again, None, kept, None).recall()
+    await Withdrawals(shelf, again, None, kept).recall()
     assert not again.withdrawn
     await withdrawals.take(signed("a", a[0]))
     assert not shelf.has(a[1].header.rows)

@@ -316,7 +316,9 @@ async def test_rows_are_taken_back(opened) -> None:
     async with opened(roles=()) as door:
         body = {"datanet": "icd10", "contributor": "alice", "reason": "a mistake"}
         done = await door.control(lambda client: client.post("/datanets/withdraw", body))
-        assert done["tainted"] == [{"alias": "alice/icd10", "adapter": cid_of(b"tainted")}]
+        (tainted,) = done["tainted"]
+        assert (tainted["alias"], tainted["adapter"]) == ("alice/icd10", cid_of(b"tainted"))
+        assert [each["rows"] for each in tainted["rows_taken"]] == [3]
         assert door.actions.withdrawn == [("icd10", "alice", "a mistake")]
         for wrong in ({}, {"datanet": "icd10"}, {**body, "shard": "x"}):
             with pytest.raises(InvalidRequest):

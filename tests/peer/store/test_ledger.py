@@ -278,6 +278,8 @@ async def test_prompts_with_rows_that_were_taken_back_leave_neither_file_nor_log
         assert found[kept.receipt_hash].prompt == kept.prompt
         bare = found[gone.receipt_hash]
         assert (bare.prompt, bare.tokens, bare.voucher) == (None, gone.tokens, make.pays(gone, 10))
+        hashes = (gone.receipt_hash, kept.receipt_hash, bytes(32))
+        assert [await store.ledger.prompt_was_withdrawn(each) for each in hashes] == [True, False, False]
 
 
 def written(path):

@@ -67,6 +67,21 @@ def test_spans_are_what_a_search_by_hand_finds(rows, answer):
         assert words_in_order(span.text) == answer[span.start : span.end]
 
 
+texts = st.lists(st.lists(st.sampled_from("abcd"), min_size=1, max_size=9).map(" ".join), max_size=4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(texts, min_size=2, max_size=4), st.data(), st.lists(st.sampled_from("abcd"), max_size=12))
+def test_without_a_shard_spans_are_those_of_a_datanet_that_never_had_it(shards, data, words):
+    """Nothing of a withdrawn shard stays in counts or rarities: indexes are added up, never merged."""
+    gone = data.draw(st.integers(0, len(shards) - 1))
+    indexes = [SpanIndex(rows) for rows in shards]
+    left = indexes[:gone] + indexes[gone + 1 :]
+    never = SpanIndex([row for at, rows in enumerate(shards) if at != gone for row in rows])
+    found, expected = (find_spans(" ".join(words), each) for each in (left, [never]))
+    assert [(s.text, s.count, s.bits) for s in found] == [(s.text, s.count, s.bits) for s in expected]
+
+
 def test_a_hundred_thousand_words_are_searched_at_once():
     rng = random.Random(2)
     words = [f"w{n}" for n in range(5_000)]

@@ -1,0 +1,206 @@
+"""What people are told of withdrawals: who took back what, which adapters learnt from it, what was taken out
+of their indexes, and as what they were trained again.
+
+Rules of this file: told is what this node has heard and can read now; what cannot be read is left out.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import trio
+
+from ...protocol.attribution.differences import MAX_DIFFERENCE_BYTES, IndexDifference, open_difference
+from ...protocol.content.manifests import AdapterManifest, DatanetManifest, Shard, ShardHeader
+from ...protocol.content.retraining import is_without
+from ...protocol.content.withdrawals import (
+    MAX_LIST_BYTES,
+    Withdrawal,
+    WithdrawalList,
+    check_withdrawal,
+    decode_withdrawals,
+)
+from ...protocol.encoding.codec import decode
+from ...protocol.errors import CommonloreError
+from ...protocol.ids import CHUNK_SIZE, Address, Cid
+from ...protocol.signing.envelope import Sealed
+from .catalog_view import CatalogView
+from .node import ContentView
+from .views import plain
+
+log = logging.getLogger("commonlore.peer.gateway.takedowns")
+PATIENCE_S = 3.0
+"""For each manifest that must be pulled; what has not come by then is not told."""
+
+
+class Takedowns:
+    """Withdrawals as this node knows them."""
+
+    def __init__(self, catalog: CatalogView, content: ContentView, now_ms: int) -> None:
+        self._catalog = catalog
+        self._content = content
+        self._now_ms = now_ms
+
+    async def of_datanet(self, name: str) -> dict[str, Any]:
+        """One Datanet: its latest version, what was withdrawn of it, and what that did to adapters. Raises
+        NotFound, Unreachable, ProtocolError."""
+        record = self._catalog.datanet_record(name)
+        manifest = await self._catalog.datanet(record.datanet)
+        headers = [await self._header(shard) for shard in manifest.shards]
+        listed = await self._listed(manifest)
+        withdrawn = [await self._withdrawn(cid, each) for cid, each in listed.withdrawals.items()]
+        return {
+            **plain(record),
+            "rows": sum(header.row_count for header in headers),
+            "contributors": sorted({header.contributor for header in headers}),
+            "licence": manifest.licence,
+            "purpose": manifest.purpose,
+            "withdrawn": [each for each in withdrawn if each],
+            "learnt_from_it": await self._learnt(listed),
+        }
+
+    async def of_adapter(self, adapter: Cid, manifest: AdapterManifest) -> dict[str, Any]:
+        """`withdrawn` and `retrained`: in words, what was taken back of what an adapter learnt from, and
+        which others it takes the place of; None where there is nothing to tell."""
+        gone = sorted(await self._gone(manifest))
+        withdrawn = None
+        if gone:
+            withdrawn = f"it learnt from {await self._words(gone)}; refused since{await self._again(adapter)}"
+        return {"withdrawn": withdrawn, "retrained": await self._retrained(manifest)}
+
+    async def _again(self, adapter: Cid) -> str:
+        again = [f"{each['alias']} ({each['adapter']})" for each in await self._retrained_as(adapter)]
+        return f"; retrained without as {', '.join(again)}" if again else "; not trained again yet"
+
+    async def _retrained(self, manifest: AdapterManifest) -> str | None:
+        if manifest.retrained is None:
+            return None
+        versions = await self._versions(manifest)
+        learnt = [shard for version in versions for shard in version.shards]
+        kept = "" if is_without(manifest.retrained, learnt) else " (NOT SO: its Datanets hold them)"
+        words = await self._words(manifest.retrained.shards)
+        return f"without {words}, in place of {', '.join(manifest.retrained.adapters)}{kept}"
+
+    async def _words(self, shards: Iterable[Cid]) -> str:
+        """Withdrawn shards, whose they were, and since when."""
+        said: list[str] = []
+        for shard in shards:
+            try:
+                header = await self._header(shard)
+                sealed = await self._withdrawal(header.datanet, shard)
+            except CommonloreError:
+                said.append(f"shard {shard}")
+                continue
+            when = f" on {_day(sealed.record.issued_ms)}" if sealed is not None else ""
+            said.append(
+                f"{header.row_count} rows of {header.contributor} in Datanet {header.datanet} (shard {shard}"
+                f", taken back{when})"
+            )
+        return " and ".join(said)
+
+    async def _withdrawal(self, name: str, shard: Cid) -> Sealed[Withdrawal] | None:
+        manifest = await self._catalog.datanet(self._catalog.datanet_record(name).datanet)
+        return (await self._listed(manifest)).withdrawals.get(shard)
+
+    async def _learnt(self, listed: WithdrawalList) -> list[dict[str, Any]]:
+        """The adapters that learnt from withdrawn shards: those announced, and those of whose indexes rows
+        were taken."""
+        found: dict[Cid, dict[str, Any]] = {}
+        for record in self._catalog.adapters():
+            manifest = await self._manifest(record.adapter)
+            if manifest is not None and not (await self._gone(manifest)).isdisjoint(listed.withdrawals):
+                found[record.adapter] = {"adapter": record.adapter, "alias": record.alias}
+            for old in manifest.retrained.adapters if manifest and manifest.retrained else ():
+                if not set(manifest.retrained.shards).isdisjoint(listed.withdrawals):  # type: ignore[union-attr]
+                    found.setdefault(old, {"adapter": old, "alias": None})
+        for cid in listed.differences:
+            sealed = await self._difference(cid)
+            if sealed is not None:
+                adapter = sealed.record.adapter
+                known = found.setdefault(adapter, {"adapter": adapter, "alias": None})
+                known |= {"index": sealed.record.index, "difference": cid, "sealed_by": sealed.peer_id}
+                known["rows_taken"] = await self._taken(sealed.record)
+        return [{**each, "retrained_as": await self._retrained_as(cid)} for cid, each in found.items()]
+
+    async def _taken(self, difference: IndexDifference) -> list[dict[str, Any]]:
+        names: dict[Address, str] = {}
+        for opened in difference.shards:
+            header = await self._header(opened.shard)
+            names[header.payee] = header.contributor
+        return [
+            plain({"contributor": names.get(each.payee, ""), "payee": each.payee, "rows": each.row_count})
+            for each in difference.contributors
+        ]
+
+    async def _retrained_as(self, adapter: Cid) -> list[dict[str, Any]]:
+        """The announced adapters of the same author that were trained again in the place of this one."""
+        old, found = await self._manifest(adapter), list[dict[str, Any]]()
+        for record in self._catalog.adapters():
+            manifest = await self._manifest(record.adapter)
+            if manifest is None or manifest.retrained is None or adapter not in manifest.retrained.adapters:
+                continue
+            if old is None or old.author == manifest.author:
+                found.append({"alias": record.alias, "adapter": record.adapter})
+        return found
+
+    async def _gone(self, manifest: AdapterManifest) -> set[Cid]:
+        versions = await self._versions(manifest)
+        return {shard for each in versions for shard in each.shards if shard in self._catalog.withdrawn}
+
+    async def _versions(self, manifest: AdapterManifest) -> list[DatanetManifest]:
+        found: list[DatanetManifest] = []
+        for datanet in manifest.datanets:
+            try:
+                found.append(await self._catalog.datanet(datanet))
+            except CommonloreError as unknown:
+                log.info("Datanet version %s cannot be read: %s", datanet, unknown)
+        return found
+
+    async def _manifest(self, adapter: Cid) -> AdapterManifest | None:
+        """None where it does not come soon."""
+        with trio.move_on_after(PATIENCE_S), suppress(CommonloreError):
+            return await self._catalog.adapter(adapter)
+        return None
+
+    async def _listed(self, manifest: DatanetManifest) -> WithdrawalList:
+        if manifest.withdrawn is None:
+            return WithdrawalList({})
+        return decode_withdrawals(await self._content.get(manifest.withdrawn, MAX_LIST_BYTES))
+
+    async def _withdrawn(self, cid: Cid, sealed: Sealed[Withdrawal]) -> dict[str, Any] | None:
+        try:
+            shard = decode(Shard, await self._content.get(cid, CHUNK_SIZE))
+            check_withdrawal(sealed, cid, shard)
+        except CommonloreError as wrong:
+            log.warning("a withdrawal of shard %s is not told: %s", cid, wrong)
+            return None
+        header, record = shard.header, sealed.record
+        told: dict[str, Any] = plain(
+            {
+                "shard": cid,
+                "contributor": header.contributor,
+                "payee": header.payee,
+                "rows": header.row_count,
+                "reason": record.reason,
+                "taken_back_ms": record.issued_ms,
+            }
+        )
+        return told
+
+    async def _header(self, shard: Cid) -> ShardHeader:
+        return decode(Shard, await self._content.get(shard, CHUNK_SIZE)).header
+
+    async def _difference(self, cid: Cid) -> Sealed[IndexDifference] | None:
+        try:
+            return open_difference(await self._content.get(cid, MAX_DIFFERENCE_BYTES), self._now_ms)
+        except CommonloreError as wrong:
+            log.warning("the index difference %s is not told: %s", cid, wrong)
+            return None
+
+
+def _day(moment_ms: int) -> str:
+    return datetime.fromtimestamp(moment_ms / 1000, UTC).date().isoformat()
