@@ -15,14 +15,16 @@ from commonlore.peer.attribution.index_evidence import DifferenceEvidence
 from commonlore.peer.attribution.parts_check import check_part_owners
 from commonlore.peer.attribution.retraining_audit import verify_by_retraining
 from commonlore.peer.attribution.verifying import verify_integers, verify_query
+from commonlore.peer.settling.committed_indexes import IndexStanding
 from commonlore.protocol.attribution.differences import IndexDifference, OpenedShard, counts_of, leaving
 from commonlore.protocol.attribution.faithfulness import CHALLENGED_METHOD
+from commonlore.protocol.attribution.index_trees import PublishedIndex, build_index_trees
 from commonlore.protocol.attribution.scoring import prior_weights
 from commonlore.protocol.content.blob_names import describe_blob
 from commonlore.protocol.content.manifests import IndexManifest
 from commonlore.protocol.content.rows import row_hash
 from commonlore.protocol.encoding.fields import PPM
-from commonlore.protocol.ids import cid_of, keccak256
+from commonlore.protocol.ids import Address, cid_of, keccak256
 from commonlore.protocol.receipts.records import AttributionStatement, Effects, PartEffect
 from commonlore.protocol.signing.envelope import open_sealed, seal
 from commonlore.protocol.signing.keys import PeerKey
@@ -144,3 +146,19 @@ def test_a_row_that_was_challenged_and_then_withdrawn_is_a_note(made: Made, gone
     stated = restated(gone, challenged=place, method=CHALLENGED_METHOD, weights=priors)
     said = verify_query(stated, made[1]).showed
     assert f"NOTE: row {place} was challenged, and was withdrawn: whether rightly nobody can tell" in said
+
+
+def test_committed_sums_are_compared_without_the_rows(made: Made, gone: Evidence) -> None:
+    assert made[0].index is not None
+    assert isinstance(made[0].index.rows, bytes)
+    index = made[0].index.manifest
+    trees = build_index_trees(PublishedIndex(index, made[0].index.rows, made[0].index.sums))
+    committed = trees.commitment(Address(b"\xaa" * 20), cid_of(made[0].index.sealed.raw), index)
+    found = verify_integers(dataclasses.replace(gone, standing=IndexStanding(committed)))
+    assert found.passed
+    assert any("committed to these sums, and to the root of its rows" in said for said in found.showed)
+    for lie in ({"sums_root": bytes(32)}, {"rows_root": bytes(32)}):
+        standing = IndexStanding(dataclasses.replace(committed, **lie))
+        found = verify_integers(dataclasses.replace(gone, standing=standing))
+        assert not found.passed
+        assert "author committed on the chain" in found.showed[-1]
