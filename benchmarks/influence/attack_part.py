@@ -15,9 +15,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from commonlore.worker.attribution.sketch import METHOD
 from commonlore.worker.factory.job import EARLY_STEPS
 
@@ -27,8 +24,9 @@ from .bases import LENGTH, VOCABULARY, train_tokenizer
 from .batched import batched_index
 from .measures import Floats, shares, sum_by_owner
 from .methods import OWN, Subject
-from .ours import Index, Setting, receipt_shares
+from .ours import Index, Setting, receipt_shares, scores_of
 from .peers import ArmFailed, run_arm
+from .sorted_part import payer_by
 from .sorting import measure_sorting
 from .texts import Entry
 from .training import Learner
@@ -102,13 +100,8 @@ def _wash(payer: _Payer, admit: Admit) -> Message:
 def _sorted(payer: _Payer) -> Message:
     """Contributors that put their better rows on a second account: in the place of the attacker's part stands
     what the one who gains most gains."""
-    index, owner = payer.index(), payer.world.owner
-    scores = (index.questions.astype(np.int64) @ index.rows.astype(np.int64).T).astype(np.float64)
-
-    def pay(asked: npt.NDArray[np.bool_], owner: npt.NDArray[np.int64], owners: int) -> Floats:
-        return receipt_shares(replace(index, questions=index.questions[asked]), owner, owners)
-
-    return {OURS: measure_sorting(scores, owner, pay)}
+    index = payer.index()
+    return {OURS: measure_sorting(scores_of(index), payer.world.owner, payer_by(index))}
 
 
 def _by_name(world: World, table: Floats) -> dict[str, float]:

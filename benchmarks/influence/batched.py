@@ -6,6 +6,7 @@ Labels are drawn by torch's generator here, and by SHAKE-256 there: two draws of
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -69,17 +70,23 @@ def noise_table(index: Index, owner: npt.NDArray[np.int64], truth: Truth) -> dic
 
 def batched_index(subject: Subject, setting: Setting, observed: Observed | None = None) -> Index:
     """Rows and questions as vectors; `observed` at the setting's epoch saves a pass. No times."""
+    (index,) = batched_indexes(subject, setting, [seed_for(subject.learner.world, "sketch")], observed)
+    return index
+
+
+def batched_indexes(
+    subject: Subject, setting: Setting, draws: Iterable[bytes], observed: Observed | None = None
+) -> Iterator[Index]:
+    """The same under several projections, by their seeds."""
     curvature = (observed or observe(subject, setting.epoch)).fit(setting.plan)
-    sides, world = subject.sides(setting.epoch), subject.learner.world
-    sketch = Sketch.draw(seed_for(world, "sketch"), curvature.size, setting.width)
-
-    def projected(gradients: Gradients) -> list[npt.NDArray[np.float64]]:
-        return [sketch.project(each) for each in curvature.whiten(gradients.by_matrix).numpy()]
-
+    sides, packed = subject.sides(setting.epoch), len(pack_curvature(curvature))
     with torch.no_grad():
-        found = [_row(each, curvature.size, setting) for each in projected(sides.rows)]
-        rows, questions = np.stack(found), np.stack([quantise(each) for each in projected(sides.questions)])
-    return Index(rows, questions, 0.0, 0.0, len(pack_curvature(curvature)), setting.row_bytes)
+        rows, asked = (curvature.whiten(each.by_matrix).numpy() for each in (sides.rows, sides.questions))
+    for seed in draws:
+        sketch = Sketch.draw(seed, curvature.size, setting.width)
+        found = [_row(sketch.project(each), curvature.size, setting) for each in rows]
+        questions = [quantise(sketch.project(each)) for each in asked]
+        yield Index(np.stack(found), np.stack(questions), 0.0, 0.0, packed, setting.row_bytes)
 
 
 def _row(projected: npt.NDArray[np.float64], coordinates: int, setting: Setting) -> Vectors:

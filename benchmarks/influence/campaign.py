@@ -16,7 +16,14 @@ from ..child import note
 from ..machine import load_average
 from .attack_part import measure_attacks
 from .batched import batched_index, noise_table
-from .early_part import measure_windows
+from .early_part import (
+    COMPARED,
+    REAL_COMPARED,
+    REAL_WINDOWS,
+    Windows,
+    measure_real_windows,
+    measure_windows,
+)
 from .faithful import compare, trained
 from .families import FAMILIES
 from .families_part import measure_family
@@ -29,6 +36,7 @@ from .real_families import LESSONS, Family, measure_real_family
 from .recheck_part import measure_checks, measure_cost
 from .rule import rule_of
 from .settings import ABLATIONS, CHOICES, FORMS, OURS
+from .sorted_part import measure_sorted
 from .starter import SIZES as STARTER
 from .starter import starter_world
 from .truth import ground_truth
@@ -43,8 +51,8 @@ REPORTED_BASE = 2
 ORDERS = {101: 2}
 """In how many orders the subsets of contributors were trained, where it was not one."""
 PARTS = (
-    *("choice", "windows", "six", "forms", "order", "attacks", "families", "real_families", "starter"),
-    *("measured", "checks", "cost"),
+    *("choice", "windows", "six", "forms", "order", "attacks", "sorted", "families", "real_families"),
+    *("starter", "measured", "checks", "cost"),
 )
 
 
@@ -129,9 +137,26 @@ def _windows(plan: Plan) -> Iterator[Job]:
         def measure(seed: int = seed) -> Message:
             world = plan.six(seed)
             truth = ground_truth(world, plan.development_halves, ORDERS.get(seed, 1))
-            return {"windows": measure_windows(world, truth), "truth": truth.message()}
+            return measure_windows(world, truth) | {"truth": truth.message()}
 
         yield f"windows-{seed}", measure
+    for seed in plan.seeds:
+
+        def measure_again(seed: int = seed) -> Message:
+            world = plan.six(seed)
+            return measure_windows(world, ground_truth(world, plan.sizes.halves), COMPARED)
+
+        yield f"windows-{seed}", measure_again
+    for name, seed, windows in (
+        ("cwe", plan.development[0], REAL_WINDOWS),
+        ("icd10", plan.seeds[0], REAL_COMPARED),
+    ):
+
+        def measure_real(name: str = name, seed: int = seed, windows: Windows = windows) -> Message:
+            world = starter_world(plan.keep, seed, plan.starter, plan.starter_sizes, name)
+            return measure_real_windows(world, ground_truth(world, plan.starter_sizes.halves), windows)
+
+        yield f"windows-{name}", measure_real
 
 
 def _six(plan: Plan) -> Iterator[Job]:
@@ -175,6 +200,11 @@ def _attacks(plan: Plan) -> Iterator[Job]:
             return measure_attacks(world, rule_of(world), plan.attack_arms() if first else None)
 
         yield f"attacks-{seed}", measure
+
+
+def _sorted(plan: Plan) -> Iterator[Job]:
+    for seed in plan.seeds:
+        yield f"sorted-{seed}", lambda seed=seed: measure_sorted(plan.six(seed))
 
 
 def _families(plan: Plan) -> Iterator[Job]:
@@ -243,6 +273,7 @@ _JOBS: dict[str, Callable[[Plan], Iterator[Job]]] = {
     "forms": _forms,
     "order": _order,
     "attacks": _attacks,
+    "sorted": _sorted,
     "families": _families,
     "real_families": _real_families,
     "starter": _starter,

@@ -106,12 +106,17 @@ def scored(index: Index, owner: npt.NDArray[np.int64], owners: int) -> Scored:
     """An index's scores, and the shares that its receipts would state."""
     weights, spent = timed(lambda: receipt_shares(index, owner, owners))
     return Scored(
-        scores=(index.questions.astype(np.int64) @ index.rows.astype(np.int64).T).astype(np.float64),
+        scores=scores_of(index),
         bytes_per_example=index.row_bytes,
         index_seconds=index.index_seconds,
         query_seconds=index.query_seconds + spent / len(index.questions),
         shares=weights,
     )
+
+
+def scores_of(index: Index) -> Floats:
+    """(questions, rows)."""
+    return (index.questions.astype(np.int64) @ index.rows.astype(np.int64).T).astype(np.float64)
 
 
 def receipt_shares(index: Index, owner: npt.NDArray[np.int64], owners: int) -> Floats:

@@ -45,9 +45,10 @@ def assemble(parts: Parts, plan: Plan) -> Message:
     for name in ("starter",):
         if name in parts:
             result[name] = _plain(parts[name])
-    for name in ("choice", "windows", "measured"):
+    for name in ("choice", "sorted", "measured"):
         if found := _named(parts, name):
             result[name] = {each: _plain(part) for each, part in found.items()}
+    result |= _windows(_named(parts, "windows"), {str(seed) for seed in plan.seeds})
     result["by_seed"] = {name: _plain(each) for name, each in six.items()}
     result["parts"] = {name: part["measured"] for name, part in parts.items()}
     return result
@@ -139,6 +140,19 @@ def _attacks(seeds: Mapping[str, Message]) -> Message:
                 for figure in ("honest_change", "honest_loss", "attacker_share"):
                     worst[figure] = max(worst.get(figure, 0.0), rounded(damage[figure]))
     return found
+
+
+def _windows(found: Mapping[str, Message], reported: set[str]) -> Message:
+    """By world, on the development seeds, on the reported ones, and on the real base."""
+    worlds: Message = {}
+    for name, part in found.items():
+        kind = "windows_reported" if name in reported else "windows" if name.isdigit() else "windows_real"
+        worlds.setdefault(kind, {})[name] = _plain(part)
+    if again := worlds.get("windows_reported"):
+        names = dict.fromkeys(name for part in again.values() for name in part["less_used"])
+        gaps = {name: _gap([part["less_used"][name] for part in again.values()]) for name in names}
+        worlds["windows_less_used"] = gaps
+    return worlds
 
 
 def _order(seeds: Mapping[str, Message]) -> Message:

@@ -7,7 +7,7 @@ in turn; training is not changed by it, so one index tells.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -22,15 +22,44 @@ PayOf = Callable[[npt.NDArray[np.bool_], Owner, int], Floats]
 def measure_sorting(scores: Floats, owner: Owner, pay: PayOf) -> dict[str, float]:
     """Of the contributor for whom it is worst: `honest_change`, the largest change of another's pay, and
     `honest_loss`; of the one who gains most: `attacker_share`, its gain as a part of what it had."""
-    owners = int(owner.max()) + 1
-    halves = np.arange(len(scores)) % 2 == 1
-    changes = np.array([_changes(scores, owner, pay, halves, one) for one in range(owners)])
-    others = changes[~np.eye(owners, dtype=bool)]
+    changes = sorting_changes(scores, owner, pay)
+    others = changes[~np.eye(len(changes), dtype=bool)]
     return {
         "honest_change": float(np.abs(others).max()),
         "honest_loss": float(max(0.0, -others.min())),
         "attacker_share": float(max(0.0, np.diagonal(changes).max())),
     }
+
+
+def over_draws(changes: Sequence[Floats]) -> dict[str, float]:
+    """`sorting_changes` of several draws of the projection, taken together. `gain` is what the one who gains
+    most in the mean of the draws gains in it, `gain_se` that mean's standard error, `largest_gain` what
+    anybody gains by any draw; `change`, `change_se` and `largest_change` are the same of what a sorter does
+    to another's pay, either way."""
+    table = np.stack(changes)
+    own = np.eye(table.shape[1], dtype=bool)
+    gains, others = table[:, own], table[:, ~own]
+    best, worst = int(gains.mean(0).argmax()), int(np.abs(others.mean(0)).argmax())
+    return {
+        "gain": float(gains[:, best].mean()),
+        "gain_se": _error(gains[:, best]),
+        "largest_gain": float(gains.max()),
+        "change": float(np.abs(others[:, worst].mean())),
+        "change_se": _error(others[:, worst]),
+        "largest_change": float(np.abs(others).max()),
+    }
+
+
+def _error(values: Floats) -> float:
+    return float(values.std(ddof=1) / len(values) ** 0.5)
+
+
+def sorting_changes(scores: Floats, owner: Owner, pay: PayOf) -> Floats:
+    """(sorters, owners): how everybody's pay changes, as a part of what it was, if one of them sorts by these
+    scores."""
+    halves = np.arange(len(scores)) % 2 == 1
+    sorters = range(int(owner.max()) + 1)
+    return np.array([_changes(scores, owner, pay, halves, one) for one in sorters])
 
 
 def _changes(

@@ -108,6 +108,22 @@ def _damage(damage: Result | None) -> str:
     return f"{100 * damage['honest_change']:.1f} / {100 * damage['attacker_share']:.1f}"
 
 
+def sorting(result: Result) -> str:
+    """Over draws of the projection: what sorting brings whoever gains most, and does to others."""
+    lines = [
+        [seed, known, *(_part_of(found, figure) for figure in ("gain", "change"))]
+        for seed, each in result["sorted"].items()
+        for known, found in (("seen", each["seen"]), ("unseen", each["unseen"]))
+    ]
+    head = ["seed", "the draw is", "whoever gains most: mean of draws / largest"]
+    return _table([*head, "another's pay: mean of draws / largest"], lines)
+
+
+def _part_of(found: Result, figure: str) -> str:
+    mean, error, largest = (100 * found[name] for name in (figure, f"{figure}_se", f"largest_{figure}"))
+    return f"{mean:.1f} ± {error:.1f} % / {largest:.1f} %"
+
+
 def families(result: Result) -> str:
     """AUC of rows of a question's kind / recall / AUC of flipped rows by influence / by margin."""
     found = result["auc_datainf"]
@@ -183,9 +199,31 @@ def _within(each: Result, figure: str) -> str:
 def windows(result: Result) -> str:
     """Early checkpoints on development seeds: LDS / pay error."""
     seeds = result["windows"]
-    names = dict.fromkeys(name for each in seeds.values() for name in each["windows"])
-    lines = [[name, *(_faithful_at(each["windows"].get(name)) for each in seeds.values())] for name in names]
+    lines = [[name, *figures] for name, figures in _by_world(seeds).items()]
     return _table(["checkpoint", *(f"seed {seed}" for seed in seeds)], lines)
+
+
+def windows_reported(result: Result) -> str:
+    """What was chosen, once, on the reported seeds; and paired, less what is used."""
+    seeds, gaps = result["windows_reported"], result["windows_less_used"]
+    lines = [
+        [name, *figures, *(_with_error(gaps[name], figure, "+.3f") for figure in ("lds", "pay_error"))]
+        for name, figures in _by_world(seeds).items()
+    ]
+    head = ["checkpoint", *(f"seed {seed}" for seed in seeds)]
+    return _table([*head, "LDS less that in use", "pay error less that in use"], lines)
+
+
+def windows_real(result: Result) -> str:
+    """The same on the real base."""
+    worlds = result["windows_real"]
+    lines = [[name, *figures] for name, figures in _by_world(worlds).items()]
+    return _table(["checkpoint", *(f"`{world}`" for world in worlds)], lines)
+
+
+def _by_world(worlds: Result) -> dict[str, list[str]]:
+    names = dict.fromkeys(name for each in worlds.values() for name in each["windows"])
+    return {name: [_faithful_at(each["windows"].get(name)) for each in worlds.values()] for name in names}
 
 
 def _faithful_at(found: Result | None) -> str:
@@ -225,11 +263,14 @@ TABLES: Mapping[str, Callable[[Result], str]] = {
     "forms": forms,
     "order": order,
     "attacks": attacks,
+    "sorted": sorting,
     "auc_datainf": families,
     "auc_datainf_real": real_families,
     "starter": starter,
     "measured": measured,
     "windows": windows,
+    "windows_reported": windows_reported,
+    "windows_real": windows_real,
     "cost": pools,
 }
 

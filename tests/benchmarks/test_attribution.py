@@ -129,6 +129,16 @@ def test_sorting_rows_pays_where_bad_ones_are_left_behind(influence: SimpleNames
     assert list(influence.sorting.measure_sorting(scores, owner, by_row).values()) == pytest.approx([0, 0, 0])
 
 
+def test_of_draws_the_mean_decides_who_gains_most(influence: SimpleNamespace) -> None:
+    """The first gains 4 and 0 per cent by two draws, the second 1 and 5; to each other they do 2 and -2, or
+    -1 and -3."""
+    draws = [np.array([[0.04, 0.02], [-0.01, 0.01]]), np.array([[0.0, -0.02], [-0.03, 0.05]])]
+    found = influence.sorting.over_draws(draws)
+    assert [found[name] for name in ("gain", "gain_se", "largest_gain")] == pytest.approx([0.03, 0.02, 0.05])
+    told = [found[name] for name in ("change", "change_se", "largest_change")]
+    assert told == pytest.approx([0.02, 0.01, 0.03])
+
+
 def test_a_pool_that_is_drawn_whole_has_no_error(influence: SimpleNamespace) -> None:
     paid = np.random.default_rng(1).dirichlet(np.ones(4), 30)
     error = influence.pools.sampling_error
