@@ -16,14 +16,7 @@ from ..child import note
 from ..machine import load_average
 from .attack_part import measure_attacks
 from .batched import batched_index, noise_table
-from .early_part import (
-    COMPARED,
-    REAL_COMPARED,
-    REAL_WINDOWS,
-    Windows,
-    measure_real_windows,
-    measure_windows,
-)
+from .early_part import COMPARED, measure_real_windows, measure_windows
 from .faithful import compare, trained
 from .families import FAMILIES
 from .families_part import measure_family
@@ -147,14 +140,11 @@ def _windows(plan: Plan) -> Iterator[Job]:
             return measure_windows(world, ground_truth(world, plan.sizes.halves), COMPARED)
 
         yield f"windows-{seed}", measure_again
-    for name, seed, windows in (
-        ("cwe", plan.development[0], REAL_WINDOWS),
-        ("icd10", plan.seeds[0], REAL_COMPARED),
-    ):
+    for name, seed in ("icd10", plan.seeds[0]), ("cwe", plan.development[0]):
 
-        def measure_real(name: str = name, seed: int = seed, windows: Windows = windows) -> Message:
+        def measure_real(name: str = name, seed: int = seed) -> Message:
             world = starter_world(plan.keep, seed, plan.starter, plan.starter_sizes, name)
-            return measure_real_windows(world, ground_truth(world, plan.starter_sizes.halves), windows)
+            return measure_real_windows(world, ground_truth(world, plan.starter_sizes.halves))
 
         yield f"windows-{name}", measure_real
 

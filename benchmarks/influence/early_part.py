@@ -30,9 +30,8 @@ WINDOWS = (
 """Of 96 steps, 24 to an epoch."""
 REAL_USED, REAL_CHOSEN = range(3, 6), range(2, 8)
 """The same two on the real base, by the same parts of an epoch: of 15 steps, five to an epoch."""
-REAL_WINDOWS = (range(5, 6), range(10, 11), REAL_USED, range(1, 6), range(2, 6), REAL_CHOSEN, range(5, 11))
 COMPARED, REAL_COMPARED = (USED, CHOSEN), (REAL_USED, REAL_CHOSEN)
-"""On worlds that are reported on."""
+"""Where a window costs more, or nothing may be chosen."""
 Windows = Sequence[range]
 AsIndex = Callable[[Subject], Index]
 
@@ -42,7 +41,7 @@ def measure_windows(world: World, truth: Truth, windows: Windows = WINDOWS) -> d
     return _measure(world, truth, windows, lambda subject: batched_index(subject, Setting()))
 
 
-def measure_real_windows(world: World, truth: Truth, windows: Windows) -> dict[str, Any]:
+def measure_real_windows(world: World, truth: Truth, windows: Windows = REAL_COMPARED) -> dict[str, Any]:
     """On the real base, by the attributor's own code."""
     indexer = Indexer(world)
     return _measure(world, truth, windows, lambda subject: indexer.index(subject, Setting()))
