@@ -215,10 +215,19 @@ def windows_reported(result: Result) -> str:
 
 
 def windows_real(result: Result) -> str:
-    """The same on the real base."""
-    worlds = result["windows_real"]
-    lines = [[name, *figures] for name, figures in _by_world(worlds).items()]
-    return _table(["checkpoint", *(f"`{world}`" for world in worlds)], lines)
+    """The same on the real base; errors are of one world's questions and subsets."""
+    lines = [
+        [
+            f"`{world}`",
+            name,
+            _faithful_at(found),
+            *(_with_error(each["less_used"][name], figure, "+.3f") for figure in ("lds", "pay_error")),
+        ]
+        for world, each in result["windows_real"].items()
+        for name, found in each["windows"].items()
+    ]
+    head = ["Datanet", "checkpoint", "LDS / pay error"]
+    return _table([*head, "LDS less that in use", "pay error less that in use"], lines)
 
 
 def _by_world(worlds: Result) -> dict[str, list[str]]:
