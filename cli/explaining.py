@@ -71,7 +71,7 @@ def _print(told: dict[str, Any], found: Explanation) -> None:
     ]
     _table("words shared with rows: evidence, not paid", ("bits", "places", "name", "row", "words"), spans)
     for sentence in found.missing:
-        print(f"\nnot here: {harmless(sentence)}")
+        print(f"\nnot shown: {harmless(sentence)}")
 
 
 def _table(title: str, columns: tuple[str, ...], rows: list[list[object]]) -> None:

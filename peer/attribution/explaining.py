@@ -30,6 +30,8 @@ from .explaining_basis import confidence_of, counts_for_nothing, is_overruled, m
 from .rows_at_hand import scored_rows
 
 SHOWN_ROWS, SHOWN_SPANS = 12, 8
+NO_ROWS = "the rows of the adapter's Datanets: rows are shown by their hashes, and no spans"
+NO_INDEX_NAMED = "rows and spans: no index is at hand by which a statement scores them"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,7 @@ def explain(evidence: Evidence, answer: str | None, missing: Sequence[str] = ())
     known = _Known.of(evidence.datanets)
     gaps = list(missing)
     if evidence.manifest is not None and not known.rows:
-        gaps.append("the rows of the adapter's Datanets: rows are shown by their hashes, and no spans")
+        gaps.append(NO_ROWS if evidence.index is not None else NO_INDEX_NAMED)
     spans: tuple[SharedSpan, ...] = ()
     if answer is None:
         gaps.append("the base's tokenizer: the answer's words are not known, so no spans are shown")

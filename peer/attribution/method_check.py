@@ -120,7 +120,10 @@ def check_method(evidence: Evidence, statement: AttributionStatement) -> str:
             f"the statement is by {statement.method!r}, its index or what was measured of it is not"
         )
     lds = from_ppm(evidence.faithfulness.found.lds_ppm)
-    return f"the author measured these scores to be above chance: {lds:+.3f} against retraining"
+    told = f"the author measured these scores to be above chance: {lds:+.3f} against retraining"
+    if statement.method == PRIOR_METHOD:
+        return f"{told}; for this answer nobody's is above zero, so the manifest's priors divide, by rule"
+    return told
 
 
 def _priors_with_parts(evidence: Evidence, statement: AttributionStatement) -> tuple[Weight, ...]:

@@ -34,6 +34,7 @@ from commonlore.protocol.attribution.index_trees import PublishedIndex, build_in
 from commonlore.protocol.attribution.indexing import projection_seed
 from commonlore.protocol.attribution.pools import Basis
 from commonlore.protocol.attribution.scoring import (
+    PRIOR_METHOD,
     compute_scores,
     compute_weights,
     prior_weights,
@@ -597,6 +598,19 @@ def test_levels_that_hold_are_shown_before_evidence_that_does_not(
     assert next(levels).passed
     with pytest.raises(NotFound, match="nowhere"):
         next(levels)
+
+
+def test_where_no_score_is_above_zero_the_priors_divide_by_rule(made: tuple[Evidence, Path]) -> None:
+    evidence, _ = made
+    assert evidence.index is not None
+    assert evidence.manifest is not None
+    nothing = bytes(len(evidence.index.query))
+    without = dataclasses.replace(evidence, index=dataclasses.replace(evidence.index, query=nothing))
+    priors = {"method": PRIOR_METHOD, "weights": prior_weights(evidence.manifest)}
+    found = verify_integers(restated(without, query=hashlib.sha256(nothing).digest(), **priors))
+    assert found.passed, found
+    assert any("nobody's is above zero" in said for said in found.showed)
+    assert not verify_integers(restated(evidence, **priors)).passed, "there are scores above zero"
 
 
 def test_what_others_measured_is_a_note_and_changes_no_verdict(made: tuple[Evidence, Path]) -> None:
