@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .ending import ended_by_signals
+from .ending import Terminated, ended_by_signals
 from .explaining import explain
 from .options import HomeOption, JsonOption, config_of, home_at
-from .printing import fact, harmless, print_facts, print_json, print_table
+from .printing import fact, harmless, print_facts, print_json, print_table, say
 from .progress import bars
 
 if TYPE_CHECKING:
     from ..peer.attribution.findings import Finding
-    from ..peer.attribution.receipt_check import CheckOptions
+    from ..peer.attribution.receipt_check import CheckOptions, Gathered
     from ..peer.home import Home
     from ..protocol.errors import CommonloreError
 
@@ -82,27 +82,13 @@ def verify(
     What is missing here is fetched where a node runs. Level 3 takes minutes on a real base; stopped, the same
     command goes on where it was. Ends with 1 where something is wrong.
     """
-    from ..peer.attribution.receipt_check import CheckOptions, check, read_as_far
+    from ..peer.attribution.receipt_check import CheckOptions
     from ..peer.gateway.views import id_of, plain
     from ..peer.local.one_machine import remembering_home
-    from ..protocol.errors import CommonloreError
 
-    place = remembering_home(home_at(home))
-    config, options = config_of(place), CheckOptions(receipt, level, steps)
-    unfetched = _fetched(place, options)
-    gathered = read_as_far(place, config, options)
-    if unfetched is not None and gathered.lacking is not None:
-        gathered = replace(gathered, lacking=unfetched)
-    findings: list[Finding] = []
-    ended: CommonloreError | None = None
-    with ended_by_signals(), bars() as advance:
-        try:
-            for finding in check(place, config, gathered, options, advance):
-                findings.append(finding)
-                if not json:
-                    _print_finding(finding)
-        except CommonloreError as error:
-            ended = error
+    place, options = remembering_home(home_at(home)), CheckOptions(receipt, level, steps)
+    gathered = _gathered(place, options)
+    findings, ended = _carried_out(place, gathered, options, show=not json)
     passed = ended is None and all(finding.passed for finding in findings)
     if json:
         named = {"receipt": id_of(gathered.parts[0].stored.signed), "passed": passed}
@@ -112,19 +98,45 @@ def verify(
     raise typer.Exit(0 if passed else 1)
 
 
-def _fetched(place: Home, options: CheckOptions) -> CommonloreError | None:
-    """Have a node that runs here fetch what a check reads; why it could not."""
+def _gathered(place: Home, options: CheckOptions) -> Gathered:
+    """What a check reads, fetched by a node that runs here. What that could not fetch, and why, it knows
+    best."""
+    from ..peer.attribution.receipt_check import read_as_far
     from ..peer.gateway.control_client import ControlClient, is_running
     from ..protocol.errors import CommonloreError
 
-    if not is_running(place):
-        return None
-    try:
-        with ControlClient(place) as client:
-            client.get(f"/receipts/{options.name}/evidence", level=options.level)
-    except CommonloreError as error:
-        return error
-    return None
+    unfetched: CommonloreError | None = None
+    if is_running(place):
+        try:
+            with ControlClient(place) as client:
+                client.get(f"/receipts/{options.name}/evidence", level=options.level)
+        except CommonloreError as error:
+            unfetched = error
+    found = read_as_far(place, config_of(place), options)
+    lacks = found.lacking is not None and unfetched is not None
+    return replace(found, lacking=unfetched) if lacks else found
+
+
+def _carried_out(
+    place: Home, gathered: Gathered, options: CheckOptions, *, show: bool
+) -> tuple[list[Finding], CommonloreError | None]:
+    """What the levels found, and what ended them early."""
+    from ..peer.attribution.receipt_check import check
+    from ..protocol.errors import CommonloreError
+
+    findings: list[Finding] = []
+    with ended_by_signals(), bars() as advance:
+        try:
+            for finding in check(place, config_of(place), gathered, options, advance):
+                findings.append(finding)
+                if show:
+                    _print_finding(finding)
+        except CommonloreError as error:
+            return findings, error
+        except (KeyboardInterrupt, Terminated):
+            say("stopped; the same command goes on where it was")
+            raise
+    return findings, None
 
 
 def _print_finding(finding: Finding) -> None:

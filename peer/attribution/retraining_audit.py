@@ -95,7 +95,7 @@ def measure_effects(evidence: Evidence, audit: Audit) -> list[Effect]:
     retraining = Retraining(base, config, [pair for _, pair in owned], audit.work_dir)
     answer = Encoder(base).answer(prompt.messages, evidence.before + evidence.stored.tokens)
     subsets = leave_out([payee for payee, _ in owned], list(weights))
-    stages = ["training on all rows", *(f"training without {_named(evidence, payee)}" for payee in weights)]
+    stages = ["training on all rows", *(f"training without {_name(evidence, payee)}" for payee in weights)]
 
     def tell(subset: int, step: int, of: int) -> None:
         audit.progress(f"{stages[subset]} ({subset + 1} of {len(stages)})", step, of)
@@ -117,8 +117,14 @@ def _weights(evidence: Evidence, contributors: set[Address]) -> dict[Address, in
 
 def _named(evidence: Evidence, payee: Address) -> str:
     """A contributor's account, behind the name that its shards say."""
-    names = (s.shard.header.contributor for d in evidence.datanets for s in d.shards if s.payee == payee)
-    return f"{next(names, '')} {checksummed(payee)}".strip()
+    return f"{_name(evidence, payee)} {checksummed(payee)}"
+
+
+def _name(evidence: Evidence, payee: Address) -> str:
+    """The name that a contributor's shards say."""
+    shards = (shard for datanet in evidence.datanets for shard in datanet.shards)
+    named = (shard.shard.header.contributor for shard in shards if shard.payee == payee)
+    return next(named, checksummed(payee))
 
 
 def _rank_correlation(effects: list[Effect]) -> tuple[float, float]:

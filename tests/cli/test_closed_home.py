@@ -105,3 +105,12 @@ def test_a_home_without_a_store_has_no_receipts(lore, home: Path) -> None:
         f"error: no node has run in {home} yet; ask something: commonlore ask QUESTION\n"
     )
     assert not home.exists()
+
+
+def test_a_receipt_is_verified_as_far_as_its_home_knows(lore, receipt: str) -> None:
+    verified = lore("receipt", "verify", receipt, "--level", "0", "--json")
+    told = json.loads(verified.stdout)
+    assert (told["receipt"], told["passed"], told["ended"]) == (receipt, False, None)
+    (level,) = told["levels"]
+    assert level["showed"][-1] == "WRONG: the output tokens here are not those the receipt commits"
+    assert verified.exit_code == 1
