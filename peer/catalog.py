@@ -20,13 +20,16 @@ from ..protocol.content.splits import SPLIT_BOUNDS, SplitBounds, check_split_bou
 from ..protocol.encoding.codec import decode
 from ..protocol.errors import InvalidAdapter, NotFound, ProtocolError, Unreachable
 from ..protocol.gossip.adverts import AdapterRecord, DatanetRecord, MeasurementRecord
-from ..protocol.ids import CHUNK_SIZE, Cid, to_cid
+from ..protocol.ids import CHUNK_SIZE, Cid, PeerId, to_cid
 from ..protocol.signing.envelope import Sealed
+from .hearsay import AskAround, find_heard
 
 log = logging.getLogger("commonlore.peer.catalog")
 
 Named = AdapterRecord | DatanetRecord | MeasurementRecord
+_Name = tuple[type[Named], str]
 M = TypeVar("M", AdapterManifest, DatanetManifest)
+T = TypeVar("T")
 FetchBytes = Callable[[Cid, int], Awaitable[bytes]]
 """(content id, most bytes) → the verified content. Raises NotFound or Unreachable."""
 CheckPayable = Callable[[Cid, AdapterManifest, int | None], Awaitable[None]]
@@ -36,6 +39,7 @@ is. Raises as `Catalog.payable`."""
 MAX_NAMES = 100_000
 MAX_MEASURERS = 16
 """Peers whose word on one adapter is kept, beside its author's: those that were heard first."""
+MAX_ANNOUNCERS = 3
 MAX_MANIFESTS = 2_048
 """Manifests kept in memory, the last used; the others are read again."""
 
@@ -64,6 +68,12 @@ def content_of(record: Named) -> Cid:
     assert_never(record)
 
 
+def _named_by(record: Named) -> set[Cid]:
+    """All that a record names and whoever announced it holds."""
+    more = (record.index, record.faithfulness) if isinstance(record, AdapterRecord) else ()
+    return {content_of(record), *(cid for cid in more if cid is not None)}
+
+
 class Catalog:
     """Names to records, ids to manifests; filled by gossip, reconciliation and the store."""
 
@@ -76,10 +86,14 @@ class Catalog:
         """What else must hold of an adapter that is paid for, asked last."""
         self.withdrawn: set[Cid] = set()
         """Shards that their contributors took back, as far as is known here."""
+        self.ask_around: AskAround | None = None
+        """How others are asked for names that are not known here; None where there is nobody to ask."""
         self._fetch = fetch
-        self._names: dict[tuple[type[Named], str], Sealed[Named]] = {}
+        self._names: dict[_Name, Sealed[Named]] = {}
         self._adapters: dict[Cid, dict[bytes, AdapterRecord]] = {}
         self._measured: dict[Cid, dict[bytes, MeasurementRecord]] = {}
+        self._announced: dict[Cid, dict[_Name, PeerId]] = {}
+        """By what records name: under which names, and by whom."""
         self._manifests: OrderedDict[Cid, AdapterManifest | DatanetManifest] = OrderedDict()
 
     def learn(self, sealed: Sealed[Named]) -> bool:
@@ -98,6 +112,7 @@ class Catalog:
         if known is None and (self._is_full() or self._is_measured_enough(record)):
             return False
         self._names[key] = sealed
+        self._note_announcer(key, sealed, known)
         if isinstance(record, AdapterRecord):
             self._renamed(sealed.public_key, record, known)
         if isinstance(record, MeasurementRecord):
@@ -118,6 +133,19 @@ class Catalog:
         if not isinstance(record, MeasurementRecord):
             return False
         return len(self._measured.get(record.adapter, ())) >= MAX_MEASURERS
+
+    def _note_announcer(self, name: _Name, sealed: Sealed[Named], before: Sealed[Named] | None) -> None:
+        for cid in _named_by(before.record) if before else ():
+            del self._announced[cid][name]
+            if not self._announced[cid]:
+                del self._announced[cid]
+        for cid in _named_by(sealed.record):
+            self._announced.setdefault(cid, {})[name] = sealed.peer_id
+
+    def announcers(self, cid: Cid) -> tuple[PeerId, ...]:
+        """Who announced a record in force that names this content, and so should have it; not many, for
+        anybody may say so."""
+        return tuple(dict.fromkeys(self._announced.get(cid, {}).values()))[:MAX_ANNOUNCERS]
 
     def _is_full(self) -> bool:
         return len(self._names) >= MAX_NAMES
@@ -175,6 +203,10 @@ class Catalog:
             known = ", ".join(r.name for r in self.datanets()[:8]) or "none announced yet"
             raise NotFound(f"unknown Datanet {name!r}; known: {known}")
         return sealed.record
+
+    async def patiently(self, look: Callable[[], T]) -> T:
+        """What `look` finds by names that may have been announced elsewhere just now. Raises as it does."""
+        return look() if self.ask_around is None else await find_heard(look, self.ask_around)
 
     async def adapter(self, adapter: Cid) -> AdapterManifest:
         """The manifest whose CID is this id, pulled if need be.

@@ -42,8 +42,6 @@ from .identity.own_binding import OwnBinding
 from .keyed_lock import KeyedLock
 from .network import Network, NetworkConfig, open_network
 from .store.node_store import Store, open_store
-from .wire.discovery import Discovery
-from .wire.host import Host
 
 if TYPE_CHECKING:
     from .roles.checker import Checker
@@ -82,8 +80,9 @@ class Node:
         self.host, self.rpc = network.host, network.rpc
         self.gossip, self.discovery = network.gossip, network.discovery
         self.nursery = nursery
-        self.content = Content(network.blobs, _Providers(network.host, network.discovery).find)
+        self.content = Content(network.blobs, _Providers(self).find)
         self.catalog = Catalog(self.content.get, lambda: chain.split_bounds)
+        self.catalog.ask_around = network.discovery.ask_around
         self.statements = Statements(self.rpc, store.records, store.ledger, self.catalog, chain.accounts)
         embedder = choose_embedder(own.config.embeddings)
         self.retriever = Retriever(self.content, self.catalog, self.domain, own.home.retrieval, embedder)
@@ -286,12 +285,12 @@ async def _say_where(node: Node) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Providers:
-    """Who may have some content: connected peers first (they are asked cheaply), then whom the DHT names."""
+    """Who may have some content: whom the DHT names, connected peers (asked cheaply), its announcers."""
 
-    host: Host
-    discovery: Discovery
+    node: Node
 
     async def find(self, cid: Cid) -> Sequence[PeerId]:
-        connected = sorted(self.host.connected())
-        named = await self.discovery.providers(cid)
-        return tuple(dict.fromkeys((*named, *connected)))
+        node = self.node
+        connected = sorted(node.host.connected())
+        named = await node.discovery.providers(cid)
+        return tuple(dict.fromkeys((*named, *connected, *node.catalog.announcers(cid))))

@@ -7,14 +7,13 @@ waits for its last receipt to be paid, but not beyond the deadline.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TypeVar
 
 import trio
 
 from ...protocol.content.compositions import AdapterWeight
-from ...protocol.errors import DeadlineExceeded, NotFound
+from ...protocol.errors import DeadlineExceeded
 from ...protocol.gossip.adverts import WorkerAd
 from ...protocol.ids import Cid
 from ...protocol.signing.envelope import Sealed
@@ -22,16 +21,14 @@ from ...scheduler import events
 from ...scheduler.core import Scheduler
 from ...scheduler.view import worker_view
 from ..catalog import Catalog
+from ..hearsay import once_met
 from .answers import BUFFERED_DELTAS, Answer, AskOptions, Delta
-from .ask_run import NEWCOMER_PATIENCE_S, AskRun
+from .ask_run import AskRun
 from .ask_state import Scene, Wanted
 from .attempt_parts import AttemptParts, Offer
 from .chosen import chosen_adapters, common_base
 from .known_workers import KnownWorkers
 from .prefetch import suggest
-
-T = TypeVar("T")
-NEWCOMER_POLL_S = 0.05
 
 
 class Asker:
@@ -91,8 +88,8 @@ class Asker:
     async def _open(self, options: AskOptions) -> AskRun:
         deadline_ms = self._clock.now_ms() + int(options.deadline_s * 1000)
         with trio.move_on_after(options.deadline_s) as time:
-            adapters = await self._patiently(lambda: chosen_adapters(self._catalog, options.adapters))
-            base = await self._base_of(options, adapters)
+            adapters = await self._catalog.patiently(lambda: chosen_adapters(self._catalog, options.adapters))
+            base = await once_met(lambda: self._base_of(options, adapters))
             rank = await self._largest_rank(adapters)
         if time.cancelled_caught:
             raise DeadlineExceeded(options.too_late)
@@ -111,21 +108,11 @@ class Asker:
             return options.base
         if adapters:
             return await common_base(self._catalog, [entry.adapter for entry in adapters])
-        return await self._patiently(self._known.most_served)
+        return await self._catalog.patiently(self._known.most_served)
 
     async def _largest_rank(self, adapters: tuple[AdapterWeight, ...]) -> int:
         """What a worker must take at least; each of a composition's adapters has a slot of its own."""
         return max([(await self._catalog.adapter(entry.adapter)).rank for entry in adapters], default=0)
-
-    async def _patiently(self, look: Callable[[], T]) -> T:
-        """What `look` finds; a peer that has just joined is given a moment to hear of it. Raises NotFound."""
-        with trio.move_on_after(NEWCOMER_PATIENCE_S):
-            while True:
-                try:
-                    return look()
-                except NotFound:
-                    await trio.sleep(NEWCOMER_POLL_S)
-        return look()
 
     # ---- the scheduler
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,7 +52,7 @@ class Measured:
 async def read_measured(place: Node | ClosedHome, name: str) -> Measured:
     """What measuring an adapter needs, by its alias or id. Raises NotFound, Unreachable, InvalidAdapter,
     InvalidShard, ProtocolError."""
-    adapter = place.catalog.adapter_id(name)
+    adapter = await place.catalog.patiently(partial(place.catalog.adapter_id, name))
     manifest = await place.catalog.adapter(adapter)
     record = place.catalog.record_of(adapter, manifest.author)
     if record is None or record.index is None:

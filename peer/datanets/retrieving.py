@@ -10,17 +10,16 @@ at all: who made it, and who is paid for what it does, are the shard's.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import trio
 
 from ...protocol.content.manifests import MAX_ROWS_PER_SHARD
 from ...protocol.content.rows import row_hash
-from ...protocol.errors import ConfigError, DeadlineExceeded, NotFound, RetrievalFailed, Unreachable
+from ...protocol.errors import ConfigError, DeadlineExceeded, NotFound, RetrievalFailed
 from ...protocol.ids import Address, Cid, to_cid
 from ...protocol.requests.prompt_parts import show_rows
 from ...protocol.signing.eip712 import Domain
@@ -29,17 +28,16 @@ from ...worker.retrieval.index import Found, IndexedRow, build_index, forget, se
 from ..asking.answers import AskOptions, Citation, Retrieval, Template
 from ..blobs.content import Content
 from ..catalog import Catalog
+from ..hearsay import once_met
 from .meanings import Meanings, describe_embedder, indexes_in
 from .shards import PulledDatanet, pull_datanet
 
 log = logging.getLogger("commonlore.peer.datanets.retrieving")
 HEADING = "Passages that may help with the answer:"
-NEWCOMER_PATIENCE_S, NEWCOMER_POLL_S = 3.0, 0.05
 MAX_SHOWN = 1_000
 """Characters of a row that are shown."""
 MAX_TEMPLATE = 4_000
 """Characters of a template."""
-T = TypeVar("T")
 
 
 class Retriever:
@@ -99,9 +97,9 @@ class Retriever:
         """The rows that go with the question: as they are cited, and as they are shown."""
         if options.retrieve is None:
             return (), []
-        datanet = await self._patiently(options.retrieve.datanet)
+        datanet = await self._named(options.retrieve.datanet)
         question = _question(options)
-        found = await self._once_met(partial(self.find, datanet, question, options.retrieve.rows))
+        found = await once_met(partial(self.find, datanet, question, options.retrieve.rows))
         citations = tuple(_cite(number, datanet, each) for number, each in enumerate(found, 1))
         rows = [each.row for each in found]
         return citations, [(_shown(row), row.hash, row.payee, row.shard) for row in rows]
@@ -110,10 +108,8 @@ class Retriever:
         """A template's text and whose it is."""
         if wanted is None:
             return None
-        datanet = await self._patiently(wanted.datanet)
-        pulled = await self._once_met(
-            partial(pull_datanet, self._content, self._catalog, self._domain, datanet)
-        )
+        datanet = await self._named(wanted.datanet)
+        pulled = await once_met(partial(pull_datanet, self._content, self._catalog, self._domain, datanet))
         rows = list(indexed_rows(pulled))
         if not 0 < wanted.row <= len(rows):
             raise NotFound(f"Datanet {wanted.datanet} has {len(rows)} rows, and no row {wanted.row}")
@@ -127,26 +123,8 @@ class Retriever:
             )
         return row.answer, row.payee
 
-    async def _patiently(self, name: str) -> Cid:
-        """As `datanet_id`; a peer that has just joined is given a moment to hear of it."""
-        with trio.move_on_after(NEWCOMER_PATIENCE_S):
-            while True:
-                try:
-                    return self.datanet_id(name)
-                except NotFound:
-                    await trio.sleep(NEWCOMER_POLL_S)
-        return self.datanet_id(name)
-
-    async def _once_met(self, read: Callable[[], Awaitable[T]]) -> T:
-        """As `read`; a peer that has just joined is given a moment to meet who holds the rows."""
-        patient_until = trio.current_time() + NEWCOMER_PATIENCE_S
-        while True:
-            try:
-                return await read()
-            except (NotFound, Unreachable):
-                if trio.current_time() >= patient_until:
-                    raise
-            await trio.sleep(NEWCOMER_POLL_S)
+    async def _named(self, name: str) -> Cid:
+        return await self._catalog.patiently(lambda: self.datanet_id(name))
 
     def datanet_id(self, name: str) -> Cid:
         """A Datanet by its name, or an id itself. Raises NotFound."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import trio
@@ -35,7 +36,7 @@ async def withdraw(node: Node, name: str, contributor: PeerKey, reason: str) -> 
 
     Raises NotFound where it signed none, Unreachable, ProtocolError.
     """
-    record = node.catalog.datanet_record(name)
+    record = await node.catalog.patiently(partial(node.catalog.datanet_record, name))
     manifest = await node.catalog.datanet(record.datanet)
     taken = await shards_of(node.content, manifest, contributor.public)
     adapters = {found.adapter: found for cid in taken for found in await node.withdrawals.tainted(cid)}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 from ...protocol.content.manifests import AdapterManifest, DatanetManifest
 from ...protocol.gossip.adverts import AdapterRecord, DatanetRecord, MeasurementRecord
 from ...protocol.ids import Cid
+
+T = TypeVar("T")
 
 
 class CatalogView(Protocol):
@@ -37,6 +40,10 @@ class CatalogView(Protocol):
 
     def adapter_id(self, name: str) -> Cid:
         """The adapter id behind `owner/name`, or an id itself. Raises NotFound."""
+        ...
+
+    async def patiently(self, look: Callable[[], T]) -> T:
+        """What `look` finds by names that may have been announced elsewhere just now. Raises as it does."""
         ...
 
     async def datanet(self, datanet: Cid) -> DatanetManifest:

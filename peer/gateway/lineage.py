@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol
 
 from ...protocol.content.compositions import AdapterWeight
@@ -90,7 +91,7 @@ class Lineage:
 
     async def shown(self, name: str) -> dict[str, Any]:
         """Everything about one adapter, by its alias or id. Raises NotFound, Unreachable, InvalidAdapter."""
-        adapter = self._node.catalog.adapter_id(name)
+        adapter = await self._node.catalog.patiently(partial(self._node.catalog.adapter_id, name))
         manifest = await self._node.catalog.adapter(adapter)
         record = self._node.catalog.record_of(adapter)
         announced = adapter_view(record) if record else {"alias": None, "id": adapter}

@@ -106,7 +106,7 @@ class _Merging:
         """The adapters of the order, once it is certain that they can be merged and described."""
         catalog, order = self._node.catalog, self._order
         check_weights([ppm for _, ppm in order.adapters])
-        ids = [catalog.adapter_id(name) for name, _ in order.adapters]
+        ids = await catalog.patiently(lambda: [catalog.adapter_id(name) for name, _ in order.adapters])
         if len(set(ids)) < len(ids):
             raise ConfigError("the same adapter twice; add up its weights")
         parents = [

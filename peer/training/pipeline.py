@@ -13,6 +13,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -154,7 +155,7 @@ class _Training:
         names = self._order.datanets
         for number, name in enumerate(names):
             await self._tell(TrainUpdate("pulling", number, len(names)))
-            record = node.catalog.datanet_record(name)
+            record = await node.catalog.patiently(partial(node.catalog.datanet_record, name))
             pulled.append(await pull_datanet(node.content, node.catalog, node.domain, record.datanet))
         await self._tell(TrainUpdate("pulling", len(names), len(names)))
         return tuple(pulled)

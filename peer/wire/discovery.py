@@ -56,6 +56,8 @@ class Discovery:
         self._to_provide: deque[Cid] = deque()
         self._has_work = trio.Event()
         self._reconciled: set[PeerId] = set()
+        self._asking_around = trio.Lock()
+        self._asked_around_at = -1.0
 
     async def join(self) -> None:
         """Reach the bootstrap peers, take what they know, and be findable. One that answers is enough; raises
@@ -106,6 +108,16 @@ class Discovery:
     async def catch_up(self, peer: PeerId) -> None:
         """Take what one peer knows, now."""
         await self._reconcile_with({peer})
+
+    async def ask_around(self) -> None:
+        """Take what all connected peers know, now. However many want that at once, a round that begins after
+        they came is enough."""
+        came_at = trio.current_time()
+        async with self._asking_around:
+            if self._asked_around_at < came_at:
+                began_at = trio.current_time()
+                await self._reconcile_with(self._host.connected())
+                self._asked_around_at = began_at
 
     # ---- bootstrap
 

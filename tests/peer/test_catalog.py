@@ -62,3 +62,21 @@ def test_what_others_measured_is_kept_by_who_says_it() -> None:
     assert [content_of(each) for each in (RECORD, datanet, found[0])] == [
         RECORD.adapter, datanet.datanet, cid_of(b"found again")
     ]  # fmt: skip
+
+
+def test_who_announced_something_is_known_as_long_as_its_name_leads_there() -> None:
+    catalog = Catalog(nothing)
+    catalog.learn(sealed(RECORD))
+    catalog.learn(sealed(replace(RECORD, alias="alice/again", index=None)))
+    catalog.learn(sealed(replace(RECORD, alias="thief/icd"), THIEF))
+    author, thief = PeerId(AUTHOR.hex()), PeerId(THIEF.hex())
+    assert catalog.announcers(RECORD.adapter) == catalog.announcers(cid_of(b"index")) == (author, thief)
+    catalog.learn(sealed(replace(RECORD, adapter=cid_of(b"2"), index=None, seq=2)))
+    assert catalog.announcers(RECORD.adapter) == (author, thief)
+    assert catalog.announcers(cid_of(b"index")) == (thief,)
+    catalog.learn(sealed(replace(RECORD, alias="alice/again", adapter=cid_of(b"2"), index=None, seq=2)))
+    assert catalog.announcers(RECORD.adapter) == (thief,)
+    assert catalog.announcers(cid_of(b"2")) == (author,)
+    for number in range(9):
+        catalog.learn(sealed(replace(RECORD, alias=f"t/{number}"), bytes([number]) * 32))
+    assert len(catalog.announcers(RECORD.adapter)) == 3

@@ -43,6 +43,7 @@ async def read(asker: Asker, options: AskOptions) -> Any:
 async def test_errors_of_this_peer_end_the_ask_and_not_the_node(
     pair: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("commonlore.peer.hearsay.MOMENT_S", 0.1)
     async with pair() as p, trio.open_nursery() as nursery:
         asker = p.asker(nursery)
         unknown = ((cid_of(b"an adapter that nobody has"), PPM),)
@@ -71,6 +72,27 @@ async def test_an_answer_whose_receipts_stand_their_check_brings_trust_back(pair
         before = scheduler.standing(p.offer.peer).trust_ppm(now_ms)
         await read(asker, p.options())
         assert scheduler.standing(p.offer.peer).trust_ppm(now_ms) > before + 50_000
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_manifest_that_nobody_had_a_moment_ago_is_looked_for_again(
+    pair: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a client that has met only the peer that it started from."""
+    async with pair() as p, trio.open_nursery() as nursery:
+        adapter = p.publish(adapter_manifest("late", BASE, DEFAULT_SPLIT))
+        real, tries = p.parts.catalog.adapter, 0
+
+        async def adapter_of(cid: Cid) -> AdapterManifest:
+            nonlocal tries
+            tries += 1
+            if tries < 3:
+                raise NotFound("no provider has it")
+            return await real(cid)
+
+        monkeypatch.setattr(p.parts.catalog, "adapter", adapter_of)
+        asker = p.asker(nursery)
+        assert (await read(asker, p.options(adapters=((adapter, PPM),)))).finish == "length"
         nursery.cancel_scope.cancel()
 
 
@@ -189,7 +211,7 @@ async def test_a_client_that_has_not_seen_its_chain_takes_the_epoch_from_the_wor
         assert script.receipts[-1].receipt.epoch == wall + 500
         ours.observe((wall + 900) * 3_600)
         with pytest.raises(CommonloreError, match=f"the request is for epoch {wall + 900}; it is epoch"):
-            await read(p.asker(nursery), p.options(deadline_s=0.5))
+            await read(p.asker(nursery), p.options(deadline_s=1))
         object.__setattr__(p.service._parts, "chain_clock", ChainClock(p.parts.clock, 3_600 * 50, 3_600))
         object.__setattr__(p.parts, "chain_clock", ChainClock(p.parts.clock, 0, 3_600))
         with pytest.raises(ChainError, match=r"has not seen its chain yet .*: the request is for epoch"):

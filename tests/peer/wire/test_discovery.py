@@ -4,6 +4,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 import trio
+import trio.testing
 
 from commonlore.peer.wire.calls import Kind
 from commonlore.peer.wire.discovery import meeting_point
@@ -42,13 +43,13 @@ async def test_four_peers_find_each_other_and_who_has_what(networks, until):
         cid = d.blobs.store.put_bytes(b"hello")
         assert await b.discovery.providers(cid) == ()
         d.discovery.provide(cid)
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             while not (found := await b.discovery.providers(cid)):
                 await trio.lowlevel.checkpoint()
         assert found == (d.host.peer_id,)
         assert await b.blobs.fetch_bytes(cid, found, 100) == b"hello"
         c.discovery.provide(cid)
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             while len(await b.discovery.providers(cid)) < 2:
                 await trio.lowlevel.checkpoint()
 
@@ -97,6 +98,41 @@ async def test_only_what_changed_is_asked_for_again(networks, clock):
         assert await pull(a.host.peer_id) == 1
         a.gossip.records.instance = b"restarted"
         assert await pull(a.host.peer_id) == 0
+
+
+async def test_who_asks_around_is_told_what_gossip_lost(networks, clock):
+    async with networks(0) as a, networks(1, a) as b:
+        await b.discovery.join()
+        a.gossip.take(seal(STRANGER, adapter(1, clock())))
+        assert aliases(b, clock) == set()
+        await b.discovery.ask_around()
+        assert aliases(b, clock) == {"me/codes"}
+
+
+async def test_many_who_ask_around_at_once_are_told_together(networks, clock, monkeypatch):
+    async with networks(0) as a, networks(1, a) as b:
+        await b.discovery.join()
+        begun, go_on, rounds = trio.Event(), trio.Event(), 0
+        pull = b.discovery._reconciler.pull
+
+        async def counted(peer) -> int:
+            nonlocal rounds
+            rounds += 1
+            begun.set()
+            await go_on.wait()
+            return await pull(peer)
+
+        monkeypatch.setattr(b.discovery._reconciler, "pull", counted)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(b.discovery.ask_around)
+            await begun.wait()
+            nursery.start_soon(b.discovery.ask_around)
+            nursery.start_soon(b.discovery.ask_around)
+            await trio.testing.wait_all_tasks_blocked()
+            a.gossip.take(seal(STRANGER, adapter(1, clock())))
+            go_on.set()
+        assert rounds == 2, "the first began before the others came"
+        assert aliases(b, clock) == {"me/codes"}
 
 
 @pytest.mark.parametrize(
