@@ -195,9 +195,16 @@ class Statements:
         Raises NotFound, and what reading the adapter's manifest raises.
         """
         stored, worker = await self._known.receipt(receipt_id)
-        if stored.receipt.adapters and not await self._records.statements_on(stored.receipt_hash):
-            await self._fetch_quietly(peer_id_of(worker.ed25519_key), stored.receipt_hash)
+        peer = peer_id_of(worker.ed25519_key)
+        if await self._lacks_some(stored, peer):
+            await self._fetch_quietly(peer, stored.receipt_hash)
         return await self._known.divided(stored, worker)
+
+    async def _lacks_some(self, stored: StoredReceipt, worker: PeerId) -> bool:
+        """Whether its worker may have stated more than is here: it scores one adapter after the other."""
+        found = await self._records.statements_on(stored.receipt_hash)
+        stated = {sealed.record.adapter for sealed in found if sealed.peer_id == worker}
+        return any(entry.adapter not in stated for entry in stored.receipt.adapters)
 
     async def _fetch_quietly(self, peer: PeerId, receipt_hash: bytes) -> None:
         """Without an answer, the prior weights apply: exactly what settlement would do."""
