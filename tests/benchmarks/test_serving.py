@@ -349,7 +349,7 @@ def test_a_quick_run_on_the_tiny_base_yields_everything_and_says_what_is_absent(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=180,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stdout

@@ -64,7 +64,7 @@ def running(home: Path) -> Iterator[RunningNode]:
 
     thread = threading.Thread(target=trio.run, args=(serve,))
     thread.start()
-    running, token, closing = opened.get(timeout=10)
+    running, token, closing = opened.get(timeout=120)
     yield running
     token.run_sync_soon(closing.set)
-    thread.join(10)
+    thread.join(120)

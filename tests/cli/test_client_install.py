@@ -62,7 +62,7 @@ def client(tmp_path: Path) -> Callable[..., list[Done]]:
     def run(*lines: tuple[str, ...]) -> list[Done]:
         command = [sys.executable, "-c", PROGRAM, json.dumps(lines)]
         ended = subprocess.run(
-            command, env={**os.environ, **places}, capture_output=True, text=True, check=False, timeout=60
+            command, env={**os.environ, **places}, capture_output=True, text=True, check=False, timeout=240
         )
         assert (ended.returncode, ended.stderr) == (0, "")
         return [Done(*json.loads(line)) for line in ended.stdout.splitlines()]

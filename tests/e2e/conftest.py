@@ -7,11 +7,12 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import trio
@@ -20,6 +21,7 @@ from commonlore.contracts.calling.records import LaneState
 from commonlore.contracts.client.bonding import BondRole
 from commonlore.contracts.embedded.controls import advance, fund
 from commonlore.peer.asking.answers import Answer, ask_options
+from commonlore.peer.attribution.statements import ReceiptCredits
 from commonlore.peer.client import Client
 from commonlore.peer.config import Config
 from commonlore.peer.gateway.control_client import ControlClient
@@ -28,6 +30,7 @@ from commonlore.peer.identity.keystore import Keystore
 from commonlore.peer.local.local_network import LocalNetwork, NetworkPlan, PeerPlan, open_network
 from commonlore.peer.local.visits import wait_for
 from commonlore.protocol.attribution.faithfulness import Correlations, Faithfulness
+from commonlore.protocol.attribution.pools import Basis
 from commonlore.protocol.encoding.codec import encode
 from commonlore.protocol.errors import ConfigError
 from commonlore.protocol.gossip.adverts import AdapterRecord
@@ -42,7 +45,9 @@ WORKER = {"roles": ("worker",), "step_tokens": 16, "threads": 1, "escrow_reading
 CONTRIBUTORS = ("ann", "ben", "cat")
 DEPOSIT = 10_000_000
 QUESTION = "what is ben number 3?"
-COMMAND_S = 120
+PATIENCE_S = 240
+"""For whatever another process does: nobody waits so long where all is well, on a slow and busy machine
+either."""
 STEPS = 24
 
 
@@ -76,11 +81,12 @@ class Town:
     network: LocalNetwork
     cache: Path
     folder: Path
+    patience_s: ClassVar[float] = PATIENCE_S
 
     def lore(self, *words: str | Path, home: Path | str) -> Ended:
         """`commonlore WORDS` as a person runs it. `home` is a folder, or the name of a peer of the town."""
         process = self.start_lore(*words, home=home)
-        out, err = process.communicate(timeout=COMMAND_S)
+        out, err = process.communicate(timeout=PATIENCE_S)
         return Ended(process.returncode, out, err)
 
     def start_lore(self, *words: str | Path, home: Path | str) -> subprocess.Popen[str]:
@@ -116,7 +122,14 @@ class Town:
         found = Faithfulness(adapter, index, METHOD, 4, 4, 13, 2, 4, reached)
         statement = self.order(author, "/faithfulness", {"encoded": encode(found).hex()})["statement"]
         for name in WORKERS:
-            wait_for(f"{name} to hear of it", lambda: statement in self._measurements(name), 30.0)  # noqa: B023
+            wait_for(f"{name} to hear of it", lambda: statement in self._measurements(name), PATIENCE_S)  # noqa: B023
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        """`until` for what is over in moments, watched closely."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
 
     def _measurements(self, name: str) -> set[str]:
         with self.control(name) as control:
@@ -182,10 +195,21 @@ class Town:
             process.wait_ready()
 
     @asynccontextmanager
-    async def client(self, home: str, **settings: Any) -> AsyncIterator[Client]:
-        """A client in this process."""
+    async def client(self, home: str, *, acquainted: bool = True, **settings: Any) -> AsyncIterator[Client]:
+        """A client in this process; unless told otherwise it has heard where each worker is now, one that was
+        started again too.
+        """
         async with Client.connect(home=self.folder / home, config=self.config(**settings)) as client:
+            if acquainted:
+                await until(
+                    lambda: self._workers() <= {(o.peer, *o.ad.addresses) for o in client.node.asker.offers()}
+                )
             yield client
+
+    def _workers(self) -> set[tuple[str, ...]]:
+        """Those that run, and where they are."""
+        running = [peer for name, peer in self.network.peers.items() if name in WORKERS and peer.alive]
+        return {(peer.ready.peer_id, *peer.ready.addresses) for peer in running}
 
 
 @pytest.fixture(scope="session")
@@ -272,6 +296,23 @@ def ask() -> Ask:
     return whole
 
 
+@pytest.fixture
+def scored() -> Callable[[Client, Answer], Awaitable[ReceiptCredits]]:
+    """`await scored(client, answer)`: who earns what from an answer of one receipt, once its worker has
+    scored it, for which it is asked a minute at a time.
+    """
+
+    async def credited(client: Client, answer: Answer) -> ReceiptCredits:
+        with trio.fail_after(PATIENCE_S):
+            while True:
+                (credits,) = await client.credits(answer)
+                if credits.method != Basis.PRIOR.value:
+                    return credits
+                await trio.lowlevel.checkpoint()
+
+    return credited
+
+
 Publish = Callable[..., Awaitable[Cid]]
 
 
@@ -295,9 +336,9 @@ def publish(adapter: str) -> Publish:
     return announced
 
 
-async def until(condition: Callable[[], bool] | Callable[[], Awaitable[bool]], seconds: float = 30) -> None:
+async def until(condition: Callable[[], bool] | Callable[[], Awaitable[bool]]) -> None:
     """Wait for something that other processes do."""
-    with trio.fail_after(seconds):
+    with trio.fail_after(PATIENCE_S):
         while True:
             met = condition()
             if inspect.isawaitable(met):

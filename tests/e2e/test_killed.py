@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -49,14 +48,6 @@ def payers(town: Any, adapter: str) -> None:
     """Money for the clients of this file."""
     for home in ("dora", "emil", "fred"):
         town.deposit(home, DEPOSIT)
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    """`until` for what is over in moments, watched closely."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 @contextmanager
@@ -109,7 +100,7 @@ def kill_after_a_checkpoint(town: Any, order: dict[str, Any]) -> int:
         town.control("contributor") as control,
         in_background(lambda: list(control.stream("/train", order))) as errors,
     ):
-        wait_for(lambda: any((job / CHECKPOINT).exists() for job in set(jobs.iterdir()) - before))
+        town.wait_for(lambda: any((job / CHECKPOINT).exists() for job in set(jobs.iterdir()) - before))
         town.network.peers["contributor"].kill()
     assert isinstance(errors[0], Unreachable)
     assert f"the node in {jobs.parent} went away" in str(errors[0])
@@ -183,6 +174,7 @@ def test_settling_is_done_once_wherever_it_is_killed(town: Any, ask: Any, chain:
     before it hears so.
     """
     trio.run(ask_worker, town, ask, "worker-2")
+    town.wait_for(lambda: "issued" not in {receipt["state"] for receipt in town.receipts("worker-2")})
     owner = town.network.keys("worker-2").owner.address
     before = Money.of(town, owner)
     town.network.peers["worker-2"].stop()
@@ -217,7 +209,7 @@ def kill_when_held(town: Any, chain: Chain) -> None:
                 jump(town)
 
     with in_background(settle) as errors:
-        held = chain.reached.wait(60)
+        held = chain.reached.wait(town.patience_s)
         settler.kill()
     assert held, (reports, errors)
 
@@ -265,8 +257,9 @@ async def ask_worker(town: Any, ask: Any, name: str, home: str = "dora") -> None
     """Ask until this worker has answered whole."""
     wanted = town.network.peers[name].ready.peer_id
     async with town.client(home, policy="round_robin") as client:
-        while (await ask(client, sampling=SHORT)).transcript.workers != [wanted]:
-            pass
+        with trio.fail_after(town.patience_s):
+            while (await ask(client, sampling=SHORT)).transcript.workers != [wanted]:
+                pass
 
 
 async def test_a_worker_killed_before_its_voucher_is_paid_at_the_next_ask(

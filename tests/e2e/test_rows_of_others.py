@@ -16,7 +16,6 @@ from commonlore.peer.asking.answers import Retrieval
 from commonlore.peer.attribution.verifying import verify_integers, verify_query, verify_signatures
 from commonlore.peer.datanets.shards import pull_datanet
 from commonlore.peer.identity.keystore import Keystore
-from commonlore.protocol.attribution.pools import Basis
 from commonlore.protocol.attribution.scoring import sum_rows, write_sums
 from commonlore.protocol.attribution.written_rows import write_row
 from commonlore.protocol.content.manifests import IndexedContributor, IndexManifest
@@ -41,16 +40,16 @@ def payers(town: Any) -> None:
     town.deposit("carol", 10_000_000)
 
 
-async def test_rows_are_retrieved_cited_stated_and_explained(town: Any, ask: Any, adapter: str) -> None:
+async def test_rows_are_retrieved_cited_stated_and_explained(
+    town: Any, ask: Any, scored: Any, adapter: str
+) -> None:
     async with town.client("carol") as carol:
         answer = await ask(carol, adapter, sampling=SHORT, retrieve=Retrieval("numbers", 3))
         assert answer.citations[0].question == QUESTION
         assert answer.citations[0].contributor == "ben"
         (receipt,) = answer.transcript.receipts
         assert receipt.details.retrieved_rows == tuple(cited.row for cited in answer.citations)
-        with trio.fail_after(180):  # a worker is asked for a minute at a time
-            while (credits := (await carol.credits(answer))[0]).method == Basis.PRIOR.value:
-                await trio.lowlevel.checkpoint()
+        credits = await scored(carol, answer)
         assert sum(credit.amount for credit in credits.credits) == receipt.receipt.price
         (evidence,) = await gather_here(carol.node, credits.receipt, 2)
     assert evidence.statement is not None

@@ -67,7 +67,7 @@ def networks(tmp_path: Path, clock: Clock) -> Callable[..., AbstractAsyncContext
     return open_one
 
 
-async def wait_until(condition: Callable[[], bool], seconds: float = 5) -> None:
+async def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
     """Return once `condition()` holds; TooSlowError when it never does."""
     with trio.fail_after(seconds):
         while not condition():  # noqa: ASYNC110 - conditions of libp2p raise no event

@@ -36,7 +36,7 @@ async def test_many_callers_share_one_loop():
             await aio.call(meet, shared)
             gathered.append(1)
 
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 for _ in range(20):
                     nursery.start_soon(one)
@@ -81,7 +81,7 @@ async def test_trio_cancellation_waits_for_the_asyncio_task_to_end():
 
     async with open_aio() as aio:
         started = trio.Event()
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(aio.call, work, started, trio.lowlevel.current_trio_token())
                 await started.wait()

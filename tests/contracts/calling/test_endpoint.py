@@ -99,7 +99,7 @@ def test_threads_share_an_account(alice):
     start = threading.Barrier(6)
 
     def deposit(_):
-        start.wait(10)
+        start.wait(60)
         return [alice.chain.deposit(1).hash for _ in range(4)]
 
     with ThreadPoolExecutor(6) as pool:

@@ -262,11 +262,11 @@ def assert_only_programs_here_are_answered(url):
         ({"Content-Length": "99999999"}, 413),
     ):
         with pytest.raises(urllib.error.HTTPError) as caught:
-            urllib.request.urlopen(urllib.request.Request(url, b"{}", headers), timeout=5)
+            urllib.request.urlopen(urllib.request.Request(url, b"{}", headers), timeout=60)
         assert caught.value.code == status
         caught.value.close()
     with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(urllib.request.Request(url, b"not json"), timeout=5)
+        urllib.request.urlopen(urllib.request.Request(url, b"not json"), timeout=60)
     assert caught.value.code == 400
     caught.value.close()
 
@@ -279,5 +279,5 @@ def test_a_devchain_that_cannot_start_says_why(tmp_path):
 def test_a_devchain_ends_on_sigterm():
     process = DevchainProcess()
     process.process.send_signal(signal.SIGTERM)
-    assert process.process.wait(10) == 0
+    assert process.process.wait(60) == 0
     process.close()

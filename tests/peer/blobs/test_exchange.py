@@ -374,7 +374,7 @@ async def test_a_request_that_breaks_the_rules_ends_its_stream_only(hosts, store
         cid = there.store.put_bytes(b"fine")
         stream = await b.open_stream(a.peer_id, PROTOCOL)
         await stream.send_all(request_bytes)
-        with trio.fail_after(3):
+        with trio.fail_after(60):
             assert await stream.receive_some() == b""
         assert await BlobService(b, stores("mine")).fetch_bytes(cid, [a.peer_id], 10) == b"fine"
 

@@ -17,7 +17,7 @@ from commonlore.peer.gateway.fake import FakeNode
 from commonlore.peer.gateway.fake_actions import FakeActions
 from commonlore.peer.home import Home
 
-PATIENCE_S = 10.0
+PATIENCE_S = 120.0
 
 
 @dataclass

@@ -23,7 +23,7 @@ TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"ty
 def client_of(url: str, key: str = "none") -> Iterator[openai.OpenAI]:
     http = openai.DefaultHttpxClient(verify=False)  # no TLS here: certificates cost 30 ms a client
     with openai.OpenAI(
-        base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=10, http_client=http
+        base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=60, http_client=http
     ) as client:
         yield client
 

@@ -25,7 +25,7 @@ DEPOSIT = 12_345
 PEERS = (PeerPlan("first", {"roles": ("bootstrap",)}), PeerPlan("client", deposit=DEPOSIT))
 
 
-def wait_until(holds: Callable[[], bool], seconds: float = 15) -> None:
+def wait_until(holds: Callable[[], bool], seconds: float = 120) -> None:
     """Return once `holds()`; fails when it never does."""
     deadline = time.monotonic() + seconds
     while not holds():

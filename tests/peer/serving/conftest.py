@@ -182,7 +182,7 @@ class Pair:
 
     async def idle(self) -> None:
         """The client has its answer a moment before the worker has written down its voucher."""
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             while self.service.serving_now:  # noqa: ASYNC110 - it raises no event
                 await trio.sleep(0.005)
 

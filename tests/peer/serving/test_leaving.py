@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 
-from commonlore.peer.asking.attempt import CANCEL_PATIENCE_S, INFER
+from commonlore.peer.asking.attempt import INFER
 from commonlore.peer.asking.attempt_parts import Offer
 from commonlore.peer.store.ledger_rows import ReceiptState
 from commonlore.peer.wire.calls import Call
@@ -122,7 +122,7 @@ async def test_an_answer_ends_shortly_before_its_deadline_with_what_there_is_and
 
         p.engine.gate = gate
         heard = ""
-        async with asker.ask(p.options(deadline_s=2)) as answer:
+        async with asker.ask(p.options(deadline_s=3)) as answer:
             async for delta in answer:
                 heard += delta.text
         script = answer.transcript
@@ -144,7 +144,7 @@ async def test_where_nothing_came_by_the_deadline_the_reader_is_told_so(pair: An
     async with pair() as p, trio.open_nursery() as nursery:
         asker = p.asker(nursery)
         p.engine.gate = forever
-        with trio.fail_after(5), pytest.raises(DeadlineExceeded, match="no whole answer within 1 s"):
+        with trio.fail_after(60), pytest.raises(DeadlineExceeded, match="no whole answer within 1 s"):
             async with asker.ask(p.options(deadline_s=1)) as answer:
                 await answer.read()
         assert answer.transcript.receipts == []
@@ -152,10 +152,10 @@ async def test_where_nothing_came_by_the_deadline_the_reader_is_told_so(pair: An
 
 
 class Deaf:
-    """A worker that accepts, and then only notes what it is told."""
+    """A worker that accepts, and then only notes what it is told, until it is `over`."""
 
     def __init__(self, pair: Any) -> None:
-        self.accepted = trio.Event()
+        self.accepted, self.over = trio.Event(), trio.Event()
         self.heard: list[Any] = []
         self._domain = pair.parts.domain
         Rpc(pair.third).serve(INFER, self.serve)
@@ -166,7 +166,7 @@ class Deaf:
         await call.send(stream.send(Accepted(0, True, None)))
         self.accepted.set()
         self.heard.append(stream.receive(await call.receive()))
-        await trio.sleep_forever()
+        await self.over.wait()
 
 
 async def test_a_worker_that_ignores_the_cancel_is_waited_for_shortly(
@@ -176,7 +176,7 @@ async def test_a_worker_that_ignores_the_cancel_is_waited_for_shortly(
     async with pair(third=True) as p:
         worker = Deaf(p)
         p.offer = Offer(p.third.peer_id, p.ad_of_third(), p.offer.advert_hash)
-        with trio.fail_after(3):
+        with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(p.ask)
                 await worker.accepted.wait()
@@ -184,13 +184,16 @@ async def test_a_worker_that_ignores_the_cancel_is_waited_for_shortly(
         assert worker.heard == [Cancel()]
 
 
-async def test_a_worker_that_ignores_the_cancel_holds_up_nobody_beyond_the_deadline(pair: Any) -> None:
+async def test_a_worker_that_ignores_the_cancel_holds_up_nobody_beyond_the_deadline(
+    pair: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("commonlore.peer.asking.attempt.CANCEL_PATIENCE_S", 3_600)
     async with pair(third=True) as p, trio.open_nursery() as nursery:
-        Deaf(p)
-        asker = p.asker(nursery, (p.ad_of_third(), 2))
-        with trio.fail_after(CANCEL_PATIENCE_S - 0.5), pytest.raises(DeadlineExceeded):
+        worker, asker = Deaf(p), p.asker(nursery, (p.ad_of_third(), 2))
+        with trio.fail_after(60), pytest.raises(DeadlineExceeded):
             async with asker.ask(p.options(deadline_s=0.5)) as answer:
                 await answer.read()
+        worker.over.set()
         nursery.cancel_scope.cancel()
 
 

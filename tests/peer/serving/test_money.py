@@ -78,6 +78,7 @@ async def test_vouchers_that_a_worker_never_took_are_sent_again(
             nursery.start_soon(ask)
             nursery.start_soon(ask)
         monkeypatch.setattr(Attempt, "_pay", real)
+        monkeypatch.setattr("commonlore.peer.serving.step_receipts.VOUCHER_PATIENCE_S", 60)
         worker, client = await p.channels()
         assert (worker.seq, client.seq) == (0, 2)
         await p.ask()

@@ -63,8 +63,11 @@ class Author:
         return replace(make.MANIFEST, author_payee=author, datanets=datanets, **changes)
 
 
-async def test_a_worker_refuses_what_is_registered_otherwise_than_its_manifest(chain, make, author):
+async def test_a_worker_refuses_what_is_registered_otherwise_than_its_manifest(
+    chain, make, author, monkeypatch
+):
     """It would divide by the manifest, and be judged by the record."""
+    monkeypatch.setattr("commonlore.peer.serving.registered.CHAIN_PATIENCE_S", 60)
     registry, owner = author.client.registry, author.party.owner
     epoch = [0]
 

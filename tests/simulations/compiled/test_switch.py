@@ -49,7 +49,7 @@ def test_the_compiled_core_writes_the_same_bytes(table, tmp_path, model):
     scenario = table if model == "batching" else CROWD
     for switch in ("0", "1"):
         command = [sys.executable, "-c", SCRIPT, json.dumps(scenario), str(tmp_path / switch), switch]
-        subprocess.run(command, check=True, timeout=120, env={**os.environ, compiled.SWITCH: switch})
+        subprocess.run(command, check=True, timeout=240, env={**os.environ, compiled.SWITCH: switch})
     plain, made = tmp_path / "0", tmp_path / "1"
     names = {path.relative_to(plain) for path in plain.rglob("*") if path.is_file()}
     assert {"asks-3.csv", "manifest.json", "summary.csv"} <= {name.name for name in names}

@@ -89,7 +89,7 @@ run_sweep(Sweep(read_experiment(json.loads(sys.argv[1])), (3, 4), Path(sys.argv[
 def test_the_same_seed_gives_the_same_bytes_in_another_process(table, tmp_path):
     for hash_seed in ("1", "2"):
         command = [sys.executable, "-c", SCRIPT, json.dumps(table), str(tmp_path / hash_seed)]
-        subprocess.run(command, check=True, timeout=60, env={**os.environ, "PYTHONHASHSEED": hash_seed})
+        subprocess.run(command, check=True, timeout=240, env={**os.environ, "PYTHONHASHSEED": hash_seed})
     one, two = contents(tmp_path / "1"), contents(tmp_path / "2")
     results = {name for name in one if not name.startswith("parts/")}
     assert results == {"asks-3.csv", "asks-4.csv", "manifest.json", "summary.csv"}

@@ -209,7 +209,7 @@ def test_a_script_needs_no_guard(tmp_path):
         "import math\nfrom commonlore.simulations.sweep.processes import compute\n"
         "print(sorted(compute(math.sqrt, [(4,), (9,)], 2)))\n"
     )
-    told = subprocess.run([sys.executable, script], check=True, capture_output=True, text=True, timeout=60)
+    told = subprocess.run([sys.executable, script], check=True, capture_output=True, text=True, timeout=240)
     assert (told.stdout, told.stderr) == ("[(0, 2.0), (1, 3.0)]\n", "")
 
 

@@ -26,7 +26,7 @@ def test_a_process_indexes_scores_and_is_replaced_when_it_dies(world: Any, tmp_p
     by_hash = {row_hash(each.row): at for at, each in enumerate(world.rows)}
 
     async def main() -> None:
-        with trio.fail_after(90):
+        with trio.fail_after(240):
             async with open_attribution(config) as attribution:
                 with pytest.raises(NotFound):
                     await attribution.score(world.adapter, TURNS, SAID)
@@ -60,7 +60,7 @@ def test_a_process_indexes_scores_and_is_replaced_when_it_dies(world: Any, tmp_p
 
 def test_a_base_that_is_none_is_named(tmp_path: Path) -> None:
     async def main() -> None:
-        with trio.fail_after(60), pytest.raises(InvalidModel, match="not an imported base"):
+        with trio.fail_after(240), pytest.raises(InvalidModel, match="not an imported base"):
             async with open_attribution(AttributionConfig(tmp_path, tmp_path / "work")):
                 pass
 

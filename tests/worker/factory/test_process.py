@@ -32,7 +32,7 @@ def test_a_killed_trainer_resumed_gives_the_uninterrupted_adapter(job: TrainJob,
     run_job(whole, lambda _progress: None)
 
     async def main() -> None:
-        with trio.fail_after(60):
+        with trio.fail_after(240):
             await train_until(killed, step=5)
 
     trio.run(main)
@@ -55,7 +55,7 @@ def test_a_merge_runs_in_a_process_of_its_own(tiny: BaseModel, tmp_path: Path) -
     write_merge(job, MergeJob("ann/both", tiny.directory, tuple(parts), make_plan("cat"), threads=1))
 
     async def steps() -> list[int]:
-        with trio.fail_after(60):
+        with trio.fail_after(240):
             async with merge(job) as updates:
                 return [progress.step async for progress in updates if progress.stage == "merging"]
 
@@ -65,7 +65,7 @@ def test_a_merge_runs_in_a_process_of_its_own(tiny: BaseModel, tmp_path: Path) -
 
 def test_what_is_wrong_with_a_job_arrives_typed(tmp_path: Path) -> None:
     async def main() -> None:
-        with trio.fail_after(30), pytest.raises(ConfigError, match="no training job"):
+        with trio.fail_after(240), pytest.raises(ConfigError, match="no training job"):
             await train_until(tmp_path)
 
     trio.run(main)

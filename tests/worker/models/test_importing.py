@@ -174,7 +174,7 @@ def test_two_processes_import_at_once(folder: Path, cache: Path) -> None:
     program += "print(import_base(sys.argv[1], Path(sys.argv[2])).id)"
     command = [sys.executable, "-c", program, str(folder), str(cache)]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [process.communicate(timeout=60)[0].strip() for process in running]
+    said = [process.communicate(timeout=240)[0].strip() for process in running]
     assert said[0] == said[1]
     assert list_bases(cache) == [said[0]]
     assert len(list((cache / "bases").iterdir())) == 2

@@ -50,7 +50,7 @@ class Held:
         self._opened: queue.Queue[tuple[EngineProcess, trio.lowlevel.TrioToken]] = queue.Queue()
         self._over = trio.Event()
         self._thread.start()
-        self._engine, self._token = self._opened.get(timeout=60)
+        self._engine, self._token = self._opened.get(timeout=240)
 
     async def _main(self) -> None:
         async with open_engine(self._config) as engine:
@@ -61,7 +61,7 @@ class Held:
         """Raises what `body` raises; it leaves the engine idle."""
 
         async def within() -> None:
-            with trio.fail_after(60):
+            with trio.fail_after(240):
                 await body(self._engine)
 
         trio.from_thread.run(within, trio_token=self._token)
@@ -283,5 +283,5 @@ def test_the_process_ends_with_its_parent(tiny: BaseModel) -> None:
         assert parent.stdout.readline() == b"ready\n"
         (child,) = psutil.Process(parent.pid).children()
         os.kill(parent.pid, signal.SIGKILL)
-        psutil.wait_procs([child], timeout=10)
+        psutil.wait_procs([child], timeout=120)
         assert not child.is_running()
