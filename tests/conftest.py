@@ -1,4 +1,5 @@
-"""For all tests: coroutines run under trio, and what takes long begins first.
+"""For all tests: coroutines run under trio, Hypothesis is deterministic and without deadlines (a red test is
+red everywhere, a slow machine is not), and what takes long begins first.
 
 `make test` runs two files at a time (pytest-xdist). The files of `e2e/` share one network of processes, which
 every xdist worker would start and train anew, so all of them go to the same one."""
@@ -12,9 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from xdist.scheduler import LoadFileScheduling
+
+settings.register_profile(
+    "commonlore",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("commonlore")  # before any test is read: each takes what holds then
 
 HERE = Path(__file__).parent
 LONGEST_FIRST = ("e2e", "benchmarks", "worker", "cli", "contracts", "peer", "simulations")

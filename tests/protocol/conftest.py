@@ -1,14 +1,11 @@
 """Samples for the protocol's tests: fixed keys, a deployment, one record of each kind that matters, and a
 strategy that makes any record from its shapes.
-
-Hypothesis here is deterministic and without deadlines: a red test is red everywhere, a slow machine is not.
 """
 
 from collections.abc import Callable
 from dataclasses import is_dataclass
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from commonlore.protocol.content import manifests
@@ -48,9 +45,6 @@ from commonlore.protocol.requests.rules import compute_prompt_root, sign_request
 from commonlore.protocol.signing.bindings import SignedBinding, bind
 from commonlore.protocol.signing.eip712 import Domain
 from commonlore.protocol.signing.keys import AccountKey, PeerKey
-
-settings.register_profile("commonlore", derandomize=True, deadline=None, database=None)
-settings.load_profile("commonlore")
 
 NOW = 1_900_000_000
 LANE_KEY = AccountKey.from_secret(b"\x07" * 32)
