@@ -11,7 +11,6 @@ from commonlore.protocol.attribution.faithfulness import Correlations, Faithfuln
 from commonlore.worker.attribution.sketch import METHOD
 
 HERE = "contributor"
-PATIENCE_S = 60
 NOTHING = Correlations(1_000_000, 50_000, 1_100_000, 1_000_000, 50_000)
 
 
@@ -20,7 +19,7 @@ async def test_what_a_stranger_measured_is_shown_beside_the_authors(
 ) -> None:
     async with town.client("dora") as dora:
         catalog = dora.node.catalog
-        await until(lambda: adapter in {record.alias for record in dora.adapters()}, PATIENCE_S)
+        await until(lambda: adapter in {record.alias for record in dora.adapters()})
         named = catalog.adapter_id(adapter)
         author = (await catalog.adapter(named)).author
         index = catalog.record_of(named, author).index
@@ -38,7 +37,7 @@ async def test_what_a_stranger_measured_is_shown_beside_the_authors(
         async def heard() -> bool:
             return await trio.to_thread.run_sync(told) is not None
 
-        await until(heard, PATIENCE_S)
+        await until(heard)
         found = await shown()
     assert "1 other measured these scores, unchecked, and no pay changes by it" in found["others_measured"]
     assert str(dora.node.host.peer_id) in found["others_measured"]

@@ -94,13 +94,13 @@ async def test_who_takes_rows_back_ends_what_learnt_from_them(
             )
             return done.json
 
-        await until(lambda: known(town, "carol/doomed", index), 120)
+        await until(lambda: known(town, "carol/doomed", index))
         done = await trio.to_thread.run_sync(tainted)
         assert (done["version"], [found["adapter"] for found in done["tainted"]]) == (2, [adapter])
         taken = done["tainted"][0]["rows_taken"]
         assert [(each["contributor"], each["rows"]) for each in taken] == [("eve", 4)]
-        await until(lambda: carol.node.catalog.withdrawn == set(done["shards"]), 120)
-        await until(lambda: not carol.node.content.has(rows), 120)
+        await until(lambda: carol.node.catalog.withdrawn == set(done["shards"]))
+        await until(lambda: not carol.node.content.has(rows))
         left = await carol.node.differences.latest(index)
         assert left is not None
         assert left[1].row_count == 4
