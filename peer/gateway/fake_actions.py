@@ -30,6 +30,8 @@ class FakeActions:
     trained: list[TrainOrder] = field(default_factory=list)
     merged: list[MergeOrder] = field(default_factory=list)
     announced: list[Faithfulness] = field(default_factory=list)
+    measures_own: bool = True
+    """Whether what is announced is of this peer's own adapter."""
     losses: tuple[float | None, float | None] = (4.6, 1.6)
     deposited: int = 0
     chain: str | None = None
@@ -86,7 +88,7 @@ class FakeActions:
         """Keep it."""
         self._check()
         self.announced.append(found)
-        return {"statement": cid_of(found.method.encode()), "by_author": True}
+        return {"statement": cid_of(found.method.encode()), "by_author": self.measures_own}
 
     async def publish_datanet(self, plan: DatanetPlan, drafts: Sequence[RowsDraft]) -> DatanetRecord:
         """Version 1 of whatever it is."""
