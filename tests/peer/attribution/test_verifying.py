@@ -80,10 +80,16 @@ def reindexed(evidence: Evidence, blob: bytes | None = None, **changes: Any) -> 
     return dataclasses.replace(evidence, index=index)
 
 
-def test_an_honest_receipt_passes_every_level(made: tuple[Evidence, Path], tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def audits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where level 3 keeps what it made: nothing is trained twice."""
+    return tmp_path_factory.mktemp("audits")
+
+
+def test_an_honest_receipt_passes_every_level(made: tuple[Evidence, Path], audits: Path) -> None:
     evidence, base = made
     findings = [verify_signatures(evidence), verify_integers(evidence), verify_query(evidence, base)]
-    findings.append(verify_by_retraining(evidence, Audit(base, tmp_path, 6)))
+    findings.append(verify_by_retraining(evidence, Audit(base, audits, 6)))
     assert [(one.level, one.passed) for one in findings] == [(level, True) for level in range(4)], findings
     assert all(one.showed and one.not_shown for one in findings)
     assert "bit for bit" in findings[1].showed[-1]
@@ -96,7 +102,9 @@ def test_an_honest_receipt_passes_every_level(made: tuple[Evidence, Path], tmp_p
     assert "of orders drawn at random 50% do as well" in findings[3].showed[-1]
 
 
-def test_a_stopped_level_3_goes_on_where_it_was(made: tuple[Evidence, Path], tmp_path: Path) -> None:
+def test_a_stopped_level_3_goes_on_where_it_was(
+    made: tuple[Evidence, Path], audits: Path, tmp_path: Path
+) -> None:
     evidence, base = made
     told: list[tuple[str, int, int]] = []
 
@@ -120,9 +128,9 @@ def test_a_stopped_level_3_goes_on_where_it_was(made: tuple[Evidence, Path], tmp
     assert told[:3] == whole, "what is whole is not made again"
     again = [at for at in told if "(2 of 3)" in at[0]]
     assert again[:2] == [(stopped[-1][0], 4, 6), (stopped[-1][0], 5, 6)]
-    assert found == verify_by_retraining(evidence, Audit(base, tmp_path / "whole", 6))
+    assert found == verify_by_retraining(evidence, Audit(base, audits, 6)), "stopped or not"
     forget_jobs(tmp_path, evidence.datanets[0].shards[0].rows)
-    (kept,) = (tmp_path / "whole").rglob("job.json")
+    (kept,) = tmp_path.rglob("job.json")
     assert "its leaves fall in October" not in kept.read_text()
     assert not list(tmp_path.rglob("curvature.safetensors"))
 
@@ -503,12 +511,12 @@ def test_what_a_level_needs_and_is_not_here_is_named(made: tuple[Evidence, Path]
         verify_by_retraining(dataclasses.replace(evidence, datanets=()), Audit(base, tmp_path, 1))
 
 
-def test_level_3_holds_no_priors_to_retraining(made: tuple[Evidence, Path], tmp_path: Path) -> None:
+def test_level_3_holds_no_priors_to_retraining(made: tuple[Evidence, Path], audits: Path) -> None:
     """Priors follow the rows' number, whatever retraining says: an honest statement by them must pass."""
     evidence, base = made
     assert evidence.manifest is not None
     coarse = restated(evidence, method=COARSE_METHOD, weights=prior_weights(evidence.manifest))
-    found = verify_by_retraining(coarse, Audit(base, tmp_path, 3))
+    found = verify_by_retraining(coarse, Audit(base, audits, 6))
     assert found.passed
     assert "nothing to hold to this" in found.showed[-1]
 
@@ -526,13 +534,13 @@ def test_level_3_of_one_contributor_trains_without_nobody(
 
 
 def test_level_3_sees_a_checkpoint_and_factors_that_no_training_made(
-    made: tuple[Evidence, Path], tmp_path: Path
+    made: tuple[Evidence, Path], audits: Path
 ) -> None:
     evidence, base = made
     assert evidence.early is not None
     assert evidence.curvature is not None
     swapped = dataclasses.replace(evidence, early=evidence.early.with_name("adapter_model.safetensors"))
-    found = verify_by_retraining(swapped, Audit(base, tmp_path, 3))
+    found = verify_by_retraining(swapped, Audit(base, audits, 6))
     assert not found.passed
     assert sum("WRONG" in sentence for sentence in found.showed) >= 1
 
