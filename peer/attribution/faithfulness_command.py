@@ -10,6 +10,7 @@ from typing import Any
 
 from ...protocol.attribution.faithfulness import Faithfulness, disagree, from_ppm
 from ...protocol.encoding.codec import encode
+from ...protocol.errors import ConfigError
 from ...protocol.ids import Cid
 from ...worker.attribution.measurement import Effort
 from ...worker.models.cache import default_cache_dir, find_base
@@ -21,6 +22,9 @@ from ..local.one_machine import running_home
 from .faithfulness import Progress, measure, read_measured
 
 _Z = 1.96
+MOST_UNASKED = 20_000
+"""Examples that are trained on to measure again what an author announced, unless somebody says how much: some
+hours on a small base."""
 
 
 def measure_here(
@@ -30,7 +34,7 @@ def measure_here(
     trained as the author has trained, but for what is `wanted` (fields of Effort). A measurement that was
     stopped goes on.
 
-    Raises what reading and measuring raise.
+    Raises what reading and measuring raise, and ConfigError where that is more than anybody trains unasked.
     """
     place = running_home(home)
     config = load_config(place.config)
@@ -40,6 +44,8 @@ def measure_here(
     measured = read_closed_home(place, config, lambda closed: read_measured(closed, name))
     folder = Path(config.cache_dir) if config.cache_dir else default_cache_dir()
     effort = replace(_as_announced(measured.announced), **wanted)
+    if not wanted:
+        _require_modest(effort)
     kept = place.jobs / "faithfulness" / _name_of(measured.index_cid, effort), effort
     found = measure(measured, find_base(folder, measured.manifest.base), kept, progress)
     return found, measured.announced
@@ -50,6 +56,15 @@ def _as_announced(announced: Faithfulness | None) -> Effort:
         return Effort()
     queries, sizes = announced.queries, (announced.steps, announced.batch)
     return Effort(announced.subsets, announced.rows, queries, *sizes)
+
+
+def _require_modest(effort: Effort) -> None:
+    """Raises ConfigError where an author announces more than anybody would train unasked."""
+    if effort.subsets * effort.steps * effort.batch > MOST_UNASKED or effort.rows > MOST_UNASKED:
+        raise ConfigError(
+            f"its author announces {effort.subsets} trainings of {effort.steps} steps of {effort.batch}, on "
+            f"halves of {effort.rows} rows: say how much to measure with --subsets, --steps and --rows"
+        )
 
 
 def _name_of(index: Cid, effort: Effort) -> str:

@@ -11,7 +11,7 @@ from functools import partial
 
 from ...protocol.attribution.indexing import trained_rows
 from ...protocol.content.manifests import Row
-from ...protocol.errors import NotFound
+from ...protocol.errors import NotFound, RemoteProtocolError
 from ...protocol.ids import Address
 from .audit import Audit
 from .evidence import Evidence
@@ -55,6 +55,8 @@ def check_remade(evidence: Evidence, audit: Audit, checks: Checks) -> None:
     assert evidence.manifest is not None
     assert evidence.index is not None
     assert evidence.early is not None
+    if evidence.manifest.recipe.rank != evidence.manifest.rank:
+        raise RemoteProtocolError("the adapter's recipe is for another rank: it was not trained by it")
     rows = [row for _, row in trained_on(evidence)]
     pairs = tuple(Pair(row.question, row.answer) for row in rows)
     base = load_base(audit.base_dir)
@@ -81,6 +83,6 @@ def check_remade(evidence: Evidence, audit: Audit, checks: Checks) -> None:
 
 def _tell(checks: Checks, what: str, source: str, like: float, least: float) -> None:
     told = f"what {source} give again: cosine {like:.4f} (at least {least})"
-    if like < least:
-        return checks.fails(f"{what} is not {told}")
-    checks.shows(f"{what} is {told}")
+    if like >= least:
+        return checks.shows(f"{what} is {told}")
+    checks.fails(f"{what} is not {told}")  # also where it is no number

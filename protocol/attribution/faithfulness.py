@@ -39,6 +39,8 @@ other: by 1,960 the error of a null adapter over six halves, about 0.3, would fa
 """
 FEWEST_SUBSETS, FEWEST_ROWS, FEWEST_QUERIES = 4, 4, 2
 """Of a measurement that counts: with fewer, chance alone passes for a correlation without error."""
+MOST_STEPS, MOST_BATCH = 10_000, 1_024
+"""Of each of its trainings: of more, or of none, nobody could measure it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,10 @@ def open_measurement(raw: bytes, manifest: AdapterManifest, measurer: bytes | No
         raise RemoteProtocolError(
             f"{found.subsets} retrainings on halves of {found.rows} rows, over {found.queries} queries, "
             f"measure nothing; at least {FEWEST_SUBSETS}, {FEWEST_ROWS} and {FEWEST_QUERIES} are needed"
+        )
+    if not (0 < found.steps <= MOST_STEPS and 0 < found.batch <= MOST_BATCH):
+        raise RemoteProtocolError(
+            f"retrainings of {found.steps} steps of {found.batch} rows: nobody could measure that again"
         )
     if max(reached.lds_ppm, reached.null_high_ppm, reached.null_ppm) > 2 * PPM:
         raise RemoteProtocolError(f"the faithfulness announced for {manifest.name!r} is no correlation")

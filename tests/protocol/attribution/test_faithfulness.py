@@ -86,6 +86,9 @@ def test_a_measurement_is_its_authors_and_of_enough() -> None:
         (AUTHOR, dataclasses.replace(OWN, subsets=3), "measure nothing"),
         (AUTHOR, dataclasses.replace(OWN, rows=3), "measure nothing"),
         (AUTHOR, dataclasses.replace(OWN, queries=1), "measure nothing"),
+        (AUTHOR, dataclasses.replace(OWN, batch=0), "nobody could measure"),
+        (AUTHOR, dataclasses.replace(OWN, steps=0), "nobody could measure"),
+        (AUTHOR, dataclasses.replace(OWN, steps=1 << 31), "nobody could measure"),
     ):
         with pytest.raises(CommonloreError, match=why):
             open_measurement(seal(key, forged), MANIFEST)
