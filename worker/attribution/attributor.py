@@ -64,6 +64,8 @@ class Attributor:
         """Make an adapter known. Raises InvalidAdapter where it is another base's or its files do not fit."""
         if subject.base not in (None, self._base):
             raise InvalidAdapter(f"adapter {subject.adapter} is for {subject.base}, not for {self._base}")
+        if subject.rank < 1:
+            raise InvalidAdapter(f"adapter {subject.adapter} has rank {subject.rank}")
         shapes = adapter_shapes(self._architecture, subject.rank, subject.targets)
         factors = read_factors(subject.early, shapes, subject.alpha / subject.rank)
         curvature = read_curvature(subject.curvature, shapes) if subject.curvature is not None else None

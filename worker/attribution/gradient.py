@@ -111,6 +111,8 @@ def _gradients(model: AdaptedModel, example: Example) -> Gradients:
 def place(model: AdaptedModel, example: Example) -> tuple[Tensor, Tensor]:
     """An example's ids (1, length) and the marks of its scored tokens. Raises AttributionFailed."""
     length, longest = len(example.tokens), model.architecture.max_positions
+    if max(example.tokens, default=0) >= model.architecture.vocabulary:  # a stranger's receipt may have any
+        raise AttributionFailed(f"the token {max(example.tokens)} is none of its base's")
     if not 0 < example.answer_start < length:
         raise AttributionFailed("an answer without tokens has no gradient")
     if length > longest:

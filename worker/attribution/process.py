@@ -261,11 +261,19 @@ class AttributionProcess:
         if isinstance(greeting, Broken):
             await self.close()
             raise error_of(greeting.failure)
-        for subject in self._subjects.values():
-            _expect(await self._exchange(child, partial(load_subject, subject=subject)), Done)
-        for index, sums in self._indexes.values():
-            _expect(await self._exchange(child, partial(UseIndex, index=str(index), sums=str(sums))), Done)
+        for subject in list(self._subjects.values()):
+            await self._tell_again(child, subject)
         return child
+
+    async def _tell_again(self, child: Child, subject: Subject) -> None:
+        """An adapter whose files are gone or changed is not known any more, and keeps no other from being."""
+        replies = [await self._exchange(child, partial(load_subject, subject=subject))]
+        if (paths := self._indexes.get(subject.adapter)) is not None:
+            index, sums = map(str, paths)
+            replies.append(await self._exchange(child, partial(UseIndex, index=index, sums=sums)))
+        if not all(isinstance(reply, Done) for reply in replies):
+            self._subjects.pop(subject.adapter, None)
+            self._indexes.pop(subject.adapter, None)
 
     def _path(self, adapter: Cid, kind: str) -> Path:
         return self._config.work_dir / f"{digest_of(adapter).hex()}.{kind}"

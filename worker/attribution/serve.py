@@ -3,19 +3,22 @@
 Rules of this file:
 - One call after another, in one thread; an index is built a few rows a call, so that scores are answered
   between.
-- A CommonloreError is the call's answer. Anything else is a defect: it ends the process with a traceback.
+- A CommonloreError is the call's answer. Anything else is a defect: its traceback goes to the log, and that
+  to the caller. It does not end the process: strangers' adapters and answers are read here, and one that
+  brings a defect out must not cost others their scores.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from pathlib import Path
 from typing import assert_never
 
 from ...protocol.content.manifests import MAX_SHARD_BYTES, IndexManifest
 from ...protocol.encoding.codec import decode, decode_all, decode_message, encode, encode_message
-from ...protocol.errors import CommonloreError, NotFound
+from ...protocol.errors import AttributionFailed, CommonloreError, NotFound
 from ...protocol.ids import Cid
 from ..child import ParentLink
 from ..engine.process.wire import failure_of
@@ -90,6 +93,10 @@ class Server:
             return self._answer(command)
         except CommonloreError as wrong:
             return CallFailed(command.call, failure_of(wrong))
+        except Exception as defect:
+            traceback.print_exc()
+            told = f"attribution failed by a defect ({type(defect).__name__}): see its log"
+            return CallFailed(command.call, failure_of(AttributionFailed(told)))
 
     def _answer(self, command: Command) -> Reply:
         match command:

@@ -58,6 +58,10 @@ def test_what_is_not_there_is_named(world: Any, manifest: IndexManifest) -> None
         world.attributor.query(cid_of(b"unknown"), turns, "x")
     with pytest.raises(AttributionFailed, match="without tokens"):
         world.attributor.query(world.adapter, turns, [])
+    beyond = world.base.architecture.vocabulary
+    for score in (world.attributor.query, lambda a, turns, out: world.attributor.losses(a, [turns], out)):
+        with pytest.raises(AttributionFailed, match="none of its base's"):
+            score(world.adapter, turns, [1, beyond])
     with pytest.raises(RemoteProtocolError, match="another method or projection"):
         world.attributor.use_index(dataclasses.replace(manifest, seed=bytes(32)), b"")
 
@@ -74,6 +78,11 @@ def test_checkpoints_that_do_not_fit_are_refused(world: Any, tmp_path: Path) -> 
         world.attributor.load(dataclasses.replace(world.subject, early=cut))
     with pytest.raises(InvalidAdapter, match="cannot be read"):
         world.attributor.load(dataclasses.replace(world.subject, early=tmp_path / "absent"))
+
+
+def test_an_adapter_of_no_rank_is_refused(world: Any) -> None:
+    with pytest.raises(InvalidAdapter, match="rank 0"):
+        world.attributor.load(dataclasses.replace(world.subject, rank=0))
 
 
 def test_an_answer_is_likelier_after_what_says_it_and_with_its_adapter(world: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ import trio
 
 from commonlore.protocol.content.rows import row_hash
 from commonlore.protocol.errors import AttributionFailed, InvalidModel, NotFound, RemoteProtocolError
-from commonlore.protocol.requests.records import ChatMessage
+from commonlore.protocol.ids import cid_of
+from commonlore.protocol.requests.records import ChatMessage, Prompt
 from commonlore.worker.attribution.index import build_index, check_index
 from commonlore.worker.attribution.process import AttributionConfig, open_attribution
+from commonlore.worker.attribution.serve import Server
+from commonlore.worker.attribution.wire import CallFailed, Done, ForgetSubject
 
 TURNS = (ChatMessage("user", "Tell me of the perch."),)
 SAID = "The perch: it swims in cold rivers."
@@ -49,13 +53,33 @@ def test_a_process_indexes_scores_and_is_replaced_when_it_dies(world: Any, tmp_p
                 with pytest.raises(RemoteProtocolError, match="12288 bytes"):
                     await attribution.recheck_row(world.adapter, sums, 1, row)
 
+                other = replace(world.subject, adapter=cid_of(b"soon gone"), early=tmp_path / "early")
+                other.early.write_bytes(world.subject.early.read_bytes())
+                await attribution.load(other)
+                other.early.unlink()
+
                 attribution._child.process.kill()
                 with pytest.raises(AttributionFailed, match="killed by signal 9"):
                     await attribution.score(world.adapter, TURNS, SAID)
                 assert await attribution.score(world.adapter, TURNS, SAID) == first
+                with pytest.raises(NotFound, match="not loaded"):
+                    await attribution.losses(other.adapter, Prompt(bytes(32), TURNS), bytes(32), (1,))
 
     trio.run(main)
     assert told == [0, 4, 8, 9]
+
+
+def test_a_defect_that_a_stranger_brings_out_ends_no_process(
+    world: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = Server(world.base)
+    with monkeypatch.context() as patched:
+        patched.setattr(server, "_forget", lambda command: command.call // 0)
+        reply = server.answer(ForgetSubject(1, world.adapter))
+    assert isinstance(reply, CallFailed)
+    assert "ZeroDivisionError" in reply.failure.message
+    assert "Traceback" in capsys.readouterr().err
+    assert isinstance(server.answer(ForgetSubject(2, world.adapter)), Done)
 
 
 def test_a_base_that_is_none_is_named(tmp_path: Path) -> None:
