@@ -12,6 +12,8 @@ from mmap import mmap
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+import trio
+
 from ...protocol.attribution.differences import IndexDifference
 from ...protocol.attribution.scoring import MAX_WIDTH, Int64s
 from ...protocol.content.manifests import AdapterManifest, IndexManifest
@@ -24,9 +26,10 @@ from ...worker.attribution.index import map_file
 from ...worker.attribution.remainder import Remainder
 
 T = TypeVar("T")
-MAX_INDEX_BYTES = 256 * 1024**2
+MAX_INDEX_BYTES = 8 * 1024**2
+"""Of a sealed index manifest: 100,000 hashes and 4,096 contributors take 3.6 MB."""
 MAX_VECTOR_BYTES = 512 * 1024**2
-"""Of an index: 100,000 rows of 4,097 bytes and some; or its contributors' sums. What claims more is not
+"""Of an index's rows, 100,000 of 4,097 bytes and some; or of its contributors' sums. What claims more is not
 fetched."""
 MAX_CHECKPOINT_BYTES = 1024**3
 MOST_FACTORS = 2
@@ -94,7 +97,9 @@ async def early_of(content: ContentSource, manifest: AdapterManifest) -> Path:
 
 async def index_of(content: ContentSource, cid: Cid, manifest: AdapterManifest) -> Sealed[IndexManifest]:
     """The sealed index of an adapter. Raises NotFound, Unreachable, RemoteProtocolError."""
-    sealed = open_sealed(await content.get(cid, MAX_INDEX_BYTES), (IndexManifest,), MAX_INDEX_BYTES)
+    raw = await content.get(cid, MAX_INDEX_BYTES)
+    # beside the loop: a large one takes a second, and what a stranger wrote may take more
+    sealed = await trio.to_thread.run_sync(open_sealed, raw, (IndexManifest,), MAX_INDEX_BYTES)
     adapter = record_cid(manifest)
     if sealed.public_key != manifest.author:
         raise RemoteProtocolError(f"the index of {adapter} is not its author's")

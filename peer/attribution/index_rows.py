@@ -53,7 +53,7 @@ async def selection_of(content: _Bytes, manifest: AdapterManifest) -> RowSelecti
     if manifest.selection is None:
         raise RemoteProtocolError("the adapter's manifest does not say which rows were dropped, and why")
     raw = await content.get(manifest.selection, MAX_SELECTION_BYTES)
-    return decode(RowSelection, raw, MAX_SELECTION_BYTES)
+    return await trio.to_thread.run_sync(decode, RowSelection, raw, MAX_SELECTION_BYTES)
 
 
 def counted_rows(datanets: Sequence[PulledDatanet], selection: RowSelection) -> list[Owned]:
