@@ -55,6 +55,7 @@ class Attributing:
         self._seconds = seconds
         self._counts: Counter[tuple[Cid, int]] = Counter()
         self._queue, self._work = trio.open_memory_channel[_Wanted](MAX_WAITING)
+        self._places = trio.Semaphore(MAX_WAITING)
         self._stated, self._to_second = trio.open_memory_channel[_Stated](MAX_WAITING)
 
     def expect(self, ask: Ask, receipt_hash: bytes) -> None:
@@ -102,10 +103,19 @@ class Attributing:
                 await self._seconds.seek(step, await self._state(step, adapter), beacon)
 
     async def run(self) -> None:
-        """Score what comes, one after the other; for ever."""
-        async for step, wanted in self._work:
+        """Score what comes, for ever. What one waits for, its adapter's files, keeps no other waiting: only
+        computing is one after the other."""
+        async with trio.open_nursery() as nursery:
+            async for step, wanted in self._work:
+                await self._places.acquire()
+                nursery.start_soon(self._score, step, wanted)
+
+    async def _score(self, step: PaidStep, wanted: tuple[Cid, ...]) -> None:
+        try:
             for adapter in wanted:
                 await self._try(step, adapter)
+        finally:
+            self._places.release()
             self._node.statements.drop(step.receipt_hash)
 
     async def _try(self, step: PaidStep, adapter: Cid) -> None:

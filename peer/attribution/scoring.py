@@ -7,24 +7,25 @@ of its rows: an author that chose any of them is not scored by it, and its contr
 Neither is anybody scored by an index that was shown wrong on the chain, or that is not what was committed
 there. Some of its rows are computed again before the first score (`row_checks`): by an index with one that is
 wrong nothing is scored, and statements challenge it. The query vector is kept where whoever checks the
-statement finds it, by its digest.
+statement finds it, by its digest. Whatever comes from others is fetched before an answer's turn
+(`scored_by`): one adapter whose files do not come keeps no other's answers from being scored.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
 import trio
 
-from ...protocol.attribution.faithfulness import CHALLENGED_METHOD, coarse_method
-from ...protocol.attribution.indexing import check_beacon
+from ...protocol.attribution.faithfulness import CHALLENGED_METHOD
 from ...protocol.attribution.scoring import PRIOR_METHOD, prior_weights
-from ...protocol.content.manifests import AdapterManifest, IndexManifest
-from ...protocol.errors import NotFound, Unreachable
+from ...protocol.content.manifests import AdapterManifest
+from ...protocol.errors import CommonloreError, NotFound, Unreachable
+from ...protocol.gossip.adverts import AdapterRecord
 from ...protocol.ids import Cid
 from ...protocol.receipts.channels import combine_channels, payable
 from ...protocol.receipts.records import AttributionStatement, Effects
@@ -33,17 +34,12 @@ from ...protocol.requests.records import Prompt
 from ...protocol.signing.envelope import Sealed, open_sealed, seal
 from ...worker.attribution.ablation import measured_effects
 from ...worker.attribution.process import AttributionProcess
-from ...worker.attribution.subject import subject_of
-from ..datanets.shards import PulledDatanet
+from ..keyed_lock import KeyedLock
 from ..node import Node
-from ..settling.beacons import registered_beacon
-from ..settling.committed_indexes import IndexStanding, standing_of
 from ..store.records import MAX_STATEMENT_BYTES
-from .index_committed import require_committed
-from .index_evidence import curvature_of, early_of, index_of, sums_path
-from .index_rows import require_whole
-from .measured import faithfulness_of
+from .index_evidence import index_of
 from .row_checks import NamedIndex, RowChecks
+from .scored_by import ScoredBy, announced_index, fetch_scored_by, require_drawn, require_standing
 
 MAX_KNOWN = 32
 """Adapters that the scoring process holds: each costs it memory. Of others the longest unused gives way."""
@@ -81,6 +77,7 @@ class Scoring:
         self._rows = RowChecks(node, scorer)
         self._known: OrderedDict[Cid, _Known] = OrderedDict()
         self._turn = trio.Lock()
+        self._fetching = KeyedLock[Cid]()
 
     async def state(self, answer: Scorable, drawn: DrawnSecond | None = None) -> Sealed[AttributionStatement]:
         """Score an answer and seal what was found; `drawn` says how a second attributor came to be asked.
@@ -90,9 +87,12 @@ class Scoring:
         """
         adapter = answer.adapter
         manifest = await self._node.catalog.adapter(adapter)
-        async with self._turn:
-            known = await self._make_known(adapter, manifest)
-            score = await self._scorer.score(adapter, answer.prompt.messages, answer.output)
+        async with self._used(adapter, manifest) as known:
+            try:
+                score = await self._scorer.score(adapter, answer.prompt.messages, answer.output)
+            except NotFound:  # the process was started anew and could not read its files again
+                self._known.pop(adapter, None)
+                raise
             effects = await self._effects(adapter, answer)
         if known.coarse is not None:
             method, weights = known.coarse, prior_weights(manifest)
@@ -136,59 +136,59 @@ class Scoring:
         challenged here, after that row was computed. Raises as `state`.
         """
         manifest = await self._node.catalog.adapter(adapter)
-        async with self._turn:
-            known = await self._make_known(adapter, manifest)
+        async with self._used(adapter, manifest) as known:
             if known.coarse is not None:
                 return known.challenged is not None
             index = (await index_of(self._node.content, known.index, manifest)).record
-            found = NamedIndex(known.index, index, await self._require_drawn(manifest, index))
+            found = NamedIndex(known.index, index, await require_drawn(self._node, manifest, index))
             if not await self._rows.is_challenged(found, position):
                 return False
             self._known[adapter] = replace(known, coarse=CHALLENGED_METHOD, challenged=position)
         return True
 
-    async def _require_drawn(self, manifest: AdapterManifest, index: IndexManifest) -> list[PulledDatanet]:
-        """The Datanets that an index's rows are of. Raises RemoteProtocolError unless neither its projection
-        nor its rows were chosen, NotFound, Unreachable or ChainError where that cannot be told."""
-        node = self._node
-        check_beacon(index, await registered_beacon(node.domain, node.chain.client, manifest))
-        return await require_whole(node.content, node.catalog, node.domain, manifest, index)
+    @asynccontextmanager
+    async def _used(self, adapter: Cid, manifest: AdapterManifest) -> AsyncIterator[_Known]:
+        """The scoring process's turn for an adapter. What has to be fetched for it comes first, while others
+        have theirs. Raises NotFound where there is no index, and what fetching raises."""
+        async with self._fetching.hold(adapter):
+            record = self._node.catalog.record_of(adapter, manifest.author)
+            if record is None or record.index is None or manifest.early_checkpoint is None:
+                raise NotFound(f"adapter {adapter} has no gradient index; prior weights apply")
+            fetched = None
+            if self._is_known(record):
+                with suppress(Unreachable):  # what stood before goes on while the chain is away
+                    await require_standing(self._node, manifest, record.index)
+            else:
+                fetched = await fetch_scored_by(self._node, manifest, record)
+            async with self._turn:
+                if fetched is not None:
+                    await self._make_known(record, fetched)
+                elif not self._is_known(record):  # it gave way to others meanwhile
+                    await self._make_known(record, await fetch_scored_by(self._node, manifest, record))
+                self._known.move_to_end(adapter)
+                yield self._known[adapter]
 
-    async def _standing(self, manifest: AdapterManifest, index: Cid) -> IndexStanding | None:
-        """What its author committed of an index. Raises RemoteProtocolError where it was shown wrong,
-        NotFound, Unreachable or ChainError where that cannot be told."""
-        standing = await standing_of(self._node.domain, self._node.chain.client, manifest, index)
-        if standing is not None:
-            standing.require()
-        return standing
+    def _is_known(self, record: AdapterRecord) -> bool:
+        known = self._known.get(record.adapter)
+        named = record.index, record.faithfulness
+        return known is not None and (known.index, known.faithfulness) == named
 
-    async def _make_known(self, adapter: Cid, manifest: AdapterManifest) -> _Known:
-        """Fetch what scoring needs, early checkpoint, factors and index, once. Raises NotFound."""
-        record = self._node.catalog.record_of(adapter, manifest.author)
-        if record is None or record.index is None or manifest.early_checkpoint is None:
-            raise NotFound(f"adapter {adapter} has no gradient index; prior weights apply")
-        known, content = self._known.get(adapter), self._node.content
-        if known is not None and (known.index, known.faithfulness) == (record.index, record.faithfulness):
-            with suppress(Unreachable):  # what stood before goes on while the chain is away
-                await self._standing(manifest, record.index)
-            self._known.move_to_end(adapter)
-            return known
-        standing = await self._standing(manifest, record.index)
-        index = (await index_of(content, record.index, manifest)).record
-        datanets = await self._require_drawn(manifest, index)
-        await require_committed(content, index, standing)
-        early, curvature = await early_of(content, manifest), await curvature_of(content, manifest)
-        await self._scorer.load(subject_of(manifest, early, curvature, index.beacon))
-        await self._scorer.use_index(index, await sums_path(content, index))
-        found = None
-        if record.faithfulness is not None:
-            found = await faithfulness_of(content, record.faithfulness, manifest)
-        coarse, challenged = coarse_method(found, record.index), None
-        if coarse is None:
-            challenged = await self._rows.challenged(NamedIndex(record.index, index, datanets))
-            coarse = None if challenged is None else CHALLENGED_METHOD
-        known = _Known(record.index, record.faithfulness, index.method, coarse, challenged)
-        self._known[adapter] = known
+    async def _make_known(self, record: AdapterRecord, fetched: ScoredBy) -> None:
+        """Have the process hold an adapter; one that cannot be used is not held."""
+        adapter, index = record.adapter, announced_index(record)
+        try:
+            await self._scorer.load(fetched.subject)
+            await self._scorer.use_index(fetched.index, fetched.sums)
+            coarse, challenged = fetched.coarse, None
+            if coarse is None:
+                challenged = await self._rows.challenged(NamedIndex(index, fetched.index, fetched.datanets))
+                coarse = None if challenged is None else CHALLENGED_METHOD
+        except CommonloreError:
+            self._known.pop(adapter, None)
+            with suppress(CommonloreError):
+                await self._scorer.forget(adapter)
+            raise
+        method = fetched.index.method
+        self._known[adapter] = _Known(index, record.faithfulness, method, coarse, challenged)
         while len(self._known) > MAX_KNOWN:
             await self._scorer.forget(self._known.popitem(last=False)[0])
-        return known

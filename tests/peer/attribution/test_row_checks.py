@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import trio
 
-from commonlore.peer.attribution import row_checks, scoring
+from commonlore.peer.attribution import row_checks, scored_by
 from commonlore.peer.attribution.evidence import Evidence
 from commonlore.peer.attribution.index_rows import committed_rows
 from commonlore.peer.attribution.row_checks import FOUND, SECRET
@@ -187,7 +187,8 @@ async def opened(
         """Whether an index holds its rows at all is looked at elsewhere."""
         return list(evidence.datanets)
 
-    monkeypatch.setattr(Scoring, "_require_drawn", datanets)
+    monkeypatch.setattr("commonlore.peer.attribution.scored_by.require_drawn", datanets)
+    monkeypatch.setattr("commonlore.peer.attribution.scoring.require_drawn", datanets)
     config = AttributionConfig(base, folder / "work", threads=1)
     config.work_dir.mkdir()
     with trio.fail_after(120):
@@ -315,7 +316,7 @@ async def test_nobody_scores_by_an_index_that_was_shown_wrong_on_the_chain(
     async def standing(*_: object) -> IndexStanding | None:
         return found[0]
 
-    monkeypatch.setattr(scoring, "standing_of", standing)
+    monkeypatch.setattr(scored_by, "standing_of", standing)
     async with opened(made, tmp_path, monkeypatch) as world:
         index = world.evidence.index
         world.publish(index.manifest, bytes(index.rows), bytes(index.sums))
