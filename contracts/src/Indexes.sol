@@ -260,7 +260,7 @@ contract Indexes is ReentrancyGuard {
     }
 
     function _chunkBytes(uint256 width, uint256 place) private pure returns (uint256) {
-        uint256 left = width - place / CHUNK_PLACES * CHUNK_PLACES;
+        uint256 left = width - (place - place % CHUNK_PLACES);
         return SUM_BYTES * (left < CHUNK_PLACES ? left : CHUNK_PLACES);
     }
 
