@@ -67,13 +67,20 @@ def check_rows_of(manifest: AdapterManifest, index: IndexManifest, counted: Sequ
     check_indexed(manifest, index, counted)
 
 
+async def pull_all(
+    content: Content, catalog: Catalog, domain: Domain, manifest: AdapterManifest
+) -> list[PulledDatanet]:
+    """The Datanets that an adapter learnt from. Raises as `pull_datanet`."""
+    return [await pull_datanet(content, catalog, domain, datanet) for datanet in manifest.datanets]
+
+
 async def require_whole(
     content: Content, catalog: Catalog, domain: Domain, manifest: AdapterManifest, index: IndexManifest
 ) -> list[PulledDatanet]:
     """The Datanets that an index's rows are of. Raises RemoteProtocolError unless it holds the rows that it
     must, NotFound or Unreachable where that cannot be told."""
     selection = await selection_of(content, manifest)
-    datanets = [await pull_datanet(content, catalog, domain, datanet) for datanet in manifest.datanets]
+    datanets = await pull_all(content, catalog, domain, manifest)
     counted = await trio.to_thread.run_sync(counted_rows, datanets, selection)
     check_rows_of(manifest, index, counted)
     return datanets

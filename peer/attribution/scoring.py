@@ -38,8 +38,9 @@ from ..keyed_lock import KeyedLock
 from ..node import Node
 from ..store.records import MAX_STATEMENT_BYTES
 from .index_evidence import index_of
+from .index_rows import pull_all
 from .row_checks import NamedIndex, RowChecks
-from .scored_by import ScoredBy, announced_index, fetch_scored_by, require_drawn, require_standing
+from .scored_by import ScoredBy, announced_index, fetch_scored_by, require_standing
 
 MAX_KNOWN = 32
 """Adapters that the scoring process holds: each costs it memory. Of others the longest unused gives way."""
@@ -140,7 +141,9 @@ class Scoring:
             if known.coarse is not None:
                 return known.challenged is not None
             index = (await index_of(self._node.content, known.index, manifest)).record
-            found = NamedIndex(known.index, index, await require_drawn(self._node, manifest, index))
+            node = self._node  # that the index holds its rows was found before, and costs more than a row
+            datanets = await pull_all(node.content, node.catalog, node.domain, manifest)
+            found = NamedIndex(known.index, index, datanets)
             if not await self._rows.is_challenged(found, position):
                 return False
             self._known[adapter] = replace(known, coarse=CHALLENGED_METHOD, challenged=position)

@@ -69,27 +69,39 @@ class SecondOpinions:
     # ---- asked
 
     async def _serve(self, call: Call) -> None:
-        asked = decode(OpinionRequest, await call.receive(), MAX_OPENING_BYTES)
-        check_opening(self._node.domain, asked)
-        if asked.signed.request.base != self._base:
-            raise Refused(RefusalCode.UNKNOWN_BASE, f"this peer scores answers of {self._base}")
-        if call.peer in self._running or len(self._running) >= MOST_AT_ONCE:
+        raw = await call.receive()
+        if call.peer in self._running or len(self._running) >= MOST_AT_ONCE:  # before anything is opened
             raise Refused(RefusalCode.BUSY, "one answer a peer is scored at a time, and few; ask another")
         self._running.add(call.peer)
         try:
             with trio.fail_after(PATIENCE_S):
-                drawn = await self._as_drawn(asked)
-                if asked.challenged is not None:
-                    await self._scoring.doubt(asked.adapter, asked.challenged)
-                sealed = await self._scoring.state(_scorable(self._node, asked), drawn)
+                sealed = await self._opinion(raw)
         except trio.TooSlowError:
             raise Refused(RefusalCode.BUSY, f"not scored within {PATIENCE_S:g} s; ask another") from None
         finally:
             self._running.discard(call.peer)
-        if sealed.record.index != asked.index:
-            raise Refused(RefusalCode.STALE, f"this peer knows the index {sealed.record.index}")
         await self._node.store.records.put_statement(sealed)  # what it may have to attest to
         await call.send(sealed.raw)
+
+    async def _opinion(self, raw: bytes) -> Sealed[AttributionStatement]:
+        """What this peer says of an answer that it is shown. Raises Refused, and what checks of it raise."""
+        asked = await trio.to_thread.run_sync(self._opened, raw)
+        drawn = await self._as_drawn(asked)
+        if asked.challenged is not None:
+            await self._scoring.doubt(asked.adapter, asked.challenged)
+        sealed = await self._scoring.state(_scorable(self._node, asked), drawn)
+        if sealed.record.index != asked.index:
+            raise Refused(RefusalCode.STALE, f"this peer knows the index {sealed.record.index}")
+        return sealed
+
+    def _opened(self, raw: bytes) -> OpinionRequest:
+        """The checked opening of a paid answer. CPU only: an answer of a thousand steps has two signatures of
+        each."""
+        asked = decode(OpinionRequest, raw, MAX_OPENING_BYTES)
+        check_opening(self._node.domain, asked)
+        if asked.signed.request.base != self._base:
+            raise Refused(RefusalCode.UNKNOWN_BASE, f"this peer scores answers of {self._base}")
+        return asked
 
     async def _as_drawn(self, asked: OpinionRequest) -> DrawnSecond:
         """By which draw this peer was asked. Raises RemoteProtocolError where the chain says otherwise."""

@@ -188,7 +188,7 @@ async def opened(
         return list(evidence.datanets)
 
     monkeypatch.setattr("commonlore.peer.attribution.scored_by.require_drawn", datanets)
-    monkeypatch.setattr("commonlore.peer.attribution.scoring.require_drawn", datanets)
+    monkeypatch.setattr("commonlore.peer.attribution.scoring.pull_all", datanets)
     config = AttributionConfig(base, folder / "work", threads=1)
     config.work_dir.mkdir()
     with trio.fail_after(120):

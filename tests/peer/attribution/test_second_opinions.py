@@ -9,7 +9,8 @@ import pytest
 
 from commonlore.peer.attribution.second_draw import bonded_list
 from commonlore.peer.attribution.second_opinions import SecondOpinions
-from commonlore.protocol.errors import Unreachable
+from commonlore.peer.chain import OFFLINE
+from commonlore.protocol.errors import Refused, RemoteProtocolError, Unreachable
 from commonlore.protocol.ids import Address, cid_of, peer_id_of
 from commonlore.protocol.signing.keys import PeerKey
 
@@ -50,6 +51,7 @@ def node_of(chain: Chain | None) -> Any:
         keys=SimpleNamespace(owner=SimpleNamespace(address=OWNERS[0])),
         asker=SimpleNamespace(offers=lambda: [*map(offer, range(5)), offer(5, OTHER_BASE)]),
         chain=SimpleNamespace(client=chain),
+        domain=OFFLINE,
         rpc=SimpleNamespace(serve=lambda *_: None),
     )
 
@@ -132,3 +134,26 @@ async def test_what_was_stated_before_an_index_was_challenged_is_stated_again_an
     assert [method for _, method in shown] == ["prior-challenged"] * 2
     assert len({peer for peer, _ in shown}) == 2
     assert kept == ["prior-challenged", "second"]
+
+
+class Shown:
+    """A call in which a peer shows something."""
+
+    def __init__(self, number: int, raw: bytes) -> None:
+        self.peer, self.raw = peer_id_of(PEERS[number].public), raw
+
+    async def receive(self) -> bytes:
+        return self.raw
+
+
+async def test_who_is_being_served_has_nothing_more_opened() -> None:
+    """Its signatures would be checked, a thousand of them, for nothing."""
+    opinions = SecondOpinions(node_of(None), SimpleNamespace(), BASE)  # type: ignore[arg-type]
+    with pytest.raises(RemoteProtocolError):
+        await opinions._serve(Shown(1, b"no opening"))  # type: ignore[arg-type]
+    opinions._running.add(Shown(1, b"").peer)
+    with pytest.raises(Refused, match="at a time"):
+        await opinions._serve(Shown(1, b"no opening"))  # type: ignore[arg-type]
+    opinions._running |= {Shown(number, b"").peer for number in range(2, 5)}
+    with pytest.raises(Refused, match="few"):
+        await opinions._serve(Shown(5, b"no opening"))  # type: ignore[arg-type]
