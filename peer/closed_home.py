@@ -20,8 +20,8 @@ from ..protocol.ids import ZERO_ADDRESS, Address, Cid
 from ..protocol.signing.eip712 import Domain
 from .actions import CHAIN_PATIENCE_S, names_of
 from .aio import open_aio
-from .attribution.differences import known_differences
 from .attribution.evidence import Sources
+from .attribution.known_differences import known_differences
 from .attribution.second_draw import facts_of
 from .attribution.statements import KnownStatements
 from .catalog import Catalog

@@ -7,7 +7,8 @@ lets it be is not fetched.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
 
 import trio
 
@@ -23,7 +24,9 @@ from ...protocol.attribution.differences import (
     read_differences,
     read_gone,
     read_hashes,
+    shards_named,
 )
+from ...protocol.attribution.scoring import check_shape
 from ...protocol.attribution.written_rows import Blob
 from ...protocol.content.manifests import MAX_ROWS_PER_SHARD, IndexManifest, Shard
 from ...protocol.encoding.codec import decode
@@ -37,6 +40,15 @@ log = logging.getLogger("commonlore.peer.attribution.difference_evidence")
 MAX_HASHES_BYTES = 32 * MAX_ROWS_PER_SHARD
 
 
+@dataclass(frozen=True, slots=True)
+class TakenBack:
+    """The withdrawn shards that an adapter learnt from, and whose their rows were, by row hash, as far as
+    these are known here."""
+
+    shards: Set[Cid] = frozenset()
+    rows: Mapping[bytes, Address] = field(default_factory=dict[bytes, Address])
+
+
 async def read_difference(
     content: ContentSource, cid: Cid, index: tuple[Cid, IndexManifest], now_ms: int
 ) -> DifferenceEvidence:
@@ -45,6 +57,7 @@ async def read_difference(
     Raises NotFound, Unreachable, RemoteProtocolError, InvalidSignature.
     """
     name, manifest = index
+    check_shape(manifest)
     sealed = open_difference(await content.get(cid, MAX_DIFFERENCE_BYTES), now_ms)
     difference = sealed.record
     if difference.index != name or difference.row_count > manifest.row_count:
@@ -76,16 +89,16 @@ async def what_is_left(
     content: ContentSource,
     names: Sequence[Cid],
     index: tuple[Cid, IndexEvidence],
-    withdrawn: Mapping[bytes, Address],
+    withdrawn: TakenBack,
     now_ms: int,
 ) -> DifferenceEvidence | None:
     """Of the differences of these names, what takes most out of an index and holds; where none holds, one
-    that does not, so that it can be said why. None where none can be had. What leaves rows in that are known
-    to be `withdrawn` (whose, by row hash) is not fetched."""
+    that does not, so that it can be said why. None where none can be had. What takes out rows of other than
+    withdrawn shards, or leaves rows in that are known to be withdrawn, is not fetched."""
     name, evidence = index
+    check_shape(evidence.manifest)
     first: DifferenceEvidence | None = None
-    least = len(leaving(evidence.manifest, [(payee, {row}) for row, payee in withdrawn.items()]))
-    for cid in await _by_size(content, names, least, now_ms):
+    for cid in await _by_size(content, names, evidence.manifest, withdrawn, now_ms):
         try:
             found = await read_difference(content, cid, (name, evidence.manifest), now_ms)
         except CommonloreError as error:
@@ -97,16 +110,23 @@ async def what_is_left(
     return first
 
 
-async def _by_size(content: ContentSource, names: Sequence[Cid], least: int, now_ms: int) -> list[Cid]:
-    """Those that can be read and take at least so many rows out, what takes most out first."""
-    counts: dict[Cid, int] = {}
+async def _by_size(
+    content: ContentSource, names: Sequence[Cid], index: IndexManifest, withdrawn: TakenBack, now_ms: int
+) -> list[Cid]:
+    """Those that can be read, of withdrawn shards only, that take at least so many rows out as must be; what
+    takes most out first."""
+    hashes: dict[Address, set[bytes]] = {}
+    for row, payee in withdrawn.rows.items():
+        hashes.setdefault(payee, set()).add(row)
+    least, counts = len(leaving(index, hashes.items())), dict[Cid, int]()
     for cid in names:
         try:
-            sealed = open_difference(await content.get(cid, MAX_DIFFERENCE_BYTES), now_ms)
+            record = open_difference(await content.get(cid, MAX_DIFFERENCE_BYTES), now_ms).record
         except CommonloreError as error:
             log.warning("the index difference %s cannot be read: %s", cid, error)
-        else:
-            counts[cid] = sealed.record.row_count
+            continue
+        if shards_named([record]) <= withdrawn.shards:
+            counts[cid] = record.row_count
     return sorted((cid for cid in counts if counts[cid] >= least), key=lambda cid: -counts[cid])
 
 

@@ -6,6 +6,10 @@ Rules of this file:
   leaves of the others and the differences of the sums are kept, under this peer's seal.
 - An index that learnt from a withdrawn shard of which no row hashes are to be had cannot be divided: its rows
   go whole. Its sums and its seal stay.
+- A row leaves where a shard that its adapter learnt from was withdrawn, as far as it is known here from what
+  that learnt; that the same rows stand in another shard, which somebody withdrew, takes nothing out.
+- Anybody seals an index, whose rows may be any content's name: what this home keeps for itself is deleted for
+  its own indexes only.
 - A difference made elsewhere is remembered by its name and read when somebody asks for it. It counts where it
   holds, so a wrong one harms nobody.
 """
@@ -13,9 +17,8 @@ Rules of this file:
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 import trio
 
@@ -31,55 +34,27 @@ from ...protocol.attribution.differences import (
     write_gone,
     write_hashes,
 )
+from ...protocol.attribution.scoring import check_shape
 from ...protocol.content.manifests import IndexManifest, Row
 from ...protocol.content.rows import row_hash
-from ...protocol.content.withdrawals import MAX_LIST_BYTES
-from ...protocol.encoding.codec import decode_value, encode_value, tag_of
-from ...protocol.errors import CommonloreError, NotFound
-from ...protocol.ids import Address, Cid, to_cid
-from ...protocol.signing.envelope import open_sealed, seal
+from ...protocol.encoding.codec import tag_of
+from ...protocol.errors import CommonloreError, RemoteProtocolError
+from ...protocol.ids import Cid
+from ...protocol.signing.envelope import Sealed, open_sealed, seal
 from ...protocol.signing.keys import PeerKey
 from ...worker.attribution.remainder import Remainder, take_out, taken_sums
 from ..blobs.content import Content
 from ..catalog import Catalog
 from ..clock import Clock
 from ..store.node_store import Settings
-from .difference_evidence import opened_rows, read_difference
-from .index_evidence import MAX_INDEX_BYTES, rows_of, sums_of
+from .difference_evidence import does_not_hold, opened_rows, read_difference
+from .index_evidence import MAX_INDEX_BYTES, IndexEvidence, rows_of, sums_of
+from .known_differences import KnownDifferences, known_differences, remember_difference, remember_opened
 
 log = logging.getLogger("commonlore.peer.attribution.differences")
-_OPENED, _KNOWN = "withdrawn rows", "index differences"
 _TAG = tag_of(IndexManifest).encode()
 _SEALED_INDEX = b"\x84" + bytes([0x60 + len(_TAG)]) + _TAG
 """How the envelope of an index begins: a list of four, and the record's tag."""
-MAX_KNOWN = 8
-"""Differences remembered of an index: more than one where several peers made it, or in their turn."""
-_Withdrawn = Mapping[Cid, tuple[OpenedShard, Address, Collection[bytes]]]
-
-
-@dataclass(frozen=True, slots=True)
-class KnownDifferences:
-    """What a home remembers: names of differences by index, the latest first; by shard, those of the row
-    hashes of what was withdrawn."""
-
-    by_index: Mapping[Cid, tuple[Cid, ...]] = field(default_factory=dict[Cid, tuple[Cid, ...]])
-    opened: Mapping[Cid, Cid] = field(default_factory=dict[Cid, Cid])
-
-
-async def known_differences(settings: Settings) -> KnownDifferences:
-    """As a home remembers them."""
-    by_index, opened = [await _read(settings, name) for name in (_KNOWN, _OPENED)]
-    lists = {to_cid(index): cids for index, cids in by_index.items() if isinstance(cids, list)}
-    return KnownDifferences(
-        {index: tuple(to_cid(cid) for cid in cids if isinstance(cid, str)) for index, cids in lists.items()},
-        {to_cid(shard): to_cid(rows) for shard, rows in opened.items() if isinstance(rows, str)},
-    )
-
-
-async def _read(settings: Settings, name: str) -> Mapping[str, object]:
-    raw = await settings.get(name)
-    found = decode_value(raw, MAX_LIST_BYTES) if raw is not None else {}
-    return found if isinstance(found, dict) else {}
 
 
 class Differences:
@@ -103,26 +78,37 @@ class Differences:
         """Keep the hashes of a withdrawn shard's rows, which are about to go."""
         hashes = await trio.to_thread.run_sync(lambda: write_hashes(row_hash(row) for row in rows))
         async with self._lock:
-            await self._remember_opened(OpenedShard(shard, await self._content.put(hashes)))
+            await remember_opened(self._settings, OpenedShard(shard, await self._content.put(hashes)))
 
     async def hear(self, listed: Sequence[Cid], withdrawn: Collection[Cid]) -> None:
-        """Remember differences that a Datanet version names with the shards that it says were withdrawn, and
-        whose rows left. What is damaged, or of other shards, is passed over. Raises NotFound, Unreachable."""
+        """Remember differences that a Datanet version names with the shards that it withdraws, whose rows
+        left. What is damaged, or of others' shards, is passed over. Raises NotFound, Unreachable."""
         async with self._lock:
             known = {cid for cids in (await self.known()).by_index.values() for cid in cids}
             for cid in [each for each in listed if each not in known]:
                 raw = await self._content.get(cid, MAX_DIFFERENCE_BYTES)
                 try:
                     difference = open_difference(raw, self._clock.now_ms()).record
+                    self._require_of(difference, withdrawn, await self._shards_of(difference.adapter))
                 except CommonloreError as wrong:
                     log.warning("the index difference %s is passed over: %s", cid, wrong)
-                    continue
-                if not shards_named([difference]) & set(withdrawn):
-                    log.warning("the index difference %s is of shards that this version does not name", cid)
+                    self._forget({cid: False})
                     continue
                 await self._remember(difference.index, cid, latest=False)
                 for opened in difference.shards:
-                    await self._hear_opened(opened)
+                    if opened.shard in withdrawn or opened.shard in self._catalog.withdrawn:
+                        await self._hear_opened(opened)
+
+    def _require_of(
+        self, difference: IndexDifference, withdrawn: Collection[Cid], learnt: frozenset[Cid] | None
+    ) -> None:
+        """Raises RemoteProtocolError unless a difference is of withdrawn shards, which its adapter has learnt
+        from as far as that is known here."""
+        shards = shards_named([difference])
+        if shards.isdisjoint(withdrawn):
+            raise RemoteProtocolError("it is of shards that this version does not withdraw")
+        if learnt is not None and not shards <= learnt:
+            raise RemoteProtocolError("it is of shards that its adapter did not learn from")
 
     async def _hear_opened(self, opened: OpenedShard) -> None:
         """Row hashes that somebody else kept, where they are those of the shard."""
@@ -133,75 +119,101 @@ class Differences:
         except CommonloreError as wrong:
             log.warning("the row hashes of withdrawn shard %s are not known: %s", opened.shard, wrong)
         else:
-            await self._remember_opened(opened)
+            await remember_opened(self._settings, opened)
 
     async def subtract(self) -> None:
-        """Take the rows of all withdrawn shards out of every index of this home."""
+        """Take the rows of all withdrawn shards out of every index of this home. Nothing goes before all were
+        looked at: several may be of the same rows."""
+        outdated: dict[Cid, bool] = {}
         async with self._lock:
-            withdrawn = await self._withdrawn()
             for cid in await self._content.starting_with(_SEALED_INDEX):
                 try:
                     raw = await self._content.get(cid, MAX_INDEX_BYTES)
-                    index = open_sealed(raw, (IndexManifest,), MAX_INDEX_BYTES).record
-                    await self._subtract_from(cid, index, withdrawn)
+                    sealed = open_sealed(raw, (IndexManifest,), MAX_INDEX_BYTES)
+                    check_shape(sealed.record)
+                    for rows, is_own in (await self._subtract_from(cid, sealed)).items():
+                        outdated[rows] = is_own or outdated.get(rows, False)
                 except CommonloreError as wrong:
                     log.warning("nothing was taken out of the index %s: %s", cid, wrong)
+            self._forget(outdated)
 
-    async def _withdrawn(self) -> _Withdrawn:
-        """The withdrawn shards whose row hashes are known."""
-        found: dict[Cid, tuple[OpenedShard, Address, Collection[bytes]]] = {}
-        for shard, rows in (await self.known()).opened.items():
-            if shard in self._catalog.withdrawn:
-                opened = OpenedShard(shard, rows)
-                found[shard] = (opened, *await opened_rows(self._content, opened))
-        return found
-
-    async def _subtract_from(self, cid: Cid, index: IndexManifest, withdrawn: _Withdrawn) -> None:
-        before = await self._before(cid, index)
-        if before is None:
-            return
-        if not await self._can_divide(index, withdrawn):
-            log.warning("the rows of index %s go whole: whose of them were withdrawn is not known", cid)
-            return self._content.forget(index.rows)
-        positions = leaving(index, [(payee, hashes) for _, payee, hashes in withdrawn.values()])
-        if set(positions) == before.gone.keys():
-            return None
+    async def _subtract_from(self, cid: Cid, sealed: Sealed[IndexManifest]) -> dict[Cid, bool]:
+        """What of an index is to go: the rows that are here, and whether this peer sealed their names."""
+        index, is_own = sealed.record, sealed.public_key == self._key.public
+        learnt = await self._shards_of(index.adapter)
+        opened = (await self.known()).opened
+        asked = self._catalog.withdrawn if learnt is None else self._catalog.withdrawn & learnt
+        shards, positions, unknown = await self._leaving(index, {each: opened.get(each) for each in asked})
+        here = {index.rows: is_own, **await self._kept_here(cid)}
+        if learnt is not None and unknown:
+            if any(self._content.has(rows) for rows in here):
+                log.warning("the rows of index %s go whole: whose of them were withdrawn is not known", cid)
+            return here
+        before = await self._before(cid, sealed, positions)
+        if before is None or positions == before.gone.keys():
+            return {}
         remainder = await trio.to_thread.run_sync(take_out, index, before, positions)
-        difference = await self._keep(cid, index, remainder, _touching(index, withdrawn))
-        earlier = await self._own_kept(cid)
+        difference = await self._keep(cid, index, remainder, shards)
         await self._remember(cid, difference, latest=True)
-        for gone in {index.rows, *earlier} - {await self._kept_of(difference)}:
-            self._content.forget(gone)
-        return None
+        kept = await self._kept_of(difference)
+        return {rows: is_ours for rows, is_ours in here.items() if rows != kept}
 
-    async def _before(self, cid: Cid, index: IndexManifest) -> Remainder | None:
-        """The vectors of an index that are here: all, or those that an earlier difference left."""
+    async def _leaving(
+        self, index: IndexManifest, asked: Mapping[Cid, Cid | None]
+    ) -> tuple[list[OpenedShard], set[int], set[Cid]]:
+        """Of withdrawn shards, by where their row hashes are: those that have rows in an index, where these
+        stand, and the shards of which that cannot be told."""
+        shards, positions, unknown = list[OpenedShard](), set[int](), set[Cid]()
+        for shard, rows in asked.items():
+            if rows is None:
+                unknown.add(shard)
+                continue
+            opened = OpenedShard(shard, rows)
+            try:
+                withdrawn = await opened_rows(self._content, opened)
+            except CommonloreError as wrong:
+                log.warning("the row hashes of withdrawn shard %s are not known: %s", shard, wrong)
+                unknown.add(shard)
+                continue
+            if own := await trio.to_thread.run_sync(leaving, index, [withdrawn]):
+                shards.append(opened)
+                positions.update(own)
+        return shards, positions, unknown
+
+    async def _before(self, cid: Cid, sealed: Sealed[IndexManifest], positions: Set[int]) -> Remainder | None:
+        """The vectors of an index that are here: all, or those that an earlier difference left, if it holds
+        and took out none but withdrawn rows."""
+        index = sealed.record
         if self._content.has(index.rows):
             return Remainder({}, await rows_of(self._content, index))
         for difference in (await self.known()).by_index.get(cid, ()):
-            kept = await self._kept_of(difference)
-            if kept is not None and self._content.has(kept):
-                with suppress(CommonloreError):
-                    found = await read_difference(
-                        self._content, difference, (cid, index), self._clock.now_ms()
-                    )
+            with suppress(CommonloreError):
+                kept = await self._kept_of(difference)
+                if kept is None or not self._content.has(kept):
+                    continue
+                found = await read_difference(self._content, difference, (cid, index), self._clock.now_ms())
+                evidence = IndexEvidence(sealed, None, await sums_of(self._content, index), b"")
+                wrong = await trio.to_thread.run_sync(does_not_hold, evidence, found)
+                if not wrong and found.remainder.gone.keys() <= positions:
                     return found.remainder
         return None
 
-    async def _can_divide(self, index: IndexManifest, withdrawn: _Withdrawn) -> bool:
-        """Whether the row hashes of every withdrawn shard that its adapter may have learnt from are known."""
-        unknown = self._catalog.withdrawn - withdrawn.keys()
-        if not unknown or not self._content.has(index.adapter):
-            return True
-        versions = [v for v in (await self._catalog.adapter(index.adapter)).datanets if self._content.has(v)]
-        return all([unknown.isdisjoint((await self._catalog.datanet(v)).shards) for v in versions])
+    async def _shards_of(self, adapter: Cid) -> frozenset[Cid] | None:
+        """All shards that an adapter may have learnt from; None where this home cannot tell."""
+        if not self._content.has(adapter):
+            return None
+        versions = (await self._catalog.adapter(adapter)).datanets
+        if not all(self._content.has(version) for version in versions):
+            return None
+        return frozenset([s for version in versions for s in (await self._catalog.datanet(version)).shards])
 
     async def _keep(
         self, cid: Cid, index: IndexManifest, remainder: Remainder, shards: Sequence[OpenedShard]
     ) -> Cid:
         """The blobs of a difference and its sealed record; its name."""
         put = self._content.put
-        taken = taken_sums(index, remainder, await sums_of(self._content, index))
+        sums = await sums_of(self._content, index)
+        taken = await trio.to_thread.run_sync(taken_sums, index, remainder, sums)
         difference = IndexDifference(
             adapter=index.adapter,
             index=cid,
@@ -214,26 +226,38 @@ class Differences:
         )
         return await put(seal(self._key, difference, MAX_DIFFERENCE_BYTES))
 
-    async def _own_kept(self, cid: Cid) -> set[Cid]:
-        """The rows that earlier differences of an index left here."""
-        names = (await self.known()).by_index.get(cid, ())
-        return {kept for kept in [await self._kept_of(name) for name in names] if kept is not None}
+    async def _kept_here(self, cid: Cid) -> dict[Cid, bool]:
+        """The rows that earlier differences of an index left, and whether this peer made these."""
+        found: dict[Cid, bool] = {}
+        for name in (await self.known()).by_index.get(cid, ()):
+            with suppress(CommonloreError):
+                sealed = await self._opened(name)
+                if sealed is not None and sealed.record.kept is not None:
+                    is_ours = sealed.public_key == self._key.public
+                    found[sealed.record.kept] = is_ours or found.get(sealed.record.kept, False)
+        return found
 
     async def _kept_of(self, difference: Cid) -> Cid | None:
+        sealed = await self._opened(difference)
+        return None if sealed is None else sealed.record.kept
+
+    async def _opened(self, difference: Cid) -> Sealed[IndexDifference] | None:
+        """A difference that is here."""
         if not self._content.has(difference):
             return None
-        raw = await self._content.get(difference, MAX_DIFFERENCE_BYTES)
-        return open_difference(raw, self._clock.now_ms()).record.kept
+        return open_difference(
+            await self._content.get(difference, MAX_DIFFERENCE_BYTES), self._clock.now_ms()
+        )
+
+    def _forget(self, named: Mapping[Cid, bool]) -> None:
+        """Content, and whether this peer sealed its name. What others sealed may name any content of this
+        home: what it keeps for itself stays."""
+        for cid, is_own in named.items():
+            if is_own or not self._content.is_pinned(cid):
+                self._content.forget(cid)
 
     async def _remember(self, index: Cid, difference: Cid, latest: bool) -> None:
-        known = dict((await self.known()).by_index)
-        others = tuple(each for each in known.get(index, ()) if each != difference)
-        known[index] = ((difference, *others) if latest else (*others, difference))[:MAX_KNOWN]
-        await self._settings.put(_KNOWN, encode_value({key: [*known[key]] for key in sorted(known)}))
-
-    async def _remember_opened(self, opened: OpenedShard) -> None:
-        known = dict((await self.known()).opened) | {opened.shard: opened.rows}
-        await self._settings.put(_OPENED, encode_value({key: known[key] for key in sorted(known)}))
+        await remember_difference(self._settings, index, difference, latest, self._content.has)
 
     async def fetch(self, cid: Cid) -> None:
         """Have all of an index here, so that what is withdrawn can be taken out of it. Raises NotFound,
@@ -245,15 +269,14 @@ class Differences:
         await sums_of(self._content, index)
 
     async def latest(self, cid: Cid) -> tuple[Cid, IndexDifference] | None:
-        """The difference of an index that is here and takes the most out of it."""
-        found: list[tuple[Cid, IndexDifference]] = []
+        """The difference of an index that takes the most out of it: this peer's own before others', which
+        were not held to the index."""
+        found: list[tuple[bool, int, Cid, IndexDifference]] = []
         for name in (await self.known()).by_index.get(cid, ()):
-            with suppress(NotFound):
+            with suppress(CommonloreError):
                 raw = await self._content.get(name, MAX_DIFFERENCE_BYTES)
-                found.append((name, open_difference(raw, self._clock.now_ms()).record))
-        return max(found, key=lambda each: each[1].row_count, default=None)
-
-
-def _touching(index: IndexManifest, withdrawn: _Withdrawn) -> list[OpenedShard]:
-    """The withdrawn shards that have rows in an index."""
-    return [opened for opened, payee, hashes in withdrawn.values() if leaving(index, [(payee, hashes)])]
+                sealed = open_difference(raw, self._clock.now_ms())
+                is_own = sealed.public_key == self._key.public
+                found.append((is_own, sealed.record.row_count, name, sealed.record))
+        best = max(found, key=lambda each: each[:2], default=None)
+        return None if best is None else best[2:]

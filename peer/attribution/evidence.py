@@ -7,7 +7,7 @@ is named by whoever misses it, so nothing is ever checked against a guess.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -20,7 +20,7 @@ from ...protocol.content.selections import RowSelection
 from ...protocol.encoding.codec import record_cid
 from ...protocol.errors import ChainError, InvalidSignature, NotFound, RemoteProtocolError, Unreachable
 from ...protocol.gossip.adverts import AdapterRecord, MeasurementRecord
-from ...protocol.ids import Address, Cid
+from ...protocol.ids import Cid
 from ...protocol.receipts.parts import ReceiptPart, receipt_parts
 from ...protocol.receipts.records import AttributionStatement, Credit
 from ...protocol.signing.bindings import PeerBinding
@@ -31,14 +31,14 @@ from ..settling.committed_indexes import IndexStanding
 from ..store.ledger import Ledger
 from ..store.ledger_rows import StoredReceipt
 from ..store.records import Records
-from .difference_evidence import what_is_left
-from .differences import KnownDifferences
+from .difference_evidence import TakenBack, what_is_left
 from .index_evidence import ContentSource, IndexEvidence, curvature_of, early_of, index_evidence, query_of
 from .index_rows import selection_of
+from .known_differences import KnownDifferences
 from .measured import faithfulness_of
 from .others_measured import OtherMeasurement, others_of_index
 from .second_evidence import ReadFacts, SecondEvidence, read_second, seconds_among
-from .withdrawn_evidence import staying_datanets, withdrawn_of, withdrawn_rows
+from .withdrawn_evidence import staying_datanets, taken_back, withdrawn_of
 
 NO_PROMPT = (
     "the prompt of this receipt is not in this home: only who asked or served had it, and neither has it any "
@@ -124,8 +124,8 @@ class Evidence:
     withdrawn: str = ""
     """Why some of the adapter's rows are nobody's to read any more, where they are not; `datanets` then holds
     the shards that stay."""
-    withdrawn_rows: Mapping[bytes, Address] = field(default_factory=dict[bytes, Address])
-    """Whose those were, by row hash, as far as their hashes are known here."""
+    taken_back: TakenBack = field(default_factory=TakenBack)
+    """Those shards, and their rows."""
     prompt_withdrawn: bool = False
     """Whether the prompt was deleted because it held rows that were withdrawn."""
 
@@ -202,7 +202,7 @@ async def _gather_of(sources: Sources, stored: StoredReceipt, level: int, adapte
     known = await _with_chain(sources, manifest, statement.record.index, known)
     known = replace(known, withdrawn=await withdrawn_of(sources, manifest))
     if known.withdrawn:
-        known = replace(known, withdrawn_rows=await withdrawn_rows(sources, manifest))
+        known = replace(known, taken_back=await taken_back(sources, manifest))
     try:
         known = await _with_index(sources, statement, manifest, known)
     except (RemoteProtocolError, InvalidSignature) as error:
@@ -229,7 +229,7 @@ async def _with_index(
     index, found = await index_evidence(content, statement, manifest, not known.withdrawn), None
     if index.rows is None and own.index is not None:
         names = (await sources.differences()).by_index.get(own.index, ())
-        gone, now_ms = known.withdrawn_rows, sources.now_ms()
+        gone, now_ms = known.taken_back, sources.now_ms()
         left = await what_is_left(content, names, (own.index, index), gone, now_ms)
         index = replace(index, difference=left)
     if own.faithfulness is not None:

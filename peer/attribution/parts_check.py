@@ -23,8 +23,8 @@ def check_part_owners(evidence: Evidence, checks: Checks) -> None:
     paid = payable(evidence.statement.record.effects, {prior.payee for prior in evidence.manifest.priors})
     rows = committed_rows(evidence.datanets)
     for part in paid.parts if paid is not None else ():
-        owner, _ = rows.get(part.part, (evidence.withdrawn_rows.get(part.part), None))
-        owners = {owner, evidence.withdrawn_rows.get(part.part, owner)}
+        owner, _ = rows.get(part.part, (evidence.taken_back.rows.get(part.part), None))
+        owners = {owner, evidence.taken_back.rows.get(part.part, owner)}
         if owner is not None and part.channel == Channel.ROW and part.payee not in owners:
             raise RemoteProtocolError(
                 f"row {part.part.hex()[:14]} in the prompt is paid to {checksummed(part.payee)}, and it is "

@@ -11,7 +11,7 @@ from ...protocol.content.manifests import AdapterManifest
 from ...protocol.errors import InvalidShard, NotFound, RemoteProtocolError, Unreachable
 from ...protocol.ids import Address, Cid
 from ..datanets.shards import PulledDatanet, pull_shard
-from .difference_evidence import opened_rows
+from .difference_evidence import TakenBack, opened_rows
 
 if TYPE_CHECKING:
     from .evidence import Sources
@@ -28,16 +28,16 @@ async def withdrawn_of(sources: Sources, manifest: AdapterManifest) -> str:
     return f"{' and '.join(found)} taken back by who gave them" if found else ""
 
 
-async def withdrawn_rows(sources: Sources, manifest: AdapterManifest) -> dict[bytes, Address]:
-    """Whose the withdrawn rows were, by row hash, as far as their hashes are known here."""
-    opened, found = (await sources.differences()).opened, dict[bytes, Address]()
+async def taken_back(sources: Sources, manifest: AdapterManifest) -> TakenBack:
+    """The withdrawn shards that an adapter learnt from, and their rows."""
+    opened, shards, rows = (await sources.differences()).opened, set[Cid](), dict[bytes, Address]()
     for cid in manifest.datanets:
-        for shard in (await sources.catalog.datanet(cid)).shards:
-            if shard in sources.catalog.withdrawn and shard in opened:
-                with suppress(NotFound, Unreachable, RemoteProtocolError):
-                    payee, hashes = await opened_rows(sources.content, OpenedShard(shard, opened[shard]))
-                    found |= dict.fromkeys(hashes, payee)
-    return found
+        shards |= sources.catalog.withdrawn.intersection((await sources.catalog.datanet(cid)).shards)
+    for shard in sorted(shards & opened.keys()):
+        with suppress(NotFound, Unreachable, RemoteProtocolError):
+            payee, hashes = await opened_rows(sources.content, OpenedShard(shard, opened[shard]))
+            rows |= dict.fromkeys(hashes, payee)
+    return TakenBack(frozenset(shards), rows)
 
 
 async def staying_datanets(sources: Sources, manifest: AdapterManifest) -> tuple[PulledDatanet, ...]:

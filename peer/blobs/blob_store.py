@@ -203,6 +203,11 @@ class BlobStore:
             (self.folder / "pins" / cid).touch()
             self._pins.add(cid)
 
+    def is_pinned(self, cid: Cid) -> bool:
+        """Whether the quota has no say in it."""
+        with self._lock:
+            return cid in self._pins
+
     def unpin(self, cid: Cid) -> None:
         """Let the quota decide again."""
         with self._lock:

@@ -33,6 +33,10 @@ class Content:
         """Whether it is on this machine."""
         return self.store.has(cid)
 
+    def is_pinned(self, cid: Cid) -> bool:
+        """Whether this home keeps it whatever the quota says: what it made or published itself."""
+        return self.store.is_pinned(cid)
+
     def forget(self, cid: Cid) -> None:
         """Take this off the machine, pinned or not, with what was fetched of it so far."""
         self.store.unpin(cid)

@@ -10,6 +10,7 @@ its own.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -20,7 +21,7 @@ from ...protocol.content.manifests import DatanetManifest, Shard
 from ...protocol.content.withdrawals import Withdrawal
 from ...protocol.encoding.codec import decode
 from ...protocol.errors import CommonloreError
-from ...protocol.ids import CHUNK_SIZE, Cid
+from ...protocol.ids import CHUNK_SIZE, Address, Cid
 from ...protocol.signing.envelope import Sealed
 from ...protocol.signing.keys import PeerKey
 from ..node import Node
@@ -29,6 +30,8 @@ from .withdrawing import Tainted, shards_of, sign_withdrawal
 
 INDEX_PATIENCE_S = 60.0
 """How long an index may take to come, before rows go without a difference of it."""
+ALL_PATIENCE_S = 300.0
+"""The same of all: anybody announces adapters that learnt from anything."""
 
 
 async def withdraw(node: Node, name: str, contributor: PeerKey, reason: str) -> Mapping[str, Any]:
@@ -40,7 +43,8 @@ async def withdraw(node: Node, name: str, contributor: PeerKey, reason: str) -> 
     manifest = await node.catalog.datanet(record.datanet)
     taken = await shards_of(node.content, manifest, contributor.public)
     adapters = {found.adapter: found for cid in taken for found in await node.withdrawals.tainted(cid)}
-    indexes = {found.adapter: await _index_here(node, found) for found in adapters.values()}
+    deadline = trio.current_time() + ALL_PATIENCE_S
+    indexes = {found.adapter: await _index_here(node, found, deadline) for found in adapters.values()}
     now_ms = node.clock.now_ms()
     sealed = [sign_withdrawal(contributor, name, cid, reason, now_ms) for cid in taken]
     forgotten = sum([await node.withdrawals.take(each) for each in sealed])
@@ -56,20 +60,22 @@ async def withdraw(node: Node, name: str, contributor: PeerKey, reason: str) -> 
     }
 
 
-async def _index_here(node: Node, found: Tainted) -> tuple[Cid | None, str]:
+async def _index_here(node: Node, found: Tainted, deadline: float) -> tuple[Cid | None, str]:
     """The index of an adapter, fetched whole; why it is not here, where it is not."""
-    manifest = await node.catalog.adapter(found.adapter)
-    record = node.catalog.record_of(found.adapter, manifest.author)
-    if record is None or record.index is None:
-        return None, "it has no gradient index"
+    index: Cid | None = None
     try:
-        with trio.fail_after(INDEX_PATIENCE_S):
-            await node.differences.fetch(record.index)
+        with trio.fail_at(min(deadline, trio.current_time() + INDEX_PATIENCE_S)):
+            manifest = await node.catalog.adapter(found.adapter)
+            record = node.catalog.record_of(found.adapter, manifest.author)
+            if record is None or record.index is None:
+                return None, "it has no gradient index"
+            index = record.index
+            await node.differences.fetch(index)
     except trio.TooSlowError:
-        return record.index, f"its index did not come within {INDEX_PATIENCE_S:g} s"
+        return index, f"its index did not come within {INDEX_PATIENCE_S:g} s"
     except CommonloreError as error:
-        return record.index, f"its index cannot be had: {error}"
-    return record.index, ""
+        return index, f"its index cannot be had: {error}"
+    return index, ""
 
 
 async def _told(node: Node, found: Tainted, index: Cid | None, missing: str) -> Mapping[str, Any]:
@@ -79,11 +85,13 @@ async def _told(node: Node, found: Tainted, index: Cid | None, missing: str) -> 
     if taken is None:
         return told | {"without_difference": missing or "its index holds none of these rows"}
     cid, difference = taken
-    opened = [await node.content.get(each.shard, CHUNK_SIZE) for each in difference.shards]
-    headers = [decode(Shard, raw).header for raw in opened]
-    names = {header.payee: header.contributor for header in headers}
+    names: dict[Address, str] = {}
+    for each in difference.shards:
+        with suppress(CommonloreError):  # others made it, and may name what is not to be had
+            header = decode(Shard, await node.content.get(each.shard, CHUNK_SIZE)).header
+            names[header.payee] = header.contributor
     rows = [
-        {"contributor": names[each.payee], "payee": each.payee, "rows": each.row_count}
+        {"contributor": names.get(each.payee, ""), "payee": each.payee, "rows": each.row_count}
         for each in difference.contributors
     ]
     return told | {"difference": cid, "rows_taken": rows, "without_difference": ""}

@@ -15,15 +15,15 @@ Rules of this file:
 from __future__ import annotations
 
 import logging
-import shutil
-from collections.abc import Collection, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import trio
 
-from ...protocol.content.manifests import MAX_SHARD_BYTES, DatanetManifest, Row, Shard
+from ...protocol.content.manifests import MAX_SHARD_BYTES, DatanetManifest, Row, Shard, ShardHeader
 from ...protocol.content.rows import decode_rows
 from ...protocol.content.withdrawals import (
     MAX_LIST_BYTES,
@@ -35,19 +35,20 @@ from ...protocol.content.withdrawals import (
     encode_withdrawals,
 )
 from ...protocol.encoding.codec import decode, decode_value, encode_value
-from ...protocol.errors import CommonloreError, ConfigError, NotFound
+from ...protocol.errors import CommonloreError, NotFound
 from ...protocol.ids import CHUNK_SIZE, Cid, to_cid
 from ...protocol.signing.envelope import Sealed, open_sealed, seal
 from ...protocol.signing.keys import PeerKey
-from ...worker.factory.admission import ADMISSION_FILE, read_admission
-from ...worker.factory.job import JOB_FILE, Pair, read_job
 from ..blobs.content import Content
 from ..catalog import Catalog
 from ..store.node_store import Settings
+from .leftovers import forget_jobs
 from .retrieving import Retriever
 
 log = logging.getLogger("commonlore.peer.datanets.withdrawing")
 _KNOWN = "withdrawn"
+_SHARD = b"\xa3\x66header\xaa\x64rows"
+"""How a shard begins: a map of three, the first its header, a map of ten, the first its rows."""
 RETRIES_S = (10.0, 60.0, 600.0, 3_600.0)
 """After so long a version is looked at again that could not be read."""
 
@@ -126,22 +127,57 @@ class Withdrawals:
 
         Raises InvalidSignature, RemoteProtocolError, InvalidShard, NotFound, Unreachable.
         """
+        forgotten = await self._take_rows(sealed.record.shard, await self._withdrawn_by(sealed))
+        await self._finish()
+        return forgotten
+
+    async def _withdrawn_by(self, sealed: Sealed[Withdrawal]) -> ShardHeader:
+        """The header of the shard that this withdraws. Raises InvalidSignature, RemoteProtocolError,
+        NotFound, Unreachable."""
         cid = sealed.record.shard
         shard = decode(Shard, await self._content.get(cid, CHUNK_SIZE))
         check_withdrawal(sealed, cid, shard)
+        return shard.header
+
+    async def _take_rows(self, cid: Cid, header: ShardHeader) -> int:
+        """A shard's rows and all that holds them, but for gradient indexes; what a crash cuts short is not
+        known as carried out, and is done when it is heard of again."""
         self._catalog.withdrawn.add(cid)
         forgotten = await self._derived.retriever.forget(cid)
         if prompts := await self._prompts.forget_prompts_with(cid):
             log.info("deleted %d prompts that held rows of shard %s", prompts, cid)
-        if self._content.has(shard.header.rows):
-            rows = decode_rows(await self._content.get(shard.header.rows, MAX_SHARD_BYTES))
-            await self._derived.indexes.open(cid, rows)
-            await trio.to_thread.run_sync(forget_jobs, self._derived.jobs, rows)
-        await self._derived.indexes.subtract()
-        self._content.forget(shard.header.rows)
-        # last: what a crash cuts short is not known as carried out, and is done when it is heard of again
-        await self._settings.put(_KNOWN, encode_value([*sorted(self._catalog.withdrawn)]))
+        if not self._content.has(header.rows):
+            self._content.forget(header.rows)  # with what was fetched of it so far
+            return forgotten
+        if await self._is_kept_otherwise(cid, header):
+            return forgotten
+        try:
+            rows = decode_rows(await self._content.get(header.rows, MAX_SHARD_BYTES))
+        except CommonloreError as wrong:
+            log.warning("what withdrawn shard %s names as its rows stays, it is none: %s", cid, wrong)
+            return forgotten
+        await self._derived.indexes.open(cid, rows)
+        await trio.to_thread.run_sync(forget_jobs, self._derived.jobs, rows)
+        self._content.forget(header.rows)
         return forgotten
+
+    async def _is_kept_otherwise(self, cid: Cid, header: ShardHeader) -> bool:
+        """Whether another shard holds the very same rows, which was not withdrawn, and which this home made
+        itself or the same contributor signed. Anybody may sign a shard of rows that others gave, and withdraw
+        that."""
+        for other in await self._content.starting_with(_SHARD):
+            if other == cid or other in self._catalog.withdrawn:
+                continue
+            with suppress(CommonloreError):
+                named = decode(Shard, await self._content.get(other, CHUNK_SIZE)).header
+                is_ours = self._content.is_pinned(other) or named.ed25519_key == header.ed25519_key
+                if named.rows == header.rows and is_ours:
+                    return True
+        return False
+
+    async def _finish(self) -> None:
+        await self._derived.indexes.subtract()
+        await self._settings.put(_KNOWN, encode_value([*sorted(self._catalog.withdrawn)]))
 
     async def keep_following(self, datanet: Cid) -> None:
         """As `follow`, again later where who announced the version is not reached yet."""
@@ -156,19 +192,38 @@ class Withdrawals:
         which is logged."""
         try:
             listed = await self.of_version(await self._catalog.datanet(datanet))
-            heard = await self._hear(listed)
-            for cid, sealed in listed.withdrawals.items():
-                if cid not in self._catalog.withdrawn:
-                    await self.take(sealed)
         except CommonloreError as error:
             log.warning("the withdrawals of Datanet version %s were not carried out: %s", datanet, error)
             return False
-        return heard
+        headers, is_whole = dict[Cid, ShardHeader](), True
+        for cid, sealed in listed.withdrawals.items():
+            try:
+                headers[cid] = await self._withdrawn_by(sealed)
+            except CommonloreError as error:
+                log.warning("a withdrawal of Datanet version %s is not carried out: %s", datanet, error)
+                is_whole = False
+        is_whole = await self._hear(listed.differences, headers.keys()) and is_whole
+        return await self._take_all(headers) and is_whole
 
-    async def _hear(self, listed: WithdrawalList) -> bool:
+    async def _take_all(self, headers: Mapping[Cid, ShardHeader]) -> bool:
+        """Carry out withdrawals that were checked; one that cannot be keeps no other from it."""
+        new = {cid: header for cid, header in headers.items() if cid not in self._catalog.withdrawn}
+        is_whole = True
+        for cid, header in new.items():
+            try:
+                await self._take_rows(cid, header)
+            except CommonloreError as error:
+                log.warning("the withdrawal of shard %s is not carried out: %s", cid, error)
+                self._catalog.withdrawn.discard(cid)
+                is_whole = False
+        if new:
+            await self._finish()
+        return is_whole
+
+    async def _hear(self, differences: Sequence[Cid], withdrawn: Collection[Cid]) -> bool:
         """Differences first: they may tell which rows of an index are to go. None holds a withdrawal up."""
         try:
-            await self._derived.indexes.hear(listed.differences, listed.withdrawals)
+            await self._derived.indexes.hear(differences, withdrawn)
         except CommonloreError as error:
             log.warning("what withdrawals took out of indexes is not known yet: %s", error)
             return False
@@ -215,35 +270,6 @@ async def known_withdrawn(settings: Settings) -> set[Cid]:
     raw = await settings.get(_KNOWN)
     listed = decode_value(raw, MAX_LIST_BYTES) if raw is not None else []
     return {to_cid(each) for each in listed if isinstance(each, str)} if isinstance(listed, list) else set()
-
-
-def forget_jobs(jobs: Path, rows: Sequence[Row]) -> None:
-    """Delete what training left that holds any of these rows, wherever it is (measurements, audits and tests
-    of admission keep theirs in folders of their own), and what indexing wrote down."""
-    gone = {(row.question, row.answer) for row in rows}
-    for described in sorted((*jobs.rglob(JOB_FILE), *jobs.rglob(ADMISSION_FILE))):
-        if _may_hold(described, gone):
-            shutil.rmtree(described.parent, ignore_errors=True)
-    for pattern in ("*.rows", "*.measured*"):
-        for path in jobs.glob(f"attribution/{pattern}"):
-            path.unlink(missing_ok=True)
-
-
-def _may_hold(described: Path, gone: Set[tuple[str, str]]) -> bool:
-    """Whether a folder holds one of these rows. What cannot be read, as where another version of this program
-    wrote it, may hold them."""
-    try:
-        return not gone.isdisjoint(map(tuple, _rows_of(described)))
-    except ConfigError:
-        return True
-
-
-def _rows_of(described: Path) -> list[Pair]:
-    """The rows in a job's or an admission test's folder. Raises ConfigError."""
-    if described.name == ADMISSION_FILE:
-        return list(read_admission(described.parent).rows())
-    job = read_job(described.parent)
-    return [*job.rows, *job.heldout]
 
 
 def sign_withdrawal(key: PeerKey, datanet: str, shard: Cid, reason: str, now_ms: int) -> Sealed[Withdrawal]:

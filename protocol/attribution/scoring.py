@@ -158,6 +158,15 @@ def check_contributors(index: IndexManifest) -> None:
         )
 
 
+def check_shape(index: IndexManifest) -> None:
+    """The same, and that its width is one, and each row has its hash: before anything is counted out."""
+    if not 0 < index.width <= MAX_WIDTH or index.width % 8:
+        raise RemoteProtocolError(f"an index of width {index.width}")
+    check_contributors(index)
+    if len(index.row_hashes) != index.row_count:
+        raise RemoteProtocolError(f"an index of {index.row_count} rows with {len(index.row_hashes)} hashes")
+
+
 def read_sums(index: IndexManifest, blob: bytes | mmap) -> npt.NDArray[np.int32]:
     """(contributors, width) from the blob that an index names, which is read in its place.
 

@@ -92,6 +92,7 @@ class DatanetShelf:
         from commonlore.protocol.signing.eip712 import Domain
 
         self.kept: dict[Any, bytes] = {}
+        self.pinned: set[Any] = set()
         self.domain = Domain(0, bytes(20))
         self.catalog = Catalog(self.get)
 
@@ -111,6 +112,9 @@ class DatanetShelf:
 
     def has(self, cid: Any) -> bool:
         return cid in self.kept
+
+    def is_pinned(self, cid: Any) -> bool:
+        return cid in self.pinned
 
     async def starting_with(self, beginning: bytes) -> tuple[Any, ...]:
         return tuple(cid for cid, data in self.kept.items() if data.startswith(beginning))

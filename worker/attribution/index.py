@@ -23,9 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...protocol.attribution.scoring import (
-    MAX_WIDTH,
     Int64s,
-    check_contributors,
+    check_shape,
     name_of,
     read_sums,
     sum_rows,
@@ -159,14 +158,9 @@ def build_index(
 
 def check_rows(manifest: IndexManifest, blob: Blob) -> None:
     """Raises RemoteProtocolError unless this is the blob of rows that the manifest names."""
-    if not 0 < manifest.width <= MAX_WIDTH or manifest.width % 8:
-        raise RemoteProtocolError(f"an index of width {manifest.width}")
-    check_contributors(manifest)
-    size = manifest.row_count * manifest.row_bytes
-    if len(manifest.row_hashes) != manifest.row_count or len(blob) != size:
-        raise RemoteProtocolError(
-            f"an index of {manifest.row_count} rows with {len(manifest.row_hashes)} hashes, {len(blob)} bytes"
-        )
+    check_shape(manifest)
+    if len(blob) != manifest.row_count * manifest.row_bytes:
+        raise RemoteProtocolError(f"an index of {manifest.row_count} rows with {len(blob)} bytes")
     if name_of(blob) != manifest.rows:
         raise RemoteProtocolError(f"the index rows are not those that {manifest.rows} names")
 

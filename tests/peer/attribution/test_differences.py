@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from commonlore.peer.attribution.difference_evidence import does_not_hold, read_difference, what_is_left
+from commonlore.peer.attribution.difference_evidence import (
+    TakenBack,
+    does_not_hold,
+    read_difference,
+    what_is_left,
+)
 from commonlore.peer.attribution.differences import Differences
 from commonlore.peer.attribution.index_evidence import IndexEvidence
 from commonlore.peer.catalog import Catalog
@@ -82,6 +87,9 @@ class Home:
     def forget(self, cid: Any) -> None:
         self.shelf.forget(cid)
 
+    def is_pinned(self, cid: Any) -> bool:
+        return self.shelf.is_pinned(cid)
+
     async def starting_with(self, beginning: bytes) -> Any:
         return await self.shelf.starting_with(beginning)
 
@@ -94,7 +102,8 @@ class Home:
 
     async def left(self, index: Any) -> Any:
         names = (await self.differences.known()).by_index.get(index, ())
-        return await what_is_left(self, names, (index, await self.evidence(index)), {}, NOW_MS)
+        taken = TakenBack(self.shelf.catalog.withdrawn)
+        return await what_is_left(self, names, (index, await self.evidence(index)), taken, NOW_MS)
 
     def holds(self, data: bytes) -> bool:
         """Whether these bytes stand in any blob."""
@@ -309,18 +318,20 @@ async def test_a_false_difference_stands_behind_the_one_that_holds(home: Home) -
     kept = bytearray(await home.get(honest.kept, SIZE))
     kept[-1] ^= 1
     assert honest.kept is not None
+    taken = TakenBack(home.shelf.catalog.withdrawn)
     for change in ({"sums": await home.put(bytes(sums))}, {"kept": await home.put(bytes(kept))}):
         forged = await home.put(seal(KEYS["c"], replace(honest, **change), MAX_DIFFERENCE_BYTES))
         evidence = await home.evidence(name)
-        found = await what_is_left(home, [forged], (name, evidence), {}, NOW_MS)
+        found = await what_is_left(home, [forged], (name, evidence), taken, NOW_MS)
         assert found is not None
         assert does_not_hold(evidence, found)
         made = (await home.differences.latest(name))[0]  # type: ignore[index]
-        found = await what_is_left(home, [forged, made], (name, evidence), {}, NOW_MS)
+        found = await what_is_left(home, [forged, made], (name, evidence), taken, NOW_MS)
         assert found is not None
         assert found.sealed.record == honest
+        assert await what_is_left(home, [made], (name, evidence), TakenBack(), NOW_MS) is None, "kept shards"
         known = {digest: owner for owner, digest in zip(index.owners, index.row_hashes, strict=True)}
-        assert await what_is_left(home, [made], (name, evidence), known, NOW_MS) is None, "rows went since"
+        assert await what_is_left(home, [made], (name, evidence), replace(taken, rows=known), NOW_MS) is None
         await home.differences.hear([forged], [])
         assert forged not in (await home.differences.known()).by_index[name], "of no shard of that version"
     gone = await home.get(honest.gone, SIZE)
@@ -328,4 +339,4 @@ async def test_a_false_difference_stands_behind_the_one_that_holds(home: Home) -
         forged = await home.put(
             seal(KEYS["c"], replace(honest, gone=await home.put(data)), MAX_DIFFERENCE_BYTES)
         )
-        assert await what_is_left(home, [forged], (name, await home.evidence(name)), {}, NOW_MS) is None
+        assert await what_is_left(home, [forged], (name, await home.evidence(name)), taken, NOW_MS) is None

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from commonlore.peer.attribution.audit import Audit
+from commonlore.peer.attribution.difference_evidence import TakenBack
 from commonlore.peer.attribution.evidence import Evidence
 from commonlore.peer.attribution.findings import Checks
 from commonlore.peer.attribution.index_evidence import DifferenceEvidence
@@ -59,7 +60,7 @@ def without_second(evidence: Evidence) -> Evidence:
         index=dataclasses.replace(evidence.index, rows=None, difference=left),
         datanets=(dataclasses.replace(datanet, shards=(stays,)),),
         withdrawn="1 shard of version 1 of Datanet 'd' taken back by who gave them",
-        withdrawn_rows={row_hash(row): fish.payee for row in fish.rows},
+        taken_back=TakenBack(frozenset(), {row_hash(row): fish.payee for row in fish.rows}),
     )
 
 

@@ -8,13 +8,13 @@ import pytest
 import trio
 
 from commonlore.peer.catalog import Catalog
+from commonlore.peer.datanets.leftovers import forget_jobs
 from commonlore.peer.datanets.retrieving import Retriever
 from commonlore.peer.datanets.shards import pull_datanet
 from commonlore.peer.datanets.withdrawing import (
     Derived,
     Tainted,
     Withdrawals,
-    forget_jobs,
     shards_of,
     sign_withdrawal,
 )
