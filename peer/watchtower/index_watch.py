@@ -6,12 +6,14 @@ Rules of this file:
   as something is found.
 - What cannot be had yet is looked for in each round, as long as the window lasts. Where what was published is
   not what was committed nothing can be shown: it is said, as nobody should go by it.
-- Whatever stands in the way of one index keeps no other waiting.
+- Whatever stands in the way of one index keeps no other waiting, nor the lanes: strangers publish what is
+  read here, as slowly as they like. What was looked for least often comes first.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -29,6 +31,10 @@ log = logging.getLogger(__name__)
 ReadPublished = Callable[[IndexCommitment], Awaitable[PublishedIndex]]
 """What was published under a commitment's digest. Raises NotFound, Unreachable, RemoteProtocolError,
 InvalidSignature."""
+READ_PATIENCE_S = 60.0
+"""How long is waited in a round for what was published of one index."""
+LOOK_PATIENCE_S = 300.0
+"""The same of all of them: the lanes are watched by the same rounds."""
 
 
 class IndexWatch:
@@ -38,13 +44,18 @@ class IndexWatch:
         self._client = client
         self._read = read
         self._judged: set[IndexCommitment] = set()
+        self._tried: Counter[IndexCommitment] = Counter()
 
     async def look(self, report: WatchReport) -> None:
         """One round over all indexes that can be challenged. Raises Unreachable, ChainError where the chain
         itself does not answer."""
-        for made in await on_chain(self._client.indexes.all):
+        until, every = trio.current_time() + LOOK_PATIENCE_S, await on_chain(self._client.indexes.all)
+        for made in sorted(every, key=lambda each: self._tried[each.commitment]):
             if made.killed or made.commitment in self._judged:
                 continue
+            if trio.current_time() > until:
+                report.waiting.append("more indexes are judged in the next round")
+                return
             if report.chain_time < await on_chain(self._client.indexes.open_until, made.commitment):
                 await self._try(made.commitment, report)
             else:
@@ -52,9 +63,14 @@ class IndexWatch:
 
     async def _try(self, commitment: IndexCommitment, report: WatchReport) -> None:
         named = f"index {commitment.manifest.hex()[:16]} of {checksummed(commitment.maker)}"
+        self._tried[commitment] += 1
         try:
-            published = await self._read(commitment)
+            with trio.fail_after(READ_PATIENCE_S):
+                published = await self._read(commitment)
             fraud = await trio.to_thread.run_sync(find_index_fraud, commitment, published)
+        except trio.TooSlowError:
+            report.waiting.append(f"{named}: it did not come within {READ_PATIENCE_S:g} s")
+            return
         except (NotFound, Unreachable) as error:
             report.waiting.append(f"{named}: {error}")
             return

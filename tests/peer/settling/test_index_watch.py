@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import trio
 
 from commonlore.contracts.client.bonding import BondRole
 from commonlore.peer.attribution.index_committed import published_index, require_committed
@@ -21,7 +22,7 @@ from commonlore.protocol.content.blob_names import describe_blob
 from commonlore.protocol.content.manifests import IndexedContributor, IndexManifest
 from commonlore.protocol.encoding.merkle import MerkleTree
 from commonlore.protocol.errors import NotFound, RemoteProtocolError
-from commonlore.protocol.ids import keccak256
+from commonlore.protocol.ids import digest_of, keccak256
 from commonlore.protocol.signing.envelope import seal
 
 BOND, WIDTH, SIZE = 10_000, 1_032, 1 << 24
@@ -202,3 +203,27 @@ async def test_another_account_kills_only_what_it_committed_itself(chain, make, 
     report = await look(chain, watcher, content)
     assert (report.indexes, len(report.doubts)) == (2, 1)
     assert (await standing(chain, make, author, cid)).killed == ""
+
+
+async def test_what_comes_too_slowly_holds_up_no_other(chain, make, author, watcher, content, monkeypatch):
+    monkeypatch.setattr("commonlore.peer.watchtower.index_watch.READ_PATIENCE_S", 0.01)
+    slow, forged = publish(content, make, author), publish(content, make, author, forged=1)
+    for one in (slow, forged):
+        assert await commit_own(author.client, *one)
+    named = {digest_of(slow[0])}
+
+    async def read(commitment):
+        if commitment.manifest in named:
+            await trio.sleep_forever()
+        with trio.CancelScope(shield=True):  # however slow this machine is
+            return await published_index(content, commitment)
+
+    watch, report = IndexWatch(watcher.client, read), WatchReport(chain.now)
+    await watch.look(report)
+    assert [act.what for act in report.index_acts] == [IndexFraudKind.BAD_SUM]
+    (waiting,) = report.waiting
+    assert "did not come within" in waiting
+    named.clear()
+    report = WatchReport(chain.now)
+    await watch.look(report)
+    assert (report.indexes, report.waiting) == (1, [])
