@@ -195,19 +195,20 @@ class Withdrawals:
         except CommonloreError as error:
             log.warning("the withdrawals of Datanet version %s were not carried out: %s", datanet, error)
             return False
-        headers, is_whole = dict[Cid, ShardHeader](), True
+        new, is_whole = dict[Cid, ShardHeader](), True
         for cid, sealed in listed.withdrawals.items():
             try:
-                headers[cid] = await self._withdrawn_by(sealed)
+                if cid not in self._catalog.withdrawn:
+                    new[cid] = await self._withdrawn_by(sealed)
             except CommonloreError as error:
                 log.warning("a withdrawal of Datanet version %s is not carried out: %s", datanet, error)
                 is_whole = False
-        is_whole = await self._hear(listed.differences, headers.keys()) and is_whole
-        return await self._take_all(headers) and is_whole
+        withdrawn = listed.withdrawals.keys() & (self._catalog.withdrawn | new.keys())
+        is_whole = await self._hear(listed.differences, withdrawn) and is_whole
+        return await self._take_all(new) and is_whole
 
-    async def _take_all(self, headers: Mapping[Cid, ShardHeader]) -> bool:
+    async def _take_all(self, new: Mapping[Cid, ShardHeader]) -> bool:
         """Carry out withdrawals that were checked; one that cannot be keeps no other from it."""
-        new = {cid: header for cid, header in headers.items() if cid not in self._catalog.withdrawn}
         is_whole = True
         for cid, header in new.items():
             try:
