@@ -1,7 +1,9 @@
 """What people are told of withdrawals: who took back what, which adapters learnt from it, what was taken out
 of their indexes, and as what they were trained again.
 
-Rules of this file: told is what this node has heard and can read now; what cannot be read is left out.
+Rules of this file: told is what this node has heard and can read now; what cannot be read is left out. That
+an adapter learnt from withdrawn rows is told where its own manifest says so: strangers announce differences,
+and adapters that say to take the place of others.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from ...protocol.content.withdrawals import (
     decode_withdrawals,
 )
 from ...protocol.encoding.codec import decode
-from ...protocol.errors import CommonloreError
+from ...protocol.errors import CommonloreError, NotFound
 from ...protocol.ids import CHUNK_SIZE, Address, Cid
 from ...protocol.signing.envelope import Sealed
 from .catalog_view import CatalogView
@@ -33,8 +35,8 @@ from .node import ContentView
 from .views import plain
 
 log = logging.getLogger("commonlore.peer.gateway.takedowns")
-PATIENCE_S = 3.0
-"""For each manifest that must be pulled; what has not come by then is not told."""
+PATIENCE_S = 10.0
+"""For all that must be pulled; what has not come by then is not told."""
 
 
 class Takedowns:
@@ -44,6 +46,8 @@ class Takedowns:
         self._catalog = catalog
         self._content = content
         self._now_ms = now_ms
+        self._until: float | None = None
+        self._manifests: dict[Cid, AdapterManifest | None] = {}
 
     async def of_datanet(self, name: str) -> dict[str, Any]:
         """One Datanet: its latest version, what was withdrawn of it, and what that did to adapters. Raises
@@ -111,26 +115,33 @@ class Takedowns:
         were taken."""
         found: dict[Cid, dict[str, Any]] = {}
         for record in self._catalog.adapters():
-            manifest = await self._manifest(record.adapter)
-            if manifest is not None and not (await self._gone(manifest)).isdisjoint(listed.withdrawals):
+            if await self._had_learnt(record.adapter, listed):
                 found[record.adapter] = {"adapter": record.adapter, "alias": record.alias}
+            manifest = await self._manifest(record.adapter)
             for old in manifest.retrained.adapters if manifest and manifest.retrained else ():
-                if not set(manifest.retrained.shards).isdisjoint(listed.withdrawals):  # type: ignore[union-attr]
-                    found.setdefault(old, {"adapter": old, "alias": None})
+                if old not in found and await self._had_learnt(old, listed):
+                    found[old] = {"adapter": old, "alias": None}
         for cid in listed.differences:
             sealed = await self._difference(cid)
-            if sealed is not None:
-                adapter = sealed.record.adapter
-                known = found.setdefault(adapter, {"adapter": adapter, "alias": None})
-                known |= {"index": sealed.record.index, "difference": cid, "sealed_by": sealed.peer_id}
-                known["rows_taken"] = await self._taken(sealed.record)
+            if sealed is None or not await self._had_learnt(sealed.record.adapter, listed):
+                continue
+            adapter = sealed.record.adapter
+            known = found.setdefault(adapter, {"adapter": adapter, "alias": None})
+            known |= {"index": sealed.record.index, "difference": cid, "sealed_by": sealed.peer_id}
+            known["rows_taken"] = await self._taken(sealed.record)
         return [{**each, "retrained_as": await self._retrained_as(cid)} for cid, each in found.items()]
+
+    async def _had_learnt(self, adapter: Cid, listed: WithdrawalList) -> bool:
+        """Whether an adapter learnt from one of these shards, by its own manifest."""
+        manifest = await self._manifest(adapter)
+        return manifest is not None and not (await self._gone(manifest)).isdisjoint(listed.withdrawals)
 
     async def _taken(self, difference: IndexDifference) -> list[dict[str, Any]]:
         names: dict[Address, str] = {}
         for opened in difference.shards:
-            header = await self._header(opened.shard)
-            names[header.payee] = header.contributor
+            with suppress(CommonloreError):
+                header = await self._header(opened.shard)
+                names[header.payee] = header.contributor
         return [
             plain({"contributor": names.get(each.payee, ""), "payee": each.payee, "rows": each.row_count})
             for each in difference.contributors
@@ -155,25 +166,42 @@ class Takedowns:
         found: list[DatanetManifest] = []
         for datanet in manifest.datanets:
             try:
-                found.append(await self._catalog.datanet(datanet))
+                with self._patience(datanet):
+                    found.append(await self._catalog.datanet(datanet))
             except CommonloreError as unknown:
                 log.info("Datanet version %s cannot be read: %s", datanet, unknown)
         return found
 
     async def _manifest(self, adapter: Cid) -> AdapterManifest | None:
         """None where it does not come soon."""
-        with trio.move_on_after(PATIENCE_S), suppress(CommonloreError):
-            return await self._catalog.adapter(adapter)
-        return None
+        if adapter not in self._manifests:
+            self._manifests[adapter] = None
+            with self._patience(adapter), suppress(CommonloreError):
+                self._manifests[adapter] = await self._catalog.adapter(adapter)
+        return self._manifests[adapter]
+
+    def _patience(self, cid: Cid) -> trio.CancelScope:
+        """Ends what waits for content of others."""
+        if self._content.has(cid):
+            return trio.CancelScope()
+        if self._until is None:
+            self._until = trio.current_time() + PATIENCE_S
+        return trio.CancelScope(deadline=self._until)
+
+    async def _get(self, cid: Cid, most: int) -> bytes:
+        """Raises NotFound also where it does not come soon, Unreachable."""
+        with self._patience(cid):
+            return await self._content.get(cid, most)
+        raise NotFound(f"{cid} did not come within {PATIENCE_S:g} s")
 
     async def _listed(self, manifest: DatanetManifest) -> WithdrawalList:
         if manifest.withdrawn is None:
             return WithdrawalList({})
-        return decode_withdrawals(await self._content.get(manifest.withdrawn, MAX_LIST_BYTES))
+        return decode_withdrawals(await self._get(manifest.withdrawn, MAX_LIST_BYTES))
 
     async def _withdrawn(self, cid: Cid, sealed: Sealed[Withdrawal]) -> dict[str, Any] | None:
         try:
-            shard = decode(Shard, await self._content.get(cid, CHUNK_SIZE))
+            shard = decode(Shard, await self._get(cid, CHUNK_SIZE))
             check_withdrawal(sealed, cid, shard)
         except CommonloreError as wrong:
             log.warning("a withdrawal of shard %s is not told: %s", cid, wrong)
@@ -192,11 +220,11 @@ class Takedowns:
         return told
 
     async def _header(self, shard: Cid) -> ShardHeader:
-        return decode(Shard, await self._content.get(shard, CHUNK_SIZE)).header
+        return decode(Shard, await self._get(shard, CHUNK_SIZE)).header
 
     async def _difference(self, cid: Cid) -> Sealed[IndexDifference] | None:
         try:
-            return open_difference(await self._content.get(cid, MAX_DIFFERENCE_BYTES), self._now_ms)
+            return open_difference(await self._get(cid, MAX_DIFFERENCE_BYTES), self._now_ms)
         except CommonloreError as wrong:
             log.warning("the index difference %s is not told: %s", cid, wrong)
             return None

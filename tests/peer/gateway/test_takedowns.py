@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import trio
 
 from commonlore.peer.datanets.shards import record_of
 from commonlore.peer.datanets.withdrawing import sign_withdrawal
@@ -21,7 +23,7 @@ from commonlore.protocol.encoding.codec import decode, encode, encode_value
 from commonlore.protocol.errors import ProtocolError
 from commonlore.protocol.gossip.adverts import AdapterRecord
 from commonlore.protocol.ids import PeerId, cid_of
-from commonlore.protocol.signing.envelope import Sealed, seal
+from commonlore.protocol.signing.envelope import Sealed, open_sealed, seal
 from commonlore.protocol.signing.keys import PeerKey
 
 NOW_MS = 1_900_000_000_000
@@ -90,6 +92,47 @@ async def test_a_reader_sees_what_became_of_an_adapter(scene: Scene) -> None:
     assert "1 rows of a in Datanet codes" in said["withdrawn"]
     assert said["withdrawn"].endswith("refused since; not trained again yet")
     assert said["retrained"] is None
+
+
+async def test_what_strangers_say_of_an_adapter_is_not_told(scene: Scene) -> None:
+    """Neither a difference nor an adapter that says to take another's place tells what that learnt from."""
+    await scene.set()
+    clean = await scene.announce("ann/clean", scene.second[0], 2)
+    liar = Retrained((clean,), (scene.a[0],))
+    await scene.announce("sly/codes", scene.second[0], 3, liar)
+    raw = await scene.shelf.get(scene.difference)
+    record = open_sealed(raw, (IndexDifference,), 1 << 18).record
+    forged = await scene.shelf.put(seal(KEY, replace(record, adapter=clean), 1 << 18))
+    made = scene.second[1]
+    listed = decode_withdrawals(await scene.shelf.get(made.withdrawn))
+    named = await scene.shelf.put(encode_withdrawals(replace(listed, differences=(forged, scene.difference))))
+    third = replace(made, version=3, withdrawn=named)
+    record_3 = record_of(await scene.shelf.put(encode(third)), third, 3, 3)
+    scene.shelf.catalog.learn(Sealed(record_3, b"c" * 32, PeerId("c"), b""))
+    told = await scene.takedowns.of_datanet("codes")
+    assert [each["adapter"] for each in told["learnt_from_it"]] == [scene.old]
+
+
+async def test_what_does_not_come_is_waited_for_once(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    await scene.set()
+    monkeypatch.setattr("commonlore.peer.gateway.takedowns.PATIENCE_S", 0.01)
+    for number in range(9):
+        named = f"sly/a{number}", cid_of(bytes([number])), cid_of(b"base")
+        record = AdapterRecord(*named, None, None, 0, 0, 9, 9)
+        scene.shelf.catalog.learn(Sealed(record, KEY.public, PeerId("sly"), b""))
+    read, waited = scene.shelf.catalog.adapter, list[float]()
+
+    async def adapter(cid: Any) -> Any:
+        if not scene.shelf.has(cid):
+            waited.append(trio.current_effective_deadline())
+            await trio.sleep_forever()
+        return await read(cid)
+
+    monkeypatch.setattr(scene.shelf.catalog, "adapter", adapter)
+    told = await scene.takedowns.of_datanet("codes")
+    assert [each["adapter"] for each in told["learnt_from_it"]] == [scene.old]
+    assert len(waited) == 9, "each once"
+    assert len(set(waited) - {-math.inf}) == 1, "until one moment, and then for none"
 
 
 @pytest.mark.parametrize("alias", ["ann/codes", "ann/again"])
