@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from ...protocol.attribution.differences import OpenedShard
-from ...protocol.content.withdrawals import MAX_LIST_BYTES
 from ...protocol.encoding.codec import decode_value, encode_value
 from ...protocol.ids import Cid, to_cid
 from ..store.node_store import Settings
@@ -44,7 +43,7 @@ async def known_differences(settings: Settings) -> KnownDifferences:
 
 async def _read(settings: Settings, name: str) -> Mapping[str, object]:
     raw = await settings.get(name)
-    found = decode_value(raw, MAX_LIST_BYTES) if raw is not None else {}
+    found = decode_value(raw, len(raw)) if raw is not None else {}
     return found if isinstance(found, dict) else {}
 
 

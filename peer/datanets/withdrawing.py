@@ -269,7 +269,7 @@ class Withdrawals:
 async def known_withdrawn(settings: Settings) -> set[Cid]:
     """The shards that a home knows to be withdrawn."""
     raw = await settings.get(_KNOWN)
-    listed = decode_value(raw, MAX_LIST_BYTES) if raw is not None else []
+    listed = decode_value(raw, len(raw)) if raw is not None else []
     return {to_cid(each) for each in listed if isinstance(each, str)} if isinstance(listed, list) else set()
 
 

@@ -1,10 +1,11 @@
 """Indexes on the chain: an author commits to its own when it publishes it, and what became of that.
 
 Rules of this file: what counts is what an adapter's author committed under the account that the adapter is
-registered for; anybody else may commit to anything. While an index can be challenged no lane divides by it,
-and where one of its author's commitments was shown wrong nobody goes by it any more. Without a bond, as an
-attributor or as a contributor, an index is not committed, and is as good as its numbers: whoever checks a
-receipt adds them up, and is told so.
+registered for, of one index what it did first: a later commitment begins no other window, and makes no
+receipt of before look wrong. Anybody else may commit to anything. While an index can be challenged no lane
+divides by it, and where one of its author's commitments was shown wrong nobody goes by it any more. Without a
+bond, as an attributor or as a contributor, an index is not committed, and is as good as its numbers: whoever
+checks a receipt adds them up, and is told so.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ async def standing_of(
     made = await on_chain(client.indexes.of, manifest.author_payee, digest_of(index))
     if not made:
         return None
-    return await on_chain(_standing, client, next((one for one in made if one.killed), made[-1]))
+    return await on_chain(_standing, client, next((one for one in made if one.killed), made[0]))
 
 
 async def is_barred(

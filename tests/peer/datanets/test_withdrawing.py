@@ -15,12 +15,13 @@ from commonlore.peer.datanets.withdrawing import (
     Derived,
     Tainted,
     Withdrawals,
+    known_withdrawn,
     shards_of,
     sign_withdrawal,
 )
 from commonlore.protocol.content.manifests import AdapterManifest, PriorWeight, Recipe, Row
 from commonlore.protocol.content.splits import DEFAULT_SPLIT
-from commonlore.protocol.encoding.codec import encode
+from commonlore.protocol.encoding.codec import encode, encode_value
 from commonlore.protocol.errors import (
     InvalidAdapter,
     InvalidShard,
@@ -121,6 +122,15 @@ async def test_rows_go_and_adapters_that_learnt_from_them_are_refused(shelf, wit
     await Withdrawals(shelf, again, None, kept).recall()
     with pytest.raises(InvalidAdapter, match="withdrawn"):
         await again.payable(tainted)
+
+
+async def test_a_home_remembers_more_withdrawals_than_one_list_holds(kept):
+    known = sorted(cid_of(number.to_bytes(4, "big")) for number in range(300))
+    entries = encode_value([*known])
+    await kept.settings.put("withdrawn", entries)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("commonlore.peer.datanets.withdrawing.MAX_LIST_BYTES", len(entries) - 1)
+        assert await known_withdrawn(kept.settings) == set(known)
 
 
 async def test_only_the_contributor_withdraws(shelf, withdrawals):

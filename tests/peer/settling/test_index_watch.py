@@ -141,6 +141,19 @@ async def test_a_true_index_is_left_alone_and_committed_once(chain, make, author
     assert len(author.client.indexes.all()) == 1
 
 
+async def test_what_its_author_committed_first_counts(chain, make, author, watcher, content):
+    """A second commitment to the same index holds up no pay, and makes no receipt of before look wrong."""
+    cid, published = publish(content, make, author)
+    await commit_own(author.client, cid, published)
+    chain.pass_window()
+    made = build_index_trees(published).commitment(author.owner.address, cid, published.manifest)
+    author.client.indexes.commit(replace(made, running_root=bytes(32)))
+    manifest = replace(make.MANIFEST, author_payee=author.owner.address)
+    assert not await is_barred(chain.deployment.domain, author.client, manifest, cid)
+    found = await standing(chain, make, author, cid)
+    assert (found.commitment, found.killed, found.seconds_left) == (made, "", 0)
+
+
 async def test_without_a_bond_or_a_chain_nothing_is_committed(chain, make, content):
     author = chain.worker
     cid, published = publish(content, make, author)
