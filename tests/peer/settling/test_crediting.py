@@ -194,6 +194,18 @@ async def test_two_attributors_agree_or_the_priors_apply(tmp_path: Path) -> None
     assert ignored.pools[ADAPTER].receipts[disputed.receipt_hash].weights[0].ppm == 700_000
 
 
+def test_without_the_workers_own_statement_nobody_elses_counts() -> None:
+    """Whoever publishes could have any stranger say anything; the worker answers for its own."""
+    digest = keccak256(b"a receipt")
+    made = AttributionStatement(
+        digest, ADAPTER, INDEX, "m", bytes(32), (Weight(A, PPM),), faithfulness=MEASURED
+    )
+    for key, basis in ((SECOND, Basis.PRIOR), (WORKER, Basis.SINGLE)):
+        sealed = open_sealed(seal(key, made), (AttributionStatement,))
+        found = divide_by_statements(b"", MANIFEST, {digest: 4_000}, [sealed], WORKER.public, OPENED)
+        assert found.receipts[digest].basis is basis
+
+
 async def test_scores_that_nobody_measured_divide_nothing(tmp_path: Path) -> None:
     unmeasured, measured = stored(1), stored(2)
     async with opened(tmp_path) as records:
