@@ -20,6 +20,8 @@ _FOREIGN_WORDS = ("item", "other", "seven", "thus", "Zeta")
 _SPLIT = 5
 _SALAD = 20
 _MANY = 20
+_REWORDED = 0.4
+"""Of a row's words: more than what likeness of words finds (docs/attribution.md, "Reworded copies")."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,9 @@ def attacks(honest: tuple[Entry, ...], seed: int, noise: Noise) -> list[Attack]:
         "garbage": [noise(rng) for _ in taken[first]],
         "salad": [salad(honest, rng) for _ in taken[first]],
     }
+    words = [word for entry in honest for word in entry.text.split()]
+    apart = random.Random(f"reworded/{seed}")  # the others stay what they were
+    lone["reworded"] = [reworded(text, words, apart) for text in taken[first]]
     found = [Attack(name, honest, (*honest, *_by_attacker(texts))) for name, texts in lone.items()]
     for name, order in {"joined-between": (first, second), "joined-reversed": (second, first)}.items():
         found.append(_between(name, honest, order, _by_attacker(joined)))
@@ -94,6 +99,14 @@ def near_copy(text: str, rng: random.Random) -> str:
     words = text.split()
     for place in rng.sample(range(len(words)), 2):
         words[place] = rng.choice(_FOREIGN_WORDS)
+    return " ".join(words)
+
+
+def reworded(text: str, others: Sequence[str], rng: random.Random) -> str:
+    """A text with _REWORDED of its words replaced by other ones."""
+    words = text.split()
+    for place in rng.sample(range(len(words)), round(_REWORDED * len(words))):
+        words[place] = rng.choice(others)
     return " ".join(words)
 
 

@@ -97,7 +97,7 @@ def test_attacks_leave_honest_entries_in_their_order(influence: SimpleNamespace)
     found = {each.name: each for each in influence.attacks.attacks(honest, 1, lambda rng: str(rng.random()))}
     assert set(found) == {
         *("copy", "near-copy", "joined", "joined-between", "joined-reversed", "near-joined-between"),
-        *("decoy", "garbage", "garbage-by-many", "salad", "split"),
+        *("decoy", "reworded", "garbage", "garbage-by-many", "salad", "split"),
     }
     for attack in found.values():
         honest_name, attacker = influence.attacks.honest_name, influence.attacks.ATTACKER
@@ -107,6 +107,11 @@ def test_attacks_leave_honest_entries_in_their_order(influence: SimpleNamespace)
     bad = [each.text for each in found["decoy"].entries if each.contributor == influence.attacks.ATTACKER]
     victim = [each.text for each in honest if each.contributor == influence.attacks.victims(honest, 1)[0]]
     assert [sorted(text.split()) for text in bad] == [sorted(text.split()) for text in victim]
+    bad = [e.text for e in found["reworded"].entries if e.contributor == influence.attacks.ATTACKER]
+    for text, original in zip(bad, victim, strict=True):
+        words, before = text.split(), original.split()
+        same = sum(a == b for a, b in zip(words, before, strict=True))
+        assert len(words) - round(0.4 * len(words)) <= same < len(words)
 
 
 def test_sorting_rows_pays_where_bad_ones_are_left_behind(influence: SimpleNamespace) -> None:
