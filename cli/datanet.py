@@ -109,14 +109,19 @@ def withdraw(
     if json:
         print_json(done)
         return
-    version = done["version"]
-    told = (
-        f"version {version} is without them" if version else "its curator must publish a version without them"
-    )
-    facts = {"datanet": name, "withdrawn": ", ".join(done["shards"]), "next": told}
+    facts = {"datanet": name, "withdrawn": ", ".join(done["shards"]), "next": _next(done)}
     tainted = ", ".join(f"{found['alias']} ({found['adapter']})" for found in done["tainted"])
     facts |= {"to be trained again": tainted or "no announced adapter"}
     print_facts(facts | {f"index of {found['alias']}": _taken(found) for found in done["tainted"]})
+
+
+def _next(done: dict[str, Any]) -> str:
+    """What is to be done by whom."""
+    if done["version"]:
+        return f"version {done['version']} is without them"
+    if not done.get("shards_left", 1):
+        return "nothing of it is left, and an empty version cannot be published: other peers are not told"
+    return "its curator must publish a version without them"
 
 
 def _taken(found: dict[str, Any]) -> str:

@@ -25,6 +25,7 @@ from .aio import open_aio
 from .asking.answers import Answer, AskOptions
 from .asking.asker import Asker
 from .asking.attempt_parts import AttemptParts
+from .attribution.difference_records import announce_difference, hear_difference
 from .attribution.differences import Differences
 from .attribution.statements import Statements
 from .blobs.blob_store import BlobStore
@@ -189,6 +190,7 @@ def _attempt_parts(node: Node) -> AttemptParts:
 async def _start(node: Node) -> None:
     """Listen to the network, remember what was known, and take a place in it."""
     await node.withdrawals.recall()
+    node.differences.made = lambda *made: announce_difference(node, *made)
     for sealed in await node.store.records.all():
         node.gossip.take(sealed.raw)
         await _learn(node, sealed)
@@ -249,6 +251,7 @@ async def _learn(node: Node, sealed: Sealed[Advert]) -> None:
             await node.store.records.put(sealed)  # type: ignore[arg-type]
             if isinstance(record, DatanetRecord):
                 node.nursery.start_soon(node.withdrawals.keep_following, record.datanet)
+            hear_difference(node, sealed)  # type: ignore[arg-type]
         if isinstance(record, AdapterRecord) and len(node.bases) < MAX_BASES_FOLLOWED:
             node.bases.add(record.base)
             await node.gossip.follow(record.base)

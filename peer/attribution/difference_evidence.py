@@ -73,7 +73,8 @@ async def read_difference(
 async def opened_rows(content: ContentSource, opened: OpenedShard) -> tuple[Address, frozenset[bytes]]:
     """Whose a withdrawn shard was, and its row hashes. Raises NotFound, Unreachable, RemoteProtocolError."""
     header = decode(Shard, await content.get(opened.shard, CHUNK_SIZE)).header
-    return header.payee, frozenset(read_hashes(header, await content.get(opened.rows, MAX_HASHES_BYTES)))
+    blob = await content.get(opened.rows, MAX_HASHES_BYTES)
+    return header.payee, frozenset(await trio.to_thread.run_sync(read_hashes, header, blob))
 
 
 async def _kept(content: ContentSource, difference: IndexDifference, manifest: IndexManifest) -> Blob:

@@ -10,14 +10,12 @@ Rules of this file:
   that learnt; that the same rows stand in another shard, which somebody withdrew, takes nothing out.
 - Anybody seals an index, whose rows may be any content's name: what this home keeps for itself is deleted for
   its own indexes only.
-- A difference made elsewhere is remembered by its name and read when somebody asks for it. It counts where it
-  holds, so a wrong one harms nobody.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 
 import trio
@@ -28,28 +26,19 @@ from ...protocol.attribution.differences import (
     OpenedShard,
     counts_of,
     leaving,
-    open_difference,
-    shards_named,
     write_differences,
     write_gone,
-    write_hashes,
 )
 from ...protocol.attribution.scoring import check_shape
-from ...protocol.content.manifests import IndexManifest, Row
-from ...protocol.content.rows import row_hash
+from ...protocol.content.manifests import IndexManifest
 from ...protocol.encoding.codec import tag_of
-from ...protocol.errors import CommonloreError, RemoteProtocolError
+from ...protocol.errors import CommonloreError
 from ...protocol.ids import Cid
 from ...protocol.signing.envelope import Sealed, open_sealed, seal
-from ...protocol.signing.keys import PeerKey
 from ...worker.attribution.remainder import Remainder, take_out, taken_sums
-from ..blobs.content import Content
-from ..catalog import Catalog
-from ..clock import Clock
-from ..store.node_store import Settings
 from .difference_evidence import does_not_hold, opened_rows, read_difference
+from .heard_differences import HeardDifferences
 from .index_evidence import MAX_INDEX_BYTES, IndexEvidence, rows_of, sums_of
-from .known_differences import KnownDifferences, known_differences, remember_difference, remember_opened
 
 log = logging.getLogger("commonlore.peer.attribution.differences")
 _TAG = tag_of(IndexManifest).encode()
@@ -57,69 +46,8 @@ _SEALED_INDEX = b"\x84" + bytes([0x60 + len(_TAG)]) + _TAG
 """How the envelope of an index begins: a list of four, and the record's tag."""
 
 
-class Differences:
+class Differences(HeardDifferences):
     """The differences of the indexes of one home."""
-
-    def __init__(
-        self, content: Content, catalog: Catalog, settings: Settings, key: PeerKey, clock: Clock
-    ) -> None:
-        self._content = content
-        self._catalog = catalog
-        self._settings = settings
-        self._key = key
-        self._clock = clock
-        self._lock = trio.Lock()
-
-    async def known(self) -> KnownDifferences:
-        """What this home remembers."""
-        return await known_differences(self._settings)
-
-    async def open(self, shard: Cid, rows: Sequence[Row]) -> None:
-        """Keep the hashes of a withdrawn shard's rows, which are about to go."""
-        hashes = await trio.to_thread.run_sync(lambda: write_hashes(row_hash(row) for row in rows))
-        async with self._lock:
-            await remember_opened(self._settings, OpenedShard(shard, await self._content.put(hashes)))
-
-    async def hear(self, listed: Sequence[Cid], withdrawn: Collection[Cid]) -> None:
-        """Remember differences that a Datanet version names with the shards that it withdraws, whose rows
-        left. What is damaged, or of others' shards, is passed over. Raises NotFound, Unreachable."""
-        async with self._lock:
-            known = {cid for cids in (await self.known()).by_index.values() for cid in cids}
-            for cid in [each for each in listed if each not in known]:
-                raw = await self._content.get(cid, MAX_DIFFERENCE_BYTES)
-                try:
-                    difference = open_difference(raw, self._clock.now_ms()).record
-                    self._require_of(difference, withdrawn, await self._shards_of(difference.adapter))
-                except CommonloreError as wrong:
-                    log.warning("the index difference %s is passed over: %s", cid, wrong)
-                    self._forget({cid: False})
-                    continue
-                await self._remember(difference.index, cid, latest=False)
-                for opened in difference.shards:
-                    if opened.shard in withdrawn or opened.shard in self._catalog.withdrawn:
-                        await self._hear_opened(opened)
-
-    def _require_of(
-        self, difference: IndexDifference, withdrawn: Collection[Cid], learnt: frozenset[Cid] | None
-    ) -> None:
-        """Raises RemoteProtocolError unless a difference is of withdrawn shards, which its adapter has learnt
-        from as far as that is known here."""
-        shards = shards_named([difference])
-        if shards.isdisjoint(withdrawn):
-            raise RemoteProtocolError("it is of shards that this version does not withdraw")
-        if learnt is not None and not shards <= learnt:
-            raise RemoteProtocolError("it is of shards that its adapter did not learn from")
-
-    async def _hear_opened(self, opened: OpenedShard) -> None:
-        """Row hashes that somebody else kept, where they are those of the shard."""
-        if opened.shard in (await self.known()).opened:
-            return
-        try:
-            await opened_rows(self._content, opened)
-        except CommonloreError as wrong:
-            log.warning("the row hashes of withdrawn shard %s are not known: %s", opened.shard, wrong)
-        else:
-            await remember_opened(self._settings, opened)
 
     async def subtract(self) -> None:
         """Take the rows of all withdrawn shards out of every index of this home. Nothing goes before all were
@@ -136,6 +64,16 @@ class Differences:
                 except CommonloreError as wrong:
                     log.warning("nothing was taken out of the index %s: %s", cid, wrong)
             self._forget(outdated)
+        await self._tell()
+
+    async def _tell(self) -> None:
+        """Of what was made, once nothing waits for it."""
+        while self._told and self.made is not None:
+            index, difference = self._told.pop()
+            try:
+                await self.made(index, difference)
+            except CommonloreError as wrong:
+                log.warning("nobody is told of the difference of index %s: %s", index, wrong)
 
     async def _subtract_from(self, cid: Cid, sealed: Sealed[IndexManifest]) -> dict[Cid, bool]:
         """What of an index is to go: the rows that are here, and whether this peer sealed their names."""
@@ -152,9 +90,15 @@ class Differences:
         before = await self._before(cid, sealed, positions)
         if before is None or positions == before.gone.keys():
             return {}
-        remainder = await trio.to_thread.run_sync(take_out, index, before, positions)
-        difference = await self._keep(cid, index, remainder, shards)
+        try:
+            remainder = await trio.to_thread.run_sync(take_out, index, before, positions)
+            difference = await self._keep(cid, index, remainder, shards)
+        except CommonloreError as wrong:
+            log.warning("the rows of index %s go whole, for it has no difference: %s", cid, wrong)
+            return here
         await self._remember(cid, difference, latest=True)
+        if self.made is not None:
+            self._told.append((cid, difference))
         kept = await self._kept_of(difference)
         return {rows: is_ours for rows, is_ours in here.items() if rows != kept}
 
@@ -198,15 +142,6 @@ class Differences:
                     return found.remainder
         return None
 
-    async def _shards_of(self, adapter: Cid) -> frozenset[Cid] | None:
-        """All shards that an adapter may have learnt from; None where this home cannot tell."""
-        if not self._content.has(adapter):
-            return None
-        versions = (await self._catalog.adapter(adapter)).datanets
-        if not all(self._content.has(version) for version in versions):
-            return None
-        return frozenset([s for version in versions for s in (await self._catalog.datanet(version)).shards])
-
     async def _keep(
         self, cid: Cid, index: IndexManifest, remainder: Remainder, shards: Sequence[OpenedShard]
     ) -> Cid:
@@ -241,24 +176,6 @@ class Differences:
         sealed = await self._opened(difference)
         return None if sealed is None else sealed.record.kept
 
-    async def _opened(self, difference: Cid) -> Sealed[IndexDifference] | None:
-        """A difference that is here."""
-        if not self._content.has(difference):
-            return None
-        return open_difference(
-            await self._content.get(difference, MAX_DIFFERENCE_BYTES), self._clock.now_ms()
-        )
-
-    def _forget(self, named: Mapping[Cid, bool]) -> None:
-        """Content, and whether this peer sealed its name. What others sealed may name any content of this
-        home: what it keeps for itself stays."""
-        for cid, is_own in named.items():
-            if is_own or not self._content.is_pinned(cid):
-                self._content.forget(cid)
-
-    async def _remember(self, index: Cid, difference: Cid, latest: bool) -> None:
-        await remember_difference(self._settings, index, difference, latest, self._content.has)
-
     async def fetch(self, cid: Cid) -> None:
         """Have all of an index here, so that what is withdrawn can be taken out of it. Raises NotFound,
         Unreachable, RemoteProtocolError, InvalidSignature."""
@@ -267,16 +184,3 @@ class Differences:
         if not (await self.known()).by_index.get(cid):
             await rows_of(self._content, index)
         await sums_of(self._content, index)
-
-    async def latest(self, cid: Cid) -> tuple[Cid, IndexDifference] | None:
-        """The difference of an index that takes the most out of it: this peer's own before others', which
-        were not held to the index."""
-        found: list[tuple[bool, int, Cid, IndexDifference]] = []
-        for name in (await self.known()).by_index.get(cid, ()):
-            with suppress(CommonloreError):
-                raw = await self._content.get(name, MAX_DIFFERENCE_BYTES)
-                sealed = open_difference(raw, self._clock.now_ms())
-                is_own = sealed.public_key == self._key.public
-                found.append((is_own, sealed.record.row_count, name, sealed.record))
-        best = max(found, key=lambda each: each[:2], default=None)
-        return None if best is None else best[2:]

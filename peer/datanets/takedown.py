@@ -55,6 +55,7 @@ async def withdraw(node: Node, name: str, contributor: PeerKey, reason: str) -> 
         "shards": list(taken),
         "withdrawals": [await node.content.put(each.raw) for each in sealed],
         "version": version,
+        "shards_left": len(manifest.shards) - len(taken),
         "unindexed_rows": forgotten,
         "tainted": told,
     }

@@ -76,7 +76,7 @@ class AdapterRecord:
     """`alias` (owner/name) points to an adapter manifest.
 
     `index` is the CID of its sealed IndexManifest, when there is one, `faithfulness` that of the sealed
-    Faithfulness of this index.
+    Faithfulness of this index, `difference` that of the IndexDifference by which withdrawn rows left it.
     """
 
     alias: Label
@@ -89,6 +89,7 @@ class AdapterRecord:
     seq: U64
     issued_ms: U64
     faithfulness: Cid | None = None
+    difference: Cid | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from commonlore.peer.local.local_network import LocalNetwork, NetworkPlan, PeerP
 from commonlore.peer.local.visits import wait_for
 from commonlore.protocol.attribution.faithfulness import Correlations, Faithfulness
 from commonlore.protocol.attribution.pools import Basis
+from commonlore.protocol.attribution.scoring import PRIOR_METHOD
 from commonlore.protocol.encoding.codec import encode
 from commonlore.protocol.errors import ConfigError
 from commonlore.protocol.gossip.adverts import AdapterRecord
@@ -299,14 +300,16 @@ def ask() -> Ask:
 @pytest.fixture
 def scored() -> Callable[[Client, Answer], Awaitable[ReceiptCredits]]:
     """`await scored(client, answer)`: who earns what from an answer of one receipt, once its worker has
-    scored it, for which it is asked a minute at a time.
+    scored it, for which it is asked a minute at a time. That may show that no row had any influence.
     """
 
     async def credited(client: Client, answer: Answer) -> ReceiptCredits:
         with trio.fail_after(PATIENCE_S):
             while True:
                 (credits,) = await client.credits(answer)
-                if credits.method != Basis.PRIOR.value:
+                stated = await client.node.store.records.statements_on(credits.receipt.receipt_hash)
+                without = any(each.record.method == PRIOR_METHOD for each in stated)
+                if without or credits.method != Basis.PRIOR.value:
                     return credits
                 await trio.lowlevel.checkpoint()
 

@@ -104,6 +104,7 @@ async def test_who_takes_rows_back_ends_what_learnt_from_them(
         left = await carol.node.differences.latest(index)
         assert left is not None
         assert left[1].row_count == 4
+        await until(lambda: carol.node.catalog.record_of(adapter).difference is not None)
         for home in (town.folder / "carol", town.network.home("contributor").path):
             blobs = written_in(home)
             assert all(any(vector in blob for blob in blobs) for vector in vectors["dan"])

@@ -33,7 +33,8 @@ class Remainder:
 
 
 def take_out(manifest: IndexManifest, before: Remainder, positions: Collection[int]) -> Remainder:
-    """The remainder without these rows, too."""
+    """The remainder without these rows, too. Raises RemoteProtocolError where it is not of that index."""
+    check_kept(manifest, before)
     size, gone, kept = manifest.row_bytes, dict(before.gone), bytearray()
     taken = set(positions)
     for number, position in enumerate(staying(manifest, before.gone)):

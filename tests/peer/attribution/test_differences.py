@@ -15,6 +15,7 @@ from commonlore.peer.attribution.difference_evidence import (
     read_difference,
     what_is_left,
 )
+from commonlore.peer.attribution.difference_records import announce_difference
 from commonlore.peer.attribution.differences import Differences
 from commonlore.peer.attribution.index_evidence import IndexEvidence
 from commonlore.peer.catalog import Catalog
@@ -35,6 +36,7 @@ from commonlore.protocol.content.splits import DEFAULT_SPLIT
 from commonlore.protocol.encoding.codec import encode
 from commonlore.protocol.encoding.merkle import MerkleTree
 from commonlore.protocol.errors import NotFound, RemoteProtocolError
+from commonlore.protocol.gossip.adverts import AdapterRecord
 from commonlore.protocol.ids import cid_of
 from commonlore.protocol.signing.envelope import open_sealed, seal
 from commonlore.protocol.signing.keys import PeerKey
@@ -340,3 +342,62 @@ async def test_a_false_difference_stands_behind_the_one_that_holds(home: Home) -
             seal(KEYS["c"], replace(honest, gone=await home.put(data)), MAX_DIFFERENCE_BYTES)
         )
         assert await what_is_left(home, [forged], (name, await home.evidence(name)), taken, NOW_MS) is None
+
+
+async def test_an_author_tells_of_what_left_its_index_and_others_remember(home: Home) -> None:
+    told: list[Any] = []
+
+    async def made(index: Any, difference: Any) -> None:
+        told.append((index, difference))
+
+    home.differences.made = made
+    name, _, honest = await withdrawn_once(home)
+    ((index, difference),) = told
+    assert index == name
+    other = Home(home.shelf, home.folder)
+    for author, known in ((KEYS["c"].public, {}), (OWN.public, {name: (difference,)})):
+        await other.differences.hear_author(name, difference, author)
+        assert (await other.differences.known()).by_index == known, "the announcer's own alone"
+    await other.differences.hear_author(name, cid_of(b"nowhere"), OWN.public)
+    found = await other.differences.known()
+    assert found.by_index == {name: (difference,)}
+    assert found.opened == {opened.shard: opened.rows for opened in honest.shards}
+
+
+async def test_the_record_of_an_adapter_names_it(home: Home) -> None:
+    mine = AdapterRecord("ann/a", cid_of(b"adapter"), cid_of(b"base"), cid_of(b"index"), None, 0, 0, 1, 1)
+    other = replace(mine, alias="ann/b", index=cid_of(b"another index"))
+    announced: list[Any] = []
+
+    async def announce(record: Any) -> None:
+        announced.append(record)
+
+    async def next_seq() -> int:
+        return 7
+
+    node: Any = SimpleNamespace(
+        catalog=SimpleNamespace(announced_by=lambda _key: (mine, other)),
+        keys=SimpleNamespace(peer=OWN),
+        clock=SimpleNamespace(now_ms=lambda: NOW_MS),
+        next_seq=next_seq,
+        announce=announce,
+    )
+    await announce_difference(node, cid_of(b"index"), cid_of(b"difference"))
+    assert announced == [replace(mine, difference=cid_of(b"difference"), seq=7, issued_ms=NOW_MS)]
+
+
+@pytest.mark.parametrize("damage", ["rows", "sums"])
+async def test_an_index_that_cannot_be_divided_keeps_no_vector(home: Home, damage: str) -> None:
+    shelf = home.shelf
+    a, b = await shelf.contribute("a", *pairs("a", 2)), await shelf.contribute("b")
+    name, index, _ = await indexed(shelf, a, b)
+    shelf.forget(name)
+    rows = index.rows
+    if damage == "rows":
+        rows = await shelf.put((await shelf.get(index.rows))[:-1])
+    else:
+        shelf.forget(index.sums)
+    await shelf.put(seal(OWN, replace(index, rows=rows), SIZE))
+    await home.withdrawals.take(signed("a", a[0]))
+    assert not shelf.has(rows)
+    assert (await home.differences.known()).by_index == {}
