@@ -1,7 +1,7 @@
 """Index differences that a home hears of, and what it knows of them.
 
 Rules of this file: a difference made elsewhere is remembered by its name and read when somebody asks for it.
-It counts where it holds, so a wrong one harms nobody. Of what strangers name only what was fetched is deleted.
+It counts where it holds, so a wrong one harms nobody. What strangers name is deleted only if it was fetched.
 """
 
 from __future__ import annotations
