@@ -181,15 +181,17 @@ def measured(result: Result) -> str:
     lines = [
         [
             f"`{each['datanet']}`",
+            str(int(name.rpartition("-")[2]) + 1),
             _within(each, "lds"),
             _within(each, "null_adapter"),
             f"{each['null_indexes_to']:.2f}",
             "yes" if each["above_chance"] else "no",
             _seconds(each.get("seconds", 0.0)),
         ]
-        for each in result["measured"].values()
+        for name, each in result["measured"].items()
     ]
-    return _table(["Datanet", "LDS", "null adapter", "null indexes up to", "above chance", "CPU-s"], lines)
+    head = ["Datanet", "measurement", "LDS", "null adapter", "null indexes up to", "above chance", "CPU-s"]
+    return _table(head, lines)
 
 
 def _within(each: Result, figure: str) -> str:
