@@ -206,6 +206,19 @@ def test_without_the_workers_own_statement_nobody_elses_counts() -> None:
         assert found.receipts[digest].basis is basis
 
 
+@pytest.mark.parametrize(
+    "weights", [(Weight(A, 400_000), Weight(C, 600_000)), (Weight(C, PPM),), (Weight(A, 999_999),)]
+)
+def test_a_statement_that_pays_a_stranger_or_not_the_whole_does_not_count(
+    weights: tuple[Weight, ...],
+) -> None:
+    digest = keccak256(b"a receipt")
+    made = AttributionStatement(digest, ADAPTER, INDEX, "m", bytes(32), weights, faithfulness=MEASURED)
+    sealed = open_sealed(seal(WORKER, made), (AttributionStatement,))
+    found = divide_by_statements(b"", MANIFEST, {digest: 4_000}, [sealed], WORKER.public, OPENED)
+    assert found.receipts[digest].basis is Basis.PRIOR
+
+
 async def test_scores_that_nobody_measured_divide_nothing(tmp_path: Path) -> None:
     unmeasured, measured = stored(1), stored(2)
     async with opened(tmp_path) as records:
