@@ -102,7 +102,8 @@ class Scoring:
         else:
             method, weights = known.method, score.weights
         weights = combine_channels(weights, payable(effects, {prior.payee for prior in manifest.priors}))
-        await self._node.content.put(score.query)
+        content = self._node.content  # anybody may ask for a second score: its vectors must not fill the disk
+        await (content.put if drawn is None else content.hold)(score.query)
         query = hashlib.sha256(score.query).digest()
         statement = AttributionStatement(
             answer.receipt_hash,

@@ -109,9 +109,9 @@ class SecondOpinions:
         own = self._node.binding.current()
         if asked.bonded is None:
             return DrawnSecond(own, asked.beacon, None)
-        listed = Cid(await self._node.content.put(encode(asked.bonded)))
         if client is not None:
             check_facts(await drawn_facts(client, receipt, asked.bonded), asked.beacon, asked.bonded)
+        listed = await self._node.content.hold(encode(asked.bonded))  # who asks keeps it
         return DrawnSecond(own, asked.beacon, listed)
 
     # ---- asking

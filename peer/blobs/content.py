@@ -53,6 +53,11 @@ class Content:
         self.store.pin(cid)
         return cid
 
+    async def hold(self, data: bytes) -> Cid:
+        """Keep these bytes as long as the quota has room for them, and name them: what strangers had this
+        home make must not fill it. Raises ConfigError when they do not fit."""
+        return await trio.to_thread.run_sync(self.store.put_bytes, data)
+
     async def put_file(self, path: Path) -> Cid:
         """Keep a copy of a file, pinned, and name it.
 

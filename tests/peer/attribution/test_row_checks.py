@@ -142,6 +142,8 @@ class World:
                 world._put(cid_of(blob), blob)
                 return cid_of(blob)
 
+            hold = put
+
         class Catalog:
             async def adapter(self, _: Cid) -> Any:
                 return evidence.manifest

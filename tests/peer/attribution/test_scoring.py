@@ -8,14 +8,17 @@ import trio
 from commonlore.peer.attribution.attributing import Attributing
 from commonlore.peer.attribution.scored_by import ScoredBy
 from commonlore.peer.attribution.scoring import Scorable, Scoring
+from commonlore.peer.chain import OFFLINE
 from commonlore.protocol.attribution.faithfulness import UNMEASURED_METHOD
 from commonlore.protocol.content.manifests import PriorWeight
 from commonlore.protocol.encoding.fields import PPM
 from commonlore.protocol.errors import RemoteProtocolError
 from commonlore.protocol.ids import Address, cid_of, keccak256
+from commonlore.protocol.receipts.seconding import DrawnSecond
 from commonlore.protocol.requests.prompt_parts import show_rows, without_parts
 from commonlore.protocol.requests.records import ChatMessage, Prompt
-from commonlore.protocol.signing.keys import PeerKey
+from commonlore.protocol.signing.bindings import bind
+from commonlore.protocol.signing.keys import AccountKey, PeerKey
 from commonlore.worker.attribution.ablation import ablated, plan_ablations
 from commonlore.worker.attribution.subject import Score
 
@@ -110,7 +113,11 @@ def scoring_of(monkeypatch, asked):
         held = SimpleNamespace(adapter=record.adapter, method="m")
         return ScoredBy(held, [], held, None, UNMEASURED_METHOD)
 
+    async def standing(*_):
+        return None
+
     monkeypatch.setattr("commonlore.peer.attribution.scoring.fetch_scored_by", fetch)
+    monkeypatch.setattr("commonlore.peer.attribution.scoring.require_standing", standing)
     return Scoring(Network(), Process(BROKEN))
 
 
@@ -144,3 +151,20 @@ async def test_an_adapter_that_cannot_be_used_is_not_held(monkeypatch):
             await scoring.state(Scorable(BROKEN, bytes(32), PROMPT_PLAIN, (1,)))
     assert (await scoring.state(Scorable(QUICK, bytes(32), PROMPT_PLAIN, (1,)))).record.adapter == QUICK
     assert scoring._scorer.held == {QUICK}
+
+
+async def test_only_what_this_peer_served_is_pinned(monkeypatch):
+    scoring, kept = scoring_of(monkeypatch, trio.Event()), []
+    for way in ("put", "hold"):
+
+        async def keep(data, way=way):
+            kept.append(way)
+            return cid_of(data)
+
+        setattr(scoring._node, way, keep)
+    answer = Scorable(QUICK, bytes(32), PROMPT_PLAIN, (1,))
+    await scoring.state(answer)
+    owner, key = AccountKey.from_secret(keccak256(b"owner")), AccountKey.from_secret(keccak256(b"key"))
+    binding = bind(OFFLINE, owner, key, scoring._node.keys.peer, 1, 1 << 40)
+    await scoring.state(answer, DrawnSecond(binding, b"", None))
+    assert kept == ["put", "hold"], "anybody may have anything scored second"

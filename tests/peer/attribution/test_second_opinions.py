@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from commonlore.peer.attribution.second_draw import bonded_list
+from commonlore.peer.attribution.second_draw import DrawFacts, bonded_list
 from commonlore.peer.attribution.second_opinions import SecondOpinions
 from commonlore.peer.chain import OFFLINE
 from commonlore.protocol.errors import Refused, RemoteProtocolError, Unreachable
 from commonlore.protocol.ids import Address, cid_of, peer_id_of
+from commonlore.protocol.receipts.seconding import BondedList
 from commonlore.protocol.signing.keys import PeerKey
 
 BASE, OTHER_BASE = cid_of(b"base"), cid_of(b"another")
@@ -157,3 +158,39 @@ async def test_who_is_being_served_has_nothing_more_opened() -> None:
     opinions._running |= {Shown(number, b"").peer for number in range(2, 5)}
     with pytest.raises(Refused, match="few"):
         await opinions._serve(Shown(5, b"no opening"))  # type: ignore[arg-type]
+
+
+class Disk:
+    """What a node was made to keep, and what it keeps for good."""
+
+    def __init__(self) -> None:
+        self.held: list[bytes] = []
+
+    async def hold(self, data: bytes) -> Any:
+        self.held.append(data)
+        return cid_of(data)
+
+
+async def test_a_stranger_s_list_is_kept_only_where_it_is_right_and_never_for_good(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A node whose quota was full of pinned lists could publish nothing any more, not even an epoch."""
+    facts = DrawFacts({OWNERS[1]}, {OWNERS[1]}, ())
+
+    async def known(*_: object) -> DrawFacts:
+        return facts
+
+    monkeypatch.setattr("commonlore.peer.attribution.second_opinions.drawn_facts", known)
+    node = node_of(Chain(1))
+    node.content, node.binding = Disk(), SimpleNamespace(current=lambda: None)
+    opinions = SecondOpinions(node, SimpleNamespace(), BASE)  # type: ignore[arg-type]
+
+    def shown(*accounts: Address) -> Any:
+        paid = SimpleNamespace(signed=SimpleNamespace(receipt=None))
+        return SimpleNamespace(bonded=BondedList(7, accounts), beacon=b"", paid=paid)
+
+    with pytest.raises(RemoteProtocolError, match="had not bonded"):
+        await opinions._as_drawn(shown(OWNERS[1], OWNERS[2]))
+    assert node.content.held == []
+    drawn = await opinions._as_drawn(shown(OWNERS[1]))
+    assert [cid_of(data) for data in node.content.held] == [drawn.bonded]
