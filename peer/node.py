@@ -201,6 +201,7 @@ async def _start(node: Node) -> None:
     node.nursery.start_soon(node.chain.run)
     node.nursery.start_soon(node.binding.run)
     node.nursery.start_soon(node.retriever.run)
+    node.nursery.start_soon(node.withdrawals.sweep)
     log.info("rows are found %s", node.retriever.described)
     await node.discovery.join()
 

@@ -122,6 +122,14 @@ class Withdrawals:
         """Remember what was withdrawn before the node's last end."""
         self._catalog.withdrawn |= await known_withdrawn(self._settings)
 
+    async def sweep(self) -> None:
+        """Take rows out of indexes that were made or fetched while these were withdrawn."""
+        if self._catalog.withdrawn:
+            try:
+                await self._derived.indexes.subtract()
+            except (CommonloreError, OSError) as error:
+                log.warning("withdrawn rows were not looked for in indexes: %s", error)
+
     async def take(self, sealed: Sealed[Withdrawal]) -> int:
         """Carry out a withdrawal; how many rows went from retrieval indexes here.
 
@@ -162,9 +170,8 @@ class Withdrawals:
         return forgotten
 
     async def _is_kept_otherwise(self, cid: Cid, header: ShardHeader) -> bool:
-        """Whether another shard holds the very same rows, which was not withdrawn, and which this home made
-        itself or the same contributor signed. Anybody may sign a shard of rows that others gave, and withdraw
-        that."""
+        """Whether another shard holds the very same rows, made here or signed by the same contributor, and
+        not withdrawn: anybody may sign a shard of rows that others gave, and withdraw that."""
         for other in await self._content.starting_with(_SHARD):
             if other == cid or other in self._catalog.withdrawn:
                 continue

@@ -97,6 +97,7 @@ class Indexing:
             sealed = await node.content.put(seal(node.keys.peer, found, CHUNK_SIZE))
         published = PublishedIndex(built.manifest, built.rows, built.sums)
         await commit_own(node.chain.client, cid, published)
+        await node.withdrawals.sweep()
         flagged = await trio.to_thread.run_sync(_flagged, built)
         return Indexed(cid, built.manifest.row_count, sealed, found, flagged)
 

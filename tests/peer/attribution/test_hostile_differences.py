@@ -193,6 +193,20 @@ async def test_rows_that_a_lie_left_are_no_remainder(home: Home) -> None:
     assert (await home.differences.known()).by_index[name] == (forged, honest), "nothing is made of it"
 
 
+async def test_an_index_that_came_after_the_withdrawal_is_swept(home: Home) -> None:
+    """It was being made, or somebody still had it."""
+    a, b = await home.shelf.contribute("a"), await home.shelf.contribute("b")
+    _, index, name = await trained(home, [a, b])
+    rows = await home.get(index.rows, SIZE)
+    home.shelf.forget(index.rows)
+    await home.withdrawals.sweep()
+    await home.withdrawals.take(signed("a", a[0]))
+    await home.put(rows)
+    await home.withdrawals.sweep()
+    assert not home.shelf.has(index.rows)
+    assert await home.differences.latest(name) is not None
+
+
 async def test_how_many_indexes_have_differences_is_bounded(home: Home, monkeypatch: Any) -> None:
     assert MAX_INDEXES >= 1_000
     monkeypatch.setattr("commonlore.peer.attribution.known_differences.MAX_INDEXES", 3)
