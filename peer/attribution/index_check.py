@@ -11,15 +11,15 @@ from ...protocol.attribution.index_trees import (
     IndexCommitment,
     PublishedIndex,
     build_index_trees,
-    sums_root,
 )
 from ...protocol.attribution.indexing import check_beacon
 from ...protocol.content.manifests import IndexManifest
 from ...protocol.errors import NotFound, RemoteProtocolError
-from ...protocol.ids import RAW, cid_of_digest, digest_of
+from ...protocol.ids import RAW, cid_of_digest
 from .difference_evidence import does_not_hold
 from .evidence import Evidence
 from .findings import Checks
+from .index_committed import require_same_sums
 from .index_evidence import IndexEvidence
 from .index_rows import check_rows_of, counted_rows
 
@@ -61,12 +61,7 @@ def check_committed(evidence: Evidence, checks: Checks) -> None:
 
 def _check_committed_sums(index: IndexEvidence, made: IndexCommitment, checks: Checks) -> None:
     """As far as that goes without rows: the sums as they grew row by row cannot be made again."""
-    manifest = index.manifest
-    stated = (digest_of(manifest.adapter), manifest.rows_root, manifest.row_count, manifest.width)
-    if stated != (made.adapter, made.rows_root, made.row_count, made.width):
-        raise RemoteProtocolError("the index is not what its author committed on the chain")
-    if sums_root(manifest, index.sums) != made.sums_root:
-        raise RemoteProtocolError("the index's sums are not what its author committed on the chain")
+    require_same_sums(index.manifest, index.sums, made)
     checks.shows(
         "the index's author committed to these sums, and to the root of its rows, on the chain, with a bond; "
         "since rows were withdrawn nobody can show there that they are wrong"

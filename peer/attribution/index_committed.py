@@ -6,6 +6,7 @@ from __future__ import annotations
 import trio
 
 from ...protocol.attribution.index_trees import IndexCommitment, PublishedIndex, sums_root
+from ...protocol.attribution.written_rows import Blob
 from ...protocol.content.manifests import IndexManifest
 from ...protocol.errors import NotFound, RemoteProtocolError, Unreachable
 from ...protocol.ids import DAG_CBOR, RAW, cid_of_digest, digest_of
@@ -20,18 +21,24 @@ async def require_committed(
 ) -> None:
     """Raises RemoteProtocolError where an index's rows or sums are others than were committed, NotFound,
     Unreachable where they cannot be had. What nobody committed to is not looked at."""
-    if standing is None:
-        return
-    sums, made = await sums_path(content, index), standing.commitment
+    if standing is not None:
+        sums = await sums_path(content, index)
+        await trio.to_thread.run_sync(lambda: require_same_sums(index, map_file(sums), standing.commitment))
 
-    def found() -> tuple[bytes, bytes]:
-        blob = map_file(sums)
-        if len(blob) != index.sums_bytes:
-            raise RemoteProtocolError(f"the index's sums have {len(blob)} bytes, not {index.sums_bytes}")
-        return index.rows_root, sums_root(index, blob)
 
-    if await trio.to_thread.run_sync(found) != (made.rows_root, made.sums_root):
+def require_same_sums(index: IndexManifest, sums: Blob, made: IndexCommitment) -> None:
+    """Raises RemoteProtocolError unless the root of an index's rows, and its sums, are what was committed.
+    Takes no rows: that the sums are theirs is another question."""
+    if len(sums) != index.sums_bytes:
+        raise RemoteProtocolError(f"the index's sums have {len(sums)} bytes, not {index.sums_bytes}")
+    counts = index.row_count, len(index.contributors), index.width
+    if (digest_of(index.adapter), index.rows_root, *counts) != (
+        *(made.adapter, made.rows_root),
+        *(made.row_count, made.sum_count, made.width),
+    ):
         raise RemoteProtocolError("the index is not what its author committed on the chain")
+    if sums_root(index, sums) != made.sums_root:
+        raise RemoteProtocolError("the index's sums are not what its author committed on the chain")
 
 
 async def published_index(content: ContentSource, commitment: IndexCommitment) -> PublishedIndex:
