@@ -114,7 +114,7 @@ class Differences(HeardDifferences):
                 continue
             opened = OpenedShard(shard, rows)
             try:
-                withdrawn = await opened_rows(self._content, opened)
+                withdrawn = await self._soon(opened_rows(self._content, opened))
             except CommonloreError as wrong:
                 log.warning("the row hashes of withdrawn shard %s are not known: %s", shard, wrong)
                 unknown.add(shard)
@@ -135,8 +135,10 @@ class Differences(HeardDifferences):
                 kept = await self._kept_of(difference)
                 if kept is None or not self._content.has(kept):
                     continue
-                found = await read_difference(self._content, difference, (cid, index), self._clock.now_ms())
-                evidence = IndexEvidence(sealed, None, await sums_of(self._content, index), b"")
+                read = read_difference(self._content, difference, (cid, index), self._clock.now_ms())
+                found = await self._soon(read)
+                sums = await self._soon(sums_of(self._content, index))
+                evidence = IndexEvidence(sealed, None, sums, b"")
                 wrong = await trio.to_thread.run_sync(does_not_hold, evidence, found)
                 if not wrong and found.remainder.gone.keys() <= positions:
                     return found.remainder
@@ -147,7 +149,7 @@ class Differences(HeardDifferences):
     ) -> Cid:
         """The blobs of a difference and its sealed record; its name."""
         put = self._content.put
-        sums = await sums_of(self._content, index)
+        sums = await self._soon(sums_of(self._content, index))
         taken = await trio.to_thread.run_sync(taken_sums, index, remainder, sums)
         difference = IndexDifference(
             adapter=index.adapter,

@@ -351,9 +351,12 @@ async def test_an_author_tells_of_what_left_its_index_and_others_remember(home: 
         told.append((index, difference))
 
     home.differences.made = made
-    name, _, honest = await withdrawn_once(home)
-    ((index, difference),) = told
-    assert index == name
+    shelf = home.shelf
+    a, b = await shelf.contribute("a", *pairs("a", 3)), await shelf.contribute("b", *pairs("b", 2))
+    name = await home.put(seal(OWN, (await indexed(shelf, a, b))[1], SIZE))
+    await home.withdrawals.take(signed("a", a[0]))
+    difference = dict(told)[name]
+    honest = open_sealed(await home.get(difference, SIZE), (IndexDifference,), SIZE).record
     other = Home(home.shelf, home.folder)
     for author, known in ((KEYS["c"].public, {}), (OWN.public, {name: (difference,)})):
         await other.differences.hear_author(name, difference, author)

@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import trio
 
-from commonlore.peer.attribution.known_differences import MAX_INDEXES, known_differences, remember_difference
+from commonlore.peer.attribution.known_differences import known_differences, remember_difference
 from commonlore.peer.datanets.withdrawing import sign_withdrawal
 from commonlore.protocol.attribution.differences import (
     MAX_DIFFERENCE_BYTES,
@@ -161,6 +162,63 @@ async def test_a_stranger_who_withdraws_its_own_names_no_difference_of_others_in
         assert not home.shelf.has(forged)
 
 
+async def test_nobody_announces_a_difference_of_anothers_index(home: Home) -> None:
+    a, b = await home.shelf.contribute("a"), await home.shelf.contribute("b")
+    adapter, index, name = await trained(home, [a, b])
+    own = (await trained(home, [a, b], STRANGER))[1]
+    forged = await forged_difference(home, name, index, a)
+    of_own_adapter = await forged_difference(home, name, own, a)
+    for each in (forged, of_own_adapter):
+        await home.differences.hear_author(name, each, STRANGER.public)
+    home.shelf.forget(name)
+    await home.differences.hear_author(name, await forged_difference(home, name, index, a), STRANGER.public)
+    assert home.shelf.has(adapter)
+    assert not (await home.differences.known()).by_index
+
+
+async def test_a_difference_that_never_comes_holds_no_withdrawal_up(home: Home, monkeypatch: Any) -> None:
+    a, b = await home.shelf.contribute("a"), await home.shelf.contribute("b")
+    _, index, name = await trained(home, [a, b])
+    slow, read, asked = {cid_of(b"slow")}, home.get, trio.Event()
+    heard = await forged_difference(home, cid_of(b"index"), replace(index, adapter=cid_of(b"of nobody")), a)
+    slow.add(open_sealed(await home.get(heard, SIZE), (IndexDifference,), SIZE).record.shards[0].rows)
+
+    async def get(name: Any, most: int | None = None) -> Any:
+        if name in slow:
+            asked.set()
+            await trio.sleep_forever()
+        return await read(name, most)
+
+    monkeypatch.setattr(home, "get", get)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(home.differences.hear, [heard], {a[0]})
+        await asked.wait()
+        asked = trio.Event()
+        for _ in range(99):
+            nursery.start_soon(home.differences.hear_author, name, cid_of(b"slow"), KEYS["c"].public)
+        await asked.wait()
+        with trio.fail_after(60):
+            await home.differences.open(a[0], ())
+            await home.differences.subtract()
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_index_whose_sums_never_come_keeps_no_rows(home: Home, monkeypatch: Any) -> None:
+    a, b = await home.shelf.contribute("a"), await home.shelf.contribute("b")
+    _, index, _ = await trained(home, [a, b])
+    read = home.get
+
+    async def get(name: Any, most: int | None = None) -> Any:
+        if name == index.sums:
+            await trio.sleep_forever()
+        return await read(name, most)
+
+    monkeypatch.setattr(home, "get", get)
+    monkeypatch.setattr("commonlore.peer.attribution.heard_differences.HEAR_PATIENCE_S", 0.01)
+    await home.withdrawals.take(signed("a", a[0]))
+    assert not home.shelf.has(index.rows)
+
+
 async def test_whose_difference_is_told_is_this_peers_own(home: Home) -> None:
     a, b = await home.shelf.contribute("a"), await home.shelf.contribute("b")
     _, index, name = await trained(home, [a, b])
@@ -208,7 +266,6 @@ async def test_an_index_that_came_after_the_withdrawal_is_swept(home: Home) -> N
 
 
 async def test_how_many_indexes_have_differences_is_bounded(home: Home, monkeypatch: Any) -> None:
-    assert MAX_INDEXES >= 1_000
     monkeypatch.setattr("commonlore.peer.attribution.known_differences.MAX_INDEXES", 3)
     held = await home.put(b"an index that is here")
     for name in (held, *(cid_of(bytes([n])) for n in range(9))):
