@@ -26,7 +26,7 @@ from commonlore.protocol.receipts.seconding import BondedList, list_bonded
 from commonlore.protocol.requests.records import ChatMessage, Disclosure, InferenceRequest, Prompt, Sampling
 from commonlore.protocol.requests.rules import compute_prompt_root, sign_request
 from commonlore.protocol.signing.bindings import bind
-from commonlore.protocol.signing.eip712 import Domain, digest
+from commonlore.protocol.signing.eip712 import Domain, digest, sign
 from commonlore.protocol.signing.keys import AccountKey, PeerKey
 
 DOMAIN = Domain(31_337, Address(b"\x01" * 20))
@@ -104,6 +104,21 @@ def test_what_was_changed_is_not() -> None:
         ),
         dataclasses.replace(whole, signed=dataclasses.replace(whole.signed, signature=bytes(65))),
     ):
+        with pytest.raises(InvalidSignature):
+            check_opening(DOMAIN, forged)
+
+
+def test_a_worker_cannot_pay_itself_in_its_payers_name() -> None:
+    """A voucher that another than the payer signed pays nothing, for a receipt or for an earlier one."""
+    later, _ = second_step()
+    by_worker = sign(DOMAIN, LANE, later.paid.voucher.voucher)
+    own = dataclasses.replace(
+        later.paid, voucher=dataclasses.replace(later.paid.voucher, signature=by_worker)
+    )
+    earlier = later.earlier[0]
+    by_worker = sign(DOMAIN, LANE, earlier.voucher.voucher)
+    first = dataclasses.replace(earlier, voucher=dataclasses.replace(earlier.voucher, signature=by_worker))
+    for forged in (dataclasses.replace(later, paid=own), dataclasses.replace(later, earlier=(first,))):
         with pytest.raises(InvalidSignature):
             check_opening(DOMAIN, forged)
 
