@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,6 +69,10 @@ class Registrations:
             found[wanted] = adapters[wanted]
             waiting += found[wanted].parents
         return tuple(found.values())
+
+    def adapters(self) -> Collection[bytes]:
+        """The record ids of all adapters. Raises Unreachable, ChainError."""
+        return self._read().adapters.keys()
 
     def beacon_of(self, record_id: bytes) -> bytes:
         """The hash of the block in which an adapter was registered: nobody knew it before, and an adapter is

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import trio
 
+from commonlore.contracts.calling.records import AdapterRegistration, DatanetEntry
 from commonlore.contracts.client.bonding import BondRole
 from commonlore.peer.attribution.index_committed import published_index, require_committed
 from commonlore.peer.chain import OFFLINE
@@ -55,11 +56,23 @@ def content(tmp_path):
 
 
 @pytest.fixture
-def author(chain):
+def author(chain, make):
     """The worker, with a bond as an attributor."""
     chain.devchain.fund(chain.worker.owner.address, BOND)
     chain.worker.client.bonds.bond(BondRole.ATTRIBUTOR, BOND)
+    register(chain.worker, make)
     return chain.worker
+
+
+def register(party, make):
+    """The adapter as this party's own."""
+    registry, manifest, datanet = party.client.registry, make.MANIFEST, make.DATANET
+    registry.register_base(manifest.base)
+    entry = DatanetEntry(digest_of(manifest.datanets[0]), datanet.contributors_root, bytes(32))
+    record = registry.register_datanet(f"{datanet.name} of {party.owner.address.hex()}", 1, entry)
+    account = party.owner.address
+    made = AdapterRegistration(make.ADAPTER, manifest.base, (record,), (), manifest.split, account)
+    registry.register_adapter(made, registry.sign_adapter(made, party.owner))
 
 
 @pytest.fixture
@@ -204,7 +217,8 @@ async def test_what_was_published_and_is_not_what_was_committed_is_told(
 
 
 async def test_another_account_kills_only_what_it_committed_itself(chain, make, author, watcher, content):
-    """Somebody commits wrong sums in the name of another's index, and has them shown wrong."""
+    """Somebody commits wrong sums in the name of another's index: it is nobody's, until he registers the
+    adapter as his own, and then it is only his."""
     cid, published = publish(content, make, author)
     await commit_own(author.client, cid, published)
     ada = chain.payers[0]
@@ -213,6 +227,9 @@ async def test_another_account_kills_only_what_it_committed_itself(chain, make, 
     forged = replace(published, sums=published.sums[:-4] + b"\x01\x00\x00\x00")
     made = build_index_trees(forged).commitment(ada.owner.address, cid, published.manifest)
     ada.client.indexes.commit(made)
+    report = await look(chain, watcher, content)
+    assert (report.indexes, report.doubts) == (1, [])
+    register(ada, make)
     report = await look(chain, watcher, content)
     assert (report.indexes, len(report.doubts)) == (2, 1)
     assert (await standing(chain, make, author, cid)).killed == ""
@@ -240,3 +257,17 @@ async def test_what_comes_too_slowly_holds_up_no_other(chain, make, author, watc
     report = WatchReport(chain.now)
     await watch.look(report)
     assert (report.indexes, report.waiting) == (1, [])
+
+
+async def test_a_watcher_without_gas_sends_the_proof_when_it_has_some(chain, make, author, content):
+    cid, published = publish(content, make, author, forged=1)
+    await commit_own(author.client, cid, published)
+    poor = make.Party(chain, "poor")
+    watch = IndexWatch(poor.client, partial(published_index, content))
+    report = WatchReport(chain.now)
+    await watch.look(report)
+    assert (report.indexes, report.index_acts, len(report.waiting)) == (0, [], 1)
+    chain.devchain.fund(poor.owner.address, 0)
+    report = WatchReport(chain.now)
+    await watch.look(report)
+    assert [act.what for act in report.index_acts] == [IndexFraudKind.BAD_SUM]
