@@ -9,7 +9,8 @@ Rules of this file:
   the adapter's author made of that index and which is there to be read; one that challenges an index says so
   by its method, and names the row. Of each attributor one counts.
 - The worker's own comes first, then the others by the lot that draws attributors; `judge` reads two. Without
-  the worker's own none counts: a word that nobody answers for with the receipt could be any stranger's.
+  the worker's own none counts: a word that nobody answers for with the receipt could be any stranger's. Nor
+  does one beside it that is by another index: a row that it challenges would be of something else.
 - Statements on receipts that were not drawn change nothing.
 """
 
@@ -51,6 +52,7 @@ def counting(
     if worker_key not in valid:
         return ()
     own = valid.pop(worker_key)
+    valid = {key: one for key, one in valid.items() if one.record.index == own.record.index}
     others = draw_attributors(beacon, receipt_hash, valid, len(valid))
     return (own, *(valid[key] for key in others))[:ATTRIBUTORS]
 

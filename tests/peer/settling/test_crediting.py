@@ -15,6 +15,7 @@ from commonlore.peer.store.ledger_rows import ReceiptState, Role, StoredReceipt
 from commonlore.peer.store.node_store import open_store
 from commonlore.peer.store.records import MAX_STATEMENT_BYTES, Records
 from commonlore.protocol.attribution.faithfulness import (
+    CHALLENGED_METHOD,
     COARSE_METHOD,
     UNMEASURED_METHOD,
     Correlations,
@@ -204,6 +205,29 @@ def test_without_the_workers_own_statement_nobody_elses_counts() -> None:
         sealed = open_sealed(seal(key, made), (AttributionStatement,))
         found = divide_by_statements(b"", MANIFEST, {digest: 4_000}, [sealed], WORKER.public, OPENED)
         assert found.receipts[digest].basis is basis
+
+
+@pytest.mark.parametrize(
+    ("method", "challenged"), [(CHALLENGED_METHOD, 7), (PRIOR_METHOD, None), (COARSE_METHOD, None)]
+)
+def test_a_second_word_on_another_index_says_nothing_of_this_one(method: str, challenged: int | None) -> None:
+    """A row that it challenges would be looked for in the wrong place, and the honest scores be void."""
+    digest = keccak256(b"a receipt")
+    made = AttributionStatement(
+        digest, ADAPTER, INDEX, "m", bytes(32), (Weight(A, PPM),), faithfulness=MEASURED
+    )
+    priors = tuple(Weight(each.payee, each.ppm) for each in MANIFEST.priors)
+    for index, basis in (
+        (cid_of(b"another index"), (Basis.SINGLE,)),
+        (INDEX, (Basis.CHALLENGED, Basis.DISPUTED)),
+    ):
+        said = replace(made, index=index, method=method, weights=priors, challenged=challenged)
+        given = [
+            open_sealed(seal(key, one), (AttributionStatement,))
+            for key, one in ((WORKER, made), (SECOND, said))
+        ]
+        found = divide_by_statements(b"", MANIFEST, {digest: 4_000}, given, WORKER.public, OPENED)
+        assert found.receipts[digest].basis in basis
 
 
 @pytest.mark.parametrize(
