@@ -15,6 +15,8 @@ import trio
 from ..protocol.errors import CommonloreError, NotFound, Unreachable
 
 MOMENT_S, POLL_S = 3.0, 0.05
+LEARNING_S = 0.5
+"""How long what others told takes until it is known here."""
 
 AskAround = Callable[[], Awaitable[None]]
 """Takes what every connected peer knows."""
@@ -22,7 +24,7 @@ T = TypeVar("T")
 
 
 async def find_heard(look: Callable[[], T], ask_around: AskAround) -> T:
-    """What `look` finds, now, when all were asked, or a moment after that. Raises what it raises at last."""
+    """What `look` finds, now or once all were asked. Raises what it raises at last."""
     if _finds_nothing(look):
         with trio.CancelScope() as patience:  # without end while the others are asked
             async with trio.open_nursery() as nursery:
@@ -47,7 +49,7 @@ async def once_met(read: Callable[[], Awaitable[T]]) -> T:
 
 async def _ask(ask_around: AskAround, patience: trio.CancelScope) -> None:
     await ask_around()
-    patience.deadline = trio.current_time() + MOMENT_S
+    patience.deadline = trio.current_time() + LEARNING_S
 
 
 def _finds_nothing(look: Callable[[], object]) -> bool:

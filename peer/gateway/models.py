@@ -63,45 +63,51 @@ class Models:
 
         Raises UnknownModel, telling what is known, and InvalidRequest where adapters cannot answer together.
         """
-        target = await self._named(model)
+        return await self._node.catalog.patiently(lambda: self._resolved(model))
+
+    def _resolved(self, model: str) -> Target:
+        target = self._named(model)
         if target is None and is_composition(model):
             try:
-                return await self.compose(read_composition((model,)))
+                return self._composed(read_composition((model,)))
             except ConfigError as wrong:
                 raise InvalidRequest(str(wrong), "model") from None
-        return target or await self._unknown(model)
+        return target or self._unknown(model)
 
     async def compose(self, weighted: Weighted) -> Target:
         """Adapters that answer together, by their ids; their base is whichever their manifests agree on.
 
         Raises as `resolve`.
         """
+        return await self._node.catalog.patiently(lambda: self._composed(weighted))
+
+    def _composed(self, weighted: Weighted) -> Target:
         ids: list[tuple[str, int]] = []
         for name, ppm in weighted:
-            target = await self._named(name) or await self._unknown(name)
+            target = self._named(name) or self._unknown(name)
             if not target.adapters:
                 raise InvalidRequest(f"{name[:200]!r} is a base; only adapters answer together", "model")
             ids.append((target.adapters[0][0], ppm))
         return Target(tuple(ids), target.base if len(ids) == 1 else None)
 
-    async def _named(self, model: str) -> Target | None:
+    def _named(self, model: str) -> Target | None:
         """The adapter or base of this one name or id."""
         if (record := self._adapter(model)) is not None:
             return _target(record)
-        if (base := await self._base(model)) is not None:
+        if (base := self._base(model)) is not None:
             return Target(base=base)
         head, colon, tail = model.partition(":")
         record = self._adapter(tail) if colon else None
-        if record is not None and await self._base(head) == record.base:
+        if record is not None and self._base(head) == record.base:
             return _target(record)
         return Target(((model, PPM),)) if _is_cid(model) else None
 
-    async def _unknown(self, model: str) -> NoReturn:
+    def _unknown(self, model: str) -> NoReturn:
         known = [*self._base_names(), *(record.alias for record in self._node.catalog.adapters())]
         shown = ", ".join(known[:8]) or "none yet: no worker is known to this node"
         raise UnknownModel(f"unknown model {model[:200]!r}; known: {shown}")
 
-    async def _base(self, name: str) -> Cid | None:
+    def _base(self, name: str) -> Cid | None:
         """The served base of this id or name."""
         by_id = next((base for base in self._served() if base == name), None)
         return by_id or self._base_names().get(name)

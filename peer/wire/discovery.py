@@ -37,6 +37,10 @@ PROVIDE_RATE, PROVIDE_BURST = 0.8, 8.0
 """Announcements a second: others accept ten in any ten seconds."""
 REPROVIDE_S = 1_800.0
 LOOKUP_LIMIT_S = 15.0
+NEWCOMER_S, MOMENT_S = 30.0, 3.0
+"""For how long a peer has just joined, and what it waits then to meet others."""
+ROUNDS_APART_S = 1.0
+"""Others are not asked more often, however many ask for names that nobody knows."""
 INTRODUCTION_LIMIT_S = 5.0
 """For a bootstrap peer to say which network it is of."""
 
@@ -57,12 +61,13 @@ class Discovery:
         self._has_work = trio.Event()
         self._reconciled: set[PeerId] = set()
         self._asking_around = trio.Lock()
-        self._asked_around_at = -1.0
+        self._asked_around_at = self._joined_at = trio.current_time() - ROUNDS_APART_S
 
     async def join(self) -> None:
         """Reach the bootstrap peers, take what they know, and be findable. One that answers is enough; raises
         Unreachable, naming each, when none does, and ConfigError where one that does is of another network.
         A peer without bootstrap addresses is the first of its network."""
+        self._joined_at = trio.current_time()
         self.provide(meeting_point(self._gossip.domain))
         failures: list[CommonloreError] = []
         async with trio.open_nursery() as nursery:
@@ -110,11 +115,18 @@ class Discovery:
         await self._reconcile_with({peer})
 
     async def ask_around(self) -> None:
-        """Take what all connected peers know, now. However many want that at once, a round that begins after
-        they came is enough."""
+        """Take what all connected peers know, now; who has just joined also a moment later."""
+        await self._ask_all()
+        if trio.current_time() - self._joined_at < NEWCOMER_S:
+            await trio.sleep(MOMENT_S)
+            await self._ask_all()
+
+    async def _ask_all(self) -> None:
+        """However many want that at once, a round that begins after they came is enough."""
         came_at = trio.current_time()
         async with self._asking_around:
             if self._asked_around_at < came_at:
+                await trio.sleep(max(0, self._asked_around_at + ROUNDS_APART_S - came_at))
                 began_at = trio.current_time()
                 await self._reconcile_with(self._host.connected())
                 self._asked_around_at = began_at

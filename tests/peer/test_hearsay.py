@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from commonlore.peer.catalog import Catalog
-from commonlore.peer.hearsay import MOMENT_S
+from commonlore.peer.hearsay import LEARNING_S
 from commonlore.protocol.content.manifests import DatanetManifest
 from commonlore.protocol.errors import ConfigError, NotFound
 from commonlore.protocol.gossip.adverts import DatanetRecord
@@ -72,7 +72,7 @@ def test_what_is_known_is_found_without_asking() -> None:
     assert asked.rounds == 0
 
 
-@pytest.mark.parametrize("learns_after_s", [0, LATE_S / 2, LATE_S + MOMENT_S / 2])
+@pytest.mark.parametrize("learns_after_s", [0, LATE_S / 2, LATE_S + LEARNING_S / 2])
 def test_what_others_tell_is_found_however_late_they_are(learns_after_s: float) -> None:
     asked = Asked("numbers", learns_after_s=learns_after_s)
     found, seconds = run(asked, "numbers")
@@ -81,7 +81,7 @@ def test_what_others_tell_is_found_however_late_they_are(learns_after_s: float) 
     assert asked.rounds == 1
 
 
-def test_what_nobody_knows_is_said_a_moment_after_all_were_asked() -> None:
+def test_what_nobody_knows_is_said_when_all_were_asked() -> None:
     asked = Asked("others")
 
     async def main() -> float:
@@ -90,7 +90,9 @@ def test_what_nobody_knows_is_said_a_moment_after_all_were_asked() -> None:
             await asked.datanet("numbers")
         return trio.current_time() - began
 
-    assert trio.run(main, clock=MockClock(autojump_threshold=0)) == pytest.approx(LATE_S + MOMENT_S, abs=0.1)
+    assert trio.run(main, clock=MockClock(autojump_threshold=0)) == pytest.approx(
+        LATE_S + LEARNING_S, abs=0.1
+    )
 
 
 async def test_other_errors_are_told_at_once() -> None:

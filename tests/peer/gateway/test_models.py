@@ -29,3 +29,20 @@ async def test_a_base_is_called_what_most_of_its_workers_call_it(said: Any, name
     )
     listed = await Models(node).listed()
     assert {entry["id"]: entry["commonlore"]["base"] for entry in listed} == names
+
+
+async def test_a_model_that_was_announced_elsewhere_just_now_is_asked_for(opened) -> None:
+    async with opened() as door:
+        asked = 0
+
+        async def told() -> None:
+            nonlocal asked
+            asked += 1
+            door.node.announce_adapter("bob/new")
+
+        door.node.catalog.ask_around = told
+        wanted = {"messages": [{"role": "user", "content": "?"}]}
+        for model, status in (("bob/new", 200), ("bob/new=0.5+no/such=0.5", 404), ("bob/new", 200)):
+            reply = await door.request("POST", "/v1/chat/completions", json={"model": model, **wanted})
+            assert reply.status_code == status, reply.text
+        assert asked == 2, "what is known is asked for of nobody"

@@ -100,7 +100,8 @@ async def test_only_what_changed_is_asked_for_again(networks, clock):
         assert await pull(a.host.peer_id) == 0
 
 
-async def test_who_asks_around_is_told_what_gossip_lost(networks, clock):
+async def test_who_asks_around_is_told_what_gossip_lost(networks, clock, monkeypatch):
+    monkeypatch.setattr("commonlore.peer.wire.discovery.NEWCOMER_S", 0)
     async with networks(0) as a, networks(1, a) as b:
         await b.discovery.join()
         a.gossip.take(seal(STRANGER, adapter(1, clock())))
@@ -109,7 +110,29 @@ async def test_who_asks_around_is_told_what_gossip_lost(networks, clock):
         assert aliases(b, clock) == {"me/codes"}
 
 
+async def test_who_has_just_joined_asks_again_a_moment_later(networks, clock, monkeypatch):
+    monkeypatch.setattr("commonlore.peer.wire.discovery.ROUNDS_APART_S", 0)
+    monkeypatch.setattr("commonlore.peer.wire.discovery.MOMENT_S", 0)
+    async with networks(0) as a, networks(1, a) as b:
+        await b.discovery.join()
+        pull, rounds = b.discovery._reconciler.pull, 0
+
+        async def told_late(peer) -> int:
+            """The neighbour itself hears of it only after the first round."""
+            nonlocal rounds
+            rounds += 1
+            found = await pull(peer)
+            a.gossip.take(seal(STRANGER, adapter(1, clock())))
+            return found
+
+        monkeypatch.setattr(b.discovery._reconciler, "pull", told_late)
+        await b.discovery.ask_around()
+        assert rounds == 2
+        assert aliases(b, clock) == {"me/codes"}
+
+
 async def test_many_who_ask_around_at_once_are_told_together(networks, clock, monkeypatch):
+    monkeypatch.setattr("commonlore.peer.wire.discovery.NEWCOMER_S", 0)
     async with networks(0) as a, networks(1, a) as b:
         await b.discovery.join()
         begun, go_on, rounds = trio.Event(), trio.Event(), 0
