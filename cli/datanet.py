@@ -119,8 +119,6 @@ def _next(done: dict[str, Any]) -> str:
     """What is to be done by whom."""
     if done["version"]:
         return f"version {done['version']} is without them"
-    if not done.get("shards_left", 1):
-        return "nothing of it is left, and an empty version cannot be published: other peers are not told"
     return "its curator must publish a version without them"
 
 

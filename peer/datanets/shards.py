@@ -151,6 +151,8 @@ async def pull_datanet(content: Content, catalog: Catalog, domain: Domain, datan
             f"Datanet {manifest.name!r}: version {manifest.version} holds a shard that was withdrawn; "
             "use the version that its curator published without it"
         )
+    if not manifest.shards:
+        raise InvalidShard(f"Datanet {manifest.name!r}: version {manifest.version} has no rows left")
     await _check_order(catalog, manifest)
     shards = tuple([await pull_shard(content, domain, cid, manifest.name) for cid in manifest.shards])
     if contributors_root(s.payee for s in shards) != manifest.contributors_root:

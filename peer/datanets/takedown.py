@@ -55,7 +55,6 @@ async def withdraw(node: Node, name: str, contributor: PeerKey, reason: str) -> 
         "shards": list(taken),
         "withdrawals": [await node.content.put(each.raw) for each in sealed],
         "version": version,
-        "shards_left": len(manifest.shards) - len(taken),
         "unindexed_rows": forgotten,
         "tainted": told,
     }
@@ -105,11 +104,11 @@ async def _publish_without(
     sealed: Sequence[Sealed[Withdrawal]],
     told: Sequence[Mapping[str, Any]],
 ) -> int | None:
-    """The number of the version without these shards; None where another peer curates the Datanet, or where
-    nothing would be left of it."""
+    """The number of the version without these shards, which may have none left; None where another peer
+    curates the Datanet."""
     taken = {each.record.shard for each in sealed}
     left = [cid for cid in manifest.shards if cid not in taken]
-    if manifest.curator != node.keys.peer.public or not left:
+    if manifest.curator != node.keys.peer.public:
         return None
     shards = [(cid, decode(Shard, await node.content.get(cid, CHUNK_SIZE))) for cid in left]
     plan = DatanetPlan(manifest.name, manifest.purpose, manifest.kind, manifest.licence)

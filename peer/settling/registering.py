@@ -127,7 +127,7 @@ class Registrar:
 
     async def _datanet(self, datanet: Cid) -> None:
         """A version and, before it, the earlier ones that can be had, under their own numbers on the
-        chain."""
+        chain. One without shards stays out: nobody can learn from it, and it has no contributors' root."""
         registered = await on_chain(self._client.registrations.datanets)
         known = {each.entry for each in registered.values() if each.owner == self._owner.address}
         versions: list[tuple[Cid, DatanetManifest]] = []
@@ -139,7 +139,8 @@ class Registrar:
                 break
             if datanet_entry(current, manifest) in known:
                 break
-            versions.append((current, manifest))
+            if manifest.shards:
+                versions.append((current, manifest))
             current = manifest.previous
         for version in reversed(versions):
             await self._register_datanet(*version)

@@ -129,7 +129,8 @@ class DatanetManifest:
     """One version of a Datanet.
 
     `shards` are CIDs of `Shard`s; `contributors_root` the Merkle root of their sorted payees. `withdrawn` is
-    the CID of the sealed withdrawals of shards of earlier versions.
+    the CID of the sealed withdrawals of shards of earlier versions. A version without shards only says that
+    all were withdrawn.
     """
 
     name: Name
@@ -139,7 +140,7 @@ class DatanetManifest:
     curator: Key32
     version: U32
     previous: Cid | None
-    shards: Annotated[tuple[Cid, ...], Size(1, 4096)]
+    shards: Annotated[tuple[Cid, ...], Size(0, 4096)]
     contributors_root: Hash32
     withdrawn: Cid | None = None
 

@@ -21,7 +21,7 @@ from commonlore.protocol.attribution.written_rows import write_row
 from commonlore.protocol.content.manifests import IndexedContributor, IndexManifest
 from commonlore.protocol.content.rows import row_hash
 from commonlore.protocol.encoding.merkle import MerkleTree
-from commonlore.protocol.errors import InvalidAdapter
+from commonlore.protocol.errors import InvalidAdapter, InvalidShard
 from commonlore.protocol.ids import Cid
 from commonlore.protocol.requests.records import Sampling
 from commonlore.protocol.signing.envelope import seal
@@ -88,14 +88,8 @@ async def test_who_takes_rows_back_ends_what_learnt_from_them(
         found = await ask(carol, sampling=SHORT, retrieve=Retrieval("doomed", 4))
         assert {cited.contributor for cited in found.citations} == {"dan", "eve"}
 
-        def tainted() -> Any:
-            done = town.lore(
-                "datanet", "withdraw", "doomed", "--identity", "eve", "--json", home="contributor"
-            )
-            return done.json
-
         await until(lambda: known(town, "carol/doomed", index))
-        done = await trio.to_thread.run_sync(tainted)
+        done = await trio.to_thread.run_sync(withdraw, town, "eve")
         assert (done["version"], [found["adapter"] for found in done["tainted"]]) == (2, [adapter])
         taken = done["tainted"][0]["rows_taken"]
         assert [(each["contributor"], each["rows"]) for each in taken] == [("eve", 4)]
@@ -119,6 +113,23 @@ async def test_who_takes_rows_back_ends_what_learnt_from_them(
             await ask(carol, "carol/doomed", sampling=SHORT)
         found = await ask(carol, sampling=SHORT, retrieve=Retrieval("doomed", 4))
         assert {cited.contributor for cited in found.citations} == {"dan"}
+        done = await trio.to_thread.run_sync(withdraw, town, "dan")
+        assert done["version"] == 3, "a version without rows tells everybody else"
+        await until(lambda: set(done["shards"]) < carol.node.catalog.withdrawn)
+        await until(lambda: carol.node.catalog.datanet_record("doomed").version == 3)
+        with pytest.raises(InvalidShard, match="version 3 has no rows left"):
+            await ask(carol, sampling=SHORT, retrieve=Retrieval("doomed", 4))
+
+        async def all_rows_left() -> bool:
+            latest = await carol.node.differences.latest(index)
+            return latest is not None and latest[1].row_count == 8
+
+        await until(all_rows_left)
+
+
+def withdraw(town: Any, contributor: str) -> Any:
+    words = ("datanet", "withdraw", "doomed", "--identity", contributor, "--json")
+    return town.lore(*words, home="contributor").json
 
 
 def written_in(home: Path) -> list[bytes]:

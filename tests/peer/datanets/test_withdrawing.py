@@ -160,6 +160,17 @@ async def test_who_hears_of_the_next_version_forgets_too(shelf, withdrawals, tmp
     assert third.withdrawn == listed  # and the versions after it say so too
 
 
+async def test_a_version_without_rows_still_tells_what_was_withdrawn(shelf, withdrawals):
+    a = await shelf.contribute("a")
+    first = await shelf.publish([a])
+    listed = await withdrawals.list_with(first[1], [signed("a", a[0])])
+    version = await shelf.put(encode(replace((await shelf.publish([], first))[1], withdrawn=listed)))
+    await withdrawals.follow(version)
+    assert not shelf.has(a[1].header.rows)
+    with pytest.raises(InvalidShard, match="version 2 has no rows left"):
+        await pull_datanet(shelf, shelf.catalog, shelf.domain, version)
+
+
 async def test_a_difference_that_is_nowhere_holds_no_withdrawal_up(shelf, withdrawals, monkeypatch):
     a, b = await shelf.contribute("a"), await shelf.contribute("b")
     first = await shelf.publish([a, b])

@@ -156,7 +156,8 @@ async def test_an_adapter_has_one_beacon_the_block_that_registered_it(chain, mak
 
 async def test_everything_announced_is_registered_and_nothing_twice(chain, make, author):
     first = replace(make.DATANET, name="icd", curator=author.party.peer.public)
-    second = replace(first, version=2, previous=author.keep(first), purpose="more")
+    empty = replace(first, version=2, previous=author.keep(first), shards=())
+    second = replace(first, version=3, previous=author.keep(empty), purpose="more")
     datanet = author.announce(second, "icd")
     one = author.announce(author.adapter(make, (datanet,)), "a/one")
     other = author.announce(author.adapter(make, (record_cid(first),), name="other"), "a/other")
