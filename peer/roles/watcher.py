@@ -5,7 +5,7 @@ a commitment are taken over too.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +26,8 @@ from ..watchtower.watching import Watchtower
 log = logging.getLogger("commonlore.peer.watch")
 LONGEST_PAUSE_S = 300.0
 Tell = Callable[[WatchReport], None]
+Sweep = Callable[[], Awaitable[None]]
+"""Takes out of indexes what was withdrawn: to judge one it is fetched, from whoever still has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +53,13 @@ class Watchman:
         clock: Clock,
         successor: Successor | None = None,
         indexes: IndexWatch | None = None,
+        sweep: Sweep | None = None,
     ) -> None:
         self._tower = tower
         self._clock = clock
         self._successor = successor
         self._indexes = indexes
+        self._sweep = sweep
         self._told: list[Tell] = []
         self.status = WatchStatus()
 
@@ -77,6 +81,8 @@ class Watchman:
             report = await self._tower.look()
             if self._indexes is not None:
                 await self._indexes.look(report)
+            if report.indexes and self._sweep is not None:
+                await self._sweep()
             if self._successor is not None:
                 await self._successor.look(report)
         except CommonloreError as error:
@@ -119,6 +125,6 @@ async def open_watchman(node: Node) -> AsyncIterator[Watchman]:
         successor = Successor(node.chain.client, fetch, node.content.put, bond)
     tower = Watchtower(node.chain.client, fetch, demands=node.config.watch_demands)
     indexes = IndexWatch(node.chain.client, partial(published_index, node.content))
-    watchman = Watchman(tower, node.clock, successor, indexes)
+    watchman = Watchman(tower, node.clock, successor, indexes, node.withdrawals.sweep)
     node.nursery.start_soon(watchman.run, float(node.config.watch_interval_s))
     yield watchman

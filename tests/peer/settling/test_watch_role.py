@@ -41,3 +41,21 @@ async def test_rounds_are_counted_and_failures_said(caplog):
     assert (status.judged, status.challenges, status.failures, status.waiting_for) == (4, 1, 0, "no data")
     assert told == [first, second]
     assert "watching waits: down" in caplog.text
+
+
+async def test_what_was_fetched_to_be_judged_is_swept():
+    class Indexes:
+        judged = 1
+
+        async def look(self, report):
+            report.indexes = self.judged
+
+    swept, indexes = [], Indexes()
+
+    async def sweep():
+        swept.append(indexes.judged)
+
+    watchman = Watchman(Tower(WatchReport(7), WatchReport(8)), ManualClock(5_000), None, indexes, sweep)
+    for indexes.judged in (1, 0):
+        await watchman.look()
+    assert swept == [1], "after a round that judged something"
