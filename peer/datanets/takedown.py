@@ -10,21 +10,21 @@ its own.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 import trio
 
-from ...protocol.content.manifests import DatanetManifest, Shard
+from ...protocol.content.manifests import DatanetManifest, Shard, ShardHeader
 from ...protocol.content.withdrawals import Withdrawal
 from ...protocol.encoding.codec import decode
 from ...protocol.errors import CommonloreError
-from ...protocol.ids import CHUNK_SIZE, Address, Cid
+from ...protocol.ids import CHUNK_SIZE, Cid
 from ...protocol.signing.envelope import Sealed
 from ...protocol.signing.keys import PeerKey
 from ..node import Node
+from .rows_taken import rows_taken
 from .shards import DatanetPlan, publish_datanet, record_of
 from .withdrawing import Tainted, shards_of, sign_withdrawal
 
@@ -85,15 +85,11 @@ async def _told(node: Node, found: Tainted, index: Cid | None, missing: str) -> 
     if taken is None:
         return told | {"without_difference": missing or "its index holds none of these rows"}
     cid, difference = taken
-    names: dict[Address, str] = {}
-    for each in difference.shards:
-        with suppress(CommonloreError):  # others made it, and may name what is not to be had
-            header = decode(Shard, await node.content.get(each.shard, CHUNK_SIZE)).header
-            names[header.payee] = header.contributor
-    rows = [
-        {"contributor": names.get(each.payee, ""), "payee": each.payee, "rows": each.row_count}
-        for each in difference.contributors
-    ]
+
+    async def header_of(shard: Cid) -> ShardHeader:
+        return decode(Shard, await node.content.get(shard, CHUNK_SIZE)).header
+
+    rows = await rows_taken(difference, header_of)
     return told | {"difference": cid, "rows_taken": rows, "without_difference": ""}
 
 

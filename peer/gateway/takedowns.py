@@ -28,8 +28,9 @@ from ...protocol.content.withdrawals import (
 )
 from ...protocol.encoding.codec import decode
 from ...protocol.errors import CommonloreError, NotFound
-from ...protocol.ids import CHUNK_SIZE, Address, Cid
+from ...protocol.ids import CHUNK_SIZE, Cid
 from ...protocol.signing.envelope import Sealed
+from ..datanets.rows_taken import rows_taken
 from .catalog_view import CatalogView
 from .node import ContentView
 from .views import plain
@@ -128,24 +129,13 @@ class Takedowns:
             adapter = sealed.record.adapter
             known = found.setdefault(adapter, {"adapter": adapter, "alias": None})
             known |= {"index": sealed.record.index, "difference": cid, "sealed_by": sealed.peer_id}
-            known["rows_taken"] = await self._taken(sealed.record)
+            known["rows_taken"] = [plain(each) for each in await rows_taken(sealed.record, self._header)]
         return [{**each, "retrained_as": await self._retrained_as(cid)} for cid, each in found.items()]
 
     async def _had_learnt(self, adapter: Cid, listed: WithdrawalList) -> bool:
         """Whether an adapter learnt from one of these shards, by its own manifest."""
         manifest = await self._manifest(adapter)
         return manifest is not None and not (await self._gone(manifest)).isdisjoint(listed.withdrawals)
-
-    async def _taken(self, difference: IndexDifference) -> list[dict[str, Any]]:
-        names: dict[Address, str] = {}
-        for opened in difference.shards:
-            with suppress(CommonloreError):
-                header = await self._header(opened.shard)
-                names[header.payee] = header.contributor
-        return [
-            plain({"contributor": names.get(each.payee, ""), "payee": each.payee, "rows": each.row_count})
-            for each in difference.contributors
-        ]
 
     async def _retrained_as(self, adapter: Cid) -> list[dict[str, Any]]:
         """The announced adapters of the same author that were trained again in the place of this one."""

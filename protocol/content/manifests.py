@@ -128,9 +128,8 @@ class Shard:
 class DatanetManifest:
     """One version of a Datanet.
 
-    `shards` are CIDs of `Shard`s; `contributors_root` the Merkle root of their sorted payees. `withdrawn` is
-    the CID of the sealed withdrawals of shards of earlier versions. A version without shards only says that
-    all were withdrawn.
+    `shards` are CIDs of `Shard`s, none where all were withdrawn; `contributors_root` the Merkle root of their
+    sorted payees. `withdrawn` is the CID of the sealed withdrawals of shards of earlier versions.
     """
 
     name: Name
