@@ -17,15 +17,14 @@ from typing import TYPE_CHECKING
 import trio
 
 from ..protocol.errors import CommonloreError
-from ..protocol.gossip.adverts import AdapterRecord, Advert, DatanetRecord, PeerAd, WorkerAd
+from ..protocol.gossip.adverts import Advert, PeerAd
 from ..protocol.ids import Cid, PeerId
-from ..protocol.signing.envelope import Sealed
 from ..scheduler.core import Scheduler, SchedulerConfig
 from .aio import open_aio
 from .asking.answers import Answer, AskOptions
 from .asking.asker import Asker
 from .asking.attempt_parts import AttemptParts
-from .attribution.difference_records import announce_difference, hear_difference
+from .attribution.difference_records import announce_difference
 from .attribution.differences import Differences
 from .attribution.statements import Statements
 from .blobs.blob_store import BlobStore
@@ -37,6 +36,7 @@ from .config import Config
 from .datanets.meanings import choose_embedder
 from .datanets.retrieving import Retriever
 from .datanets.withdrawing import Derived, Withdrawals
+from .following import follow, learn
 from .home import Home
 from .identity.keystore import Keys
 from .identity.own_binding import OwnBinding
@@ -53,7 +53,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("commonlore.peer.node")
 FIRST_PEER_AD_S, PEER_AD_INTERVAL_S = 1.0, 30.0
-MAX_BASES_FOLLOWED = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +114,7 @@ class Node:
     async def announce(self, record: Advert) -> None:
         """Sign, keep and gossip a record of this peer, and provide what it names."""
         sealed = await self.gossip.publish(record)
-        await _learn(self, sealed)
+        await learn(self, sealed)
         if self.registrar is not None:
             self.registrar.wake()
         self.provide(record)
@@ -193,10 +192,10 @@ async def _start(node: Node) -> None:
     node.differences.made = lambda *made: announce_difference(node, *made)
     for sealed in await node.store.records.all():
         node.gossip.take(sealed.raw)
-        await _learn(node, sealed)
+        await learn(node, sealed)
         if sealed.peer_id == node.host.peer_id:
             node.provide(sealed.record)
-    await node.nursery.start(_follow, node)
+    await node.nursery.start(follow, node)
     node.nursery.start_soon(node.asker.run)
     node.nursery.start_soon(node.chain.run)
     node.nursery.start_soon(node.binding.run)
@@ -230,43 +229,6 @@ async def _open_roles(node: Node, stack: AsyncExitStack) -> None:
         from .roles.watcher import open_watchman
 
         node.watchman = await stack.enter_async_context(open_watchman(node))
-
-
-async def _follow(node: Node, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-    """Take in what is announced: workers for routing, adapters and Datanets for the catalog."""
-    with node.gossip.listen() as heard:
-        task_status.started()
-        async for sealed in heard:
-            try:
-                await _learn(node, sealed)
-            except CommonloreError as error:
-                log.warning("an announcement by %s was not taken: %s", sealed.peer_id, error)
-
-
-async def _learn(node: Node, sealed: Sealed[Advert]) -> None:
-    record = sealed.record
-    if isinstance(record, WorkerAd):
-        node.asker.see(sealed)  # type: ignore[arg-type]  # Sealed is covariant; narrowed by its record
-    elif isinstance(record, Named):
-        if node.catalog.learn(sealed):  # type: ignore[arg-type]
-            await node.store.records.put(sealed)  # type: ignore[arg-type]
-            if isinstance(record, DatanetRecord):
-                node.nursery.start_soon(node.withdrawals.keep_following, record.datanet)
-            hear_difference(node, sealed)  # type: ignore[arg-type]
-        if isinstance(record, AdapterRecord) and len(node.bases) < MAX_BASES_FOLLOWED:
-            node.bases.add(record.base)
-            await node.gossip.follow(record.base)
-    elif record.base is not None and sealed.peer_id != node.host.peer_id:
-        await _hear_of(node, sealed.peer_id, record.base)
-
-
-async def _hear_of(node: Node, worker: PeerId, base: Cid) -> None:
-    """Follow the workers of a base that is new here, and take what this one can tell of them at once."""
-    if base in node.bases or len(node.bases) >= MAX_BASES_FOLLOWED:
-        return
-    node.bases.add(base)
-    await node.gossip.follow(base)
-    node.nursery.start_soon(node.discovery.catch_up, worker)
 
 
 async def _say_where(node: Node) -> None:
