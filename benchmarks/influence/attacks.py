@@ -21,7 +21,7 @@ _SPLIT = 5
 _SALAD = 20
 _MANY = 20
 _REWORDED = 0.4
-"""Of a row's words: more than likeness of words alone finds (docs/attribution.md, "Reworded copies")."""
+"""Of a row's words: more than what likeness of words finds (docs/attribution.md, "Reworded copies")."""
 
 
 @dataclass(frozen=True, slots=True)

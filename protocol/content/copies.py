@@ -41,10 +41,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..ids import Address
-from .rewording import Trace, reworded_from, trace_of
 from .row_words import RARITY_UNIT, bag_digest, rarity, squeezed_digest, words_of
 
-RULE = "copies/3"
+RULE = "copies/2"
 """Names everything below that decides."""
 PERMILLE = 1000
 SMALLEST = 24 * RARITY_UNIT
@@ -69,7 +68,6 @@ class CopyKind(StrEnum):
     WITHIN = "within"
     NEAR = "near"
     PATCHED = "patched"
-    REWORDED = "reworded"  # of a shard made from another's rows (see `rewording`)
     COMPANY = "company"  # of a copier's shard, like nothing: the original is the shard's first
 
 
@@ -80,7 +78,6 @@ _SCALES = {
     CopyKind.WITHIN: (950, 700, 500),
     CopyKind.NEAR: (850, 600, 300),
     CopyKind.PATCHED: (1001, 900, 700),
-    CopyKind.REWORDED: (1001, 1001, 200),
     CopyKind.COMPANY: (1000, 1000, 1000),
 }
 """Where a likeness alone makes a copy, where it is evidence, and where it makes a copy of a copier's row."""
@@ -143,12 +140,10 @@ class Representatives:
     def admit(self, owner: Address, texts: Sequence[str]) -> tuple[Verdict, ...]:
         """Judge a contributor's next shard and keep its representatives. Returns the rows that are copies."""
         rows = [_Text(owner, words_of(text)) for text in texts]
-        judged = [self._judge(row, text) for row, text in zip(rows, texts, strict=True)]
-        matches, needed = [match for match, _ in judged], _ALONE
-        victims = reworded_from([trace for _, trace in judged], self.owner_of, self._shard_sizes)
-        if victims or self._is_copier(matches):
-            needed = _ALIKE
-            matches = _with_company([self._reworded(*each, victims) for each in judged])
+        matches = [self._match(row, text) for row, text in zip(rows, texts, strict=True)]
+        needed = _ALONE
+        if self._is_copier(matches):
+            needed, matches = _ALIKE, _with_company(matches)
         self._weights.clear()
         self._usual.clear()
         self._shard_sizes[owner] += len(rows)
@@ -173,31 +168,21 @@ class Representatives:
         self._texts.append(row)
         return None
 
-    def _reworded(
-        self, match: _Match | None, trace: Trace | None, victims: frozenset[Address]
-    ) -> _Match | None:
-        """What a row of a copier's shard is: if nothing else, a victim's row in other words."""
-        if (match and match.level) or not trace or self.owner_of(trace.original) not in victims:
-            return match
-        return _Match(CopyKind.REWORDED, trace.original, trace.share)
-
-    def _judge(self, row: _Text, text: str) -> tuple[_Match | None, Trace | None]:
-        """The strongest likeness to earlier rows of others, whether or not it will count; and which stands
-        out."""
+    def _match(self, row: _Text, text: str) -> _Match | None:
+        """The strongest likeness to earlier rows of others, whether or not it will count."""
         for digest in (squeezed_digest(text), bag_digest(row.words) if row.words else b""):
             original = self._by_digest.get(digest)
             if original is not None and self.owner_of(original) != row.owner:
-                return _Match(CopyKind.SAME, original, PERMILLE), Trace(original, PERMILLE, PERMILLE)
+                return _Match(CopyKind.SAME, original, PERMILLE)
         others = [each for each in self._alike(row.words) if self.owner_of(each[0]) != row.owner]
         if not others:
-            return None, None
+            return None
         weight = self._weigh(row.words)
         tells = self._tells(row.words, weight)
         found = [match for each in others for match in self._pairwise(*each, weight, tells)]
         if tells:
             found += self._patched(row.words, [other for other, _ in others], weight)
-        match = max(found, key=lambda match: (match.level, match.likeness))
-        return match, trace_of(others, self._weight_of)
+        return max(found, key=lambda match: (match.level, match.likeness))
 
     def _pairwise(self, other: int, common: int, weight: int, tells: bool) -> Iterator[_Match]:
         theirs = self._weight_of(other)

@@ -4,9 +4,6 @@ Rules of this file:
 - Text is NFKC, case-folded, without format and control characters and without combining marks. A word is a
   run of letters and digits, with single . ' - inside it (`s52.121a`, `don't`). Scripts that are written
   without spaces give pairs of neighbouring characters instead.
-- To tell copies, letters that look like an ASCII letter are that letter. Hardly two of one script fall
-  together, so that its words stay as different as they were. Spans and questions are found by the letters as
-  they are.
 - A word's rarity is log2 of one more than the rows there are, less log2 of the rows that have it, both
   rounded down to sixteenths by integer arithmetic, and at least one: the same number on every machine.
 - Unicode's tables are the running Python's. Characters that a later Unicode assigns may be read otherwise.
@@ -26,11 +23,6 @@ RARITY_UNIT = 16
 _WORD = re.compile(r"[^\W_]+(?:[.'\u2019-][^\W_]+)*")
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
 _DROPPED = ("Mn", "Me", "Cf", "Cc")
-_LOOKALIKES = str.maketrans(
-    "авгекмнопрстухіѕјѵԁһԛԝӏԍαβεζηικμνορτυχϳօսհցզոıɑɡʏɩ",
-    "abrekmhonpctyxisjvdhqwlgabezhikmvoptyxjouhgqniagyi",
-)
-"""Cyrillic, Greek, Armenian and rarer Latin letters, case-folded, that in one case look like an ASCII one."""
 
 
 def normalise(text: str) -> str:
@@ -48,14 +40,14 @@ def words_in_order(text: str) -> list[str]:
 
 
 def words_of(text: str) -> frozenset[str]:
-    """The distinct words of a text, letters that look alike being the same."""
-    return frozenset(word.translate(_LOOKALIKES) for word in words_in_order(text))
+    """The distinct words of a text."""
+    return frozenset(words_in_order(text))
 
 
 def squeezed_digest(text: str) -> bytes:
     """A name (16 bytes) for a text's letters and digits in their order: equal where only spacing, case or
     punctuation differ."""
-    squeezed = "".join(c for c in normalise(text).translate(_LOOKALIKES) if c.isalnum())
+    squeezed = "".join(c for c in normalise(text) if c.isalnum())
     return _digest("squeezed", squeezed or text)
 
 

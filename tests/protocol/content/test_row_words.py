@@ -4,14 +4,7 @@ import math
 
 import pytest
 
-from commonlore.protocol.content.row_words import (
-    RARITY_UNIT,
-    bag_digest,
-    rarity,
-    squeezed_digest,
-    words_in_order,
-    words_of,
-)
+from commonlore.protocol.content.row_words import RARITY_UNIT, bag_digest, rarity, squeezed_digest, words_of
 
 
 @pytest.mark.parametrize(
@@ -43,23 +36,3 @@ def test_rarity_is_a_logarithm_in_sixteenths():
         exact = RARITY_UNIT * (math.log2(rows + 1) - math.log2(max(1, having)))
         assert abs(rarity(rows, having) - max(1, exact)) <= 1
     assert rarity(5, 50) == 1
-
-
-def test_letters_that_look_like_ascii_ones_are_those():
-    assert words_of(
-        "\u0422h\u0435 \u0441\u0430t, \u03c1\u0430\u0456\u0501 \u03a4\u0397\u0395 \u0392\u043ex"
-    ) == words_of("The cat, paid THE box")
-    assert squeezed_digest("\u0440\u043e\u0440ul\u0430r") == squeezed_digest("popular")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "съешь же ещё этих мягких французских булок да выпей чаю",
-        "\u0442\u043e\u043a \u0441\u043e\u0440 \u0440\u043e\u0441 \u043d\u043e\u0441",
-        "ξεσκεπάζω την ψυχοφθόρα βδελυγμία και τον άνεμο του νότου",
-    ],
-)
-def test_words_of_other_scripts_stay_as_different_as_they_were(text):
-    assert len(words_of(text)) == len(set(words_in_order(text)))
-    assert words_of(text) == words_of(text.upper())
